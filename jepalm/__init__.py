@@ -1,0 +1,3 @@
+"""jepalm: train, sample and dissect non-autoregressive JEPA language models."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,79 @@
+"""The commands: parse, call, show. Nothing heavy is imported until a command runs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import jepalm
+from jepalm.cli.generate import generate
+from jepalm.cli.prepare import prepare_app
+from jepalm.cli.report import report
+from jepalm.cli.train import train
+from jepalm.errors import JepalmError
+
+DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
+
+HELP = """Train, sample and dissect non-autoregressive JEPA language models.
+
+\b
+  jepalm prepare shakespeare        make training data
+  jepalm train --epochs 10          train a model on it
+  jepalm generate "To be"           write the next passage in one pass
+  jepalm report runs/latest         which loss really trained the model?
+"""
+
+app = typer.Typer(
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(prepare_app, name="prepare")
+app.command()(train)
+app.command()(generate)
+app.command()(report)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"jepalm {jepalm.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; faults of the user's or the machine's end in one line."""
+    try:
+        app()
+    except JepalmError as error:
+        _fail(str(error), error.exit_code, "" if error.exit_code > 128 else "error: ")
+    except KeyboardInterrupt:
+        _fail("stopped", 130, "")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in DISK_FAULTS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{os.strerror(error.errno)} (free space or change the folder)", 1, "error: ")
+
+
+def _fail(message: str, code: int, prefix: str) -> None:
+    typer.echo(prefix + message, err=True)
+    sys.exit(code)

@@ -1,0 +1,122 @@
+"""`jepalm generate`: prompts to text, in one pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="Text to read; - reads standard input.")],
+    run: Annotated[
+        Path | None, typer.Option(help="Run folder.  [default: runs/latest]", show_default=False)
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
+    length: Annotated[
+        int | None, typer.Option(min=1, help="Tokens to write; the model's own choice if not given.")
+    ] = None,
+    passages: Annotated[
+        int, typer.Option(min=1, help="Passages to write, each the next one's source, as text.")
+    ] = 1,
+    samples: Annotated[int, typer.Option(min=1, help="Texts to write.")] = 1,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="0: the most likely token.  [default: 0, or 1 for several samples]",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    show_embeddings: Annotated[
+        bool,
+        typer.Option(
+            "--show-embeddings",
+            help="Write a heat map of the predicted embeddings into the run's report folder.",
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Write the next passage in one pass.
+
+    Example: jepalm generate "To be"
+    """
+    import json
+    import sys
+    import time
+
+    from jepalm.cli.console import console, errors
+    from jepalm.config import from_mapping, runs_root
+    from jepalm.generation.loading import load_trained
+    from jepalm.generation.text import continue_text, read_prompt
+    from jepalm.run import open_run
+
+    folder = open_run(run or runs_root() / "latest")
+    hardware = from_mapping({"hardware": {"device": device}}).hardware
+    trained = load_trained(folder, checkpoint, hardware)
+    source = read_prompt(trained, _standard_input() if prompt == "-" else prompt)
+    for note in source.notes:
+        errors.print(f"note: {note}", markup=False)
+    drawn = temperature if temperature is not None else float(samples > 1)
+    start = time.perf_counter()
+    made = continue_text(
+        trained, source, passages=passages, samples=samples, length=length, temperature=drawn, seed=seed
+    )
+    trained.hardware.synchronize()
+    seconds = time.perf_counter() - start
+    picture = _draw(trained, made.passages[0]) if show_embeddings else None
+    characters = sum(map(len, made.text))
+    if as_json:
+        row = {
+            "prompt": trained.tokenizer.decode(source.ids),
+            "texts": made.text,
+            "passes": made.passes,
+            "seconds": round(seconds, 6),
+            "characters": characters,
+            "temperature": drawn,
+            "seed": seed,
+            "run": folder.name,
+            "step": trained.checkpoint.step,
+            "embeddings": str(picture) if picture else None,
+        }
+        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+        return
+    for text in made.text:
+        console.print(text, markup=False, end="" if text.endswith("\n") else "\n")
+    passes = f"{made.passes} pass" + ("es" if made.passes > 1 else "")
+    errors.print(
+        f"{passes} · {characters} characters · {1000 * seconds:.0f} ms · {folder.name}"
+        f" at step {trained.checkpoint.step:,}",
+        style="dim",
+        markup=False,
+    )
+    if picture:
+        errors.print(f"embeddings {picture}", style="dim", markup=False)
+
+
+def _standard_input() -> str:
+    import sys
+
+    from jepalm.errors import UsageError
+
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError:
+        raise UsageError("standard input is not UTF-8 text", "convert it first") from None
+
+
+def _draw(trained, passage) -> Path:  # type: ignore[no-untyped-def]
+    from jepalm.report.figures import embedding_heatmap
+
+    rows = passage.rows()[0]
+    labels = [trained.tokenizer.decode([token]) for token in rows]
+    path: Path = trained.run.report / "embeddings.png"
+    path.parent.mkdir(exist_ok=True)
+    values = passage.embeddings[0, : len(rows)].float().cpu().numpy()
+    embedding_heatmap(
+        values, labels, path, f"Predicted embeddings, {trained.run.name} at step {trained.checkpoint.step:,}"
+    )
+    return path

@@ -1,0 +1,1 @@
+"""Text in, batches out: tokenizers, corpora, prepared pairs on disk, batches on the device."""

@@ -1,0 +1,296 @@
+"""Batches on the device: which pairs, in which order, and their tokens as tensors.
+
+A batch is a pure function of (seed, step). There is no iterator to save and no worker process:
+resuming at a step gives the same pairs, and so does any number of devices or micro batches.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jepalm.data.prepared import Role, Split
+from jepalm.data.tokenizer import TextTokenizer
+from jepalm.errors import UsageError
+
+RESIDENT_BYTES = 2 << 30
+"""Largest stream of tokens that is copied to the device."""
+_SHUFFLE_BLOCK = 4096
+_BYTES_A_TOKEN = 4  # resident ids are int32
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Padded texts."""
+
+    ids: Tensor  # (B, T) int64, pad id on the right
+    lengths: Tensor  # (B,) int64
+
+    @property
+    def mask(self) -> Tensor:
+        """True where a position holds text, (B, T)."""
+        return torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None]
+
+    def to(self, device: torch.device | str) -> Tokens:
+        """The same on a device."""
+        return Tokens(self.ids.to(device, non_blocking=True), self.lengths.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A micro batch; its counts are those of the whole batch it is a part of."""
+
+    source: Tokens
+    target: Tokens
+    action: Tokens | None
+    n_pairs: int
+    """Pairs of the global batch: sums over micro batches divided by it are the global mean."""
+    n_target_tokens: int
+    """Target tokens of the global batch."""
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same on a device."""
+        action = None if self.action is None else self.action.to(device)
+        return Batch(
+            self.source.to(device), self.target.to(device), action, self.n_pairs, self.n_target_tokens
+        )
+
+
+class Batches:
+    """Draws batches from one split.
+
+    Sources and actions longer than `source_len` keep their last tokens, targets longer than
+    `target_len` their first. Stored pairs are seen once a pass, in an order that (seed, pass)
+    decides, and a batch may cross from one pass into the next. Windows are drawn anywhere.
+
+    Args:
+        split: where from.
+        batch_size: pairs of an optimizer step, over all devices.
+        source_len: most tokens of a source.
+        target_len: most tokens of a target.
+        seed: of the order.
+        device: where the tensors lie.
+        rank: which of the processes this is.
+        world_size: how many there are.
+        micro_batch_size: most pairs of one Batch; this rank's whole share when empty.
+        static_shapes: pad to exactly `source_len` and `target_len` instead of the longest text.
+        resident: keep all tokens on the device; when empty, if they are under 2 GiB and under a
+            quarter of its free memory. Changes speed only.
+
+    Raises:
+        UsageError: sizes do not divide, or the split is shorter than one window.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        source_len: int,
+        target_len: int,
+        seed: int,
+        device: torch.device | str,
+        rank: int = 0,
+        world_size: int = 1,
+        micro_batch_size: int | None = None,
+        static_shapes: bool = False,
+        resident: bool | None = None,
+    ) -> None:
+        if batch_size % world_size:
+            raise UsageError(
+                f"batch size {batch_size} does not divide over {world_size} processes",
+                f"set training.batch_size to a multiple of {world_size}",
+            )
+        self._share = batch_size // world_size
+        self._micro = micro_batch_size or self._share
+        if self._share % self._micro:
+            raise UsageError(
+                f"micro batch size {self._micro} does not divide the {self._share} pairs of a process",
+                "set training.micro_batch_size to a divisor",
+            )
+        self.split = split
+        self.batch_size = batch_size
+        self.source_len = source_len
+        self.target_len = target_len
+        self.device = torch.device(device)
+        self._seed = seed
+        self._rank = rank
+        self._static_shapes = static_shapes
+        self._windows = split.pairing == "windows"
+        self.n_pairs = split.n_tokens // (source_len + target_len) if self._windows else split.n_pairs
+        """Pairs of one pass; for windows as many as fit side by side."""
+        if not self.n_pairs:
+            raise UsageError(
+                f"the {split.name} split has {split.n_tokens:,} tokens, fewer than one window of "
+                f"{source_len} + {target_len}",
+                "prepare more text, or set smaller model.source_len and model.target_len",
+            )
+        self.steps_per_pass = max(1, self.n_pairs // batch_size)
+        self.resident = _fits(split.n_tokens, self.device) if resident is None else resident
+        self._stream = self._load() if self.resident else None
+        self._columns = torch.arange(max(source_len, target_len), device=self.device)
+
+    def at(self, step: int) -> list[Batch]:
+        """This rank's micro batches of the batch of a step (from 0)."""
+        rows = np.arange(self.batch_size, dtype=np.int64) + step * self.batch_size
+        spans = self._spans(self._draw(step) if self._windows else self._shuffled(rows))
+        n_target_tokens = int(_lengths(spans["target"]).sum())
+        first = self._rank * self._share
+        return [
+            self._batch(spans, slice(at, at + self._micro), self.batch_size, n_target_tokens)
+            for at in range(first, first + self._share, self._micro)
+        ]
+
+    def fixed(self, n_batches: int) -> list[Batch]:
+        """Evenly spaced pairs, the same at every call and on every rank.
+
+        At most `n_batches * batch_size` pairs, in batches of the micro batch size; the counts of
+        each are its own.
+        """
+        total = min(n_batches * self.batch_size, self.n_pairs)
+        pairs = np.arange(total, dtype=np.int64) * self.n_pairs // total
+        spans = self._spans(pairs * (self.source_len + self.target_len) if self._windows else pairs)
+        lengths = _lengths(spans["target"])
+        return [
+            self._batch(spans, slice(at, at + self._micro), len(part), int(part.sum()))
+            for at in range(0, total, self._micro)
+            for part in [lengths[at : at + self._micro]]
+        ]
+
+    @cached_property
+    def truncated(self) -> int:
+        """Pairs of which some text is cut to `source_len` or `target_len`."""
+        return sum(
+            int(
+                np.any(
+                    [_lengths(spans) > self._limit(role) for role, spans in shard.spans.items()], axis=0
+                ).sum()
+            )
+            for shard in self.split.shards
+            if shard.spans
+        )
+
+    def _limit(self, role: Role) -> int:
+        return self.target_len if role == "target" else self.source_len
+
+    def _draw(self, step: int) -> NDArray[np.int64]:
+        """First token of each window of a step."""
+        last = self.split.n_tokens - self.source_len - self.target_len
+        return np.random.default_rng([self._seed, step]).integers(0, last + 1, self.batch_size)
+
+    def _shuffled(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The pairs at these places of the endless sequence of shuffled passes."""
+        pairs = np.empty_like(rows)
+        blocks = rows // self.n_pairs, rows % self.n_pairs // _SHUFFLE_BLOCK
+        for number, block in sorted(set(zip(*(part.tolist() for part in blocks), strict=True))):
+            here = (blocks[0] == number) & (blocks[1] == block)
+            order = _shuffle_block(self._seed, number, self.n_pairs, block)
+            pairs[here] = order[rows[here] % self.n_pairs - block * _SHUFFLE_BLOCK]
+        return pairs
+
+    def _spans(self, picked: NDArray[np.int64]) -> dict[Role, NDArray[np.int64]]:
+        """Spans of the stream after cutting, by role, each (B, 2)."""
+        if self._windows:
+            middle = picked + self.source_len
+            return {
+                "source": np.stack([picked, middle], axis=1),
+                "target": np.stack([middle, middle + self.target_len], axis=1),
+            }
+        spans: dict[Role, NDArray[np.int64]] = {}
+        roles: tuple[Role, ...] = (
+            ("source", "target", "action") if self.split.has_action else ("source", "target")
+        )
+        for role in roles:
+            found = self.split.spans(role, picked)
+            if role == "target":
+                found[:, 1] = np.minimum(found[:, 1], found[:, 0] + self.target_len)
+            else:
+                found[:, 0] = np.maximum(found[:, 0], found[:, 1] - self.source_len)
+            spans[role] = found
+        return spans
+
+    def _batch(
+        self, spans: dict[Role, NDArray[np.int64]], rows: slice, n_pairs: int, n_target_tokens: int
+    ) -> Batch:
+        texts = {role: self._gather(spans[role][rows], self._limit(role)) for role in spans}
+        return Batch(texts["source"], texts["target"], texts.get("action"), n_pairs, n_target_tokens)
+
+    def _gather(self, spans: NDArray[np.int64], limit: int) -> Tokens:
+        lengths = _lengths(spans)
+        width = limit if self._static_shapes else int(lengths.max())
+        if self._stream is not None:
+            starts, sizes = torch.from_numpy(np.stack([spans[:, 0], lengths])).to(self.device)  # (B,), (B,)
+            columns = self._columns[:width]
+            padding = columns >= sizes[:, None]  # (B, T)
+            places = (starts[:, None] + columns).masked_fill_(padding, 0)  # (B, T)
+            ids = self._stream[places].long().masked_fill_(padding, TextTokenizer.PAD)  # (B, T)
+            return Tokens(ids, sizes)
+        table = np.full((len(spans), width), TextTokenizer.PAD, dtype=np.int64)
+        for row, (start, end) in enumerate(spans.tolist()):
+            table[row, : end - start] = self.split.tokens(start, end)
+        return Tokens(torch.from_numpy(table), torch.from_numpy(lengths)).to(self.device)
+
+    def _load(self) -> Tensor:
+        stream = torch.empty(self.split.n_tokens, dtype=torch.int32, device=self.device)
+        for shard, start in zip(self.split.shards, self.split.token_edges.tolist(), strict=False):
+            stream[start : start + len(shard.tokens)] = torch.from_numpy(shard.tokens.astype(np.int32))
+        return stream
+
+
+def _lengths(spans: NDArray[np.int64]) -> NDArray[np.int64]:
+    return spans[:, 1] - spans[:, 0]
+
+
+def _fits(n_tokens: int, device: torch.device) -> bool:
+    needed = n_tokens * _BYTES_A_TOKEN
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+    else:
+        try:
+            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (ValueError, OSError):  # not told by every system
+            free = RESIDENT_BYTES
+    return needed < RESIDENT_BYTES and needed < free // 4
+
+
+@lru_cache(maxsize=16)
+def _shuffle_block(seed: int, number: int, n: int, block: int) -> NDArray[np.int64]:
+    """Places [block * 4096, ...) of the permutation of n that (seed, pass number) decides."""
+    keys = np.random.default_rng([seed, number]).integers(0, 2**32, _ROUNDS, dtype=np.uint64)
+    return permuted(np.arange(block * _SHUFFLE_BLOCK, min(n, (block + 1) * _SHUFFLE_BLOCK)), n, keys)
+
+
+_ROUNDS = 6
+
+
+def permuted(places: NDArray[np.int64], n: int, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Where a keyed permutation of 0..n-1 sends each place, without building the permutation.
+
+    A Feistel network on the next even power of two, walked until it lands below n (Black and
+    Rogaway 2002, "Ciphers with arbitrary finite domains"): a pass over a billion pairs costs no
+    memory.
+    """
+    half = np.uint64(max(1, (max(n - 1, 1).bit_length() + 1) // 2))
+    low = np.uint64((1 << int(half)) - 1)
+    found = places.astype(np.uint64)
+    outside = np.ones(len(found), dtype=bool)
+    while outside.any():
+        left, right = found[outside] >> half, found[outside] & low
+        for key in keys:
+            left, right = right, left ^ (_mixed(right ^ (key << np.uint64(32))) & low)
+        found[outside] = (left << half) | right
+        outside = found >= n
+    return found.astype(np.int64)
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finishing steps of splitmix64: every input bit moves every output bit."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

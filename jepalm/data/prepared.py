@@ -1,0 +1,264 @@
+"""Prepared data on disk: what `jepalm prepare` wrote, opened by memory map.
+
+    data/NAME/meta.json                       what it is, where it came from, counts, sizes, hash
+              tokenizer.json                  file of the `tokenizers` library
+              SPLIT-00000.safetensors, ...    flat token ids and spans
+
+A shard holds `tokens` (T,) and, except for windows, `source` and `target` (P, 2) and maybe
+`action` (P, 2): [start, end) spans into the shard's own tokens. In `lines` every line is stored
+once and is the target of one pair and the source of the next.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jepalm.data.tokenizer import TextTokenizer
+from jepalm.errors import JepalmError, UsageError, nearest
+
+FORMAT = 1
+META = "meta.json"
+TOKENIZER = "tokenizer.json"
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+Role = Literal["source", "target", "action"]
+
+Tokens = NDArray[np.uint16] | NDArray[np.uint32]
+_DTYPES = {"U16": np.uint16, "U32": np.uint32, "I64": np.int64}
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Origin(_Record):
+    """Where the raw text came from."""
+
+    source: str
+    """In words, such as `canonical Tiny Shakespeare`."""
+    where: list[str]
+    """URL, package or paths."""
+    canonical: bool | None = None
+    """Whether it is the published text, byte for byte; empty where there is no such text."""
+
+
+class Request(_Record):
+    """What was asked for; the same request on the same raw text gives the same data."""
+
+    pairing: Literal["lines", "windows", "pairs"]
+    """`lines`: each line predicts the next; `windows`: spans drawn anywhere; `pairs`: given."""
+    tokenizer: str
+    alphabet: Literal["fixed", "data"] = "fixed"
+    split: tuple[float, float, float] = (90.0, 5.0, 5.0)
+    """Percent of the text in train, validation and test."""
+
+
+class SplitCounts(_Record):
+    """Counts of one split."""
+
+    pairs: int
+    """0 for windows, which are drawn at training time."""
+    tokens: int
+    shards: int
+
+
+class Meta(_Record):
+    """`meta.json`."""
+
+    format: int = FORMAT
+    corpus: str
+    origin: Origin
+    raw_bytes: int
+    raw_sha256: str
+    licence: str
+    request: Request
+    tokenizer: str
+    """`char`, `byte` or `bpe:SIZE` with the size reached."""
+    vocab_size: int
+    splits: dict[SplitName, SplitCounts]
+    characters: int
+    lines: int
+    distinct_characters: int
+    longest_source: int
+    """Tokens; 0 for windows."""
+    longest_target: int
+    mean_target: float
+    """Mean number of tokens of a training target."""
+    std_target: float
+    """Its standard deviation: a length term that always says the mean scores its square."""
+    unknown_tokens: int
+    """`<unk>` tokens in all splits."""
+    unknown_characters: list[str]
+    """The most frequent characters outside the alphabet."""
+    has_action: bool
+    skipped_rows: int
+    files: dict[str, int]
+    """Bytes of every other file of the folder."""
+    content_sha256: str
+    """Over tokenizer and shards: two folders with the same value train the same."""
+
+    @property
+    def pairing(self) -> Literal["lines", "windows", "pairs"]:
+        """How pairs are made of the text."""
+        return self.request.pairing
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One memory-mapped file."""
+
+    tokens: Tokens  # (T,)
+    spans: dict[Role, NDArray[np.int64]]  # each (P, 2)
+
+
+class Split:
+    """One split: its shards as one stream of tokens and one list of pairs."""
+
+    def __init__(self, name: SplitName, pairing: str, shards: list[Shard], has_action: bool) -> None:
+        self.name = name
+        self.pairing = pairing
+        self.shards = shards
+        self.has_action = has_action
+        self.token_edges = np.cumsum([0, *(len(shard.tokens) for shard in shards)])  # (shards + 1,)
+        self.pair_edges = np.cumsum([0, *(len(shard.spans.get("target", ())) for shard in shards)])
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all shards."""
+        return int(self.token_edges[-1])
+
+    @property
+    def n_pairs(self) -> int:
+        """Stored pairs; 0 for windows."""
+        return int(self.pair_edges[-1])
+
+    def spans(self, role: Role, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[start, end) of each pair's text in the split's stream of tokens, (B,) to (B, 2)."""
+        found = np.empty((len(pairs), 2), dtype=np.int64)
+        shard_of = np.searchsorted(self.pair_edges, pairs, side="right") - 1
+        for index in np.unique(shard_of):
+            rows = shard_of == index
+            local = self.shards[index].spans[role][pairs[rows] - self.pair_edges[index]]
+            found[rows] = local + self.token_edges[index]
+        return found
+
+    def tokens(self, start: int, end: int) -> NDArray[np.int64]:
+        """Tokens [start, end) of the stream; reads no others."""
+        parts = []
+        index = int(np.searchsorted(self.token_edges, start, side="right")) - 1
+        while start < end:
+            base, edge = int(self.token_edges[index]), int(self.token_edges[index + 1])
+            parts.append(self.shards[index].tokens[start - base : min(end, edge) - base])
+            start = min(end, edge)
+            index += 1
+        return np.concatenate([np.zeros(0, np.int64), *parts])
+
+    def pair(self, index: int) -> tuple[list[int], list[int]]:
+        """Token ids of one pair's source and target, whole."""
+        at = np.array([index], dtype=np.int64)
+        source, target = self.spans("source", at)[0], self.spans("target", at)[0]
+        return self.tokens(*source).tolist(), self.tokens(*target).tolist()
+
+
+class PreparedData:
+    """An opened folder."""
+
+    def __init__(self, path: Path, meta: Meta) -> None:
+        self.path = path
+        self.meta = meta
+
+    @cached_property
+    def tokenizer(self) -> TextTokenizer:
+        """The tokenizer the shards were made with."""
+        return TextTokenizer.load(self.path / TOKENIZER)
+
+    def split(self, name: SplitName) -> Split:
+        """Map one split's shards."""
+        count = self.meta.splits[name].shards
+        shards = [_map_shard(self.path / shard_name(name, index)) for index in range(count)]
+        return Split(name, self.meta.pairing, shards, self.meta.has_action)
+
+
+def shard_name(split: SplitName, index: int) -> str:
+    """File name of a split's shard."""
+    return f"{split}-{index:05d}.safetensors"
+
+
+def open_prepared(path_or_name: str | Path, root: Path) -> PreparedData:
+    """Open prepared data by its name under `root`, or by its path.
+
+    Raises:
+        UsageError: missing, empty, of another kind or format, or changed since it was written.
+    """
+    path = _locate(path_or_name, root)
+    again = "run jepalm prepare again with --force"
+    if not path.is_dir():
+        raise UsageError(f"{path} is a file, not prepared data", "name a folder that jepalm prepare made")
+    if not (path / META).is_file():
+        what = "has no meta.json" if any(path.iterdir()) else "is empty"
+        raise UsageError(f"{path} is not prepared data: it {what}", "name a folder that jepalm prepare made")
+    meta = _read_meta(path / META, again)
+    for name, size in meta.files.items():
+        file = path / name
+        if not file.is_file():
+            raise UsageError(f"{path} is incomplete: {name} is missing", again)
+        if file.stat().st_size != size:
+            raise UsageError(f"{file} was changed since it was prepared", again)
+    return PreparedData(path, meta)
+
+
+def _locate(path_or_name: str | Path, root: Path) -> Path:
+    for candidate in (root / path_or_name, Path(path_or_name)):
+        if candidate.exists():
+            return candidate
+    present = sorted(meta.parent.name for meta in root.glob(f"*/{META}")) if root.is_dir() else []
+    hint = nearest(str(path_or_name), present)
+    if not hint and str(path_or_name) == "shakespeare":
+        hint = "jepalm prepare shakespeare makes it"
+    elif not hint:
+        hint = f"prepared there: {', '.join(present)}" if present else "jepalm prepare makes some"
+    raise UsageError(f"no prepared data {path_or_name} under {root}", hint)
+
+
+def _read_meta(path: Path, hint: str) -> Meta:
+    try:
+        tree: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UsageError(f"{path} cannot be read", hint) from None
+    if not isinstance(tree, dict) or "format" not in tree:
+        raise UsageError(f"{path} is not a description of prepared data", hint)
+    if tree["format"] != FORMAT:
+        raise UsageError(f"{path.parent} has format {tree['format']}, this jepalm reads {FORMAT}", hint)
+    try:
+        return Meta.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise UsageError(f"{path} is damaged at {where}", hint) from None
+
+
+def _map_shard(path: Path) -> Shard:
+    """Map each tensor of a safetensors file at its own offset, so that a slice reads only itself."""
+    try:
+        with open(path, "rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+            if header_bytes > 1 << 20:
+                raise ValueError
+            header = json.loads(file.read(header_bytes))
+        whole = np.memmap(path, dtype=np.uint8, mode="r")
+        tensors = {}
+        for name, entry in header.items():
+            start, end = (8 + header_bytes + offset for offset in entry["data_offsets"])
+            flat = np.asarray(whole)[start:end].view(_DTYPES[entry["dtype"]])
+            tensors[name] = flat.reshape(entry["shape"])
+        tokens = tensors.pop("tokens")
+    except (OSError, ValueError, KeyError, TypeError):
+        raise JepalmError(f"{path} is damaged", "run jepalm prepare again with --force") from None
+    return Shard(tokens, tensors)

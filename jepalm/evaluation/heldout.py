@@ -1,0 +1,140 @@
+"""Held-out quality while training: every figure on the same held-out pairs, beside its baselines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jepalm.data.batches import Batch
+from jepalm.data.tokenizer import TextTokenizer
+from jepalm.evaluation.health import effective_rank, mean_std, r2
+from jepalm.generation.one_shot import generate
+from jepalm.model.layers import Layout
+from jepalm.objective.jepalm import JepalmObjective, Views
+from jepalm.training.trainer import HeldOutResult
+
+
+@dataclass
+class _Sums:
+    """Running sums over batches, float64."""
+
+    values: dict[str, float] = field(default_factory=dict)
+
+    def add(self, **values: Tensor | float) -> None:
+        for name, value in values.items():
+            self.values[name] = self.values.get(name, 0.0) + float(value)
+
+    def __getitem__(self, name: str) -> float:
+        return self.values[name]
+
+
+class HeldOut:
+    """Measures an objective on the same held-out batches every time, and shows what it writes.
+
+    Args:
+        batches: held-out batches.
+        tokenizer: turns ids back into text.
+        n_samples: how many of the first batch's sources get their one-shot text.
+    """
+
+    def __init__(self, batches: list[Batch], tokenizer: TextTokenizer, n_samples: int) -> None:
+        self.batches, self.tokenizer, self.n_samples = batches, tokenizer, n_samples
+
+    def __call__(self, objective: JepalmObjective) -> HeldOutResult:
+        """Measure; the caller has set evaluation mode and precision."""
+        return HeldOutResult(measure(objective, self.batches), self._samples(objective))
+
+    def _samples(self, objective: JepalmObjective) -> list[tuple[str, str, str]]:
+        if not self.n_samples:
+            return []
+        batch, decode = self.batches[0], self.tokenizer.decode
+        written = generate(objective, batch.source).rows()
+        texts = zip(batch.source.ids.tolist(), batch.target.ids.tolist(), written, strict=True)
+        return [(decode(source), decode(target), decode(row)) for source, target, row in texts][
+            : self.n_samples
+        ]
+
+
+def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float]:
+    """Measure an objective on held-out batches.
+
+    Returns:
+        `validation/...` figures: `loss` as trained; reconstruction CE (nats a token) and accuracy from
+        target embeddings; generation CE and accuracy from predicted ones; `embedding`, the squared
+        distance summed over dimensions, beside that of predicting the held-out mean target and of copying
+        the source's embedding at the same position (its mean where the source is shorter); R2 against
+        both; length errors in positions; standard deviation and effective rank of target and
+        predicted embeddings.
+    """
+    sums = _Sums()
+    targets, predictions = [], []
+    for batch in batches:
+        views = objective.encode_and_predict(batch)
+        layout = views.target_layout
+        target, predicted = _rows(views.target, layout), _rows(views.predicted, layout)  # (N, D)
+        targets.append(target.cpu())
+        predictions.append(predicted.cpu())
+        copied = _rows(_copy_of_source(views), layout, packed=False)
+        ids = batch.target.ids[layout.mask]  # (N,)
+        for name, embeddings in (("reconstruction", views.target), ("generation", views.predicted)):
+            logits = _rows(objective.model.decoder(embeddings, layout), layout).float()  # (N, V)
+            sums.add(
+                **{
+                    f"{name}_ce": F.cross_entropy(logits, ids, reduction="sum"),
+                    f"{name}_right": (logits.argmax(-1) == ids).sum(),
+                }
+            )
+        sums.add(copy=(copied - target).square().sum(), tokens=len(ids), pairs=len(batch.target.lengths))
+        if views.lengths is not None:
+            error = views.lengths.float() - batch.target.lengths
+            sums.add(length_abs=error.abs().sum(), length_square=error.square().sum())
+    return _figures(objective, sums, torch.cat(targets), torch.cat(predictions))
+
+
+def _figures(objective: JepalmObjective, sums: _Sums, target: Tensor, predicted: Tensor) -> dict[str, float]:
+    tokens, pairs = sums["tokens"], sums["pairs"]
+    error = (predicted - target).square().sum()
+    around_mean = (target - target.mean(0)).square().sum()
+    terms = {
+        "reconstruction": sums["reconstruction_ce"] / tokens,
+        "embedding": float(error) / tokens,
+        "generation": sums["generation_ce"] / tokens,
+    }
+    figures = {
+        "reconstruction_ce": terms["reconstruction"],
+        "reconstruction_accuracy": sums["reconstruction_right"] / tokens,
+        "generation_ce": terms["generation"],
+        "generation_accuracy": sums["generation_right"] / tokens,
+        "embedding": terms["embedding"],
+        "embedding_mean": float(around_mean) / tokens,
+        "embedding_copy": sums["copy"] / tokens,
+        "r2": r2(error, around_mean),
+        "r2_copy": r2(error, torch.tensor(sums["copy"])),
+        "embedding_std": mean_std(target),
+        "effective_rank": effective_rank(target),
+        "predicted_std": mean_std(predicted),
+        "predicted_effective_rank": effective_rank(predicted),
+    }
+    if "length_square" in sums.values:
+        terms["length"] = sums["length_square"] / pairs
+        figures |= {"length_mae": sums["length_abs"] / pairs, "length_mse": terms["length"]}
+    loss = sum(objective.weights[name] * terms[name] for name in objective.term_names)
+    return {f"validation/{name}": value for name, value in {"loss": loss, **figures}.items()}
+
+
+def _rows(x: Tensor, layout: Layout, *, packed: bool = True) -> Tensor:
+    """(N, ...) rows of the positions that hold text, in float32 at least."""
+    return (x if packed and layout.index is not None else x[layout.mask]).float()
+
+
+def _copy_of_source(views: Views) -> Tensor:
+    """The source embedding at each target position, padded (B, T, D)."""
+    layout, width = views.source_layout, views.target_layout.mask.shape[1]
+    source = layout.pad(views.source)
+    mean = layout.mean(views.source)[:, None]  # (B, 1, D)
+    filled = torch.where(layout.mask[..., None], source, mean)[:, :width]  # (B, <=T, D)
+    missing = width - filled.shape[1]
+    return torch.cat((filled, mean.expand(-1, missing, -1)), 1) if missing > 0 else filled

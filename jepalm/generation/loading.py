@@ -1,0 +1,60 @@
+"""A trained model from its run folder: config, tokenizer, weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jepalm.config import Config, HardwareConfig, data_root, read_config
+from jepalm.data.prepared import PreparedData, open_prepared
+from jepalm.data.tokenizer import TextTokenizer
+from jepalm.errors import JepalmError
+from jepalm.hardware import Hardware, choose_hardware
+from jepalm.objective import Objective, build_objective
+from jepalm.run import RunFolder
+from jepalm.training.checkpoint import Checkpoint, find_checkpoint, load_model
+
+TOKENIZER = "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A run's model, ready to use."""
+
+    run: RunFolder
+    config: Config
+    tokenizer: TextTokenizer
+    checkpoint: Checkpoint
+    objective: Objective
+    hardware: Hardware
+    pairing: str
+
+    def data(self, root: Path | None = None) -> PreparedData:
+        """The data the run was trained on, checked against the hash in its manifest.
+
+        Raises:
+            UsageError: the data is gone.
+            JepalmError: it was changed since.
+        """
+        prepared = open_prepared(self.config.data.name, data_root(root))
+        known = self.run.read_manifest().get("data", {}).get("content_sha256")
+        if known != prepared.meta.content_sha256:
+            hint = "prepare the same text again, or train again"
+            raise JepalmError(f"{prepared.path} was changed since {self.run.name} was trained", hint)
+        return prepared
+
+
+def load_trained(run: RunFolder, which: str = "last", hardware: HardwareConfig | None = None) -> TrainedModel:
+    """Load a run's model from a checkpoint (`last`, `best` or a step).
+
+    Needs the run folder alone, not the prepared data.
+    """
+    config = read_config(run.config)
+    checkpoint = find_checkpoint(run, which)
+    place = choose_hardware(hardware or HardwareConfig())
+    tokenizer = TextTokenizer.load(run.path / TOKENIZER)
+    objective = build_objective(config.model, config.objective, tokenizer.vocab_size, place)
+    load_model(checkpoint, objective)
+    objective.eval()
+    pairing = str(run.read_manifest().get("data", {}).get("pairing", "pairs"))
+    return TrainedModel(run, config, tokenizer, checkpoint, objective, place, pairing)

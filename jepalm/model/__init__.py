@@ -1,0 +1,1 @@
+"""Layers and model parts; they know no optimizer, process group or file."""

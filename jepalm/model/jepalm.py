@@ -1,0 +1,134 @@
+"""The JEPALM: TextEncoder, Predictor, TextDecoder.
+
+source text -> TextEncoder -> source embeddings
+                                   |
+                               Predictor  -> predicted embeddings -> TextDecoder -> target text
+                               (one shot)
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jepalm.config import ModelConfig
+from jepalm.model.layers import Block, Layout, at_least_float32, init_weights
+
+
+class TextEncoder(nn.Module):
+    """Bidirectional Transformer: token ids to one embedding a position.
+
+    With `layernorm` normalisation every embedding has mean 0 and variance 1 over its dimensions, so
+    predicting zero costs exactly `dim` in summed squared error.
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int, attention: str = "auto") -> None:
+        super().__init__()
+        self.normalisation = config.encoder.normalisation
+        self.tokens = nn.Embedding(vocab_size, config.dim)
+        self.blocks = nn.ModuleList(
+            Block(config.dim, config.n_heads, config.ffn_mult, config.dropout, attention=attention)
+            for _ in range(config.encoder.n_layers)
+        )
+        init_weights(self, config.encoder.n_layers)
+
+    def forward(self, ids: Tensor, layout: Layout) -> Tensor:
+        """(B, T) token ids to (..., D) embeddings, packed as the layout says."""
+        x = self.tokens(layout.pack(ids))  # (..., D)
+        for block in self.blocks:
+            x = block(x, layout)
+        if self.normalisation == "layernorm":
+            x = F.layer_norm(at_least_float32(x), x.shape[-1:])
+        return x
+
+
+class Predictor(nn.Module):
+    """Cross-attention Transformer: source embeddings to all target embeddings in one pass.
+
+    One learned query a target position; width and depth are its own, with projections in and out.
+    """
+
+    def __init__(self, config: ModelConfig, attention: str = "auto") -> None:
+        super().__init__()
+        own = config.predictor
+        dim, heads = own.dim or config.dim, own.n_heads or config.n_heads
+        self.queries = nn.Parameter(torch.empty(config.target_len, dim))
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, config.ffn_mult, config.dropout, source_dim=config.dim, attention=attention)
+            for _ in range(own.n_layers)
+        )
+        self.norm = nn.LayerNorm(dim, bias=False)
+        self.project = nn.Linear(dim, config.dim, bias=False)
+        init_weights(self, own.n_layers)
+        nn.init.zeros_(self.project.weight)
+
+    def forward(self, layout: Layout, source: Tensor, source_layout: Layout) -> Tensor:
+        """Predict the embeddings of the target positions in `layout`.
+
+        Args:
+            layout: the target's positions, (B, N) wide.
+            source: source embeddings (..., D), packed as `source_layout` says.
+            source_layout: the source's positions.
+
+        Returns:
+            predicted embeddings (..., D), packed as `layout` says.
+        """
+        batch, width = layout.mask.shape
+        x = layout.pack(self.queries[:width].expand(batch, -1, -1))  # (..., D')
+        for block in self.blocks:
+            x = block(x, layout, (source, source_layout))
+        return self.project(self.norm(x))
+
+
+class TextDecoder(nn.Module):
+    """Bidirectional Transformer: embeddings of a passage to one token distribution a position."""
+
+    def __init__(self, config: ModelConfig, vocab_size: int, attention: str = "auto") -> None:
+        super().__init__()
+        n_layers = config.decoder.n_layers
+        self.blocks = nn.ModuleList(
+            Block(config.dim, config.n_heads, config.ffn_mult, config.dropout, attention=attention)
+            for _ in range(n_layers)
+        )
+        self.norm = nn.LayerNorm(config.dim, bias=False)
+        self.vocabulary = nn.Linear(config.dim, vocab_size, bias=False)
+        init_weights(self, max(1, n_layers))
+
+    def forward(self, embeddings: Tensor, layout: Layout) -> Tensor:
+        """(..., D) embeddings to (..., V) logits."""
+        x = embeddings
+        for block in self.blocks:
+            x = block(x, layout)
+        return self.vocabulary(self.norm(x))
+
+
+class LengthHead(nn.Module):
+    """Length of the target, in positions, from the mean source embedding."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(config.dim, config.dim)
+        self.out = nn.Linear(config.dim, 1)
+
+    def forward(self, source: Tensor, layout: Layout) -> Tensor:
+        """Source embeddings (..., D) to (B,) predicted lengths."""
+        return self.out(F.silu(self.hidden(layout.mean(source)))).squeeze(-1)
+
+
+class JEPALM(nn.Module):
+    """The model parts together; the objective says how they are trained."""
+
+    def __init__(
+        self, config: ModelConfig, vocab_size: int, *, length_head: bool, attention: str = "auto"
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = TextEncoder(config, vocab_size, attention)
+        self.predictor = Predictor(config, attention)
+        self.decoder = TextDecoder(config, vocab_size, attention)
+        self.length = LengthHead(config) if length_head else None
+
+    def parameters_by_part(self) -> dict[str, int]:
+        """Number of parameters of each part."""
+        return {name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()}

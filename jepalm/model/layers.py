@@ -1,0 +1,236 @@
+"""Layers: rotary attention, feed-forward, block; and the layout of texts of unequal length.
+
+Shapes: B texts, T positions, D width, H heads, C = D / H. Where it pays (a CPU), the positions that hold
+text are packed into (N, D) rows, so that no matrix product is spent on padding; only attention sees
+the padded (B, T, D) form. Both forms compute the same function.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jepalm.model.packed_attention import HeadRows, PackedAttention
+
+MATMUL_ATTENTION_UP_TO = 256
+"""On a CPU, plain matrix products beat the fused kernel's backward up to about this many positions."""
+
+ROTARY_BASE = 10_000.0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which positions of a padded batch hold text, and whether activations are packed to them.
+
+    Attributes:
+        mask: (B, T) bool, true where there is text.
+        index: (N,) flat positions of the text when packed, else None.
+        positions: (B, T) place of each position in the passage, for rotary embeddings. Targets count
+            from 0; sources count down to -1, so that a source ends where its target begins.
+    """
+
+    mask: Tensor
+    index: Tensor | None
+    positions: Tensor
+    _angles: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+    _head_rows: dict[tuple[int, int], HeadRows] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, lengths: Tensor, width: int, *, packed: bool, ends_at_zero: bool = False) -> Layout:
+        """Lay out texts of the given lengths (B,) in `width` positions."""
+        steps = torch.arange(width, device=lengths.device).expand(lengths.shape[0], width)  # (B, T)
+        mask = steps < lengths[:, None]  # (B, T)
+        positions = steps - lengths[:, None] if ends_at_zero else steps  # (B, T)
+        index = mask.flatten().nonzero().squeeze(1) if packed else None  # (N,)
+        return cls(mask, index, positions)
+
+    def pack(self, x: Tensor) -> Tensor:
+        """(B, T, ...) to (N, ...) when packed, else unchanged."""
+        return x if self.index is None else x.flatten(0, 1).index_select(0, self.index)
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Inverse of `pack`, with zeros where there is no text."""
+        if self.index is None:
+            return x
+        batch, width = self.mask.shape
+        rows = x.new_zeros(batch * width, *x.shape[1:]).index_copy(0, self.index, x)
+        return rows.unflatten(0, (batch, width))
+
+    def angles(self, head_dim: int) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of the rotary angles, two of (B, 1, T, C); worked out once for all layers.
+
+        RoFormer, arXiv 2104.09864, section 3.2.2: angle = position * 10000^(-2i/C).
+        """
+        if head_dim not in self._angles:
+            exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=self.mask.device) / head_dim
+            angle = self.positions[..., None].float() * ROTARY_BASE**-exponents  # (B, T, C/2)
+            angle = torch.cat((angle, angle), dim=-1)[:, None]  # (B, 1, T, C)
+            self._angles[head_dim] = angle.cos(), angle.sin()
+        return self._angles[head_dim]
+
+    def head_rows(self, n_heads: int, head_dim: int) -> HeadRows:
+        """Where the heads of packed rows lie in the padded form; worked out once for all layers."""
+        key = (n_heads, head_dim)
+        if key not in self._head_rows:
+            assert self.index is not None
+            batch, width = self.mask.shape
+            text, place = self.index // width, self.index % width  # (N,)
+            heads = torch.arange(n_heads, device=self.index.device)
+            flat = ((text[:, None] * n_heads + heads) * width + place[:, None]).flatten()  # (N * H,)
+            cos, sin = (
+                self.pack(part.squeeze(1))[:, None, : head_dim // 2] for part in self.angles(head_dim)
+            )
+            self._head_rows[key] = HeadRows(flat, (batch, n_heads, width), cos, sin)
+        return self._head_rows[key]
+
+    def total(self, x: Tensor) -> Tensor:
+        """Sum over all positions that hold text: (...,) per position, packed or padded, to a scalar."""
+        return x.sum() if self.index is not None else (x * self.mask).sum()
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Mean over each text's positions: packed or padded (..., D) to (B, D)."""
+        weights = self.mask.to(x.dtype)
+        padded = self.pad(x) * weights[..., None]  # (B, T, D)
+        return padded.sum(1) / weights.sum(1, keepdim=True)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Raise half precisions to float32; leave others as they are."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate queries or keys (B, H, T, C) by (B, 1, T, C) angles (arXiv 2104.09864, eq. 34, half-split)."""
+    cos, sin = (part.to(x.dtype) for part in angles)
+    left, right = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-right, left), dim=-1) * sin
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, kind: str) -> Tensor:
+    """Softmax attention over the keys that hold text.
+
+    Args:
+        q: (B, H, Tq, C).
+        k: (B, H, Tk, C).
+        v: (B, H, Tk, C).
+        mask: (B, Tk) bool; every text has at least one position.
+        kind: "sdpa", "matmul" or "auto" (by device and length).
+
+    Returns:
+        (B, H, Tq, C).
+    """
+    short = max(q.shape[2], k.shape[2]) <= MATMUL_ATTENTION_UP_TO
+    if kind == "matmul" or (kind == "auto" and q.device.type == "cpu" and short):
+        scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, Tq, Tk)
+        scores = scores.masked_fill(~mask[:, None, None], float("-inf"))
+        return scores.softmax(-1) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
+
+
+class Attention(nn.Module):
+    """Multi-head attention with rotary positions: over itself, or over another text."""
+
+    def __init__(self, dim: int, n_heads: int, source_dim: int | None = None, kind: str = "auto") -> None:
+        super().__init__()
+        self.n_heads, self.kind = n_heads, kind
+        self.cross = source_dim is not None
+        self.head_dim = dim // n_heads
+        self.query = nn.Linear(dim, dim, bias=False) if self.cross else None
+        self.key_value = nn.Linear(source_dim, 2 * dim, bias=False) if source_dim is not None else None
+        self.query_key_value = None if self.cross else nn.Linear(dim, 3 * dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, x: Tensor, layout: Layout, memory: tuple[Tensor, Layout] | None = None) -> Tensor:
+        """Attend from `x` (packed or padded, D) to itself, or to `memory` = (embeddings, their layout)."""
+        if memory is None:
+            assert self.query_key_value is not None
+            query, key_value, keys = self.query_key_value(x), None, layout
+        else:
+            assert self.query is not None
+            assert self.key_value is not None
+            source, keys = memory
+            query, key_value = self.query(x), self.key_value(source)
+        if layout.index is not None and self.kind == "auto" and self._short(layout, keys):
+            rows = layout.head_rows(self.n_heads, self.head_dim)
+            key_rows = keys.head_rows(self.n_heads, self.head_dim)
+            mixed: Tensor = PackedAttention.apply(query, key_value, rows, key_rows, keys.mask)  # (N, D)
+            return self.out(mixed)
+        if key_value is None:
+            q, k, v = self._heads(layout.pad(query), 3)
+        else:
+            (q,), (k, v) = self._heads(layout.pad(query), 1), self._heads(keys.pad(key_value), 2)
+        q = rotate(q, layout.angles(self.head_dim))
+        k = rotate(k, keys.angles(self.head_dim))
+        mixed = attend(q, k, v, keys.mask, self.kind)
+        return self.out(layout.pack(mixed.transpose(1, 2).flatten(2)))  # (..., D)
+
+    @staticmethod
+    def _short(queries: Layout, keys: Layout) -> bool:
+        return max(queries.mask.shape[1], keys.mask.shape[1]) <= MATMUL_ATTENTION_UP_TO
+
+    def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        split = x.unflatten(-1, (parts, self.n_heads, -1))  # (B, T, parts, H, C)
+        return split.permute(2, 0, 3, 1, 4).unbind(0)  # parts of (B, H, T, C)
+
+
+class FeedForward(nn.Module):
+    """Two layers with a SiLU between; the inner width is `dim * mult`, to the nearest multiple of 16.
+
+    SiLU costs a third of GELU's forward and backward on a CPU.
+    """
+
+    def __init__(self, dim: int, mult: float) -> None:
+        super().__init__()
+        inner = max(16, 16 * round(dim * mult / 16))
+        self.up = nn.Linear(dim, inner, bias=False)
+        self.down = nn.Linear(inner, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) to (..., D)."""
+        return self.down(F.silu(self.up(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm Transformer block: self-attention, optional cross-attention, feed-forward."""
+
+    def __init__(
+        self,
+        dim: int,
+        n_heads: int,
+        ffn_mult: float,
+        dropout: float = 0.0,
+        source_dim: int | None = None,
+        attention: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim, bias=False)
+        self.attention = Attention(dim, n_heads, kind=attention)
+        self.cross_norm = nn.LayerNorm(dim, bias=False) if source_dim is not None else None
+        self.cross = Attention(dim, n_heads, source_dim, attention) if source_dim is not None else None
+        self.ffn_norm = nn.LayerNorm(dim, bias=False)
+        self.ffn = FeedForward(dim, ffn_mult)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, layout: Layout, memory: tuple[Tensor, Layout] | None = None) -> Tensor:
+        """(..., D) to (..., D); `memory` is what the cross-attention reads."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), layout))
+        if self.cross is not None and self.cross_norm is not None:
+            assert memory is not None
+            x = x + self.dropout(self.cross(self.cross_norm(x), layout, memory))
+        return x + self.dropout(self.ffn(self.ffn_norm(x)))
+
+
+def init_weights(module: nn.Module, n_layers: int) -> None:
+    """Normal(0, 0.02) for all matrices; those that write to the residual stream shrink by sqrt(2 n_layers).
+
+    The scheme of GPT-2 (Radford et al. 2019, section 2.3).
+    """
+    for name, parameter in module.named_parameters():
+        if parameter.ndim < 2:
+            continue
+        writes = name.endswith(("out.weight", "down.weight"))
+        nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * n_layers) if writes else 0.02)

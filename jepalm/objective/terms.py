@@ -1,0 +1,61 @@
+"""Loss terms and their weighted sum. A term is a scalar; micro batches and devices add up to its mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jepalm.model.layers import at_least_float32
+
+IGNORE = -100
+"""Label of a position without text."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What an objective makes of a batch.
+
+    Attributes:
+        total: scalar to minimise, the weighted sum of the terms.
+        terms: each term, unweighted.
+        weights: the weight each term had.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    weights: dict[str, float]
+
+
+def weighted(terms: dict[str, Tensor], weights: Mapping[str, float]) -> Losses:
+    """Combine terms with fixed weights."""
+    total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    return Losses(total, terms, {name: weights[name] for name in terms})
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, n_tokens: int) -> Tensor:
+    """Cross-entropy in nats a token: sum over positions over the number of tokens of the global batch.
+
+    Args:
+        logits: (..., V).
+        labels: (...) right tokens; `IGNORE` where there is no text.
+        n_tokens: tokens of the global batch.
+    """
+    rows, targets = at_least_float32(logits).flatten(0, -2), labels.flatten()
+    return F.cross_entropy(rows, targets, ignore_index=IGNORE, reduction="sum") / n_tokens
+
+
+def squared_distance(predicted: Tensor, target: Tensor) -> Tensor:
+    """Squared Euclidean distance of each position's embeddings: two of (..., D) to (...).
+
+    Predicting zero for targets normalised by LayerNorm without affine costs exactly D.
+    """
+    return (at_least_float32(predicted) - at_least_float32(target)).square().sum(-1)
+
+
+def length_error(predicted: Tensor, lengths: Tensor, n_pairs: int) -> Tensor:
+    """Squared error of predicted lengths (B,), in positions squared."""
+    return (at_least_float32(predicted) - lengths).square().sum() / n_pairs

@@ -1,0 +1,1 @@
+"""Reads run folders only, without torch: tables, figures, one self-contained page."""

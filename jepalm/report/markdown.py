@@ -1,0 +1,112 @@
+"""`report.md`: the report as a file for repositories and issues."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+
+from jepalm.report.compare import Comparison
+from jepalm.report.draw import Art
+from jepalm.report.numbers import visible
+from jepalm.report.page import SAMPLES_SHOWN, evenly, sample_groups
+from jepalm.report.summary import ARTICLE_TIME, Summary
+
+
+def run_markdown(summary: Summary, figures: list[Art]) -> str:
+    """Return the report of one run as Markdown."""
+    blocks = [
+        f"# {cell(summary.record.name)}",
+        f"{cell(summary.headline)} ({ARTICLE_TIME})",
+        "## Verdicts",
+        _verdicts(summary),
+        "## The run",
+        table(["", ""], summary.facts),
+    ]
+    if summary.record.train:
+        blocks += [
+            "## The article's three findings",
+            table(
+                ["finding", "this run", "article", "verdict"],
+                [
+                    [f"{f.number} {f.title}", f.measured, f.article, f"**{f.word}**: {f.why}"]
+                    for f in summary.findings
+                ],
+            ),
+        ]
+    if summary.composition:
+        blocks += [
+            "## Composition of the loss",
+            f"Mean share of each term (train, {summary.phase_text}).",
+            table(["term", "this run", "article"], summary.composition_rows),
+        ]
+    blocks += _figures(figures)
+    if summary.record.samples:
+        blocks.append("## Samples as they evolved")
+        for group in sample_groups(summary.record.samples):
+            blocks.append(f"source {_text(group.source)}<br>target {_text(group.target)}")
+            chosen = evenly(group.samples, SAMPLES_SHOWN)
+            blocks.append(
+                _raw_table(["step", "generated"], [[f"{s.step:,}", _text(s.generated)] for s in chosen])
+            )
+    blocks += ["## Config", table(["setting", "value"], summary.settings)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def comparison_markdown(comparison: Comparison, figures: list[Art]) -> str:
+    """Return the comparison of several runs as Markdown."""
+    spread = comparison.same_but_for_seed
+    blocks = [
+        f"# {len(comparison.names)} runs compared",
+        "## Figures side by side",
+        table(
+            ["figure", *comparison.names, *(["mean ± sd"] if spread else [])],
+            [[row.label, *row.texts, *([row.spread] if spread else [])] for row in comparison.rows],
+        ),
+        "## Config difference",
+        table(
+            ["setting", *comparison.names],
+            [[key, *values] for key, values in comparison.differences.items()],
+        )
+        if comparison.differences
+        else "The configs are the same.",
+        *_figures(figures),
+        "## Verdicts of each run",
+    ]
+    for name, summary in zip(comparison.names, comparison.summaries, strict=True):
+        blocks += [f"### {cell(name)}", _verdicts(summary)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table of plain text."""
+    return _raw_table([cell(name) for name in header], [[cell(value) for value in row] for row in rows])
+
+
+def cell(text: str) -> str:
+    """Escape what Markdown or HTML would act on; the `**` of our own words are kept."""
+    safe = html.escape(text, quote=False).replace("\\", "\\\\").replace("\n", " ")
+    return re.sub(r"([|`_\[\]])", r"\\\1", safe)
+
+
+def _text(text: str) -> str:
+    shown = html.escape(visible(text), quote=False)
+    return "<code>" + re.sub(r"[\\`*_|~]", lambda found: f"&#{ord(found[0])};", shown) + "</code>"
+
+
+def _raw_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _verdicts(summary: Summary) -> str:
+    return "\n".join(f"- {verdict.sign} {cell(verdict.text)}" for verdict in summary.verdicts)
+
+
+def _figures(figures: list[Art]) -> list[str]:
+    if not figures:
+        return []
+    blocks = ["## Figures"]
+    for art in figures:
+        blocks += [f"![{cell(art.title)}](figures/{art.name}.png)", cell(art.caption)]
+    return blocks

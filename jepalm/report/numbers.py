@@ -1,0 +1,86 @@
+"""Numbers as people read them: three significant digits, units, visible whitespace."""
+
+from __future__ import annotations
+
+import math
+
+NOTHING = "–"
+
+_MARKS = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
+
+
+def three(value: float | None) -> str:
+    """Return a number with three significant digits, or a dash where there is none."""
+    if value is None:
+        return NOTHING
+    if not math.isfinite(value):
+        return "not finite"
+    if value == 0:
+        return "0"
+    rounded = float(f"{value:.2e}")
+    exponent = math.floor(math.log10(abs(rounded)))
+    if exponent < -4 or exponent > 6:
+        mantissa, power = f"{value:.2e}".split("e")
+        return f"{mantissa}e{int(power)}"
+    return f"{rounded:,.{max(0, 2 - exponent)}f}"
+
+
+def percent(share: float | None) -> str:
+    """Return a share of 1 as percent; what is there but rounds to nothing says so."""
+    if share is None:
+        return NOTHING
+    if not math.isfinite(share):
+        return "not finite"
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
+    return f"{100 * share:.1f} %"
+
+
+def change(share: float | None) -> str:
+    """Return a relative change with its sign, such as `-25.3 %`."""
+    if share is None or not math.isfinite(share):
+        return NOTHING
+    return f"{100 * share:+.1f} %"
+
+
+def count(number: float | None) -> str:
+    """Return a large count with its unit, such as `10.1 M`."""
+    if number is None:
+        return NOTHING
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(number) >= size:
+            return f"{three(number / size)} {unit}"
+    return f"{number:,.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time with its unit, such as `34.0 min`."""
+    if seconds is None or not math.isfinite(seconds):
+        return NOTHING
+    if seconds < 1:
+        return f"{three(1000 * seconds)} ms"
+    if seconds < 120:
+        return f"{three(seconds)} s"
+    if seconds < 7200:
+        return f"{three(seconds / 60)} min"
+    return f"{three(seconds / 3600)} h"
+
+
+def mark_whitespace(text: str) -> list[tuple[str, bool]]:
+    """Split text into (piece, is a mark): blanks and control characters become visible marks."""
+    pieces: list[tuple[str, bool]] = []
+    for character in text:
+        mark = _MARKS.get(character)
+        if mark is None and ord(character) < 32:
+            mark = chr(0x2400 + ord(character))
+        piece, marked = (mark, True) if mark is not None else (character, False)
+        if pieces and pieces[-1][1] == marked:
+            pieces[-1] = (pieces[-1][0] + piece, marked)
+        else:
+            pieces.append((piece, marked))
+    return pieces
+
+
+def visible(text: str) -> str:
+    """Return text on one line with its whitespace shown as marks."""
+    return "".join(piece for piece, _ in mark_whitespace(text))

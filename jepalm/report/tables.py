@@ -1,0 +1,88 @@
+"""The data behind a report as CSV files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from jepalm.report.analysis import ARTICLE_COMPOSITION, epoch_means
+from jepalm.report.compare import Comparison
+from jepalm.report.read import Row, RunRecord, number
+from jepalm.report.summary import Summary
+
+_LEADING = ("step", "epoch", "time")
+
+
+def csv_files(summary: Summary) -> dict[str, str]:
+    """Return the text of each CSV file by its name, at full precision."""
+    record = summary.record
+    return {
+        "train.csv": rows_csv(record.train),
+        "validation.csv": rows_csv(record.validation),
+        "batches.csv": batches_csv(record),
+        "embedding_by_epoch.csv": _csv(
+            ["epoch", "first_step", "last_step", "mean"],
+            [[k, span.first, span.last, span.mean] for k, span in epoch_means(record, "embedding").items()],
+        ),
+        "composition.csv": _csv(
+            ["term", "share", "article", "first_step", "last_step"],
+            [
+                [
+                    term,
+                    share,
+                    ARTICLE_COMPOSITION.get(term, ""),
+                    summary.phase.first if summary.phase else "",
+                    summary.phase.last if summary.phase else "",
+                ]
+                for term, share in summary.composition.items()
+            ],
+        ),
+        "samples.csv": _csv(
+            ["step", "source", "target", "generated"],
+            [[s.step, s.source, s.target, s.generated] for s in record.samples],
+        ),
+    }
+
+
+def rows_csv(rows: list[Row]) -> str:
+    """Return every scalar of the rows, one row a log point; keys that the tool does not know too."""
+    keys: dict[str, None] = dict.fromkeys(key for key in _LEADING if any(key in row for row in rows))
+    for row in rows:
+        keys.update(dict.fromkeys(key for key, value in row.items() if number(value) is not None))
+    return _csv(list(keys), [[row.get(key, "") for key in keys] for row in rows])
+
+
+def batches_csv(record: RunRecord) -> str:
+    """Return the raw value of each term at each step."""
+    terms = [term for term in record.terms if term in record.batches]
+    table: dict[int, dict[str, float]] = {}
+    for term in terms:
+        series = record.batches[term]
+        for step, value in zip(series.step.tolist(), series.value.tolist(), strict=True):
+            table.setdefault(step, {})[term] = value
+    return _csv(
+        ["step", *terms], [[step, *(table[step].get(term, "") for term in terms)] for step in sorted(table)]
+    )
+
+
+def comparison_csv(comparison: Comparison) -> dict[str, str]:
+    """Return the table of several runs and their config differences as CSV by file name."""
+    return {
+        "table.csv": _csv(
+            ["figure", *comparison.names],
+            [[row.label, *("" if v is None else v for v in row.values)] for row in comparison.rows],
+        ),
+        "config_difference.csv": _csv(
+            ["setting", *comparison.names],
+            [[key, *values] for key, values in comparison.differences.items()],
+        ),
+    }
+
+
+def _csv(header: list[str], rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()

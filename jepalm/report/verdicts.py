@@ -1,0 +1,306 @@
+"""What is wrong with a run, each line by a rule with a threshold and a reason.
+
+The rules are explained in docs/report.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from jepalm.report.analysis import (
+    MOVING_AVERAGE,
+    Phase,
+    composition,
+    mean_distance,
+    moving_average,
+    shares,
+    term_series,
+    variation,
+)
+from jepalm.report.numbers import percent, three
+from jepalm.report.read import RunRecord, Series, number
+
+DEAD_SHARE = 0.005
+"""A term under this share of the loss does not contribute; less than the article's table shows."""
+DEAD_STRETCH = 0.1
+"""Least share of the run that a term must have been silent for."""
+DOMINATES = 0.9
+"""Share of the loss over which the other terms hardly steer what all parts share."""
+VOLATILE = 0.3
+"""Standard deviation over mean, per batch in the stable phase: the length loss of the article swings so."""
+VOLATILE_SHARE = 0.01
+"""A term with less of the loss than this may swing: it moves nothing."""
+RANK_COLLAPSE = 0.05
+"""Share of dim that the embeddings still use."""
+STD_COLLAPSE = 0.1
+"""Share of its first value that the embeddings' spread still has."""
+FORGETS_CE = 1.0
+"""Reconstruction CE, in nats, at which the embeddings no longer tell the text."""
+NEAR_ZERO_DISTANCE = 0.05
+"""Share of the predicting-the-mean distance that counts as near zero."""
+OVERFIT_RISE = 0.05
+"""Rise of a validation figure over its best."""
+DIVERGED = 10.0
+"""Loss over its best, both as 20-batch means."""
+MEAN_ACCURACY = 0.5
+"""Generation accuracy over reconstruction accuracy."""
+READS_BACK = 0.5
+"""Reconstruction accuracy from which the decoder is not to blame for the generated text."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line on what the run shows."""
+
+    level: Literal["warning", "note", "good"]
+    code: str
+    text: str
+    reason: str
+    """The rule that spoke, in one line."""
+
+    @property
+    def sign(self) -> str:
+        """What the line begins with."""
+        return {"warning": "!", "note": "·", "good": "✓"}[self.level]
+
+
+def verdicts(record: RunRecord, phase: Phase | None) -> list[Verdict]:
+    """Return what is wrong with the run, worst first, or one line that nothing is."""
+    rules: list[Callable[[], Iterable[Verdict]]] = [
+        lambda: unfinished(record),
+        lambda: diverged(record),
+        lambda: collapsed(record),
+        lambda: overfit(record),
+        lambda: conditional_mean(record),
+        lambda: no_better_than_control(record),
+        lambda: silent_terms(record),
+        lambda: dominating_term(record, phase),
+        lambda: volatile_terms(record, phase),
+        lambda: unreadable(record),
+    ]
+    found = [verdict for rule in rules for verdict in rule()]
+    if not any(verdict.level == "warning" for verdict in found) and record.train:
+        found.append(Verdict("good", "sound", "nothing wrong found", "no rule of this list spoke"))
+    return found
+
+
+def unfinished(record: RunRecord) -> list[Verdict]:
+    """A run that did not reach its last step, or has no rows."""
+    planned = number(record.manifest.get("steps"))
+    where = f"step {record.step:,}" + (f" of {planned:,.0f}" if planned else "")
+    error = record.manifest.get("error")
+    words = {
+        "created": "the run was created and never began",
+        "running": f"still marked running at {where}: training goes on, or was killed",
+        "interrupted": f"interrupted at {where}",
+        "failed": f"failed at {where}" + (f": {error}" if error else ""),
+        "unknown": f"the run does not say whether it finished; it reached {where}",
+    }
+    found = []
+    if record.status in words:
+        found.append(Verdict("warning", "unfinished", words[record.status], f"status is {record.status}"))
+    if not record.train and not record.validation:
+        found.append(Verdict("warning", "empty", "nothing was recorded yet", "metrics.jsonl has no rows"))
+    return found
+
+
+def diverged(record: RunRecord) -> list[Verdict]:
+    """A loss or term that is not finite, or a loss ten times its best."""
+    names = [("loss", record.series("train/loss"))]
+    for term in record.terms:
+        names.append((term, record.series(f"train/term/{term}")))
+        if term in record.batches:
+            names.append((term, record.batches[term]))
+    bad = [
+        (int(series.step[~np.isfinite(series.value)][0]), name)
+        for name, series in names
+        if not np.isfinite(series.value).all()
+    ]
+    if bad:
+        step, name = min(bad)
+        return [
+            Verdict(
+                "warning", "diverged", f"{name} is not finite from step {step:,} (train)", "NaN or infinity"
+            )
+        ]
+    loss = _smooth(record.series("train/loss"))
+    if len(loss) and loss.value.min() > 0 and loss.value[-1] > DIVERGED * loss.value.min():
+        best, at = float(loss.value.min()), int(loss.step[loss.value.argmin()])
+        text = f"diverged: loss {three(loss.last)} at the end, {three(best)} at step {at:,} (train)"
+        return [
+            Verdict("warning", "diverged", text, f"loss over {DIVERGED:.0f} times its best, 20-batch means")
+        ]
+    return []
+
+
+def collapsed(record: RunRecord) -> list[Verdict]:
+    """Embeddings that lost their rank, their spread, or the text."""
+    found = []
+    for key, whose in (("effective_rank", "target"), ("predicted_effective_rank", "predicted")):
+        rank = record.series(f"validation/{key}").finite().last
+        if rank is not None and record.dim and rank < RANK_COLLAPSE * record.dim:
+            text = f"{whose} embeddings collapsed: effective rank {three(rank)} of {record.dim} (validation)"
+            level: Literal["warning", "note"] = "warning" if whose == "target" else "note"
+            found.append(Verdict(level, "collapse", text, f"rank under {percent(RANK_COLLAPSE)} of dim"))
+    spread = record.series("validation/embedding_std").finite()
+    if len(spread) > 1 and spread.value[-1] < STD_COLLAPSE * spread.value[0]:
+        spreads = f"{three(spread.first)} to {three(spread.last)}"
+        text = f"embeddings shrank: standard deviation {spreads} (validation)"
+        found.append(
+            Verdict("warning", "collapse", text, f"under {percent(STD_COLLAPSE)} of its first value")
+        )
+    ce, distance = _late(record, "reconstruction"), _late(record, "embedding")
+    control, _ = mean_distance(record)
+    if ce is None or distance is None or control is None:
+        return found
+    if ce > FORGETS_CE and distance < NEAR_ZERO_DISTANCE * control:
+        text = (
+            f"the encoder forgets the text to be easy to predict: embedding distance {three(distance)}, "
+            f"yet reconstruction CE {three(ce)} (train, last rows)"
+        )
+        near_zero = f"{percent(NEAR_ZERO_DISTANCE)} of {three(control)}"
+        reason = f"CE over {FORGETS_CE} while the distance is under {near_zero}"
+        found.append(Verdict("warning", "collapse", text, reason))
+    return found
+
+
+def overfit(record: RunRecord) -> list[Verdict]:
+    """A validation figure that rose from its best while the same figure of train fell."""
+    found = []
+    for key, train_key in (("loss", "train/loss"), ("embedding", "train/term/embedding")):
+        held_out = record.series(f"validation/{key}").finite()
+        train = _smooth(record.series(train_key).finite())
+        if len(held_out) < 2 or not len(train):
+            continue
+        best_at = int(held_out.value.argmin())
+        best, last = float(held_out.value[best_at]), float(held_out.value[-1])
+        step = int(held_out.step[best_at])
+        then = train.between(0, step).last
+        if then is None or train.last is None:
+            continue
+        if last > best + OVERFIT_RISE * abs(best) and train.last < then:
+            text = (
+                f"overfit: validation {key} {three(last)} is over its best {three(best)} of step {step:,}, "
+                f"while train fell from {three(then)} to {three(train.last)}"
+            )
+            found.append(
+                Verdict("warning", "overfit", text, f"validation over {percent(OVERFIT_RISE)} above its best")
+            )
+    return found
+
+
+def conditional_mean(record: RunRecord) -> list[Verdict]:
+    """A decoder that reads target embeddings well and predicted ones badly."""
+    reads = record.series("validation/reconstruction_accuracy").finite().last
+    writes = record.series("validation/generation_accuracy").finite().last
+    ce = record.series("validation/generation_ce").finite().last
+    if reads is None or writes is None or reads < READS_BACK or writes >= MEAN_ACCURACY * reads:
+        return []
+    text = (
+        f"one-shot text is the conditional mean (generation CE {three(ce)}, accuracy {percent(writes)} on "
+        f"predicted embeddings against {percent(reads)} on target embeddings, validation)"
+    )
+    reason = f"generation accuracy under {percent(MEAN_ACCURACY)} of reconstruction accuracy"
+    return [Verdict("warning", "conditional-mean", text, reason)]
+
+
+def no_better_than_control(record: RunRecord) -> list[Verdict]:
+    """Predictions no closer to the targets than a control that predicts nothing."""
+    r2 = record.series("validation/r2").finite().last
+    copy = record.series("validation/r2_copy").finite().last
+    if r2 is None or (r2 > 0 and (copy is None or r2 > copy)):
+        return []
+    control = "the mean" if r2 <= 0 else f"a copy of the source (R2 {three(copy)})"
+    text = f"predicted embeddings are no better than {control}: R2 {three(r2)} (validation)"
+    return [Verdict("warning", "no-prediction", text, "R2 at or under that of a control")]
+
+
+def silent_terms(record: RunRecord) -> list[Verdict]:
+    """Terms that stopped adding to the loss, and what they still do to the encoder."""
+    found = []
+    for term, series in shares(record).items():
+        if record.weight(term) == 0 or len(series) < 2:
+            continue
+        loud = series.step[series.value >= DEAD_SHARE]
+        since = int(loud[-1]) if len(loud) else 0
+        last = int(series.step[-1])
+        if last - since < max(1, DEAD_STRETCH * last):
+            continue
+        when = f"since step {since:,}" if since else "at any log point"
+        text = f"{term} has not contributed {when} (under {percent(DEAD_SHARE)} of the train loss)"
+        still = _encoder_share(record, term)
+        if still is not None and still >= 0.5:
+            part = "all" if still > 0.9995 else percent(still)
+            text += f", yet is {part} of the gradient on the encoder"
+        found.append(Verdict("warning", "silent", text, f"share under {percent(DEAD_SHARE)} to the end"))
+    return found
+
+
+def dominating_term(record: RunRecord, phase: Phase | None) -> list[Verdict]:
+    """A term that is nearly all of the loss."""
+    if phase is None:
+        return []
+    measured = composition(record, phase)
+    return [
+        Verdict(
+            "warning",
+            "dominates",
+            f"{term} dominates: {percent(share)} of the loss (train, {phase.text})",
+            f"share over {percent(DOMINATES)} in the stable phase",
+        )
+        for term, share in measured.items()
+        if share > DOMINATES and len(measured) > 1
+    ]
+
+
+def volatile_terms(record: RunRecord, phase: Phase | None) -> list[Verdict]:
+    """Terms whose value swings from batch to batch."""
+    if phase is None:
+        return []
+    measured = composition(record, phase)
+    found = []
+    for term, series in record.batches.items():
+        stable = series.between(phase.first, phase.last)
+        swing = variation(stable.value) if len(stable) >= MOVING_AVERAGE else None
+        if swing is not None and swing > VOLATILE and measured.get(term, 1.0) >= VOLATILE_SHARE:
+            text = (
+                f"{term} is volatile: it varies by {percent(swing)} of its mean from batch to batch "
+                f"(train, {phase.text})"
+            )
+            found.append(Verdict("note", "volatile", text, f"standard deviation over {VOLATILE} of the mean"))
+    return found
+
+
+def unreadable(record: RunRecord) -> list[Verdict]:
+    """Files and lines that could not be read."""
+    return [Verdict("note", "unreadable", problem, "read as far as possible") for problem in record.problems]
+
+
+def _smooth(series: Series) -> Series:
+    """Mean over the rows that cover the last 20 batches."""
+    if len(series) < 2:
+        return series
+    spacing = max(1, int(np.median(np.diff(series.step))))
+    rows = max(1, -(-MOVING_AVERAGE // spacing))
+    return Series(series.step, moving_average(series.value, rows))
+
+
+def _late(record: RunRecord, term: str) -> float | None:
+    """Mean of a term's last 20 batches, or its last row."""
+    series = term_series(record, term).finite()
+    if not len(series):
+        return None
+    window = MOVING_AVERAGE if term in record.batches else 1
+    return float(series.value[-window:].mean())
+
+
+def _encoder_share(record: RunRecord, term: str) -> float | None:
+    """A term's last gradient norm on the encoder over the sum of all terms'."""
+    last = {other: record.series(f"train/grad_norm_encoder/{other}").finite().last for other in record.terms}
+    known = {other: value for other, value in last.items() if value is not None}
+    total = sum(known.values())
+    return known[term] / total if term in known and total > 0 else None

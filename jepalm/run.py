@@ -1,0 +1,225 @@
+"""The run folder: name, manifest, `latest`, lock.
+
+A run is one training, a folder under `runs/`. Everything in it but the weights is plain text.
+"""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jepalm
+from jepalm.errors import JepalmError, UsageError
+
+MANIFEST = "manifest.json"
+METRICS = "metrics.jsonl"
+SAMPLES = "samples.jsonl"
+CONFIG = "config.yaml"
+LOG = "log.txt"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run's folder."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's own name, also when it was reached through `latest`."""
+        return self.path.resolve().name
+
+    @property
+    def config(self) -> Path:
+        """The fully resolved config."""
+        return self.path / CONFIG
+
+    @property
+    def manifest(self) -> Path:
+        """Status, versions, seed, data hash, timings."""
+        return self.path / MANIFEST
+
+    @property
+    def metrics(self) -> Path:
+        """One row a log point."""
+        return self.path / METRICS
+
+    @property
+    def samples(self) -> Path:
+        """Generated text as training went on."""
+        return self.path / SAMPLES
+
+    @property
+    def log(self) -> Path:
+        """Plain progress lines."""
+        return self.path / LOG
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files."""
+        return self.path / "tb"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One folder a checkpoint."""
+        return self.path / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        """The page, its figures and tables."""
+        return self.path / "report"
+
+    def read_manifest(self) -> dict[str, Any]:
+        """Return the manifest.
+
+        Raises:
+            JepalmError: it is not readable JSON.
+        """
+        try:
+            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise JepalmError(f"{self.manifest} cannot be read", "the run's manifest is damaged") from None
+        if not isinstance(manifest, dict):
+            raise JepalmError(f"{self.manifest} is not a manifest", "the run's manifest is damaged")
+        return manifest
+
+    def update_manifest(self, **fields: Any) -> None:
+        """Merge fields into the manifest and replace it atomically."""
+        manifest = self.read_manifest() if self.manifest.exists() else {}
+        manifest.update(fields)
+        write_atomically(self.manifest, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+def create_run(root: Path, name: str, config_yaml: str, manifest: dict[str, Any]) -> RunFolder:
+    """Make `root/DATE_TIME-name[-k]` with its config and manifest, and point `latest` to it.
+
+    Raises:
+        JepalmError: the folder cannot be written.
+    """
+    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H%M")
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:40] or "run"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for suffix in ("", *(f"-{k}" for k in range(2, 10_000))):
+            folder = root / f"{stamp}-{safe}{suffix}"
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                continue
+        run = RunFolder(folder)
+        write_atomically(run.config, config_yaml)
+        run.update_manifest(status="created", name=name, **provenance(), **manifest)
+    except OSError as error:
+        raise JepalmError(
+            f"cannot write a run under {root}: {error.strerror}", "--run-dir moves it"
+        ) from None
+    point_latest(run)
+    return run
+
+
+def point_latest(run: RunFolder) -> None:
+    """Make `latest` beside the run a relative link to it, replaced atomically."""
+    link = run.path.parent / "latest"
+    temporary = run.path.parent / f".latest-{os.getpid()}"
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(run.path.name)
+        temporary.replace(link)
+    except OSError as error:
+        raise JepalmError(f"cannot point {link} to {run.name}: {error.strerror}", "move it away") from None
+
+
+def open_run(path: Path) -> RunFolder:
+    """Return the run at a path.
+
+    Raises:
+        UsageError: the path is missing, empty, or something other than a run.
+    """
+    if not path.exists():
+        if path.is_symlink():
+            raise UsageError(f"{path} points to a run that is gone", "train again, or name another run")
+        hint = "jepalm train makes one" if path.name == "latest" else "runs lie under runs/"
+        raise UsageError(f"no run at {path}", hint)
+    if not path.is_dir():
+        raise UsageError(f"{path} is a file, not a run folder", "name a folder under runs/")
+    if not (path / MANIFEST).exists() or not (path / CONFIG).exists():
+        missing = MANIFEST if not (path / MANIFEST).exists() else CONFIG
+        empty = not any(path.iterdir())
+        what = "is empty" if empty else f"is not a run: it has no {missing}"
+        raise UsageError(f"{path} {what}", "name a folder that jepalm train made, such as runs/latest")
+    return RunFolder(path)
+
+
+@contextmanager
+def locked(run: RunFolder) -> Iterator[None]:
+    """Hold the run for one trainer; released when the process ends, however it ends.
+
+    Raises:
+        JepalmError: another process holds it.
+    """
+    with open(run.path / ".lock", "a+", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise JepalmError(f"{run.path} is being trained by another process", "wait for it") from None
+        yield
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's text: temporary sibling, flushed to disk, renamed."""
+    descriptor, temporary_name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    temporary = Path(temporary_name)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, argv, host and git commit of this process."""
+    return {
+        "jepalm": jepalm.__version__,
+        "python": platform.python_version(),
+        "argv": sys.argv[1:],
+        "host": platform.node(),
+        "git_commit": _git_commit(),
+        "created": now(),
+    }
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _git_commit() -> str | None:
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(Path(jepalm.__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip() or None

@@ -1,0 +1,213 @@
+"""A training session put together: data, hardware, objective, validation, run folder.
+
+The command line and whatever trains many runs in a row start here, so that both train alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from jepalm.config import Config, apply_overrides, differences, dump, from_mapping, read_config
+from jepalm.data.batches import Batches
+from jepalm.data.prepared import PreparedData, open_prepared
+from jepalm.errors import JepalmError, UsageError
+from jepalm.evaluation.heldout import HeldOut
+from jepalm.generation.loading import TOKENIZER
+from jepalm.hardware import Hardware, choose_hardware
+from jepalm.objective import Objective, build_objective
+from jepalm.run import RunFolder, create_run, locked, open_run, write_atomically
+from jepalm.training.checkpoint import Checkpoint, find_checkpoint
+from jepalm.training.distributed import Processes, processes
+from jepalm.training.estimate import Estimate, estimate
+from jepalm.training.schedule import Plan
+from jepalm.training.trainer import Trainer
+
+FIXED_ON_RESUME = {
+    "training.batch_size",
+    "training.micro_batch_size",
+    "training.seed",
+    "training.steps_per_epoch",
+}
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything a training needs, before anything is written."""
+
+    config: Config
+    prepared: PreparedData
+    hardware: Hardware
+    together: Processes
+    batches: Batches
+    objective: Objective
+    plan: Plan
+    resumed: tuple[RunFolder, Checkpoint] | None = None
+
+    def cost(self) -> Estimate:
+        """Time a few steps here.
+
+        Raises:
+            UsageError: the run has no step left.
+        """
+        done = self.resumed[1].step if self.resumed else 0
+        if done >= self.plan.steps:
+            hint = "give more --epochs or --steps"
+            raise UsageError(f"nothing left to train: step {done:,} of {self.plan.steps:,}", hint)
+        return estimate(self.objective, self.batches, self.config, self.hardware)
+
+    def open_folder(self, runs: Path, name: str | None, cost: Estimate) -> RunFolder:
+        """The folder to train in: the resumed run's, or one made by the first process."""
+        path = ""
+        if self.together.first:
+            if self.resumed is not None:
+                run = self.resumed[0]
+                write_atomically(run.config, dump(self.config))
+            else:
+                name = name or self.config.preset
+                run = create_run(runs, name, dump(self.config), self._manifest(cost))
+                self.prepared.tokenizer.save(run.path / TOKENIZER)
+            path = str(run.path)
+        return RunFolder(Path(self.together.share(path)))
+
+    def train(self, run: RunFolder, console: Console | None) -> None:
+        """Train in the folder; see `Trainer.train` for what it raises."""
+        with locked(run) if self.together.first else nullcontext():
+            trainer = Trainer(
+                run,
+                self.config,
+                self.objective,
+                self.batches,
+                self._held_out(),
+                self.hardware,
+                self.together,
+                console,
+            )
+            if self.resumed is not None:
+                trainer.resume(self.resumed[1])
+            trainer.train()
+
+    def _held_out(self) -> HeldOut:
+        training, alone = self.config.training, Processes()
+        batches = _batches(self.config, self.prepared, "validation", self.hardware, alone)
+        return HeldOut(batches.fixed(training.validation_batches), self.prepared.tokenizer, training.samples)
+
+    def _manifest(self, cost: Estimate) -> dict[str, Any]:
+        parts, meta, hardware = self.objective.model.parameters_by_part(), self.prepared.meta, self.hardware
+        return {
+            "preset": self.config.preset,
+            "torch": torch.__version__,
+            "device": str(hardware.device),
+            "device_name": hardware.name,
+            "precision": hardware.precision,
+            "threads": hardware.threads,
+            "compiled": hardware.compile,
+            "world_size": self.together.world_size,
+            "seed": self.config.training.seed,
+            "parameters": {"total": sum(parts.values()), **parts},
+            "data": {
+                "name": self.config.data.name,
+                "corpus": meta.corpus,
+                "pairing": meta.pairing,
+                "canonical": meta.origin.canonical,
+                "content_sha256": meta.content_sha256,
+            },
+            "steps": self.plan.steps,
+            "steps_per_epoch": self.plan.steps_per_epoch,
+            "flops_per_step": cost.flops_per_step,
+        }
+
+
+@contextmanager
+def new_session(config: Config, data_root: Path) -> Iterator[Session]:
+    """Put a new training together.
+
+    Raises:
+        UsageError: data, device or sizes are not to be had.
+    """
+    with _session(config, data_root, None) as session:
+        yield session
+
+
+@contextmanager
+def resumed_session(
+    path: Path, flags: dict[str, Any], settings: list[str], data_root: Path
+) -> Iterator[Session]:
+    """Put a run together again at its newest whole checkpoint.
+
+    Args:
+        path: the run's folder.
+        flags: changed settings by dotted key; length, intervals and hardware may change.
+        settings: the same, as `section.key=value`.
+        data_root: folder of prepared data.
+
+    Raises:
+        UsageError: no such run, no checkpoint, or a change that would make it another run.
+        JepalmError: its data was changed since.
+    """
+    run = RunFolder(open_run(path).path.resolve())
+    config = _changed(run, flags, settings)
+    checkpoint = find_checkpoint(run)
+    with _session(config, data_root, (run, checkpoint)) as session:
+        known = run.read_manifest().get("data", {}).get("content_sha256")
+        if known != session.prepared.meta.content_sha256:
+            hint = "prepare the same text again, or train anew"
+            raise JepalmError(f"{session.prepared.path} was changed since {run.name} was trained", hint)
+        yield session
+
+
+@contextmanager
+def _session(
+    config: Config, data_root: Path, resumed: tuple[RunFolder, Checkpoint] | None
+) -> Iterator[Session]:
+    prepared = open_prepared(config.data.name, data_root)
+    hardware = choose_hardware(config.hardware, _planned_steps(config))
+    with processes(hardware) as together:
+        torch.manual_seed(config.training.seed)
+        objective = build_objective(config.model, config.objective, prepared.meta.vocab_size, hardware)
+        batches = _batches(config, prepared, "train", hardware, together)
+        plan = Plan.of(config.training, batches.steps_per_pass)
+        yield Session(config, prepared, hardware, together, batches, objective, plan, resumed)
+
+
+def _planned_steps(config: Config) -> int:
+    """Steps of the run where the config alone tells them, else many."""
+    training = config.training
+    a_long_epoch = 1_000_000
+    return training.steps or training.epochs * (training.steps_per_epoch or a_long_epoch)
+
+
+def _batches(
+    config: Config, prepared: PreparedData, split: str, hardware: Hardware, together: Processes
+) -> Batches:
+    return Batches(
+        prepared.split("train" if split == "train" else "validation"),
+        batch_size=config.training.batch_size,
+        source_len=config.model.source_len,
+        target_len=config.model.target_len,
+        seed=config.training.seed,
+        device=hardware.device,
+        rank=together.rank,
+        world_size=together.world_size,
+        micro_batch_size=config.training.micro_batch_size,
+        static_shapes=hardware.compile and split == "train",
+    )
+
+
+def _changed(run: RunFolder, flags: dict[str, Any], settings: list[str]) -> Config:
+    """The run's config with what may be changed on resuming."""
+    old = read_config(run.config)
+    tree = old.model_dump()
+    apply_overrides(tree, [*(f"{key}={value}" for key, value in flags.items()), *settings])
+    new = from_mapping(tree)
+    for key, (before, after) in differences(old, new).items():
+        if key in FIXED_ON_RESUME or not key.startswith(("training.", "hardware.")):
+            message = f"{key} cannot change on resuming: {run.name} has {before}, asked {after}"
+            raise UsageError(message, "start a new run for that")
+    return new

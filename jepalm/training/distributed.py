@@ -1,0 +1,86 @@
+"""Several processes as torchrun starts them: `torchrun --nproc-per-node=8 -m jepalm train ...`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from jepalm.hardware import Hardware
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+    def wrap(self, objective: nn.Module, hardware: Hardware) -> nn.Module:
+        """Make gradients the mean over all processes."""
+        if self.world_size == 1:
+            return objective
+        ids = [hardware.device.index] if hardware.device.type == "cuda" else None
+        return DistributedDataParallel(objective, device_ids=ids)
+
+    def accumulate(self, model: nn.Module, last: bool) -> AbstractContextManager[None]:
+        """Context of one micro batch: processes exchange gradients after the last one only."""
+        if last or not isinstance(model, DistributedDataParallel):
+            return nullcontext()
+        context: AbstractContextManager[None] = model.no_sync()
+        return context
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum over all processes."""
+        if self.world_size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def agree(self, value: int) -> int:
+        """The largest value over all processes, so that all leave a loop at the same step."""
+        if self.world_size == 1:
+            return value
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        flag = torch.tensor(value, device=device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        return int(flag.item())
+
+    def share(self, text: str) -> str:
+        """The first process's text, in all of them."""
+        if self.world_size == 1:
+            return text
+        box = [text]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def wait(self) -> None:
+        """Go on once all processes have come here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def processes(hardware: Hardware) -> Iterator[Processes]:
+    """Join the processes that torchrun started; alone, do nothing."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
+        yield Processes()
+        return
+    if hardware.device.type == "cuda":
+        torch.cuda.set_device(hardware.device)
+    dist.init_process_group("nccl" if hardware.device.type == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_rank(), world_size)
+    finally:
+        dist.destroy_process_group()

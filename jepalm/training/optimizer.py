@@ -1,0 +1,46 @@
+"""AdamW over an objective's parameters."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from jepalm.config import OptimizerConfig
+
+
+def build_optimizer(objective: nn.Module, config: OptimizerConfig) -> AdamW:
+    """AdamW (arXiv 1711.05101) in its fused form; matrices decay, vectors and scalars do not."""
+    parameters = [p for p in objective.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    fused = parameters[0].device.type in ("cpu", "cuda")
+    return AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)
+
+
+def set_learning_rate(optimizer: AdamW, lr: float) -> None:
+    """Give every parameter group the rate of this step."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def named_state(optimizer: AdamW, objective: nn.Module) -> dict[str, torch.Tensor]:
+    """The optimizer's tensors under `PARAMETER/moment` names, for a file that holds tensors only."""
+    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in objective.named_parameters()}
+    return {
+        f"{names[parameter]}/{key}": value
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def load_named_state(optimizer: AdamW, objective: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Put back what `named_state` gave."""
+    for name, parameter in objective.named_parameters():
+        prefix = f"{name}/"
+        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if state:
+            optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}

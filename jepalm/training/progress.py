@@ -1,0 +1,133 @@
+"""The trainer's progress: one live block on a terminal, plain lines elsewhere, always a copy in log.txt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jepalm.run import RunFolder
+from jepalm.training.schedule import Plan
+
+PLAIN_EVERY_S = 10.0
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A number with `digits` significant digits and no exponent where one can do without."""
+    if value == 0 or not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.{digits - 1}e}" if value else "0"
+    text = f"{value:.{digits}g}"
+    return f"{float(text):,.0f}" if "e" in text or abs(value) >= 1000 else text
+
+
+def train_line(row: Mapping[str, Any]) -> str:
+    """`loss 312 = reconstruction 0.003 (0 %) + embedding 188 (60 %) + ...` of a train row."""
+    terms = [
+        f"{name} {significant(row[key])} ({100 * row[f'train/share/{name}']:.0f} %)"
+        for key in row
+        if key.startswith("train/term/") and (name := key.removeprefix("train/term/"))
+    ]
+    return f"loss {significant(row['train/loss'])} = {' + '.join(terms)}"
+
+
+def validation_line(row: Mapping[str, Any], dim: int, sample: str = "") -> str:
+    """The held-out figures people watch, and what the model makes of a held-out source."""
+    text = (
+        f"validation: R2 {row['validation/r2']:.2f}"
+        f" · generation CE {significant(row['validation/generation_ce'])}"
+        f" · reconstruction CE {significant(row['validation/reconstruction_ce'])}"
+        f" · rank {row['validation/effective_rank']:.0f}/{dim}"
+    )
+    return f'{text} · sample "{sample.strip()}"' if sample.strip() else text
+
+
+class TrainingProgress:
+    """Shows how far training is; a context manager around the loop."""
+
+    def __init__(self, console: Console | None, run: RunFolder, plan: Plan, start: int) -> None:
+        self.console, self.run, self.plan = console, run, plan
+        self._last_plain = time.monotonic()
+        self._live: Progress | None = None
+        if console is not None and console.is_terminal:
+            self._live = Progress(
+                TextColumn("{task.fields[place]}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.percentage:.0f} % · {task.fields[speed]}"),
+                TimeRemainingColumn(compact=True),
+                TextColumn("left\n  {task.fields[terms]}\n  {task.fields[held_out]}"),
+                console=console,
+            )
+            self._task = self._live.add_task(
+                "train",
+                total=plan.steps,
+                completed=start,
+                place=self._place(start),
+                speed="",
+                terms="",
+                held_out="",
+            )
+
+    def __enter__(self) -> TrainingProgress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def trained(self, step: int, row: Mapping[str, Any]) -> None:
+        """Show a train row."""
+        left = (self.plan.steps - step) / max(row["speed/steps_per_s"], 1e-9)
+        speed = (
+            f"{significant(row['speed/steps_per_s'])} steps/s · {row['speed/tokens_per_s'] / 1e3:.1f} k tok/s"
+        )
+        terms = train_line(row)
+        if self._live is not None:
+            self._live.update(self._task, completed=step, place=self._place(step), speed=speed, terms=terms)
+        elif time.monotonic() - self._last_plain >= PLAIN_EVERY_S or step >= self.plan.steps:
+            self._last_plain = time.monotonic()
+            self._plain(f"{self._place(step)} · {speed} · {duration(left)} left · {terms}")
+        self._log(f"step {step} · {speed} · {terms}")
+
+    def validated(self, step: int, text: str) -> None:
+        """Show a line of held-out figures."""
+        if self._live is not None:
+            self._live.update(self._task, held_out=text)
+        else:
+            self._plain(f"step {step:,} · {text}")
+        self._log(f"step {step} · {text}")
+
+    def note(self, text: str) -> None:
+        """Show a line that stays."""
+        self._plain(text)
+        self._log(text)
+
+    def _place(self, step: int) -> str:
+        epochs = -(-self.plan.steps // self.plan.steps_per_epoch)
+        epoch = min(epochs, step // self.plan.steps_per_epoch + 1)
+        return f"epoch {epoch}/{epochs} · step {step:,}/{self.plan.steps:,}"
+
+    def _plain(self, text: str) -> None:
+        if self.console is not None:
+            self.console.print(text, markup=False)
+
+    def _log(self, text: str) -> None:
+        if self.console is not None:
+            with open(self.run.log, "a", encoding="utf-8") as log:
+                log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `42 s`, `3.5 min`, `8.6 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.1f} min" if seconds < 600 else f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,350 @@
+"""The trainer: `train` reads like a table of contents, `_train_step` like the maths."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from jepalm.config import Config
+from jepalm.data.batches import Batches
+from jepalm.errors import Interrupted, JepalmError
+from jepalm.hardware import Hardware
+from jepalm.objective import Objective
+from jepalm.run import RunFolder, now
+from jepalm.training.checkpoint import (
+    Checkpoint,
+    load_model,
+    load_optimizer,
+    mark_best,
+    prune,
+    save_checkpoint,
+)
+from jepalm.training.distributed import Processes
+from jepalm.training.gradients import gradient_norm, gradient_norms_by_term
+from jepalm.training.metrics import MetricLog, StepBuffer
+from jepalm.training.optimizer import build_optimizer, set_learning_rate
+from jepalm.training.progress import TrainingProgress, duration, validation_line
+from jepalm.training.schedule import Plan, learning_rate
+
+AGREE_EVERY = 10
+"""Steps between asking the other processes whether one of them was told to stop."""
+
+
+@dataclass(frozen=True)
+class HeldOutResult:
+    """What a validation measured.
+
+    Attributes:
+        values: `validation/...` figures.
+        samples: (source, target, generated) texts.
+    """
+
+    values: dict[str, float]
+    samples: list[tuple[str, str, str]]
+
+
+Validate = Callable[[Objective], HeldOutResult]
+
+
+@dataclass
+class TrainingState:
+    """What changes while training beside the tensors, and is saved with them."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float = float("inf")
+    best_step: int = -1
+    resumed: list[int] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains an objective on batches into a run folder.
+
+    Args:
+        run: the folder to write.
+        config: the resolved config.
+        objective: the module to train, on its device.
+        batches: training batches, a function of the step.
+        validate: measures the objective on held-out pairs; called at intervals by the first process.
+        hardware: where and how to compute.
+        together: the processes that train this run.
+        console: where progress is shown; None shows nothing.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        config: Config,
+        objective: Objective,
+        batches: Batches,
+        validate: Validate,
+        hardware: Hardware,
+        together: Processes,
+        console: Console | None,
+    ) -> None:
+        self.run, self.config, self.objective = run, config, objective
+        self.batches, self.validate, self.hardware, self.together = batches, validate, hardware, together
+        self.console = console if together.first else None
+        self.plan = Plan.of(config.training, batches.steps_per_pass)
+        self.optimizer = build_optimizer(objective, config.optimizer)
+        self.state = TrainingState()
+        self.model: nn.Module = objective
+        self.log: MetricLog | None = None
+        names = ["loss", *objective.term_names]
+        self.recent = StepBuffer(names, config.training.log_every, hardware.device)
+        self._weights: dict[str, float] = {}
+        self._grad_norm = torch.tensor(float("nan"))
+        self._tokens = 0
+        self._clock = self._logged_at = time.monotonic()
+        self._stop_signal = 0
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint: weights, optimizer, step; the rest follows from the step."""
+        load_model(checkpoint, self.objective)
+        load_optimizer(checkpoint, self.objective, self.optimizer)
+        saved = checkpoint.state()
+        self.state = TrainingState(**{**saved, "resumed": [*saved["resumed"], checkpoint.step]})
+
+    def train(self) -> None:
+        """Train to the last step of the plan.
+
+        Raises:
+            Interrupted: a signal came; everything was saved.
+            JepalmError: the loss is not finite, or the last checkpoint could not be saved.
+        """
+        start = self.state.step
+        self._begin()
+        try:
+            with (
+                self._signals(),
+                TrainingProgress(self.console, self.run, self.plan, start) as self.shown,
+            ):
+                while self.state.step < self.plan.steps:
+                    self._train_step()
+                    self._log_if_due()
+                    self._validate_if_due()
+                    self._save_if_due()
+                    self._stop_if_asked()
+            self._end("finished")
+        except Interrupted:
+            self._end("interrupted")
+            raise
+        except BaseException as error:
+            with contextlib.suppress(JepalmError, OSError):  # the first error is the one to show
+                self._end("failed", error=str(error) or type(error).__name__)
+            raise
+        finally:
+            if self.log is not None:
+                self.log.close()
+
+    def _begin(self) -> None:
+        model = self.together.wrap(self.objective, self.hardware)
+        self.model = cast(nn.Module, torch.compile(model, dynamic=False)) if self.hardware.compile else model
+        self.objective.train()
+        self.log = self._open_log() if self.together.first else None
+        self._clock = self._logged_at = time.monotonic()
+        self._manifest(status="running", started=now(), steps=self.plan.steps, resumed=self.state.resumed)
+
+    def _open_log(self) -> MetricLog:
+        resumed_at = self.state.step if self.state.resumed else None
+        log = MetricLog(self.run, resumed_at)
+        if resumed_at is not None:
+            log.write("event", resumed_at, {"event": "resumed"})
+        return log
+
+    def _train_step(self) -> None:
+        step = self.state.step
+        set_learning_rate(self.optimizer, learning_rate(step, self.plan.steps, self.config.optimizer))
+        seed_step(self.config.training.seed, step, self.together.rank)
+        micro_batches = self.batches.at(step)
+        self.recent.start()
+        for place, batch in enumerate(micro_batches):
+            with self.together.accumulate(self.model, last=place == len(micro_batches) - 1):
+                with self.hardware.autocast():
+                    losses = self.model(batch)
+                (losses.total * self.together.world_size).backward()
+            self.recent.add({"loss": losses.total, **losses.terms})
+        self._weights = losses.weights
+        self._tokens += micro_batches[0].n_target_tokens
+        clip = self.config.optimizer.grad_clip
+        if clip is not None:
+            self._grad_norm = nn.utils.clip_grad_norm_(self.objective.parameters(), clip)
+        elif self._log_due(step + 1):
+            self._grad_norm = gradient_norm(self.objective)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.state.step = step + 1
+
+    def _log_due(self, step: int) -> bool:
+        """At log points, and before anything that must not be done with a loss that is not finite."""
+        plan = self.plan
+        intervals = (self.config.training.log_every, plan.validate_every, plan.checkpoint_every)
+        return any(plan.due(step, every) for every in intervals)
+
+    def _log_if_due(self) -> None:
+        if self._log_due(self.state.step):
+            self._write_train_row()
+
+    def _write_train_row(self) -> None:
+        step = self.state.step
+        values = self.together.total(self.recent.take()).cpu()  # (steps, 1 + terms)
+        self._tick()
+        first_step = step - len(values)
+        self._stop_if_not_finite(values, first_step)
+        elapsed = time.monotonic() - self._logged_at
+        loss, *terms = values.mean(0).tolist()
+        names = self.objective.term_names
+        row: dict[str, Any] = {
+            "epoch": step / self.plan.steps_per_epoch,
+            "time": self.state.seconds,
+            "train/loss": loss,
+            **{f"train/term/{name}": value for name, value in zip(names, terms, strict=True)},
+            **{f"train/weight/{name}": self._weights[name] for name in names},
+            **{
+                f"train/share/{name}": self._weights[name] * value / loss if loss else 0.0
+                for name, value in zip(names, terms, strict=True)
+            },
+            "train/lr": learning_rate(step - 1, self.plan.steps, self.config.optimizer),
+            "train/grad_norm": float(self._grad_norm),
+            **self._encoder_gradients(step - 1),
+            "speed/steps_per_s": len(values) / elapsed,
+            "speed/tokens_per_s": self._tokens / elapsed,
+            "batches": {name: values[:, 1 + i].tolist() for i, name in enumerate(names)},
+        }
+        self._tokens, self._logged_at = 0, time.monotonic()
+        if self.log is not None:
+            self.log.write("train", step, row)
+        self.shown.trained(step, row)
+
+    def _encoder_gradients(self, step: int) -> dict[str, float]:
+        batch = self.batches.at(step)[0]
+        with self.hardware.autocast():
+            losses = self.objective(batch)
+        norms = gradient_norms_by_term(losses, list(self.objective.model.encoder.parameters()))
+        return {f"train/grad_norm_encoder/{name}": value for name, value in norms.items()}
+
+    def _stop_if_not_finite(self, values: torch.Tensor, first_step: int) -> None:
+        bad = (~torch.isfinite(values).all(1)).nonzero().flatten()
+        if len(bad) == 0:
+            return
+        row = values[bad[0]].tolist()
+        step = first_step + int(bad[0]) + 1
+        terms = ", ".join(f"{name} {value:.4g}" for name, value in zip(self.recent.names, row, strict=True))
+        saved = sorted(self.run.checkpoints.glob("step-*"))
+        good = f"last good checkpoint {saved[-1].name}" if saved else "no checkpoint was saved yet"
+        if self.log is not None:
+            self.log.write("event", step, {"event": "failed", "reason": "loss is not finite"})
+        raise JepalmError(f"the loss of step {step:,} is not finite: {terms}; {good}", "lower optimizer.lr")
+
+    def _validate_if_due(self) -> None:
+        step = self.state.step
+        if not self.plan.due(step, self.plan.validate_every):
+            return
+        if self.together.first:
+            self.objective.eval()
+            with torch.no_grad(), self.hardware.autocast():
+                result = self.validate(self.objective)
+            self.objective.train()
+            self._write_validation(step, result)
+        self._tick()
+        self._logged_at = time.monotonic()
+
+    def _write_validation(self, step: int, result: HeldOutResult) -> None:
+        assert self.log is not None
+        place = {"epoch": step / self.plan.steps_per_epoch, "time": self.state.seconds}
+        self.log.write("validation", step, {**place, **result.values})
+        for sample in result.samples:
+            self.log.sample(step, *sample)
+        first = result.samples[0][2] if result.samples else ""
+        self.shown.validated(step, validation_line(result.values, self.config.model.dim, first))
+        if result.values["validation/loss"] < self.state.best:
+            self.state.best, self.state.best_step = result.values["validation/loss"], step
+
+    def _save_if_due(self) -> None:
+        if not self.plan.due(self.state.step, self.plan.checkpoint_every):
+            return
+        try:
+            self._save()
+        except JepalmError as error:
+            if self.state.step >= self.plan.steps:
+                raise
+            self.shown.note(f"warning: {error}; training goes on without this checkpoint")
+        self._logged_at = time.monotonic()
+
+    def _save(self) -> None:
+        if self.together.first:
+            self._tick()
+            step, best = self.state.step, self.state.best_step
+            checkpoint = save_checkpoint(self.run, self.objective, self.optimizer, vars(self.state))
+            if best == step:
+                mark_best(checkpoint)
+                value = {"step": best, "metric": "validation/loss", "value": self.state.best}
+                self._manifest(best=value)
+            prune(self.run, self.config.training.keep)
+            self._manifest()
+        self.together.wait()
+
+    def _stop_if_asked(self) -> None:
+        step = self.state.step
+        alone = self.together.world_size == 1
+        number = self._stop_signal if alone else 0
+        if not alone and step % AGREE_EVERY == 0:
+            number = self.together.agree(self._stop_signal)
+        if not number or step >= self.plan.steps:
+            return
+        if self.recent.filled:
+            self._grad_norm = torch.tensor(float("nan"))  # the gradient of this step is gone
+            self._write_train_row()
+        self._save()
+        if self.log is not None:
+            self.log.write("event", step, {"event": "interrupted"})
+        hint = f"go on with: jepalm train --resume {self.run.path}"
+        raise Interrupted(f"saved step {step:,}", hint, number)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first SIGINT or SIGTERM asks to stop after the step; the second SIGINT stops at once."""
+
+        def ask(number: int, frame: object) -> None:
+            if self._stop_signal and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._stop_signal = number
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _end(self, status: str, error: str | None = None) -> None:
+        self._tick()
+        if self.log is not None and status == "finished":
+            self.log.write("event", self.state.step, {"event": status})
+            spent = duration(self.state.seconds)
+            self.shown.note(f"finished   {self.state.step:,} steps in {spent}")
+        self._manifest(status=status, ended=now(), **({"error": error} if error else {}))
+
+    def _tick(self) -> None:
+        moment = time.monotonic()
+        self.state.seconds += moment - self._clock
+        self._clock = moment
+
+    def _manifest(self, **fields: Any) -> None:
+        if self.together.first:
+            step, seconds = self.state.step, round(self.state.seconds, 2)
+            self.run.update_manifest(step=step, seconds=seconds, **fields)
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Make the random numbers of a step a function of (seed, step, rank)."""
+    torch.manual_seed((seed * 1_000_003 + step) * 4_099 + rank)

@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jepalm.data.tokenizer import (
+    FIXED_ALPHABET,
+    TextTokenizer,
+    bpe_tokenizer,
+    byte_tokenizer,
+    char_tokenizer,
+    parse_tokenizer,
+)
+from jepalm.errors import UsageError
+
+SAMPLE = ["the cat sat on the mat, then the cat ran <unk><unk> <end>\n"] * 50
+CHAR, BYTE, BPE = char_tokenizer(), byte_tokenizer(), bpe_tokenizer(275, SAMPLE)
+ALL = [CHAR, BYTE, BPE]
+plain = st.text(st.sampled_from(FIXED_ALPHABET))
+any_text = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+def test_fixed_alphabet_has_97_symbols_and_the_vocabulary_100():
+    assert (len(FIXED_ALPHABET), CHAR.vocab_size) == (97, 100)
+
+
+def test_specials_then_tab_newline_and_space_come_first():
+    assert CHAR.encode("\t\n a") == [3, 4, 5, 70]
+
+
+def test_vocabulary_of_bytes_is_256_and_specials():
+    assert (BYTE.vocab_size, BYTE.encode("\0é")) == (259, [3, 3 + 0xC3, 3 + 0xA9])
+
+
+def test_bpe_learns_frequent_words():
+    assert BPE.vocab_size == 275
+    assert BPE.name == "bpe:275"
+    assert len(BPE.encode("the cat")) <= 3
+
+
+@given(plain)
+def test_char_round_trip_is_exact(text: str):
+    assert CHAR.decode(CHAR.encode(text)) == text
+    assert len(CHAR.encode(text)) == len(text)
+
+
+@given(any_text)
+@settings(max_examples=50)
+def test_bytes_and_bpe_round_trip_any_text(text: str):
+    assert BYTE.decode(BYTE.encode(text)) == text
+    assert BPE.decode(BPE.encode(text)) == text
+
+
+@given(any_text)
+@settings(max_examples=50)
+def test_fast_encoding_equals_the_library(text: str):
+    for tokenizer in ALL:
+        assert tokenizer.encode_flat(text).tolist() == tokenizer.encode(text)
+        ids, lengths = tokenizer.encode_texts([text, "ab\n", text])
+        encoded = tokenizer.encode_batch([text, "ab\n", text])
+        assert ids.tolist() == [token for one in encoded for token in one]
+        assert lengths.tolist() == [len(one) for one in encoded]
+
+
+@given(st.lists(any_text.map(lambda text: text.replace("\n", " "))))
+@settings(max_examples=50)
+def test_lines_are_encoded_one_by_one(lines: list[str]):
+    for tokenizer in ALL:
+        ids, lengths = tokenizer.encode_lines("".join(f"{line}\n" for line in lines))
+        encoded = [tokenizer.encode(f"{line}\n") for line in lines]
+        assert ids.tolist() == [token for line in encoded for token in line]
+        assert lengths.tolist() == [len(line) for line in encoded]
+
+
+@pytest.mark.parametrize("tokenizer", ALL, ids=lambda tokenizer: tokenizer.name)
+def test_specials_written_in_a_text_stay_text(tokenizer: TextTokenizer):
+    text = "a<end><unk> <pad>"
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert not {0, 1, 2} & set(tokenizer.encode(text))
+
+
+@pytest.mark.parametrize("tokenizer", ALL, ids=lambda tokenizer: tokenizer.name)
+def test_saved_file_loads_with_name_and_ids(tokenizer: TextTokenizer, tmp_path: Path):
+    tokenizer.save(tmp_path / "tokenizer.json")
+    loaded = TextTokenizer.load(tmp_path / "tokenizer.json")
+    assert loaded.name == tokenizer.name
+    assert loaded.encode("the cat\n\t x") == tokenizer.encode("the cat\n\t x")
+
+
+def test_characters_outside_the_alphabet_become_unknown_one_by_one():
+    assert CHAR.encode("aéé") == [70, 1, 1]
+    assert CHAR.unknown_characters("aéλé\r") == ["\r", "é", "λ"]
+    assert BYTE.unknown_characters("é") == []
+
+
+def test_decoding_skips_specials_and_mends_broken_bytes():
+    assert CHAR.decode([70, 2, 0, 71]) == "ab"
+    assert BYTE.decode([3 + 0xC3]) == "\ufffd"
+
+
+@pytest.mark.parametrize("spec", ["words", "bpe", "bpe:10", "bpe:-4", "bpe:9999999999", "bpe:2000000"])
+def test_tokenizers_out_of_range_are_refused(spec: str):
+    with pytest.raises(UsageError, match="tokenizer"):
+        parse_tokenizer(spec)
+
+
+def test_file_without_the_specials_is_no_tokenizer(tmp_path: Path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(UsageError, match="not a tokenizer file"):
+        TextTokenizer.load(tmp_path / "tokenizer.json")

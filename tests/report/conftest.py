@@ -1,0 +1,47 @@
+"""Fixtures of the report tests."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_run import healthy_rows, sample, validation_row, write_run
+
+from jepalm.report.read import read_run
+from jepalm.report.summary import analyse
+from jepalm.report.write import write_report
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """Write a run folder and return its path."""
+
+    def make(
+        rows: list[dict[str, Any]] | None = None,
+        samples: list[dict[str, Any]] | None = None,
+        name: str = "2026-01-02_0304-shakespeare",
+        config: dict[str, Any] | str | None = None,
+        tail: str = "",
+        **manifest: Any,
+    ) -> Path:
+        return write_run(tmp_path / "runs" / name, rows, samples, config, tail, **manifest)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Report folder of a run whose samples and arguments try to be HTML."""
+    hostile = sample(
+        500, source="<script>alert(1)</script>", generated="a|b `x`\n</code><img src=x onerror=alert(1)>  "
+    )
+    rows = [
+        *healthy_rows(1000),
+        validation_row(1000, **{"validation/train_r2": 0.5, "validation/note": "text"}),
+    ]
+    run = write_run(
+        tmp_path_factory.mktemp("runs") / "one", rows, [sample(250), sample(500), hostile], argv=["<b>", "x"]
+    )
+    return write_report(analyse(read_run(run)), run / "report").parent

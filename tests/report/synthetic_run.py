@@ -1,0 +1,124 @@
+"""Small run folders in the trainer's format, with numbers made by formulas."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jepalm.config import Config
+
+MANIFEST: dict[str, Any] = {
+    "status": "finished",
+    "preset": "shakespeare",
+    "jepalm": "0.1.0",
+    "python": "3.11",
+    "torch": "2.9",
+    "argv": ["train"],
+    "started": "2026-01-02T03:04:05+00:00",
+    "ended": "2026-01-02T03:09:05+00:00",
+    "seconds": 200.0,
+    "device": "cpu",
+    "device_name": "a test",
+    "precision": "fp32",
+    "threads": 2,
+    "seed": 0,
+    "parameters": {"total": 10_100_000, "encoder": 3_000_000, "predictor": 4_000_000},
+    "data": {"name": "lines", "corpus": "lines", "content_sha256": "ab" * 32, "canonical": True},
+    "steps_per_epoch": 500,
+    "error": None,
+    "resumed": [],
+}
+
+
+def reconstruction(step: int) -> float:
+    return 4.0 * math.exp(-step / 40) + 0.001
+
+
+def embedding(step: int) -> float:
+    return 160 + 80 * math.exp(-step / 600)
+
+
+def length(step: int) -> float:
+    return 150 + 120 * math.sin(step * 2.39996)
+
+
+TERMS = {"reconstruction": reconstruction, "embedding": embedding, "length": length}
+
+
+def train_row(step: int, every: int = 25, **extra: Any) -> dict[str, Any]:
+    steps = range(step - every + 1, step + 1)
+    batches = {term: [value(k) for k in steps] for term, value in TERMS.items()}
+    means = {term: sum(values) / every for term, values in batches.items()}
+    loss = sum(means.values())
+    row: dict[str, Any] = {"kind": "train", "step": step, "epoch": step / 500, "time": step / 10}
+    row["train/loss"] = loss
+    for term, mean in means.items():
+        row[f"train/term/{term}"] = mean
+        row[f"train/share/{term}"] = mean / loss
+        row[f"train/weight/{term}"] = 1.0
+    row |= {"train/lr": 1e-3, "train/grad_norm": 5.0, "speed/steps_per_s": 10.0, "batches": batches}
+    row["train/grad_norm_encoder/reconstruction"] = 0.1
+    return row | extra
+
+
+def validation_row(step: int, **extra: Any) -> dict[str, Any]:
+    distance = embedding(step) + 10
+    row = {
+        "kind": "validation",
+        "step": step,
+        "epoch": step / 500,
+        "time": step / 10,
+        "validation/loss": distance + 150,
+        "validation/reconstruction_ce": 0.004,
+        "validation/reconstruction_accuracy": 0.99,
+        "validation/embedding": distance,
+        "validation/embedding_mean": 250.0,
+        "validation/r2": 1 - distance / 250,
+        "validation/r2_copy": -0.8,
+        "validation/generation_ce": 2.6,
+        "validation/generation_accuracy": 0.2,
+        "validation/length_mae": 12.0,
+        "validation/embedding_std": 0.9,
+        "validation/effective_rank": 150.0,
+        "validation/predicted_std": 0.4,
+        "validation/predicted_effective_rank": 40.0,
+    }
+    return row | extra
+
+
+def sample(step: int, **extra: Any) -> dict[str, Any]:
+    texts = {"source": "Before we proceed", "target": "Speak, speak.", "generated": f"And the {step}  "}
+    return {"step": step, **texts, **extra}
+
+
+def healthy_rows(steps: int = 2000) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for step in range(25, steps + 1, 25):
+        rows.append(train_row(step))
+        if step % 250 == 0:
+            rows.append(validation_row(step))
+    return rows
+
+
+def write_run(
+    folder: Path,
+    rows: list[dict[str, Any]] | None = None,
+    samples: list[dict[str, Any]] | None = None,
+    config: dict[str, Any] | str | None = None,
+    tail: str = "",
+    **manifest: Any,
+) -> Path:
+    folder.mkdir(parents=True)
+    reached = max((row["step"] for row in rows or []), default=0)
+    fields = {**MANIFEST, "steps": reached, "step": reached, **manifest}
+    fields = {key: value for key, value in fields.items() if value is not ...}
+    (folder / "manifest.json").write_text(json.dumps(fields))
+    tree = Config().model_dump() if config is None else config
+    (folder / "config.yaml").write_text(tree if isinstance(tree, str) else yaml.safe_dump(tree))
+    if rows is not None:
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + tail)
+    if samples is not None:
+        (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples))
+    return folder

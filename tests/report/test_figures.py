@@ -1,0 +1,116 @@
+import re
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from synthetic_run import healthy_rows
+
+from jepalm.errors import JepalmError
+from jepalm.report.compare import COMPARISON_FIGURES, compare, comparison_figures
+from jepalm.report.draw import PALETTE, inline_svg, thin
+from jepalm.report.figures import (
+    RUN_FIGURES,
+    article_figures,
+    composition_bars,
+    embedding_by_epoch,
+    embedding_heatmap,
+    r2,
+    run_figures,
+)
+from jepalm.report.read import read_run
+from jepalm.report.summary import analyse
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_full_run_draws_every_figure_once_and_no_two_share_an_id(make_run):
+    record = read_run(make_run(healthy_rows(1000)))
+    arts = article_figures(record) + run_figures(record)
+    assert [art.name for art in arts] == list(RUN_FIGURES)
+    ids = [found for art in arts for found in re.findall(r'\bid="([^"]+)"', art.svg)]
+    assert len(ids) == len(set(ids))
+    for art in arts:
+        ElementTree.fromstring(art.svg)
+        assert art.png.startswith(PNG)
+        used = set(re.findall(r'(?:url\(|href=")#([^")]+)', art.svg))
+        assert used <= set(ids)
+
+
+def test_a_run_without_rows_draws_nothing(make_run):
+    record = read_run(make_run([]))
+    assert article_figures(record) + run_figures(record) == []
+
+
+def test_a_single_row_is_drawn(make_run):
+    record = read_run(make_run(healthy_rows(25)))
+    names = [art.name for art in article_figures(record) + run_figures(record)]
+    assert names == ["reconstruction", "embedding", "length", "composition", "curves", "optimisation"]
+
+
+def test_values_that_are_not_finite_or_not_positive_are_no_fault(make_run):
+    rows = [
+        {
+            "kind": "train",
+            "step": k,
+            "train/loss": value,
+            "train/term/length": value,
+            "batches": {"length": [value]},
+        }
+        for k, value in enumerate([0.0, -1.0, float("nan"), float("inf"), 1e30], start=1)
+    ]
+    record = read_run(make_run(rows))
+    assert {"length", "curves"} <= {art.name for art in article_figures(record) + run_figures(record)}
+
+
+def test_figures_are_the_same_bytes_each_time(make_run):
+    record = read_run(make_run(healthy_rows(500)))
+    assert composition_bars(record) == composition_bars(record)
+
+
+def test_colours_of_the_svg_follow_the_page(make_run):
+    svg = r2(read_run(make_run(healthy_rows(500)))).svg
+    ink, _ = PALETTE["ink"]
+    assert f"var(--ink, {ink})" in svg
+    assert re.sub(r"var\([^)]*\)", "", svg).count(ink) == 0
+
+
+def test_embedding_has_one_line_an_epoch(make_run):
+    svg = embedding_by_epoch(read_run(make_run(healthy_rows(2000)))).svg
+    assert [f"epoch {k}" in svg for k in (1, 2, 3, 4, 5)] == [True, True, True, True, False]
+
+
+def test_inlined_svg_names_itself_and_escapes_its_title():
+    svg = inline_svg('<?xml?><svg width="9" viewBox="0 0 1 1"><g id="a"/></svg>', "x", 'a "<b>"')
+    assert svg == '<svg viewBox="0 0 1 1" role="img" aria-label="a &quot;&lt;b>&quot;"><g id="x-a"/></svg>'
+
+
+def test_thinning_keeps_the_extremes():
+    values = np.zeros(10_000)
+    values[1234], values[4321] = 7.0, -7.0
+    steps, kept = thin(np.arange(10_000), values, 100)
+    assert len(kept) <= 104
+    assert dict(zip(steps.tolist(), kept.tolist(), strict=True))[1234] == 7.0
+    assert kept.min() == -7.0
+
+
+def test_comparison_draws_every_overlay(make_run):
+    runs = [make_run(healthy_rows(500), name=name) for name in ("a", "b")]
+    arts = comparison_figures(compare([analyse(read_run(run)) for run in runs]))
+    assert [art.name for art in arts] == list(COMPARISON_FIGURES)
+
+
+@pytest.mark.parametrize(("name", "start"), [("map.png", PNG), ("map.svg", b"<?xml")])
+def test_heatmap_of_embeddings(tmp_path, name, start):
+    path = tmp_path / name
+    embedding_heatmap(np.linspace(-1, 1, 12).reshape(3, 4), ["a", " ", "\n"], path, "embeddings of a test")
+    assert path.read_bytes().startswith(start)
+
+
+def test_heatmap_in_a_missing_folder_is_an_error_for_people(tmp_path):
+    with pytest.raises(JepalmError, match="cannot write"):
+        embedding_heatmap(np.zeros((1, 2)), ["a"], tmp_path / "none" / "map.png", "title")
+
+
+def test_heatmap_wants_a_label_a_position(tmp_path):
+    with pytest.raises(ValueError, match="1 labels"):
+        embedding_heatmap(np.zeros((2, 2)), ["a"], tmp_path / "map.png", "title")

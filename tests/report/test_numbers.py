@@ -1,0 +1,40 @@
+import math
+
+import pytest
+
+from jepalm.report.numbers import change, count, duration, percent, three, visible
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1204, "1,200"),
+        (0.29, "0.290"),
+        (9.999, "10.0"),
+        (0.000012, "1.20e-5"),
+        (0.00647, "0.00647"),
+        (0, "0"),
+        (-25.34, "-25.3"),
+        (math.nan, "not finite"),
+        (None, "–"),
+    ],
+)
+def test_three_significant_digits(value, text):
+    assert three(value) == text
+
+
+def test_a_share_that_rounds_to_nothing_is_not_called_nothing():
+    assert (percent(0.0001), percent(0), percent(0.575)) == ("< 0.1 %", "0.0 %", "57.5 %")
+
+
+def test_change_carries_its_sign():
+    assert (change(-0.253), change(0.1)) == ("-25.3 %", "+10.0 %")
+
+
+def test_counts_and_durations_carry_units():
+    assert (count(10_120_000), count(512)) == ("10.1 M", "512")
+    assert [duration(s) for s in (0.0824, 61, 2040, 30960)] == ["82.4 ms", "61.0 s", "34.0 min", "8.60 h"]
+
+
+def test_whitespace_becomes_visible():
+    assert visible("a b\n\t\x00") == "a·b⏎⇥␀"
