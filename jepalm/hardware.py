@@ -137,7 +137,7 @@ def _choose_device(asked: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if count == 0:
             raise UsageError(f"no CUDA device here for device {asked}", "use --device cpu")
-        if device.index is None:
+        if ":" not in asked:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         if device.index >= count:
             raise UsageError(
