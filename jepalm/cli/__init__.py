@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import jepalm
 from jepalm.cli.generate import generate
@@ -27,7 +28,20 @@ HELP = """Train, sample and dissect non-autoregressive JEPA language models.
   jepalm report runs/latest         which loss really trained the model?
 """
 
+COMMANDS = ["prepare", "train", "generate", "report"]
+"""In the order a newcomer needs them."""
+
+
+class InOrder(TyperGroup):
+    """Lists the commands in the order a newcomer needs them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the commands."""
+        return [*COMMANDS, *(name for name in super().list_commands(ctx) if name not in COMMANDS)]
+
+
 app = typer.Typer(
+    cls=InOrder,
     help=HELP,
     no_args_is_help=True,
     add_completion=False,
