@@ -73,7 +73,7 @@ def test_a_gpu_number_beyond_the_last_names_the_range(monkeypatch: pytest.Monkey
 
 
 def test_an_unknown_device_is_refused_by_the_config():
-    with pytest.raises(UsageError, match="hardware.device='tpu'"):
+    with pytest.raises(UsageError, match=r"hardware\.device='tpu'"):
         from_mapping({"hardware": {"device": "tpu"}})
 
 

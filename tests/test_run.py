@@ -96,13 +96,13 @@ def test_latest_is_never_absent_while_it_is_replaced(tmp_path: Path, monkeypatch
 
 def test_a_folder_in_the_place_of_latest_is_an_error(tmp_path: Path):
     (tmp_path / "latest" / "x").mkdir(parents=True)
-    with pytest.raises(JepalmError, match="cannot point .*latest.* to .*nano"):
+    with pytest.raises(JepalmError, match=r"cannot point .*latest.* to .*nano"):
         made(tmp_path)
 
 
 def test_a_file_in_the_place_of_the_folder_of_runs_is_an_error(tmp_path: Path):
     (tmp_path / "runs").write_text("")
-    with pytest.raises(JepalmError, match="cannot write a run under .*--run-dir"):
+    with pytest.raises(JepalmError, match=r"cannot write a run under .*--run-dir"):
         made(tmp_path / "runs")
 
 

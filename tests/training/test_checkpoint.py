@@ -125,7 +125,7 @@ def test_a_named_damaged_checkpoint_is_an_error_that_names_file_and_way_out(run:
 
 def test_when_every_checkpoint_is_damaged_last_says_so(run: RunFolder, save: Save):
     (save(5).path / MODEL).unlink()
-    with pytest.raises(JepalmError, match="every checkpoint of .* is damaged"):
+    with pytest.raises(JepalmError, match=r"every checkpoint of .* is damaged"):
         find_checkpoint(run)
 
 
