@@ -161,7 +161,8 @@ class _NoisyDecoder:
         for batch in batches:
             layout = objective.layout(batch.target)
             target = objective.model.encoder(batch.target.ids, layout).float()  # (..., D)
-            noise = torch.randn(target.shape, generator=generator).to(target.device)  # (..., D)
+            padded = torch.randn(*layout.mask.shape, target.shape[-1], generator=generator)  # (B, T, D)
+            noise = layout.pack(padded.to(target.device))  # (..., D)
             self._inputs.append((target, noise, layout, objective.labels(batch.target, layout)))
 
     def __call__(self, sigma: float) -> float:

@@ -96,7 +96,7 @@ def word_ngrams(texts: Iterable[str], n: int) -> list[tuple[str, ...]]:
 def repeated(text: str, n: int = 4) -> tuple[int, int]:
     """Count the n-grams of a text that stood in it before, and all its n-grams.
 
-    Their ratio is rep-n within a text (Welleck et al. 2020, arXiv 1908.04319, section 6), on characters.
+    Their ratio is seq-rep-n (Welleck et al. 2020, arXiv 1908.04319), on characters.
     """
     keys = ngrams([text], n)
     return len(keys) - len(np.unique(keys)), len(keys)
@@ -135,7 +135,7 @@ class Brier:
 
 
 def brier(samples: Sequence[Sequence[str]], real: Sequence[str], n: int) -> Brier:
-    """Unbiased Brier-n of a generator, from samples alone (CALM, arXiv 2510.27688, section 4).
+    """Unbiased Brier-n of a generator, from samples alone (CALM, arXiv 2510.27688).
 
     With x1 and x2 drawn independently for the same prompt and y the real text,
     1{x1 = y} + 1{x2 = y} - 1{x1 = x2} has the mean 2 P(y) - sum over x of P(x)^2, which only the true

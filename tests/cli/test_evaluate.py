@@ -171,6 +171,16 @@ def test_an_evaluation_repeats_exactly_and_its_prompts_do_not_depend_on_the_seed
     assert one["scorer/nll"].values["ngram"] != other["scorer/nll"].values["ngram"]
 
 
+def test_packed_and_padded_models_have_the_same_figures(house, trained, run):
+    padded = load_trained(run, hardware=HardwareConfig(**HARDWARE, packing=False))
+    assert trained.hardware.packing
+    prepared = trained.data(house / "data")
+    one, other = (evaluate(model, prepared, n_prompts=8, temperature=0.0) for model in (trained, padded))
+    for row in one.rows:
+        expected = pytest.approx(row.values["model"], rel=1e-3, abs=1e-6, nan_ok=True)
+        assert other[row.name].values["model"] == expected, row.name
+
+
 def test_the_most_likely_text_collides_with_itself(house, trained):
     found = evaluate(trained, trained.data(house / "data"), n_prompts=8, temperature=0.0)
     assert found["brier/collision_8"].values["model"] == 1
