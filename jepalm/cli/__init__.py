@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import jepalm
+from jepalm.cli.evaluate import evaluate
 from jepalm.cli.generate import generate
 from jepalm.cli.prepare import prepare_app
 from jepalm.cli.report import report
@@ -53,6 +54,7 @@ app.add_typer(prepare_app, name="prepare")
 app.command()(train)
 app.command()(generate)
 app.command()(report)
+app.command()(evaluate)
 
 
 def _version(asked: bool) -> None:
