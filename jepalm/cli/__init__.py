@@ -29,7 +29,7 @@ HELP = """Train, sample and dissect non-autoregressive JEPA language models.
   jepalm report runs/latest         which loss really trained the model?
 """
 
-COMMANDS = ["prepare", "train", "generate", "report"]
+COMMANDS = ["prepare", "train", "generate", "report", "evaluate"]
 """In the order a newcomer needs them."""
 
 
