@@ -2,6 +2,7 @@
 
 import json
 import math
+import runpy
 import shutil
 from pathlib import Path
 
@@ -152,6 +153,12 @@ def test_the_report_reads_a_causal_run(run, tmp_path):
     assert "validation/nats_per_character" in table
 
 
+def test_the_report_of_a_causal_run_leaves_the_article_out(run, tmp_path):
+    page = write_report(analyse(read_run(run.path)), tmp_path).read_text().partition('id="config"')[0]
+    assert 'id="findings"' not in page
+    assert "article" not in page.partition("<body")[2]
+
+
 def test_pairs_must_fit_the_context(data, tmp_path):
     tree = config("lines").model_dump()
     tree["model"]["causal"]["context_len"] = 31
@@ -189,3 +196,16 @@ def test_presets_have_the_size_they_promise(name, millions):
     objective = CausalObjective(settings.model, settings.objective, 100)
     total = sum(objective.model.parameters_by_part().values()) / 1e6
     assert millions[0] < total < millions[1]
+
+
+def test_the_example_scores_the_last_tenth_of_a_text(run, tmp_path, monkeypatch, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT)
+    script = Path(__file__).parents[2] / "examples" / "score_text.py"
+    monkeypatch.setattr("sys.argv", [str(script), str(run.path), str(text)])
+    runpy.run_path(str(script), run_name="__main__")
+    blocks, sliding = capsys.readouterr().out.splitlines()
+    n = len(TEXT) - int(0.9 * len(TEXT))
+    assert f" nats a character over {n:,} characters · context 16, stride 16 (blocks)" in blocks
+    assert "stride 4 (sliding, at least 13 before each)" in sliding
+    assert 0 < float(sliding.split()[0]) < 5
