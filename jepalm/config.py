@@ -65,10 +65,22 @@ class DecoderConfig(Section):
     n_layers: int = Field(4, ge=0, le=128)
 
 
+class CausalConfig(Section):
+    """The CausalLM; width, heads and dropout are the model's."""
+
+    n_layers: int = Field(6, ge=1, le=128)
+    context_len: int = Field(256, ge=2, le=65536)
+    """Most positions that a token is predicted from. Windows are drawn this long; pairs have
+    `source_len + target_len`, which must fit in."""
+    tied: bool = True
+    """One table of tokens for reading and writing."""
+
+
 class ModelConfig(Section):
     """Sizes of the model parts."""
 
-    family: Literal["jepalm"] = "jepalm"
+    family: Literal["jepalm", "causal"] = "jepalm"
+    """`jepalm`: encoder, predictor, decoder, one pass a passage. `causal`: one pass a token."""
     dim: int = Field(256, ge=8, le=16384)
     """Width of the embeddings."""
     n_heads: int = Field(4, ge=1, le=256)
@@ -82,6 +94,7 @@ class ModelConfig(Section):
     encoder: EncoderConfig = EncoderConfig()
     predictor: PredictorConfig = PredictorConfig()
     decoder: DecoderConfig = DecoderConfig()
+    causal: CausalConfig = CausalConfig()
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ModelConfig:
@@ -125,6 +138,14 @@ class LengthConfig(Section):
     """The length head reads detached source embeddings."""
 
 
+class NextTokenConfig(Section):
+    """Cross-entropy of the causal model's next token."""
+
+    weight: float = Field(1.0, gt=0)
+    loss_on: Literal["all", "target"] = "all"
+    """Which tokens of a pair are learned: source and target, or the target alone."""
+
+
 class ObjectiveConfig(Section):
     """The loss terms: what is trained and where its gradient flows."""
 
@@ -132,6 +153,7 @@ class ObjectiveConfig(Section):
     embedding: EmbeddingConfig = EmbeddingConfig()
     generation: GenerationConfig = GenerationConfig()
     length: LengthConfig = LengthConfig()
+    next_token: NextTokenConfig = NextTokenConfig()
 
 
 class OptimizerConfig(Section):
@@ -203,6 +225,32 @@ class Config(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
     hardware: HardwareConfig = HardwareConfig()
+
+    @model_validator(mode="after")
+    def _sections_are_the_familys(self) -> Config:
+        for family, sections in FAMILY_SECTIONS.items():
+            for dotted in sections:
+                part, name = dotted.split(".")
+                here = getattr(self, part)
+                kept = getattr(here, name) == type(here).model_fields[name].default
+                if family != self.model.family and not kept:
+                    raise ValueError(f"{dotted} does nothing with model.family={self.model.family}")
+        return self
+
+
+FAMILY_SECTIONS = {
+    "jepalm": (
+        "model.encoder",
+        "model.predictor",
+        "model.decoder",
+        "objective.reconstruction",
+        "objective.embedding",
+        "objective.generation",
+        "objective.length",
+    ),
+    "causal": ("model.causal", "objective.next_token"),
+}
+"""Sections that only one family reads; elsewhere they keep their defaults."""
 
 
 def preset_names() -> list[str]:

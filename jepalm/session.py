@@ -187,11 +187,12 @@ def _planned_steps(config: Config) -> int:
 def _batches(
     config: Config, prepared: PreparedData, split: str, hardware: Hardware, together: Processes
 ) -> Batches:
+    source_len, target_len = _view_lengths(config, prepared.meta.pairing)
     return Batches(
         prepared.split("train" if split == "train" else "validation"),
         batch_size=config.training.batch_size,
-        source_len=config.model.source_len,
-        target_len=config.model.target_len,
+        source_len=source_len,
+        target_len=target_len,
         seed=config.training.seed,
         device=hardware.device,
         rank=together.rank,
@@ -199,6 +200,28 @@ def _batches(
         micro_batch_size=config.training.micro_batch_size,
         static_shapes=hardware.compile and split == "train",
     )
+
+
+def _view_lengths(config: Config, pairing: str) -> tuple[int, int]:
+    """Most tokens of a source and of a target.
+
+    A causal model reads a window as its first token and the `context_len` that it predicts.
+
+    Raises:
+        UsageError: a pair does not fit the context.
+    """
+    model = config.model
+    if model.family == "causal":
+        context = model.causal.context_len
+        if pairing == "windows":
+            return 1, context
+        if model.source_len + model.target_len > context:
+            raise UsageError(
+                f"model.source_len {model.source_len} + model.target_len {model.target_len} is more than "
+                f"model.causal.context_len {context}",
+                f"set model.causal.context_len={model.source_len + model.target_len}",
+            )
+    return model.source_len, model.target_len
 
 
 def _changed(run: RunFolder, flags: dict[str, Any], settings: list[str]) -> Config:

@@ -1,4 +1,4 @@
-"""`jepalm generate`: prompts to text, in one pass."""
+"""`jepalm generate`: prompts to text, in one pass or token by token."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ def generate(
             show_default=False,
         ),
     ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="Causal models: draw from this many most likely tokens.")
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(min=1e-6, max=1.0, help="Causal models: draw from the tokens that hold this chance."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
     show_embeddings: Annotated[
@@ -40,7 +47,7 @@ def generate(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Write the next passage in one pass.
+    """Write the next passage in one pass; with a causal model, one pass a token.
 
     Example: jepalm generate "To be"
     """
@@ -50,6 +57,7 @@ def generate(
 
     from jepalm.cli.console import console, errors
     from jepalm.config import from_mapping, runs_root
+    from jepalm.errors import UsageError
     from jepalm.generation.loading import load_trained
     from jepalm.generation.text import continue_text, read_prompt
     from jepalm.run import open_run
@@ -60,10 +68,20 @@ def generate(
     source = read_prompt(trained, _standard_input() if prompt == "-" else prompt)
     for note in source.notes:
         errors.print(f"note: {note}", markup=False)
+    if show_embeddings and trained.config.model.family == "causal":
+        raise UsageError("a causal model predicts no embeddings", "leave --show-embeddings out")
     drawn = temperature if temperature is not None else float(samples > 1)
     start = time.perf_counter()
     made = continue_text(
-        trained, source, passages=passages, samples=samples, length=length, temperature=drawn, seed=seed
+        trained,
+        source,
+        passages=passages,
+        samples=samples,
+        length=length,
+        temperature=drawn,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
     )
     trained.hardware.synchronize()
     seconds = time.perf_counter() - start

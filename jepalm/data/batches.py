@@ -7,7 +7,7 @@ resuming at a step gives the same pairs, and so does any number of devices or mi
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -53,13 +53,35 @@ class Batch:
     """Pairs of the global batch: sums over micro batches divided by it are the global mean."""
     n_target_tokens: int
     """Target tokens of the global batch."""
+    n_read_tokens: int
+    """Source and action tokens of the global batch."""
+    whole: Tensor | None  # (B,) bool
+    """Whether a target ends where its text ends; false where it was cut, None for windows."""
+    n_whole: int
+    """Whole targets of the global batch."""
 
     def to(self, device: torch.device | str) -> Batch:
         """The same on a device."""
-        action = None if self.action is None else self.action.to(device)
-        return Batch(
-            self.source.to(device), self.target.to(device), action, self.n_pairs, self.n_target_tokens
+        return replace(
+            self,
+            source=self.source.to(device),
+            target=self.target.to(device),
+            action=None if self.action is None else self.action.to(device),
+            whole=None if self.whole is None else self.whole.to(device, non_blocking=True),
         )
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Texts of a batch in the split's stream.
+
+    Attributes:
+        spans: [start, end) by role, each (B, 2).
+        whole: (B,) bool, whether nothing was cut off the target's end; None for windows.
+    """
+
+    spans: dict[Role, NDArray[np.int64]]
+    whole: NDArray[np.bool_] | None = None
 
 
 class Batches:
@@ -139,11 +161,10 @@ class Batches:
     def at(self, step: int) -> list[Batch]:
         """This rank's micro batches of the batch of a step (from 0)."""
         rows = np.arange(self.batch_size, dtype=np.int64) + step * self.batch_size
-        spans = self._spans(self._draw(step) if self._windows else self._shuffled(rows))
-        n_target_tokens = int(_lengths(spans["target"]).sum())
+        texts = self._texts(self._draw(step) if self._windows else self._shuffled(rows))
         first = self._rank * self._share
         return [
-            self._batch(spans, slice(at, at + self._micro), self.batch_size, n_target_tokens)
+            self._batch(texts, slice(at, at + self._micro), counted=slice(None))
             for at in range(first, first + self._share, self._micro)
         ]
 
@@ -155,13 +176,9 @@ class Batches:
         """
         total = min(n_batches * self.batch_size, self.n_pairs)
         pairs = np.arange(total, dtype=np.int64) * self.n_pairs // total
-        spans = self._spans(pairs * (self.source_len + self.target_len) if self._windows else pairs)
-        lengths = _lengths(spans["target"])
-        return [
-            self._batch(spans, slice(at, at + self._micro), len(part), int(part.sum()))
-            for at in range(0, total, self._micro)
-            for part in [lengths[at : at + self._micro]]
-        ]
+        texts = self._texts(pairs * (self.source_len + self.target_len) if self._windows else pairs)
+        parts = [slice(at, at + self._micro) for at in range(0, total, self._micro)]
+        return [self._batch(texts, part, counted=part) for part in parts]
 
     @cached_property
     def truncated(self) -> int:
@@ -194,32 +211,39 @@ class Batches:
             pairs[here] = order[rows[here] % self.n_pairs - block * _SHUFFLE_BLOCK]
         return pairs
 
-    def _spans(self, picked: NDArray[np.int64]) -> dict[Role, NDArray[np.int64]]:
-        """Spans of the stream after cutting, by role, each (B, 2)."""
+    def _texts(self, picked: NDArray[np.int64]) -> _Texts:
+        """Where the texts of the picked pairs lie in the stream, after cutting."""
         if self._windows:
             middle = picked + self.source_len
-            return {
-                "source": np.stack([picked, middle], axis=1),
-                "target": np.stack([middle, middle + self.target_len], axis=1),
-            }
-        spans: dict[Role, NDArray[np.int64]] = {}
+            source = np.stack([picked, middle], axis=1)
+            return _Texts({"source": source, "target": np.stack([middle, middle + self.target_len], axis=1)})
         roles: tuple[Role, ...] = (
             ("source", "target", "action") if self.split.has_action else ("source", "target")
         )
-        for role in roles:
-            found = self.split.spans(role, picked)
+        spans = {role: self.split.spans(role, picked) for role in roles}
+        whole = _lengths(spans["target"]) <= self.target_len
+        for role, found in spans.items():
             if role == "target":
                 found[:, 1] = np.minimum(found[:, 1], found[:, 0] + self.target_len)
             else:
                 found[:, 0] = np.maximum(found[:, 0], found[:, 1] - self.source_len)
-            spans[role] = found
-        return spans
+        return _Texts(spans, whole)
 
-    def _batch(
-        self, spans: dict[Role, NDArray[np.int64]], rows: slice, n_pairs: int, n_target_tokens: int
-    ) -> Batch:
-        texts = {role: self._gather(spans[role][rows], self._limit(role)) for role in spans}
-        return Batch(texts["source"], texts["target"], texts.get("action"), n_pairs, n_target_tokens)
+    def _batch(self, texts: _Texts, rows: slice, counted: slice) -> Batch:
+        """The micro batch of some rows, with the counts of the batch it is a part of."""
+        tokens = {role: self._gather(spans[rows], self._limit(role)) for role, spans in texts.spans.items()}
+        counts = {role: int(_lengths(spans[counted]).sum()) for role, spans in texts.spans.items()}
+        whole = texts.whole
+        return Batch(
+            tokens["source"],
+            tokens["target"],
+            tokens.get("action"),
+            n_pairs=len(texts.spans["target"][counted]),
+            n_target_tokens=counts["target"],
+            n_read_tokens=counts["source"] + counts.get("action", 0),
+            whole=None if whole is None else torch.from_numpy(whole[rows]).to(self.device),
+            n_whole=0 if whole is None else int(whole[counted].sum()),
+        )
 
     def _gather(self, spans: NDArray[np.int64], limit: int) -> Tokens:
         lengths = _lengths(spans)

@@ -31,6 +31,12 @@ SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 Role = Literal["source", "target", "action"]
 
+_MADE_BY = {
+    "shakespeare": "jepalm prepare shakespeare",
+    "shakespeare-windows": "jepalm prepare shakespeare --pairing windows --name shakespeare-windows",
+}
+"""Data that the presets name."""
+
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 _DTYPES = {"U16": np.uint16, "U32": np.uint32, "I64": np.int64}
 
@@ -220,10 +226,9 @@ def _locate(path_or_name: str | Path, root: Path) -> Path:
         if candidate.exists():
             return candidate
     present = sorted(meta.parent.name for meta in root.glob(f"*/{META}")) if root.is_dir() else []
-    hint = nearest(str(path_or_name), present)
-    if not hint and str(path_or_name) == "shakespeare":
-        hint = "jepalm prepare shakespeare makes it"
-    elif not hint:
+    if str(path_or_name) in _MADE_BY:
+        hint = f"{_MADE_BY[str(path_or_name)]} makes it"
+    elif not (hint := nearest(str(path_or_name), present)):
         hint = "jepalm prepare makes some" + (f"; prepared there: {', '.join(present)}" if present else "")
     raise UsageError(f"no prepared data {path_or_name} under {root}", hint)
 

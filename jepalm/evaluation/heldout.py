@@ -11,8 +11,10 @@ from torch import Tensor
 from jepalm.data.batches import Batch
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.health import effective_rank, mean_std, r2
+from jepalm.evaluation.heldout_causal import causal_samples, measure_causal
 from jepalm.generation.one_shot import generate
 from jepalm.model.layers import Layout
+from jepalm.objective import CausalObjective, Objective
 from jepalm.objective.jepalm import JepalmObjective, Views
 from jepalm.training.trainer import HeldOutResult
 
@@ -37,14 +39,19 @@ class HeldOut:
     Args:
         batches: held-out batches.
         tokenizer: turns ids back into text.
-        n_samples: how many of the first batch's sources get their one-shot text.
+        n_samples: how many of the first batch's sources get the text that the model writes.
     """
 
     def __init__(self, batches: list[Batch], tokenizer: TextTokenizer, n_samples: int) -> None:
         self.batches, self.tokenizer, self.n_samples = batches, tokenizer, n_samples
 
-    def __call__(self, objective: JepalmObjective) -> HeldOutResult:
-        """Measure; the caller has set evaluation mode and precision."""
+    def __call__(self, objective: Objective) -> HeldOutResult:
+        """Measure as the family asks; the caller has set evaluation mode and precision."""
+        if isinstance(objective, CausalObjective):
+            values = measure_causal(objective, self.batches, self.tokenizer)
+            samples = causal_samples(objective, self.batches[0], self.tokenizer, self.n_samples)
+            return HeldOutResult(values, samples)
+        assert isinstance(objective, JepalmObjective)
         return HeldOutResult(measure(objective, self.batches), self._samples(objective))
 
     def _samples(self, objective: JepalmObjective) -> list[tuple[str, str, str]]:

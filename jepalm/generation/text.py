@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 import torch
 
-from jepalm.data.batches import Tokens
+from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
+from jepalm.generation import autoregressive, one_shot
+from jepalm.generation.autoregressive import Sampling, pad_rows
 from jepalm.generation.loading import TrainedModel
-from jepalm.generation.one_shot import Passage, generate
+from jepalm.generation.one_shot import Passage
+from jepalm.objective import CausalObjective, JepalmObjective
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Generated:
     Attributes:
         text: all passages, as text.
         passes: forward passes of the generator.
-        passages: each passage as the model gave it, for `samples` texts at once.
+        passages: each passage as the JEPALM gave it, for `samples` texts at once; none of a causal model.
     """
 
     text: list[str]
@@ -59,7 +62,7 @@ def read_prompt(trained: TrainedModel, prompt: str) -> Source:
         hint = "use other characters, or train with the byte tokenizer"
         raise UsageError(f"the prompt has characters outside the model's alphabet: {shown}{more}", hint)
     ids = trained.tokenizer.encode(prompt)
-    longest = trained.config.model.source_len
+    longest = longest_source(trained)
     if len(ids) > longest:
         notes.append(f"the prompt has {len(ids)} tokens: the model reads the last {longest}")
     return Source(ids[-longest:], notes)
@@ -73,13 +76,37 @@ def continue_text(
     samples: int = 1,
     length: int | None = None,
     temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
     seed: int = 0,
 ) -> Generated:
     """Generate passages after a source; each passage's text is the source of the next.
 
+    A causal model of windows goes on from all of the text so far.
+
+    Args:
+        trained: the model.
+        source: what to go on from.
+        passages: passages to write, one after another.
+        samples: texts to write.
+        length: tokens of a passage. A causal model may write any number; it takes the context's length
+            when None, and ends a passage sooner where it was trained on ends.
+        temperature: 0 takes the most likely token; above, tokens are drawn.
+        top_k: causal models only: draw from this many most likely tokens.
+        top_p: causal models only: draw from the most likely tokens that together reach this chance.
+        seed: of the draws.
+
     Raises:
-        UsageError: the length is outside 1 to the model's longest target.
+        UsageError: the length is outside 1 to the model's longest target, or a setting does nothing here.
     """
+    objective = trained.objective
+    if isinstance(objective, CausalObjective):
+        return _continue_causal(
+            trained, objective, source, passages, samples, length, Sampling(temperature, top_k, top_p), seed
+        )
+    assert isinstance(objective, JepalmObjective)
+    if top_k is not None or top_p is not None:
+        raise UsageError("top-k and top-p go with a causal model", "this one draws all positions at once")
     longest = trained.config.model.target_len
     if length is not None and not 1 <= length <= longest:
         raise UsageError(
@@ -91,8 +118,8 @@ def continue_text(
     text, made = [""] * samples, []
     for _ in range(passages):
         with trained.hardware.autocast():
-            passage = generate(
-                trained.objective,
+            passage = one_shot.generate(
+                objective,
                 pad_rows(sources, device),
                 length=length,
                 temperature=temperature,
@@ -105,18 +132,53 @@ def continue_text(
     return Generated(text, passages, made)
 
 
+def _continue_causal(
+    trained: TrainedModel,
+    objective: CausalObjective,
+    source: Source,
+    passages: int,
+    samples: int,
+    length: int | None,
+    sampling: Sampling,
+    seed: int,
+) -> Generated:
+    device = trained.hardware.device
+    generator = torch.Generator(device).manual_seed(seed)
+    endless = trained.pairing == "windows"
+    model = trained.config.model
+    length = length or (model.causal.context_len if endless else model.target_len)
+    sources = [source.ids] * samples
+    text, passes = [""] * samples, 0
+    for _ in range(passages):
+        with trained.hardware.autocast():
+            made = autoregressive.generate(
+                objective,
+                pad_rows(sources, device),
+                length=length,
+                end=None if endless else TextTokenizer.END,
+                sampling=sampling,
+                generator=generator,
+            )
+        written = [trained.tokenizer.decode(row) for row in made.rows]
+        text = [before + after for before, after in zip(text, written, strict=True)]
+        if endless:
+            sources = [before + after for before, after in zip(sources, made.rows, strict=True)]
+        else:
+            sources = [read_prompt_again(trained, after) for after in written]
+        passes += made.passes
+    return Generated(text, passes, [])
+
+
+def longest_source(trained: TrainedModel) -> int:
+    """Most tokens of a prompt that the model reads."""
+    model = trained.config.model
+    endless = model.family == "causal" and trained.pairing == "windows"
+    return model.causal.context_len if endless else model.source_len
+
+
 def read_prompt_again(trained: TrainedModel, text: str) -> list[int]:
     """Source tokens of a generated passage; one that decodes to nothing is read as a blank."""
     if trained.pairing == "lines":
         return read_prompt(trained, text).ids
     ids = trained.tokenizer.encode(text or " ")
-    return ids[-trained.config.model.source_len :]
-
-
-def pad_rows(rows: list[list[int]], device: torch.device) -> Tokens:
-    """Token lists of unequal length as one padded batch."""
-    lengths = torch.tensor([len(row) for row in rows])
-    ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = torch.tensor(row)
-    return Tokens(ids.to(device), lengths.to(device))
+    return ids[-longest_source(trained) :]

@@ -61,15 +61,9 @@ class Layout:
         return rows.unflatten(0, (batch, width))
 
     def angles(self, head_dim: int) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the rotary angles, two of (B, 1, T, C); worked out once for all layers.
-
-        RoFormer, arXiv 2104.09864, section 3.2.2: angle = position * 10000^(-2i/C).
-        """
+        """Cosine and sine of the rotary angles, two of (B, 1, T, C); worked out once for all layers."""
         if head_dim not in self._angles:
-            exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=self.mask.device) / head_dim
-            angle = self.positions[..., None].float() * ROTARY_BASE**-exponents  # (B, T, C/2)
-            angle = torch.cat((angle, angle), dim=-1)[:, None]  # (B, 1, T, C)
-            self._angles[head_dim] = angle.cos(), angle.sin()
+            self._angles[head_dim] = rotary_angles(self.positions, head_dim)
         return self._angles[head_dim]
 
     def head_rows(self, n_heads: int, head_dim: int) -> HeadRows:
@@ -101,6 +95,17 @@ class Layout:
 def at_least_float32(x: Tensor) -> Tensor:
     """Raise half precisions to float32; leave others as they are."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def rotary_angles(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the rotary angles of positions (B, T), two of (B, 1, T, C).
+
+    RoFormer, arXiv 2104.09864, section 3.2.2: angle = position * 10000^(-2i/C).
+    """
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
+    angle = positions[..., None].float() * ROTARY_BASE**-exponents  # (B, T, C/2)
+    angle = torch.cat((angle, angle), dim=-1)[:, None]  # (B, 1, T, C)
+    return angle.cos(), angle.sin()
 
 
 def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.hardware import Hardware
+from jepalm.objective.base import Objective
+from jepalm.objective.causal import CausalObjective
 from jepalm.objective.jepalm import JepalmObjective
 
-Objective = JepalmObjective
-"""Every family's objective; today there is one."""
+__all__ = ["CausalObjective", "JepalmObjective", "Objective", "build_objective"]
 
 
 def build_objective(
     model: ModelConfig, objective: ObjectiveConfig, vocab_size: int, hardware: Hardware
 ) -> Objective:
     """Build the family's objective on the device, with weights drawn from torch's global generator."""
-    built = JepalmObjective(
-        model, objective, vocab_size, packing=hardware.packing, attention=hardware.attention
-    )
+    built: Objective
+    if model.family == "causal":
+        built = CausalObjective(model, objective, vocab_size, attention=hardware.attention)
+    else:
+        built = JepalmObjective(
+            model, objective, vocab_size, packing=hardware.packing, attention=hardware.attention
+        )
     return built.to(hardware.device)

@@ -17,6 +17,7 @@ from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens
 from jepalm.model.jepalm import JEPALM
 from jepalm.model.layers import Layout
+from jepalm.objective.base import Objective
 from jepalm.objective.terms import IGNORE, Losses, cross_entropy, length_error, squared_distance, weighted
 
 
@@ -41,8 +42,10 @@ class Views:
     target_layout: Layout
 
 
-class JepalmObjective(nn.Module):
+class JepalmObjective(Objective):
     """Owns the JEPALM and turns a batch into loss terms."""
+
+    model: JEPALM
 
     def __init__(
         self,
@@ -90,6 +93,10 @@ class JepalmObjective(nn.Module):
         if views.lengths is not None:
             terms["length"] = length_error(views.lengths, batch.target.lengths, batch.n_pairs)
         return weighted(terms, self.weights)
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """The encoder's: who trains it is what a run is judged by."""
+        return list(self.model.encoder.parameters())
 
     def encode_and_predict(self, batch: Batch) -> Views:
         """Encode both views and predict the target's embeddings from the source's."""

@@ -125,6 +125,8 @@ def metric_rows(summaries: list[Summary]) -> list[MetricRow]:
         ("R2 against a copy of the source", "r2_copy"),
         ("reconstruction CE", "reconstruction_ce"),
         ("generation CE", "generation_ce"),
+        ("next-token CE", "next_token_ce"),
+        ("nats a character", "nats_per_character"),
         ("length error (positions)", "length_mae"),
         ("effective rank", "effective_rank"),
         ("predicted effective rank", "predicted_effective_rank"),

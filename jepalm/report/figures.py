@@ -31,6 +31,7 @@ UNITS = {
     "generation": "nats a character or token",
     "embedding": "squared distance, sum over dims",
     "length": "squared positions",
+    "next_token": "nats a token",
 }
 
 RUN_FIGURES = (
@@ -172,6 +173,7 @@ def curves(record: RunRecord) -> Art | None:
     """Loss and each term: raw, smoothed, and validation."""
     names = [("loss", "train/loss", "validation/loss")]
     held_out = {"reconstruction": "reconstruction_ce", "generation": "generation_ce", "length": "length_mse"}
+    held_out["next_token"] = "next_token_ce"
     for term in record.terms:
         names.append((term, f"train/term/{term}", f"validation/{held_out.get(term, term)}"))
     panels = [

@@ -17,13 +17,13 @@ def run_markdown(summary: Summary, figures: list[Art]) -> str:
     """Return the report of one run as Markdown."""
     blocks = [
         f"# {cell(summary.record.name)}",
-        f"{cell(summary.headline)} ({ARTICLE_TIME})",
+        cell(summary.headline) + (f" ({ARTICLE_TIME})" if summary.beside_article else ""),
         "## Verdicts",
         _verdicts(summary),
         "## The run",
         table(["", ""], summary.facts),
     ]
-    if summary.record.train:
+    if summary.record.train and summary.beside_article:
         blocks += [
             "## The article's three findings",
             table(

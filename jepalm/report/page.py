@@ -27,6 +27,8 @@ RUN_SECTIONS = [
     ("samples", "Samples as they evolved"),
     ("config", "Config"),
 ]
+ARTICLE_SECTIONS = {"findings", "article"}
+"""Left out of a run that trains none of the article's terms."""
 COMPARISON_SECTIONS = [
     ("table", "Figures side by side"),
     ("differences", "Config difference"),
@@ -59,7 +61,11 @@ def run_page(summary: Summary, article_figures: list[Art], figures: list[Art]) -
     return _render(
         "run.html",
         title=summary.record.name,
-        sections=RUN_SECTIONS,
+        sections=[
+            section
+            for section in RUN_SECTIONS
+            if summary.beside_article or section[0] not in ARTICLE_SECTIONS
+        ],
         summary=summary,
         article_figures=article_figures,
         figures=figures,

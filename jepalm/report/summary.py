@@ -43,8 +43,14 @@ class Summary:
     parameters: Mapping[str, float]
 
     @property
+    def beside_article(self) -> bool:
+        """Whether the run trains any of the article's terms; else nothing of the article compares."""
+        terms = self.record.terms
+        return not terms or any(term in ARTICLE_COMPOSITION for term in terms)
+
+    @property
     def headline(self) -> str:
-        """Status, size, steps, time and device on one line, with the article's time beside it."""
+        """Status, size, steps, time and device on one line."""
         record, took = self.record, self.speed
         parts = [record.title, record.status]
         if self.parameters.get("total"):
@@ -63,7 +69,7 @@ class Summary:
         if not self.speed.steps_per_second:
             return NOTHING
         words = f"{three(self.speed.steps_per_second)} steps/s"
-        if self.speed.times_article:
+        if self.speed.times_article and self.beside_article:
             size = "" if self.speed.same_size else ", whose model has 10.1 M parameters"
             words += f", {three(self.speed.times_article)} times the article's ({ARTICLE_DEVICE}{size})"
         return words
@@ -89,7 +95,7 @@ class Summary:
             ("run", record.name),
             ("status", record.status),
             ("steps", steps),
-            ("time", f"{duration(self.speed.seconds)} ({ARTICLE_TIME})"),
+            ("time", duration(self.speed.seconds) + (f" ({ARTICLE_TIME})" if self.beside_article else "")),
             ("speed", self.pace),
             ("parameters", self._sizes()),
             ("device", " · ".join(str(part) for part in dict.fromkeys(hardware) if part)),

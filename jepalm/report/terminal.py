@@ -28,7 +28,7 @@ def run_view(summary: Summary) -> RenderableType:
     parts: list[RenderableType] = [header(summary)]
     if summary.composition:
         parts += [Text(), composition_table(summary)]
-    if summary.record.train:
+    if summary.record.train and summary.beside_article:
         parts += [findings_table(summary.findings)]
     parts += [Text(), verdict_table(summary.verdicts)]
     if sparks := sparklines(summary):
@@ -39,7 +39,8 @@ def run_view(summary: Summary) -> RenderableType:
 def header(summary: Summary) -> RenderableType:
     """Return status, size, steps, time, device and speed."""
     head = Text(summary.headline, style="bold", overflow="fold")
-    head.append(f" ({ARTICLE_TIME})", style="not bold dim")
+    if summary.beside_article:
+        head.append(f" ({ARTICLE_TIME})", style="not bold dim")
     shown = {"run", "steps", "speed", "parameters", "device", "data", "resumed"}
     facts = [(label, Text(value)) for label, value in summary.facts if label in shown and value != "–"]
     return Group(head, _labelled(facts))
@@ -85,6 +86,7 @@ def sparklines(summary: Summary) -> RenderableType | None:
     record = summary.record
     names = [("loss", "train/loss"), *((term, f"train/term/{term}") for term in record.terms)]
     names += [("R2", "validation/r2"), ("generation", "validation/generation_accuracy")]
+    names += [("nats/char", "validation/nats_per_character")]
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, overflow="crop", ratio=None)

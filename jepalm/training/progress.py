@@ -14,6 +14,8 @@ from jepalm.run import RunFolder
 from jepalm.training.schedule import Plan
 
 PLAIN_EVERY_S = 10.0
+SAMPLE_SHOWN = 80
+"""Characters of a sample on a progress line."""
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -36,13 +38,21 @@ def train_line(row: Mapping[str, Any]) -> str:
 
 def validation_line(row: Mapping[str, Any], dim: int, sample: str = "") -> str:
     """The held-out figures people watch, and what the model makes of a held-out source."""
+    shown = " ".join("".join(c if c.isprintable() else " " for c in sample).split())
+    shown = shown if len(shown) <= SAMPLE_SHOWN else shown[:SAMPLE_SHOWN] + "…"
+    if "validation/next_token_ce" in row:
+        text = (
+            f"validation: next-token CE {significant(row['validation/next_token_ce'])} nats"
+            f" · {significant(row['validation/nats_per_character'])} nats a character"
+            f" · accuracy {100 * row['validation/next_token_accuracy']:.0f} %"
+        )
+        return f'{text} · sample "{shown}"' if shown else text
     text = (
         f"validation: R2 {row['validation/r2']:.2f}"
         f" · generation CE {significant(row['validation/generation_ce'])}"
         f" · reconstruction CE {significant(row['validation/reconstruction_ce'])}"
         f" · rank {row['validation/effective_rank']:.0f}/{dim}"
     )
-    shown = " ".join("".join(c if c.isprintable() else " " for c in sample).split())
     return f'{text} · sample "{shown}"' if shown else text
 
 

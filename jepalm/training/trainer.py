@@ -226,10 +226,13 @@ class Trainer:
         self.shown.trained(step, row)
 
     def _encoder_gradients(self, step: int) -> dict[str, float]:
+        parameters = self.objective.encoder_parameters()
+        if not parameters:
+            return {}
         batch = self.batches.at(step)[0]
         with self.hardware.autocast():
             losses = self.objective(batch)
-        norms = gradient_norms_by_term(losses, list(self.objective.model.encoder.parameters()))
+        norms = gradient_norms_by_term(losses, parameters)
         return {f"train/grad_norm_encoder/{name}": value for name, value in norms.items()}
 
     def _stop_if_not_finite(self, values: torch.Tensor, first_step: int) -> None:

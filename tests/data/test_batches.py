@@ -50,6 +50,7 @@ def same(one: list[Batch], other: list[Batch]) -> bool:
         and equal(a.target, b.target)
         and equal(a.action, b.action)
         and (a.n_pairs, a.n_target_tokens) == (b.n_pairs, b.n_target_tokens)
+        and (a.n_read_tokens, a.n_whole) == (b.n_read_tokens, b.n_whole)
         for a, b in zip(one, other, strict=True)
     )
 
@@ -172,6 +173,27 @@ def test_long_sources_keep_their_end_and_long_targets_their_start(make: Make):
     assert set(texts(data, drawn.at(0))) == {("ef\n", "ab")}
     assert drawn.truncated == 13  # all pairs of 14 lines
     assert batches(data.split("train"), source_len=7, target_len=7).truncated == 0
+
+
+def test_a_batch_knows_which_targets_are_whole_and_how_much_is_read(
+    make_rows: Callable[..., PreparedData],
+):
+    row = '{"source": "abcde", "target": "%s", "action": "go"}'
+    data = make_rows([row % target for target in ("x", "xyz", "wxyz", "vwxyz")] * 10)
+    found = batches(data.split("train"), source_len=4, target_len=3, micro_batch_size=4).at(0)
+    assert len(found) == 2
+    for batch in found:
+        assert batch.whole is not None
+        lengths = [len(text) for _, text in texts(data, [batch])]
+        assert all(whole or length == 3 for whole, length in zip(batch.whole.tolist(), lengths, strict=True))
+        assert batch.n_read_tokens == 8 * (4 + 2)
+        assert batch.n_whole == sum(int(other.whole.sum()) for other in found if other.whole is not None)
+    assert 0 < found[0].n_whole < 8
+
+
+def test_windows_have_no_end(prepared_kinds: dict[str, PreparedData]):
+    (batch,) = batches(prepared_kinds["windows"].split("train"), source_len=1).at(0)
+    assert (batch.whole, batch.n_whole, batch.n_read_tokens) == (None, 0, 8)
 
 
 def test_padding_is_on_the_right_and_the_mask_tells_it(make: Make):

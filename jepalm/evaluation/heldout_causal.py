@@ -1,0 +1,75 @@
+"""Held-out quality of a causal model while training: the next token, and what it writes."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from jepalm.data.batches import Batch, Tokens
+from jepalm.data.tokenizer import TextTokenizer
+from jepalm.generation.autoregressive import generate
+from jepalm.objective.causal import CausalObjective
+from jepalm.objective.terms import IGNORE
+
+SAMPLE_TOKENS = 128
+"""Most tokens that a sample of a window has; those of a pair have the target's length."""
+
+
+def measure_causal(
+    objective: CausalObjective, batches: list[Batch], tokenizer: TextTokenizer
+) -> dict[str, float]:
+    """Measure a causal model on held-out batches.
+
+    Returns:
+        `validation/...` figures: `loss` as trained; `next_token_ce` in nats a learned token and
+        `next_token_accuracy`; `nats_per_character`, the same nats over the characters of the
+        learned tokens, which compares tokenizers (an end token costs nats and has no character).
+    """
+    nats = right = tokens = characters = 0.0
+    for batch in batches:
+        read = objective.sequences(batch)
+        learned = read.labels != IGNORE  # (B, T)
+        logits = objective.model.logits(objective.model.hidden(read.ids)[learned]).float()  # (N, V)
+        labels = read.labels[learned]  # (N,)
+        nats += float(F.cross_entropy(logits, labels, reduction="sum"))
+        right += float((logits.argmax(-1) == labels).sum())
+        tokens += len(labels)
+        characters += count_characters(labels, tokenizer)
+    ce = nats / tokens
+    return {
+        "validation/loss": objective.weights["next_token"] * ce,
+        "validation/next_token_ce": ce,
+        "validation/next_token_accuracy": right / tokens,
+        "validation/nats_per_character": nats / max(1.0, characters),
+    }
+
+
+def count_characters(ids: Tensor, tokenizer: TextTokenizer) -> int:
+    """Characters that token ids (N,) stand for; with a character tokenizer `<unk>` is one."""
+    unknown = int((ids == tokenizer.UNK).sum()) if tokenizer.name == "char" else 0
+    return len(tokenizer.decode(ids.tolist())) + unknown
+
+
+def causal_samples(
+    objective: CausalObjective, batch: Batch, tokenizer: TextTokenizer, n_samples: int
+) -> list[tuple[str, str, str]]:
+    """(source, target, generated) texts of the first pairs, most likely tokens.
+
+    Of a window the first half is the source and the second half the target.
+    """
+    if not n_samples:
+        return []
+    if batch.whole is None:
+        rows = objective.sequences(batch).ids[:n_samples]  # (B, T)
+        half = max(1, rows.shape[1] // 2)
+        source = Tokens(rows[:, :half], batch.source.lengths[:n_samples] * 0 + half)
+        target = rows[:, half : half + SAMPLE_TOKENS]
+        length, end = max(1, target.shape[1]), None
+    else:
+        source = Tokens(batch.source.ids[:n_samples], batch.source.lengths[:n_samples])
+        target = batch.target.ids[:n_samples]
+        length, end = target.shape[1], TextTokenizer.END
+    written = generate(objective, source, length=length, end=end).rows
+    decode = tokenizer.decode
+    texts = zip(source.ids.tolist(), target.tolist(), written, strict=True)
+    return [(decode(read), decode(right), decode(made)) for read, right, made in texts]

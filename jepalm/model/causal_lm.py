@@ -1,0 +1,222 @@
+"""The CausalLM: a decoder-only Transformer that predicts each token from those before it.
+
+RMSNorm, rotary attention, SwiGLU, one table of tokens for reading and writing. Reads top to bottom:
+cache, attention, feed-forward, block, model.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jepalm.config import ModelConfig
+from jepalm.model.layers import MATMUL_ATTENTION_UP_TO, init_weights, rotary_angles, rotate
+
+
+@dataclass
+class KVCache:
+    """Keys and values of the positions read so far, in room that is allocated once.
+
+    Texts may have unequal lengths: each row writes behind its own last position.
+
+    Attributes:
+        keys: (L, B, H, T, C) of all layers.
+        values: (L, B, H, T, C).
+        lengths: (B,) positions of each text that are filled.
+        filled: the longest of them, kept beside the tensor so that nothing waits for the device.
+    """
+
+    keys: Tensor
+    values: Tensor
+    lengths: Tensor
+    filled: int = 0
+
+    @property
+    def room(self) -> int:
+        """Positions that a text may have."""
+        return self.keys.shape[3]
+
+    def write(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Put keys and values (B, H, T, C) at positions (B, T); return the layer's filled part."""
+        rows = torch.arange(len(positions), device=positions.device)[:, None]
+        self.keys[layer][rows, :, positions] = k.transpose(1, 2)
+        self.values[layer][rows, :, positions] = v.transpose(1, 2)
+        return self.keys[layer, :, :, : self.filled], self.values[layer, :, :, : self.filled]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What all layers share in one forward pass.
+
+    Attributes:
+        angles: rotary angles of the positions.
+        positions: (B, T) places in the text, when a cache is written.
+        mask: (B, 1, T, filled) bool, which cached keys each position sees.
+        cache: what earlier passes read.
+    """
+
+    angles: tuple[Tensor, Tensor]
+    positions: Tensor | None = None
+    mask: Tensor | None = None
+    cache: KVCache | None = None
+
+
+class CausalAttention(nn.Module):
+    """Multi-head attention with rotary positions over a position and those before it."""
+
+    def __init__(self, dim: int, n_heads: int, dropout: float, layer: int, kind: str) -> None:
+        super().__init__()
+        self.n_heads, self.dropout, self.layer, self.kind = n_heads, dropout, layer, kind
+        self.query_key_value = nn.Linear(dim, 3 * dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, x: Tensor, reading: Reading) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
+        split = self.query_key_value(x).unflatten(-1, (3, self.n_heads, -1))  # (B, T, 3, H, C)
+        q, k, v = split.permute(2, 0, 3, 1, 4).unbind(0)  # three of (B, H, T, C)
+        q, k = rotate(q, reading.angles), rotate(k, reading.angles)
+        if reading.cache is not None:
+            assert reading.positions is not None
+            k, v = reading.cache.write(self.layer, reading.positions, k, v)  # (B, H, filled, C)
+        mixed = attend_before(q, k, v, reading.mask, self.dropout if self.training else 0.0, self.kind)
+        return self.out(mixed.transpose(1, 2).flatten(2))  # (B, T, D)
+
+
+def attend_before(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, kind: str = "auto"
+) -> Tensor:
+    """Softmax attention over each position and those before it.
+
+    Args:
+        q: (B, H, T, C).
+        k: (B, H, Tk, C).
+        v: (B, H, Tk, C).
+        mask: (B, 1, T, Tk) bool; None is the lower triangle, of as many keys as queries.
+        dropout: chance that an attention weight is dropped.
+        kind: "sdpa", "matmul" or "auto" (by device and length).
+
+    Returns:
+        (B, H, T, C).
+    """
+    short = mask is None and k.shape[2] <= MATMUL_ATTENTION_UP_TO
+    if kind == "matmul" or (kind == "auto" and q.device.type == "cpu" and short):
+        if mask is None:
+            mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+        scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # (B, H, T, Tk)
+        weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
+        return F.dropout(weights, dropout) @ v if dropout else weights @ v
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=mask is None)
+
+
+class SwiGLU(nn.Module):
+    """Feed-forward with a SiLU gate (arXiv 2002.05202, eq. 6); inner width to a multiple of 16."""
+
+    def __init__(self, dim: int, mult: float) -> None:
+        super().__init__()
+        inner = max(16, 16 * round(dim * mult / 16))
+        self.gate_up = nn.Linear(dim, 2 * inner, bias=False)
+        self.down = nn.Linear(inner, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) to (..., D)."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class CausalBlock(nn.Module):
+    """Pre-norm Transformer block."""
+
+    def __init__(self, config: ModelConfig, layer: int, attention: str) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.dim)
+        self.attention = CausalAttention(config.dim, config.n_heads, config.dropout, layer, attention)
+        self.ffn_norm = nn.RMSNorm(config.dim)
+        self.ffn = SwiGLU(config.dim, config.ffn_mult)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, reading: Reading) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), reading))
+        return x + self.dropout(self.ffn(self.ffn_norm(x)))
+
+
+class CausalLM(nn.Module):
+    """Token ids to a distribution over the next token at every position.
+
+    Texts are left-aligned: padding on the right is never seen by what stands before it, so no mask
+    is needed.
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int, attention: str = "auto") -> None:
+        super().__init__()
+        self.config = config
+        self.tokens = nn.Embedding(vocab_size, config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(
+            CausalBlock(config, layer, attention) for layer in range(config.causal.n_layers)
+        )
+        self.norm = nn.RMSNorm(config.dim)
+        self.vocabulary = None if config.causal.tied else nn.Linear(config.dim, vocab_size, bias=False)
+        init_weights(self, config.causal.n_layers)
+
+    @property
+    def context_len(self) -> int:
+        """Most positions that a token is predicted from."""
+        return self.config.causal.context_len
+
+    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """(B, T) token ids to (B, T, V) logits of each next token."""
+        return self.logits(self.hidden(ids, cache))
+
+    def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """(B, T) token ids to (B, T, D), what the last layer makes of them.
+
+        Args:
+            ids: left-aligned; with a cache, those that follow what it holds.
+            cache: is written. Its lengths grow by T; who reads padded texts sets them right after.
+        """
+        reading = self._reading(ids, cache)
+        x = self.dropout(self.tokens(ids))  # (B, T, D)
+        for block in self.blocks:
+            x = block(x, reading)
+        if cache is not None:
+            cache.lengths = cache.lengths + ids.shape[1]
+        return self.norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) to (..., V)."""
+        if self.vocabulary is None:
+            return F.linear(hidden, self.tokens.weight)
+        return self.vocabulary(hidden)
+
+    def new_cache(self, n_texts: int, room: int | None = None) -> KVCache:
+        """An empty cache of `room` positions for each text, `context_len` when not given."""
+        heads, device = self.config.n_heads, self.tokens.weight.device
+        shape = (len(self.blocks), n_texts, heads, room or self.context_len, self.config.dim // heads)
+        half = torch.is_autocast_enabled(device.type)
+        dtype = torch.get_autocast_dtype(device.type) if half else self.tokens.weight.dtype
+        keys, values = torch.zeros(2, *shape, dtype=dtype, device=device)
+        return KVCache(keys, values, torch.zeros(n_texts, dtype=torch.long, device=device))
+
+    def parameters_by_part(self) -> dict[str, int]:
+        """Number of parameters of each part."""
+        return {
+            name: count
+            for name, part in self.named_children()
+            if (count := sum(p.numel() for p in part.parameters()))
+        }
+
+    def _reading(self, ids: Tensor, cache: KVCache | None) -> Reading:
+        head_dim = self.config.dim // self.config.n_heads
+        steps = torch.arange(ids.shape[1], device=ids.device)[None]  # (1, T)
+        if cache is None:
+            return Reading(rotary_angles(steps, head_dim))
+        positions = cache.lengths[:, None] + steps  # (B, T)
+        cache.filled = min(cache.room, cache.filled + ids.shape[1])
+        keys = torch.arange(cache.filled, device=ids.device)
+        mask = keys <= positions[:, None, :, None]  # (B, 1, T, filled)
+        return Reading(rotary_angles(positions, head_dim), positions, mask, cache)
