@@ -125,6 +125,37 @@ class LengthConfig(Section):
     """The length head reads detached source embeddings."""
 
 
+class UncertaintyConfig(Section):
+    """Uncertainty weighting: a learned log variance s for each term."""
+
+    clamp: float | None = Field(4.0, gt=0, le=50)
+    """Keeps every s within plus and minus this; empty lets the weight of a term near 0 explode."""
+    lr_factor: float = Field(10.0, gt=0, le=1000)
+    """Learning rate of s over that of the model."""
+
+
+class RunningMeanConfig(Section):
+    """EMA weighting: each term over its running mean."""
+
+    decay: float = Field(0.99, ge=0, lt=1)
+    """Share of the running mean that stays each step."""
+    floor: float = Field(0.01, gt=0)
+    """Smallest mean a term is divided by, so that a term near 0 is left alone."""
+
+
+class GradNormConfig(Section):
+    """GradNorm: weights that make the terms train at like rates."""
+
+    alpha: float = Field(1.5, ge=0, le=10)
+    """How strongly slow terms are favoured; 0 makes all gradients equally long."""
+    lr: float = Field(0.025, gt=0, le=1)
+    """Learning rate of the weights."""
+    every: int = Field(10, ge=1)
+    """Steps between updates; each costs a forward pass and one backward pass a term."""
+    floor: float = Field(1e-4, gt=0, lt=1)
+    """Smallest weight before they are scaled to their fixed sum."""
+
+
 class ObjectiveConfig(Section):
     """The loss terms: what is trained and where its gradient flows."""
 
@@ -132,6 +163,11 @@ class ObjectiveConfig(Section):
     embedding: EmbeddingConfig = EmbeddingConfig()
     generation: GenerationConfig = GenerationConfig()
     length: LengthConfig = LengthConfig()
+    weighting: Literal["fixed", "uncertainty", "ema", "gradnorm"] = "fixed"
+    """How the terms become one loss: what each one's own `weight` is multiplied by."""
+    uncertainty: UncertaintyConfig = UncertaintyConfig()
+    ema: RunningMeanConfig = RunningMeanConfig()
+    gradnorm: GradNormConfig = GradNormConfig()
 
 
 class OptimizerConfig(Section):

@@ -17,7 +17,8 @@ from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens
 from jepalm.model.jepalm import JEPALM
 from jepalm.model.layers import Layout
-from jepalm.objective.terms import IGNORE, Losses, cross_entropy, length_error, squared_distance, weighted
+from jepalm.objective.terms import IGNORE, Losses, cross_entropy, length_error, squared_distance
+from jepalm.objective.weighting import build_weighting
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class JepalmObjective(nn.Module):
         }
         has_length = objective.length.kind != "none"
         self.model = JEPALM(model, vocab_size, length_head=has_length, attention=attention)
+        self.weighting = build_weighting(
+            objective,
+            {name: self.weights[name] for name in self.term_names},
+            cross_entropies=frozenset({"reconstruction", "generation"}),
+        )
 
     @property
     def term_names(self) -> list[str]:
@@ -89,7 +95,11 @@ class JepalmObjective(nn.Module):
             terms["generation"] = cross_entropy(self.model.decoder(views.predicted, layout), labels, n_tokens)
         if views.lengths is not None:
             terms["length"] = length_error(views.lengths, batch.target.lengths, batch.n_pairs)
-        return weighted(terms, self.weights)
+        return self.weighting(terms, len(batch.target.lengths) / batch.n_pairs)
+
+    def after_step(self, terms: Tensor | None = None, norms: Tensor | None = None) -> None:
+        """What changes once an optimizer step, by no gradient; see `Weighting.after_step`."""
+        self.weighting.after_step(terms, norms)
 
     def encode_and_predict(self, batch: Batch) -> Views:
         """Encode both views and predict the target's embeddings from the source's."""

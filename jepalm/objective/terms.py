@@ -22,16 +22,16 @@ class Losses:
     Attributes:
         total: scalar to minimise, the weighted sum of the terms.
         terms: each term, unweighted.
-        weights: the weight each term had.
+        weights: the weight each term had, without a graph.
     """
 
     total: Tensor
     terms: dict[str, Tensor]
-    weights: dict[str, float]
+    weights: Mapping[str, float | Tensor]
 
 
-def weighted(terms: dict[str, Tensor], weights: Mapping[str, float]) -> Losses:
-    """Combine terms with fixed weights."""
+def weighted(terms: dict[str, Tensor], weights: Mapping[str, float | Tensor]) -> Losses:
+    """Combine terms with weights that nothing learns."""
     total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     return Losses(total, terms, {name: weights[name] for name in terms})
 
