@@ -117,9 +117,10 @@ class GenerationConfig(Section):
 
 
 class LengthConfig(Section):
-    """Squared error of the predicted target length, in positions."""
+    """Length of the target: its squared error in positions, or the cross-entropy over all lengths."""
 
-    kind: Literal["mse", "none"] = "mse"
+    kind: Literal["mse", "classification", "none"] = "mse"
+    """`classification`: one bin a length from 0 to `target_len`, the term in nats a pair."""
     weight: float = Field(1.0, ge=0)
     detach_source: bool = True
     """The length head reads detached source embeddings."""

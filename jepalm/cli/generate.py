@@ -17,6 +17,10 @@ def generate(
     length: Annotated[
         int | None, typer.Option(min=1, help="Tokens to write; the model's own choice if not given.")
     ] = None,
+    length_candidates: Annotated[
+        int,
+        typer.Option(min=1, help="Likeliest lengths to write; the text the decoder is surest of is kept."),
+    ] = 1,
     passages: Annotated[
         int, typer.Option(min=1, help="Passages to write, each the next one's source, as text.")
     ] = 1,
@@ -63,7 +67,14 @@ def generate(
     drawn = temperature if temperature is not None else float(samples > 1)
     start = time.perf_counter()
     made = continue_text(
-        trained, source, passages=passages, samples=samples, length=length, temperature=drawn, seed=seed
+        trained,
+        source,
+        passages=passages,
+        samples=samples,
+        length=length,
+        length_candidates=length_candidates,
+        temperature=drawn,
+        seed=seed,
     )
     trained.hardware.synchronize()
     seconds = time.perf_counter() - start

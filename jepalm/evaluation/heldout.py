@@ -66,8 +66,9 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
         target embeddings; generation CE and accuracy from predicted ones; `embedding`, the squared
         distance summed over dimensions, beside that of predicting the held-out mean target and of copying
         the source's embedding at the same position (its mean where the source is shorter); R2 against
-        both; length errors in positions; standard deviation and effective rank of target and
-        predicted embeddings.
+        both; length errors in positions, of a classification those of the expected length, beside its
+        cross-entropy and the accuracy of its likeliest length; standard deviation and effective rank of
+        target and predicted embeddings.
     """
     sums = _Sums()
     targets, predictions = [], []
@@ -91,6 +92,10 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
         if views.lengths is not None:
             error = views.lengths.float() - batch.target.lengths
             sums.add(length_abs=error.abs().sum(), length_square=error.square().sum())
+        if views.length_logits is not None:
+            logits, lengths = views.length_logits.float(), batch.target.lengths
+            sums.add(length_ce=F.cross_entropy(logits, lengths, reduction="sum"))
+            sums.add(length_right=(logits.argmax(-1) == lengths).sum())
     return _figures(objective, sums, torch.cat(targets), torch.cat(predictions))
 
 
@@ -121,6 +126,9 @@ def _figures(objective: JepalmObjective, sums: _Sums, target: Tensor, predicted:
     if "length_square" in sums.values:
         terms["length"] = sums["length_square"] / pairs
         figures |= {"length_mae": sums["length_abs"] / pairs, "length_mse": terms["length"]}
+    if "length_ce" in sums.values:
+        terms["length"] = sums["length_ce"] / pairs
+        figures |= {"length_ce": terms["length"], "length_accuracy": sums["length_right"] / pairs}
     loss = sum(objective.weights[name] * terms[name] for name in objective.term_names)
     return {f"validation/{name}": value for name, value in {"loss": loss, **figures}.items()}
 

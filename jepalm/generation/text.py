@@ -72,19 +72,25 @@ def continue_text(
     passages: int = 1,
     samples: int = 1,
     length: int | None = None,
+    length_candidates: int = 1,
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Generated:
     """Generate passages after a source; each passage's text is the source of the next.
 
     Raises:
-        UsageError: the length is outside 1 to the model's longest target.
+        UsageError: the length is outside 1 to the model's longest target, or there are length candidates
+            although the length is given or the model has no length head.
     """
     longest = trained.config.model.target_len
     if length is not None and not 1 <= length <= longest:
         raise UsageError(
             f"length {length} is out of range", f"this model writes 1 to {longest} tokens a pass"
         )
+    if length_candidates > 1 and length is not None:
+        raise UsageError("length candidates do not go with a length", "leave --length out")
+    if length_candidates > 1 and trained.config.objective.length.kind == "none":
+        raise UsageError("this model has no length head to take candidates from", "give --length instead")
     device = trained.hardware.device
     generator = torch.Generator(device).manual_seed(seed)
     sources = [source.ids] * samples
@@ -95,6 +101,7 @@ def continue_text(
                 trained.objective,
                 pad_rows(sources, device),
                 length=length,
+                length_candidates=length_candidates,
                 temperature=temperature,
                 generator=generator,
             )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens
 from jepalm.model.jepalm import JEPALM
-from jepalm.model.layers import Layout
+from jepalm.model.layers import Layout, at_least_float32
 from jepalm.objective.terms import IGNORE, Losses, cross_entropy, length_error, squared_distance
 from jepalm.objective.weighting import build_weighting
 
@@ -29,9 +29,10 @@ class Views:
         source: source embeddings (..., D).
         target: target embeddings (..., D).
         predicted: predicted embeddings (..., D).
-        lengths: predicted lengths (B,), or None without a length head.
+        lengths: predicted lengths (B,), of a classification their expectation; None without a length head.
         source_layout: positions of the sources.
         target_layout: positions of the targets.
+        length_logits: (B, L + 1) of a length classification, else None.
     """
 
     source: Tensor
@@ -40,6 +41,7 @@ class Views:
     lengths: Tensor | None
     source_layout: Layout
     target_layout: Layout
+    length_logits: Tensor | None = None
 
 
 class JepalmObjective(nn.Module):
@@ -63,12 +65,17 @@ class JepalmObjective(nn.Module):
             "generation": objective.generation.weight,
             "length": objective.length.weight,
         }
-        has_length = objective.length.kind != "none"
-        self.model = JEPALM(model, vocab_size, length_head=has_length, attention=attention)
+        self.model = JEPALM(
+            model,
+            vocab_size,
+            length_head=objective.length.kind != "none",
+            length_bins=model.target_len + 1 if objective.length.kind == "classification" else 1,
+            attention=attention,
+        )
         self.weighting = build_weighting(
             objective,
             {name: self.weights[name] for name in self.term_names},
-            cross_entropies=frozenset({"reconstruction", "generation"}),
+            cross_entropies=self._cross_entropies(),
         )
 
     @property
@@ -93,7 +100,9 @@ class JepalmObjective(nn.Module):
         }
         if self.config.generation.weight > 0:
             terms["generation"] = cross_entropy(self.model.decoder(views.predicted, layout), labels, n_tokens)
-        if views.lengths is not None:
+        if views.length_logits is not None:
+            terms["length"] = cross_entropy(views.length_logits, batch.target.lengths, batch.n_pairs)
+        elif views.lengths is not None:
             terms["length"] = length_error(views.lengths, batch.target.lengths, batch.n_pairs)
         return self.weighting(terms, len(batch.target.lengths) / batch.n_pairs)
 
@@ -107,13 +116,15 @@ class JepalmObjective(nn.Module):
         target = self.model.encoder(batch.target.ids, target_layout)  # (..., D)
         source, source_layout = self.encode_source(batch.source)
         predicted = self.predict(source, source_layout, target_layout)
+        found = self._length_output(source, source_layout)
         return Views(
             source,
             target,
             predicted,
-            self.predict_lengths(source, source_layout),
+            self._expected_lengths(found),
             source_layout,
             target_layout,
+            found if self.config.length.kind == "classification" else None,
         )
 
     def encode_source(self, tokens: Tokens) -> tuple[Tensor, Layout]:
@@ -131,13 +142,23 @@ class JepalmObjective(nn.Module):
         return predicted
 
     def predict_lengths(self, source: Tensor, layout: Layout) -> Tensor | None:
-        """Predicted lengths (B,), or None without a length head."""
-        if self.model.length is None:
+        """Predicted lengths (B,), of a classification their expectation; None without a length head."""
+        return self._expected_lengths(self._length_output(source, layout))
+
+    def likely_lengths(self, source: Tensor, layout: Layout, n: int = 1) -> Tensor | None:
+        """The n most likely target lengths (B, n) from 1 on, the likeliest first; None without a head.
+
+        Of a squared-error head these are the whole numbers nearest to its prediction, which a normal
+        distribution around it puts first.
+        """
+        found = self._length_output(source, layout)
+        if found is None:
             return None
-        lengths: Tensor = self.model.length(
-            source.detach() if self.config.length.detach_source else source, layout
-        )
-        return lengths
+        longest = self.model.config.target_len
+        bins = torch.arange(1, longest + 1, device=source.device)  # (L,)
+        classification = self.config.length.kind == "classification"
+        scores = found[:, 1:] if classification else -(found[:, None].float() - bins).square()  # (B, L)
+        return scores.topk(min(n, longest), dim=-1).indices + 1
 
     def layout(self, tokens: Tokens, *, ends_at_zero: bool = False) -> Layout:
         """Lay out one view of a batch."""
@@ -149,6 +170,25 @@ class JepalmObjective(nn.Module):
         if layout.index is not None:
             return layout.pack(tokens.ids)  # (N,)
         return tokens.ids.masked_fill(~layout.mask, IGNORE)  # (B, T)
+
+    def _length_output(self, source: Tensor, layout: Layout) -> Tensor | None:
+        if self.model.length is None:
+            return None
+        found: Tensor = self.model.length(
+            source.detach() if self.config.length.detach_source else source, layout
+        )
+        return found
+
+    def _expected_lengths(self, found: Tensor | None) -> Tensor | None:
+        if found is None or self.config.length.kind != "classification":
+            return found
+        chances = at_least_float32(found).softmax(-1)  # (B, L + 1)
+        return chances @ torch.arange(chances.shape[-1], device=found.device, dtype=chances.dtype)
+
+    def _cross_entropies(self) -> frozenset[str]:
+        """The terms in nats."""
+        length = {"length"} if self.config.length.kind == "classification" else set()
+        return frozenset({"reconstruction", "generation"} | length)
 
     def _as_target(self, target: Tensor) -> Tensor:
         return target.detach() if self.config.embedding.detach_target else target

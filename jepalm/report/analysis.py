@@ -267,6 +267,14 @@ def embedding_finding(record: RunRecord) -> Finding:
     return Finding(2, title, measured, article, word, why, values)
 
 
+def choice(record: RunRecord, term: str, key: str, default: str) -> str:
+    """Return what the run's config chose for a term; the default where the config does not say."""
+    section = record.config.get("objective")
+    settings = section.get(term) if isinstance(section, Mapping) else None
+    found = settings.get(key) if isinstance(settings, Mapping) else None
+    return str(found) if found else default
+
+
 def length_finding(record: RunRecord, phase: Phase | None) -> Finding:
     """Finding 3: the length loss swings from batch to batch and does not settle."""
     article = "0 to over 1,500 per batch; 42.5 % of the stable loss"
@@ -274,6 +282,8 @@ def length_finding(record: RunRecord, phase: Phase | None) -> Finding:
     series = term_series(record, "length").finite()
     if not len(series) or phase is None:
         return _untold(3, title, article, "no length loss recorded")
+    if choice(record, "length", "kind", "mse") != "mse":
+        return _untold(3, title, article, "this run's length loss is a cross-entropy, not a squared error")
     stable = series.between(phase.first, phase.last)
     share = composition(record, phase).get("length")
     if "length" not in record.batches or len(stable) < LENGTH_BATCHES:
