@@ -101,9 +101,13 @@ class ReconstructionConfig(Section):
 
 
 class EmbeddingConfig(Section):
-    """Squared distance of predicted to target embeddings: summed over dims, mean over positions."""
+    """Distance of predicted to target embeddings, mean over positions."""
 
     weight: float = Field(1.0, ge=0)
+    distance: Literal["mse", "smooth_l1", "cosine"] = "mse"
+    """Squared or smooth L1 differences, summed over dims; or 1 - cosine, which leaves the length free."""
+    smooth_l1_beta: float = Field(1.0, gt=0)
+    """Difference at which smooth L1 turns from square to straight."""
     detach_source: bool = True
     """The predictor reads detached source embeddings, so the encoder does not learn from this term."""
     detach_target: bool = True
@@ -124,6 +128,17 @@ class LengthConfig(Section):
     weight: float = Field(1.0, ge=0)
     detach_source: bool = True
     """The length head reads detached source embeddings."""
+
+
+class TargetsConfig(Section):
+    """The embeddings that the predictor must match."""
+
+    encoder: Literal["shared", "ema"] = "shared"
+    """The trained encoder itself, or an exponential moving average of it."""
+    ema_start: float = Field(0.996, ge=0, le=1)
+    """Momentum of the moving average at the first step; it rises in a straight line to 1."""
+    normalisation: Literal["none", "layernorm", "instance"] = "none"
+    """On top of the encoder's own: over dims, or over the positions of a text."""
 
 
 class UncertaintyConfig(Section):
@@ -164,11 +179,18 @@ class ObjectiveConfig(Section):
     embedding: EmbeddingConfig = EmbeddingConfig()
     generation: GenerationConfig = GenerationConfig()
     length: LengthConfig = LengthConfig()
+    targets: TargetsConfig = TargetsConfig()
     weighting: Literal["fixed", "uncertainty", "ema", "gradnorm"] = "fixed"
     """How the terms become one loss: what each one's own `weight` is multiplied by."""
     uncertainty: UncertaintyConfig = UncertaintyConfig()
     ema: RunningMeanConfig = RunningMeanConfig()
     gradnorm: GradNormConfig = GradNormConfig()
+
+    @model_validator(mode="after")
+    def _averages_take_no_gradient(self) -> ObjectiveConfig:
+        if self.targets.encoder == "ema" and not self.embedding.detach_target:
+            raise ValueError("objective.embedding.detach_target=false needs objective.targets.encoder=shared")
+        return self
 
 
 class OptimizerConfig(Section):

@@ -3,6 +3,10 @@
 Where gradients flow decides what is learned. In the reference arrangement the encoder learns by
 reconstruction alone: the predictor and the length head read detached source embeddings and the
 targets carry a stop-gradient.
+
+The decoder learns to read the trained encoder's embeddings of the target, whoever makes the targets, in
+the targets' normalisation: what the predictor learns to write is then what the decoder reads, up to
+the lag of an averaged target encoder.
 """
 
 from __future__ import annotations
@@ -17,7 +21,16 @@ from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens
 from jepalm.model.jepalm import JEPALM
 from jepalm.model.layers import Layout, at_least_float32
-from jepalm.objective.terms import IGNORE, Losses, cross_entropy, length_error, squared_distance
+from jepalm.objective.targets import TargetEncoder, normalised, target_momentum
+from jepalm.objective.terms import (
+    IGNORE,
+    Losses,
+    cosine_distance,
+    cross_entropy,
+    length_error,
+    smooth_l1_distance,
+    squared_distance,
+)
 from jepalm.objective.weighting import build_weighting
 
 
@@ -27,7 +40,8 @@ class Views:
 
     Attributes:
         source: source embeddings (..., D).
-        target: target embeddings (..., D).
+        target: target embeddings (..., D), what the predictor must match.
+        decodable: embeddings of the target (..., D) that the decoder reads, by the trained encoder.
         predicted: predicted embeddings (..., D).
         lengths: predicted lengths (B,), of a classification their expectation; None without a length head.
         source_layout: positions of the sources.
@@ -37,6 +51,7 @@ class Views:
 
     source: Tensor
     target: Tensor
+    decodable: Tensor
     predicted: Tensor
     lengths: Tensor | None
     source_layout: Layout
@@ -72,6 +87,8 @@ class JepalmObjective(nn.Module):
             length_bins=model.target_len + 1 if objective.length.kind == "classification" else 1,
             attention=attention,
         )
+        averaged = objective.targets.encoder == "ema"
+        self.target_encoder = TargetEncoder(self.model.encoder) if averaged else None
         self.weighting = build_weighting(
             objective,
             {name: self.weights[name] for name in self.term_names},
@@ -93,9 +110,9 @@ class JepalmObjective(nn.Module):
         views = self.encode_and_predict(batch)
         layout, n_tokens = views.target_layout, batch.n_target_tokens
         labels = self.labels(batch.target, layout)
-        distance = squared_distance(views.predicted, self._as_target(views.target))  # (...)
+        distance = self.distance(views.predicted, self._as_target(views.target))  # (...)
         terms = {
-            "reconstruction": cross_entropy(self.model.decoder(views.target, layout), labels, n_tokens),
+            "reconstruction": cross_entropy(self.model.decoder(views.decodable, layout), labels, n_tokens),
             "embedding": layout.total(distance) / n_tokens,
         }
         if self.config.generation.weight > 0:
@@ -106,20 +123,43 @@ class JepalmObjective(nn.Module):
             terms["length"] = length_error(views.lengths, batch.target.lengths, batch.n_pairs)
         return self.weighting(terms, len(batch.target.lengths) / batch.n_pairs)
 
-    def after_step(self, terms: Tensor | None = None, norms: Tensor | None = None) -> None:
-        """What changes once an optimizer step, by no gradient; see `Weighting.after_step`."""
+    def after_step(
+        self, step: int, steps: int, terms: Tensor | None = None, norms: Tensor | None = None
+    ) -> None:
+        """Change, once an optimizer step, what no gradient changes: target encoder and weighting.
+
+        Args:
+            step: steps done, of a run of `steps`.
+            steps: steps of the run.
+            terms: see `Weighting.after_step`.
+            norms: see `Weighting.after_step`.
+        """
+        if self.target_encoder is not None:
+            momentum = target_momentum(step - 1, steps, self.config.targets.ema_start)
+            self.target_encoder.follow(self.model.encoder, momentum)
         self.weighting.after_step(terms, norms)
+
+    def distance(self, predicted: Tensor, target: Tensor) -> Tensor:
+        """The configured distance of each position's embeddings: two of (..., D) to (...)."""
+        kind = self.config.embedding.distance
+        if kind == "smooth_l1":
+            return smooth_l1_distance(predicted, target, self.config.embedding.smooth_l1_beta)
+        return cosine_distance(predicted, target) if kind == "cosine" else squared_distance(predicted, target)
 
     def encode_and_predict(self, batch: Batch) -> Views:
         """Encode both views and predict the target's embeddings from the source's."""
         target_layout = self.layout(batch.target)
-        target = self.model.encoder(batch.target.ids, target_layout)  # (..., D)
+        decodable = self.normalise(self.model.encoder(batch.target.ids, target_layout), target_layout)
+        target = decodable  # (..., D)
+        if self.target_encoder is not None:
+            target = self.normalise(self.target_encoder(batch.target.ids, target_layout), target_layout)
         source, source_layout = self.encode_source(batch.source)
         predicted = self.predict(source, source_layout, target_layout)
         found = self._length_output(source, source_layout)
         return Views(
             source,
             target,
+            decodable,
             predicted,
             self._expected_lengths(found),
             source_layout,
@@ -159,6 +199,10 @@ class JepalmObjective(nn.Module):
         classification = self.config.length.kind == "classification"
         scores = found[:, 1:] if classification else -(found[:, None].float() - bins).square()  # (B, L)
         return scores.topk(min(n, longest), dim=-1).indices + 1
+
+    def normalise(self, embeddings: Tensor, layout: Layout) -> Tensor:
+        """Embeddings (..., D) in the normalisation of the targets."""
+        return normalised(embeddings, layout, self.config.targets.normalisation)
 
     def layout(self, tokens: Tokens, *, ends_at_zero: bool = False) -> Layout:
         """Lay out one view of a batch."""

@@ -230,6 +230,8 @@ def embedding_finding(record: RunRecord) -> Finding:
     """Finding 2: the embedding distance falls, yet most of it remains."""
     article = "242 to 181 (-25.3 %) over 10 epochs, sums over 256 dims; R2 about 0.05 to 0.29"
     title = "embedding distance"
+    if choice(record, "embedding", "distance", "mse") != "mse":
+        return _untold(2, title, article, "this run's embedding loss is not a squared distance")
     means = epoch_means(record, "embedding")
     r2 = record.series("validation/r2").finite()
     values: dict[str, float | None] = {"first": None, "last": None, "change": None, "r2": r2.last}

@@ -188,7 +188,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step = step + 1
-        self.objective.after_step(self._terms_of_step(), norms)
+        self.objective.after_step(step + 1, self.plan.steps, self._terms_of_step(), norms)
 
     def _begin_weighting(self) -> None:
         """Show a weighting that asks for them the terms before the first step."""
