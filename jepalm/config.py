@@ -141,6 +141,29 @@ class TargetsConfig(Section):
     """On top of the encoder's own: over dims, or over the positions of a text."""
 
 
+class RegularizerConfig(Section):
+    """A term on the trained encoder's embeddings of the target that keeps them from collapsing."""
+
+    kind: Literal["none", "vicreg", "sigreg"] = "none"
+    weight: float = Field(1.0, ge=0)
+    variance: float = Field(25.0, ge=0)
+    """VICReg: weight of the variance term."""
+    covariance: float = Field(1.0, ge=0)
+    """VICReg: weight of the covariance term."""
+    gamma: float = Field(1.0, gt=0)
+    """VICReg: standard deviation below which a dimension costs."""
+    eps: float = Field(1e-4, gt=0)
+    """VICReg: added to each variance."""
+    slices: int = Field(256, ge=1)
+    """SIGReg: random directions a step."""
+    knots: int = Field(17, ge=2, le=1001)
+    """SIGReg: points at which characteristic functions are compared."""
+    knots_to: float = Field(3.0, gt=0)
+    """SIGReg: the last of them; the first is 0."""
+    unit_norm: bool = False
+    """SIGReg: bring embeddings to norm sqrt(dim) first, for those whose norm means nothing."""
+
+
 class UncertaintyConfig(Section):
     """Uncertainty weighting: a learned log variance s for each term."""
 
@@ -179,6 +202,7 @@ class ObjectiveConfig(Section):
     embedding: EmbeddingConfig = EmbeddingConfig()
     generation: GenerationConfig = GenerationConfig()
     length: LengthConfig = LengthConfig()
+    regularizer: RegularizerConfig = RegularizerConfig()
     targets: TargetsConfig = TargetsConfig()
     weighting: Literal["fixed", "uncertainty", "ema", "gradnorm"] = "fixed"
     """How the terms become one loss: what each one's own `weight` is multiplied by."""

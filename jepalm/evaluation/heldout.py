@@ -95,6 +95,9 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
         if views.lengths is not None:
             error = views.lengths.float() - batch.target.lengths
             sums.add(length_abs=error.abs().sum(), length_square=error.square().sum())
+        if objective.regularizer is not None:
+            pairs = len(batch.target.lengths)
+            sums.add(regularizer=objective.regularizer(views.decodable, layout) * pairs)
         if views.length_logits is not None:
             logits, lengths = views.length_logits.float(), batch.target.lengths
             sums.add(length_ce=F.cross_entropy(logits, lengths, reduction="sum"))
@@ -128,6 +131,8 @@ def _figures(objective: JepalmObjective, sums: _Sums, target: Tensor, predicted:
     }
     if "distance" in sums.values:
         terms["embedding"] = figures["embedding_distance"] = sums["distance"] / tokens
+    if "regularizer" in sums.values:
+        terms["regularizer"] = figures["regularizer"] = sums["regularizer"] / pairs
     if "length_square" in sums.values:
         terms["length"] = sums["length_square"] / pairs
         figures |= {"length_mae": sums["length_abs"] / pairs, "length_mse": terms["length"]}

@@ -21,6 +21,7 @@ from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens
 from jepalm.model.jepalm import JEPALM
 from jepalm.model.layers import Layout, at_least_float32
+from jepalm.objective.regularizers import build_regularizer
 from jepalm.objective.targets import TargetEncoder, normalised, target_momentum
 from jepalm.objective.terms import (
     IGNORE,
@@ -79,6 +80,7 @@ class JepalmObjective(nn.Module):
             "embedding": objective.embedding.weight,
             "generation": objective.generation.weight,
             "length": objective.length.weight,
+            "regularizer": objective.regularizer.weight,
         }
         self.model = JEPALM(
             model,
@@ -87,12 +89,14 @@ class JepalmObjective(nn.Module):
             length_bins=model.target_len + 1 if objective.length.kind == "classification" else 1,
             attention=attention,
         )
+        self.regularizer = build_regularizer(objective.regularizer, model.dim)
         averaged = objective.targets.encoder == "ema"
         self.target_encoder = TargetEncoder(self.model.encoder) if averaged else None
         self.weighting = build_weighting(
             objective,
             {name: self.weights[name] for name in self.term_names},
             cross_entropies=self._cross_entropies(),
+            constant=frozenset({"regularizer"}),
         )
 
     @property
@@ -103,6 +107,8 @@ class JepalmObjective(nn.Module):
             names.append("generation")
         if self.model.length is not None:
             names.append("length")
+        if self.regularizer is not None:
+            names.append("regularizer")
         return names
 
     def forward(self, batch: Batch) -> Losses:
@@ -121,7 +127,15 @@ class JepalmObjective(nn.Module):
             terms["length"] = cross_entropy(views.length_logits, batch.target.lengths, batch.n_pairs)
         elif views.lengths is not None:
             terms["length"] = length_error(views.lengths, batch.target.lengths, batch.n_pairs)
-        return self.weighting(terms, len(batch.target.lengths) / batch.n_pairs)
+        share = len(batch.target.lengths) / batch.n_pairs
+        if self.regularizer is not None:
+            terms["regularizer"] = share * self.regularizer(views.decodable, layout)
+        return self.weighting(terms, share)
+
+    def before_step(self, step: int) -> None:
+        """Draw what is random once an optimizer step, the same on all devices; `step` counts from 0."""
+        if self.regularizer is not None:
+            self.regularizer.before_step(step)
 
     def after_step(
         self, step: int, steps: int, terms: Tensor | None = None, norms: Tensor | None = None

@@ -167,6 +167,7 @@ class Trainer:
         step = self.state.step
         set_learning_rate(self.optimizer, learning_rate(step, self.plan.steps, self.config.optimizer))
         seed_step(self.config.training.seed, step, self.together.rank)
+        self.objective.before_step(step)
         micro_batches = self.batches.at(step)
         norms = self._norms_if_due(micro_batches)
         self.recent.start()
