@@ -118,6 +118,8 @@ class GenerationConfig(Section):
     """Cross-entropy of the decoder on predicted embeddings."""
 
     weight: float = Field(0.0, ge=0)
+    train_decoder: bool = True
+    """Whether the decoder learns from this term, or only what made the embeddings."""
 
 
 class LengthConfig(Section):
@@ -295,7 +297,7 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name: str) -> dict[str, Any]:
-    """Return a preset's mapping.
+    """Return a preset's mapping, with what it starts from (`base: NAME`) already in it.
 
     Raises:
         UsageError: there is no such preset.
@@ -304,7 +306,11 @@ def load_preset(name: str) -> dict[str, Any]:
         hint = nearest(name, preset_names()) or f"presets: {', '.join(preset_names())}"
         raise UsageError(f"unknown preset {name}", hint)
     text = (resources.files("jepalm") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
-    return {**_parse(text, f"preset {name}"), "preset": name}
+    changes = _parse(text, f"preset {name}")
+    base = changes.pop("base", None)
+    tree = load_preset(base) if base is not None else {}
+    _merge(tree, changes)
+    return {**tree, "preset": name}
 
 
 def load_file(path: Path) -> dict[str, Any]:

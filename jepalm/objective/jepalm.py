@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens
@@ -122,7 +123,7 @@ class JepalmObjective(nn.Module):
             "embedding": layout.total(distance) / n_tokens,
         }
         if self.config.generation.weight > 0:
-            terms["generation"] = cross_entropy(self.model.decoder(views.predicted, layout), labels, n_tokens)
+            terms["generation"] = cross_entropy(self._decode_predicted(views), labels, n_tokens)
         if views.length_logits is not None:
             terms["length"] = cross_entropy(views.length_logits, batch.target.lengths, batch.n_pairs)
         elif views.lengths is not None:
@@ -228,6 +229,14 @@ class JepalmObjective(nn.Module):
         if layout.index is not None:
             return layout.pack(tokens.ids)  # (N,)
         return tokens.ids.masked_fill(~layout.mask, IGNORE)  # (B, T)
+
+    def _decode_predicted(self, views: Views) -> Tensor:
+        """Logits (..., V) of the predicted embeddings, by a decoder that learns from them or does not."""
+        decoder, given = self.model.decoder, (views.predicted, views.target_layout)
+        if self.config.generation.train_decoder:
+            return decoder(*given)
+        held = {name: parameter.detach() for name, parameter in decoder.named_parameters()}
+        return functional_call(decoder, held, given)
 
     def _length_output(self, source: Tensor, layout: Layout) -> Tensor | None:
         if self.model.length is None:
