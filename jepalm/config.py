@@ -114,9 +114,13 @@ class ReconstructionConfig(Section):
 
 
 class EmbeddingConfig(Section):
-    """Squared distance of predicted to target embeddings: summed over dims, mean over positions."""
+    """Distance of predicted to target embeddings, mean over positions."""
 
     weight: float = Field(1.0, ge=0)
+    distance: Literal["mse", "smooth_l1", "cosine"] = "mse"
+    """Squared or smooth L1 differences, summed over dims; or 1 - cosine, which leaves the length free."""
+    smooth_l1_beta: float = Field(1.0, gt=0)
+    """Difference at which smooth L1 turns from square to straight."""
     detach_source: bool = True
     """The predictor reads detached source embeddings, so the encoder does not learn from this term."""
     detach_target: bool = True
@@ -127,12 +131,15 @@ class GenerationConfig(Section):
     """Cross-entropy of the decoder on predicted embeddings."""
 
     weight: float = Field(0.0, ge=0)
+    train_decoder: bool = True
+    """Whether the decoder learns from this term, or only what made the embeddings."""
 
 
 class LengthConfig(Section):
-    """Squared error of the predicted target length, in positions."""
+    """Length of the target: its squared error in positions, or the cross-entropy over all lengths."""
 
-    kind: Literal["mse", "none"] = "mse"
+    kind: Literal["mse", "classification", "none"] = "mse"
+    """`classification`: one bin a length from 0 to `target_len`, the term in nats a pair."""
     weight: float = Field(1.0, ge=0)
     detach_source: bool = True
     """The length head reads detached source embeddings."""
@@ -146,6 +153,71 @@ class NextTokenConfig(Section):
     """Which tokens of a pair are learned: source and target, or the target alone."""
 
 
+class TargetsConfig(Section):
+    """The embeddings that the predictor must match."""
+
+    encoder: Literal["shared", "ema"] = "shared"
+    """The trained encoder itself, or an exponential moving average of it."""
+    ema_start: float = Field(0.996, ge=0, le=1)
+    """Momentum of the moving average at the first step; it rises in a straight line to 1."""
+    normalisation: Literal["none", "layernorm", "instance"] = "none"
+    """On top of the encoder's own: over dims, or over the positions of a text."""
+
+
+class RegularizerConfig(Section):
+    """A term on the trained encoder's embeddings of the target that keeps them from collapsing."""
+
+    kind: Literal["none", "vicreg", "sigreg"] = "none"
+    weight: float = Field(1.0, ge=0)
+    variance: float = Field(25.0, ge=0)
+    """VICReg: weight of the variance term."""
+    covariance: float = Field(1.0, ge=0)
+    """VICReg: weight of the covariance term."""
+    gamma: float = Field(1.0, gt=0)
+    """VICReg: standard deviation below which a dimension costs."""
+    eps: float = Field(1e-4, gt=0)
+    """VICReg: added to each variance."""
+    slices: int = Field(256, ge=1)
+    """SIGReg: random directions a step."""
+    knots: int = Field(17, ge=2, le=1001)
+    """SIGReg: points at which characteristic functions are compared."""
+    knots_to: float = Field(3.0, gt=0)
+    """SIGReg: the last of them; the first is 0."""
+    unit_norm: bool = False
+    """SIGReg: bring embeddings to norm sqrt(dim) first, for those whose norm means nothing."""
+
+
+class UncertaintyConfig(Section):
+    """Uncertainty weighting: a learned log variance s for each term."""
+
+    clamp: float | None = Field(4.0, gt=0, le=50)
+    """Keeps every s within plus and minus this; empty lets the weight of a term near 0 explode."""
+    lr_factor: float = Field(10.0, gt=0, le=1000)
+    """Learning rate of s over that of the model."""
+
+
+class RunningMeanConfig(Section):
+    """EMA weighting: each term over its running mean."""
+
+    decay: float = Field(0.99, ge=0, lt=1)
+    """Share of the running mean that stays each step."""
+    floor: float = Field(0.01, gt=0)
+    """Smallest mean a term is divided by, so that a term near 0 is left alone."""
+
+
+class GradNormConfig(Section):
+    """GradNorm: weights that make the terms train at like rates."""
+
+    alpha: float = Field(1.5, ge=0, le=10)
+    """How strongly slow terms are favoured; 0 makes all gradients equally long."""
+    lr: float = Field(0.025, gt=0, le=1)
+    """Learning rate of the weights."""
+    every: int = Field(10, ge=1)
+    """Steps between updates; each costs a forward pass and one backward pass a term."""
+    floor: float = Field(1e-4, gt=0, lt=1)
+    """Smallest weight before they are scaled to their fixed sum."""
+
+
 class ObjectiveConfig(Section):
     """The loss terms: what is trained and where its gradient flows."""
 
@@ -154,6 +226,19 @@ class ObjectiveConfig(Section):
     generation: GenerationConfig = GenerationConfig()
     length: LengthConfig = LengthConfig()
     next_token: NextTokenConfig = NextTokenConfig()
+    regularizer: RegularizerConfig = RegularizerConfig()
+    targets: TargetsConfig = TargetsConfig()
+    weighting: Literal["fixed", "uncertainty", "ema", "gradnorm"] = "fixed"
+    """How the terms become one loss: what each one's own `weight` is multiplied by."""
+    uncertainty: UncertaintyConfig = UncertaintyConfig()
+    ema: RunningMeanConfig = RunningMeanConfig()
+    gradnorm: GradNormConfig = GradNormConfig()
+
+    @model_validator(mode="after")
+    def _averages_take_no_gradient(self) -> ObjectiveConfig:
+        if self.targets.encoder == "ema" and not self.embedding.detach_target:
+            raise ValueError("objective.embedding.detach_target=false needs objective.targets.encoder=shared")
+        return self
 
 
 class OptimizerConfig(Section):
@@ -260,7 +345,7 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name: str) -> dict[str, Any]:
-    """Return a preset's mapping.
+    """Return a preset's mapping, with what it starts from (`base: NAME`) already in it.
 
     Raises:
         UsageError: there is no such preset.
@@ -269,7 +354,11 @@ def load_preset(name: str) -> dict[str, Any]:
         hint = nearest(name, preset_names()) or f"presets: {', '.join(preset_names())}"
         raise UsageError(f"unknown preset {name}", hint)
     text = (resources.files("jepalm") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
-    return {**_parse(text, f"preset {name}"), "preset": name}
+    changes = _parse(text, f"preset {name}")
+    base = changes.pop("base", None)
+    tree = load_preset(base) if base is not None else {}
+    _merge(tree, changes)
+    return {**tree, "preset": name}
 
 
 def load_file(path: Path) -> dict[str, Any]:

@@ -43,6 +43,9 @@ def evaluate(
     baseline: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Another run, whose texts stand beside.")
     ] = None,
+    scorer: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="A causal run that scores all text; else the 5-gram.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of prepared data.  [default: data]", show_default=False)
@@ -56,7 +59,7 @@ def evaluate(
     from jepalm.cli.console import console, line
     from jepalm.config import from_mapping, runs_root
     from jepalm.evaluation.evaluate import evaluate as measure
-    from jepalm.evaluation.evaluate import sampler_of
+    from jepalm.evaluation.samplers import sampler_of, scorer_of
     from jepalm.generation.loading import load_trained
     from jepalm.run import open_run
 
@@ -72,6 +75,7 @@ def evaluate(
         temperature=temperature,
         seed=seed,
         baseline=sampler_of(trained, other, temperature) if other else None,
+        scorer=scorer_of(trained, load_trained(open_run(scorer), hardware=hardware)) if scorer else None,
         baseline_name=other.run.name if other else None,
     )
     path = _write(evaluation, trained.run.report)

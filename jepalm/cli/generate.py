@@ -17,6 +17,10 @@ def generate(
     length: Annotated[
         int | None, typer.Option(min=1, help="Tokens to write; the model's own choice if not given.")
     ] = None,
+    length_candidates: Annotated[
+        int,
+        typer.Option(min=1, help="Likeliest lengths to write; the text the decoder is surest of is kept."),
+    ] = 1,
     passages: Annotated[
         int, typer.Option(min=1, help="Passages to write, each the next one's source, as text.")
     ] = 1,
@@ -78,6 +82,7 @@ def generate(
         passages=passages,
         samples=samples,
         length=length,
+        length_candidates=length_candidates,
         temperature=drawn,
         top_k=top_k,
         top_p=top_p,

@@ -7,6 +7,7 @@ resuming at a step gives the same pairs, and so does any number of devices or mi
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -40,6 +41,15 @@ class Tokens:
     def to(self, device: torch.device | str) -> Tokens:
         """The same on a device."""
         return Tokens(self.ids.to(device, non_blocking=True), self.lengths.to(device, non_blocking=True))
+
+
+def pad_rows(rows: Sequence[Sequence[int]], device: torch.device) -> Tokens:
+    """Token lists of unequal length as padded texts."""
+    lengths = torch.tensor([len(row) for row in rows])  # (B,)
+    ids = torch.full((len(rows), int(lengths.max())), TextTokenizer.PAD)  # (B, T)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)] = torch.tensor(row)
+    return Tokens(ids.to(device), lengths.to(device))
 
 
 @dataclass(frozen=True)

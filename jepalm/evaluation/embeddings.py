@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jepalm.data.batches import Batch
+from jepalm.data.batches import Batch, pad_rows
 from jepalm.evaluation.bootstrap import Interval, percentile_interval, resampled
 from jepalm.evaluation.geometry import (
     paired_minus_unpaired_cosine,
@@ -21,7 +21,6 @@ from jepalm.evaluation.geometry import (
 )
 from jepalm.evaluation.heldout import measure
 from jepalm.evaluation.rows import Row
-from jepalm.generation.text import pad_rows
 from jepalm.hardware import Hardware
 from jepalm.model.layers import Layout
 from jepalm.objective.jepalm import JepalmObjective
@@ -279,7 +278,8 @@ def _embedding_rows(
 
 def _batch(pairs: Pairs, hardware: Hardware) -> Batch:
     source, target = (pad_rows(list(texts), hardware.device) for texts in zip(*pairs, strict=True))
-    return Batch(source, target, None, len(pairs), int(target.lengths.sum()))
+    n_read, n_target = int(source.lengths.sum()), int(target.lengths.sum())
+    return Batch(source, target, None, len(pairs), n_target, n_read, whole=None, n_whole=0)
 
 
 def _sums(layout: Layout, x: Tensor) -> Tensor:

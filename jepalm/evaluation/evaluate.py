@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from jepalm.config import ModelConfig
@@ -17,15 +15,15 @@ from jepalm.evaluation.embeddings import measure_embeddings
 from jepalm.evaluation.interfaces import Sampler, Scorer
 from jepalm.evaluation.ngram import NGram
 from jepalm.evaluation.rows import Evaluation
+from jepalm.evaluation.samplers import OneShotSampler
 from jepalm.evaluation.writing import Columns, Texts, brier_rows, scored_rows, statistics_rows
 from jepalm.generation.loading import TrainedModel
-from jepalm.generation.one_shot import generate
-from jepalm.generation.text import pad_rows, read_prompt_again
+from jepalm.generation.text import read_prompt_again
+from jepalm.objective import JepalmObjective
 
 ORDER = 5
 TRAINING_TOKENS = 4_000_000
 """Most tokens of training text that the 5-gram, the lexicon and the copies read."""
-_PROMPTS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -56,30 +54,6 @@ class TrainingText:
     text: str
 
 
-class OneShotSampler:
-    """A JEPALM run as a sampler; it chooses its own lengths."""
-
-    def __init__(self, trained: TrainedModel, temperature: float = 1.0) -> None:
-        self.trained, self.temperature = trained, temperature
-
-    def sample(
-        self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int
-    ) -> list[list[int]]:
-        """Write one passage after each prompt, in one pass."""
-        trained, rows = self.trained, []
-        longest = trained.config.model.source_len
-        generator = torch.Generator(trained.hardware.device).manual_seed(seed)
-        sources = [list(prompt[-longest:]) for prompt in prompts]
-        for at in range(0, len(sources), _PROMPTS_AT_ONCE):
-            source = pad_rows(sources[at : at + _PROMPTS_AT_ONCE], trained.hardware.device)
-            with trained.hardware.autocast():
-                passage = generate(
-                    trained.objective, source, temperature=self.temperature, generator=generator
-                )
-            rows.extend(passage.rows())
-        return rows
-
-
 def evaluate(
     trained: TrainedModel,
     prepared: PreparedData,
@@ -108,8 +82,12 @@ def evaluate(
         scorer: scores all texts; the 5-gram when empty.
 
     Raises:
-        UsageError: no such split, or it has fewer than four pairs.
+        UsageError: the run is no JEPALM, there is no such split, or it has fewer than four pairs.
     """
+    objective = trained.objective
+    if not isinstance(objective, JepalmObjective):
+        message = f"{trained.run.name} is a {trained.config.model.family} run, not a JEPALM"
+        raise UsageError(message, "evaluate a JEPALM, with this run as its --baseline or --scorer")
     held_out = pick_pairs(_split(prepared, split), trained.config.model, n_prompts)
     training = read_training_text(prepared)
     ngram = NGram.fit(training.ids, prepared.meta.vocab_size, ORDER, training.starts)
@@ -121,7 +99,7 @@ def evaluate(
     seeds = np.random.SeedSequence(seed).generate_state(n_samples + 1).tolist()
     tokenizer = trained.tokenizer
 
-    sampler = OneShotSampler(trained, temperature)
+    sampler = OneShotSampler(objective, trained.hardware, temperature)
     columns: Columns = {"model": [], "real": [Texts.of(targets, tokenizer)], "ngram": []}
     samplers: dict[str, Sampler] = {"model": sampler, "ngram": ngram}
     if baseline is not None:
@@ -133,7 +111,7 @@ def evaluate(
     joins = _next_passages(trained, sampler, ngram, prompts, columns, seeds[-1])
     ce_controls, accuracy_controls = _decoder_controls(ngram, training, prompts, targets)
     decoder_and_embeddings = measure_embeddings(
-        trained.objective,
+        objective,
         held_out.pairs,
         others,
         trained.hardware,
@@ -215,18 +193,6 @@ def other_places(n: int, seed: int) -> NDArray[np.int64]:
     other = np.empty(n, np.int64)
     other[cycle] = np.roll(cycle, 1)
     return other
-
-
-def sampler_of(trained: TrainedModel, other: TrainedModel, temperature: float = 1.0) -> Sampler:
-    """Another run as the baseline of a run.
-
-    Raises:
-        UsageError: they do not share a tokenizer.
-    """
-    if trained.tokenizer.to_json() != other.tokenizer.to_json():
-        message = f"{other.run.name} and {trained.run.name} have different tokenizers"
-        raise UsageError(message, "a baseline is trained on the same prepared data")
-    return OneShotSampler(other, temperature)
 
 
 def _split(prepared: PreparedData, asked: str) -> Split:

@@ -69,12 +69,14 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
     """Measure an objective on held-out batches.
 
     Returns:
-        `validation/...` figures: `loss` as trained; reconstruction CE (nats a token) and accuracy from
-        target embeddings; generation CE and accuracy from predicted ones; `embedding`, the squared
-        distance summed over dimensions, beside that of predicting the held-out mean target and of copying
-        the source's embedding at the same position (its mean where the source is shorter); R2 against
-        both; length errors in positions; standard deviation and effective rank of target and
-        predicted embeddings.
+        `validation/...` figures: `loss`, the terms with their configured weights; reconstruction CE (nats
+        a token) and accuracy from the trained encoder's embeddings of the target; generation CE and
+        accuracy from predicted ones; `embedding`, the squared distance to the target embeddings summed over
+        dimensions (and `embedding_distance`, where another is configured), beside that of predicting the
+        held-out mean target and of copying the source's embedding at the same position (its mean where
+        the source is shorter); R2 against both; length errors in positions, of a classification those
+        of the expected length, beside its cross-entropy and the accuracy of its likeliest length;
+        standard deviation and effective rank of target and predicted embeddings.
     """
     sums = _Sums()
     targets, predictions = [], []
@@ -84,9 +86,9 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
         target, predicted = _rows(views.target, layout), _rows(views.predicted, layout)  # (N, D)
         targets.append(target.cpu())
         predictions.append(predicted.cpu())
-        copied = _rows(_copy_of_source(views), layout, packed=False)
+        copied = _rows(_copy_of_source(objective, views), layout, packed=False)
         ids = batch.target.ids[layout.mask]  # (N,)
-        for name, embeddings in (("reconstruction", views.target), ("generation", views.predicted)):
+        for name, embeddings in (("reconstruction", views.decodable), ("generation", views.predicted)):
             logits = _rows(objective.model.decoder(embeddings, layout), layout).float()  # (N, V)
             sums.add(
                 **{
@@ -95,9 +97,18 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
                 }
             )
         sums.add(copy=(copied - target).square().sum(), tokens=len(ids), pairs=len(batch.target.lengths))
+        if objective.config.embedding.distance != "mse":
+            sums.add(distance=objective.distance(predicted, target).sum())
         if views.lengths is not None:
             error = views.lengths.float() - batch.target.lengths
             sums.add(length_abs=error.abs().sum(), length_square=error.square().sum())
+        if objective.regularizer is not None:
+            pairs = len(batch.target.lengths)
+            sums.add(regularizer=objective.regularizer(views.decodable, layout) * pairs)
+        if views.length_logits is not None:
+            logits, lengths = views.length_logits.float(), batch.target.lengths
+            sums.add(length_ce=F.cross_entropy(logits, lengths, reduction="sum"))
+            sums.add(length_right=(logits.argmax(-1) == lengths).sum())
     return _figures(objective, sums, torch.cat(targets), torch.cat(predictions))
 
 
@@ -125,9 +136,16 @@ def _figures(objective: JepalmObjective, sums: _Sums, target: Tensor, predicted:
         "predicted_std": mean_std(predicted),
         "predicted_effective_rank": effective_rank(predicted),
     }
+    if "distance" in sums.values:
+        terms["embedding"] = figures["embedding_distance"] = sums["distance"] / tokens
+    if "regularizer" in sums.values:
+        terms["regularizer"] = figures["regularizer"] = sums["regularizer"] / pairs
     if "length_square" in sums.values:
         terms["length"] = sums["length_square"] / pairs
         figures |= {"length_mae": sums["length_abs"] / pairs, "length_mse": terms["length"]}
+    if "length_ce" in sums.values:
+        terms["length"] = sums["length_ce"] / pairs
+        figures |= {"length_ce": terms["length"], "length_accuracy": sums["length_right"] / pairs}
     loss = sum(objective.weights[name] * terms[name] for name in objective.term_names)
     return {f"validation/{name}": value for name, value in {"loss": loss, **figures}.items()}
 
@@ -137,11 +155,12 @@ def _rows(x: Tensor, layout: Layout, *, packed: bool = True) -> Tensor:
     return (x if packed and layout.index is not None else x[layout.mask]).float()
 
 
-def _copy_of_source(views: Views) -> Tensor:
-    """The source embedding at each target position, padded (B, T, D)."""
+def _copy_of_source(objective: JepalmObjective, views: Views) -> Tensor:
+    """The source embedding at each target position, in the targets' normalisation, padded (B, T, D)."""
     layout, width = views.source_layout, views.target_layout.mask.shape[1]
-    source = layout.pad(views.source)
-    mean = layout.mean(views.source)[:, None]  # (B, 1, D)
+    embeddings = objective.normalise(views.source, layout)
+    source = layout.pad(embeddings)
+    mean = layout.mean(embeddings)[:, None]  # (B, 1, D)
     filled = torch.where(layout.mask[..., None], source, mean)[:, :width]  # (B, <=T, D)
     missing = width - filled.shape[1]
     return torch.cat((filled, mean.expand(-1, missing, -1)), 1) if missing > 0 else filled

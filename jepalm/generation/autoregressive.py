@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jepalm.data.batches import Tokens
-from jepalm.data.tokenizer import SPECIALS, TextTokenizer
+from jepalm.data.batches import Tokens, pad_rows
+from jepalm.data.tokenizer import SPECIALS
 from jepalm.model.causal_lm import CausalLM, KVCache
 from jepalm.objective.causal import CausalObjective
 
@@ -118,12 +118,3 @@ def _read(model: CausalLM, texts: list[list[int]], most: int, device: torch.devi
     cache.lengths = recent.lengths
     rows = torch.arange(len(texts), device=device)
     return hidden[rows, recent.lengths - 1], cache
-
-
-def pad_rows(rows: list[list[int]], device: torch.device) -> Tokens:
-    """Token lists of unequal length as one padded batch."""
-    lengths = torch.tensor([len(row) for row in rows])
-    ids = torch.full((len(rows), int(lengths.max())), TextTokenizer.PAD)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = torch.tensor(row)
-    return Tokens(ids.to(device), lengths.to(device))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from jepalm.data.batches import Tokens
 from jepalm.data.tokenizer import SPECIALS
+from jepalm.model.layers import Layout
 from jepalm.objective.jepalm import JepalmObjective
 
 
@@ -37,23 +38,50 @@ def generate(
     source: Tokens,
     *,
     length: int | None = None,
+    length_candidates: int = 1,
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Passage:
     """Generate the target passages of the sources in one pass.
 
+    With several length candidates a passage of each of the likeliest lengths is written, all in one batch,
+    and the one kept whose tokens have the highest mean log-probability under the decoder (length
+    beam of Mask-Predict, arXiv 1904.09324, section 4.2).
+
     Args:
         objective: the trained objective.
         source: the sources, on the objective's device.
-        length: positions of every target; the length head's own choice when None, and the longest
+        length: positions of every target; the length head's likeliest when None, and the longest
             target where the model has no length head.
+        length_candidates: lengths to try for each source where the length head chooses.
         temperature: 0 takes the most likely token of each position; above, tokens are drawn.
         generator: draws the tokens; torch's own when None.
     """
-    longest = objective.model.config.target_len
     embeddings, layout = objective.encode_source(source)
-    lengths = _lengths(objective.predict_lengths(embeddings, layout), len(source.lengths), length, longest)
-    lengths = lengths.to(source.ids.device)
+    lengths = _lengths(objective, embeddings, layout, length, length_candidates).to(source.ids.device)
+    n = lengths.shape[1]
+    if n > 1:
+        ids, sizes = (part.repeat_interleave(n, 0) for part in (source.ids, source.lengths))
+        embeddings, layout = objective.encode_source(Tokens(ids, sizes))
+    passage, confidence = _write(objective, embeddings, layout, lengths.flatten(), temperature, generator)
+    if n == 1:
+        return passage
+    best = confidence.view(-1, n).argmax(1)  # (B,)
+    rows = torch.arange(len(best), device=best.device) * n + best
+    kept = passage.lengths[rows]
+    width = int(kept.max())
+    return Passage(passage.ids[rows, :width], kept, passage.embeddings[rows, :width])
+
+
+def _write(
+    objective: JepalmObjective,
+    embeddings: Tensor,
+    layout: Layout,
+    lengths: Tensor,
+    temperature: float,
+    generator: torch.Generator | None,
+) -> tuple[Passage, Tensor]:
+    """Passages of these lengths (B,), and the mean log-probability of each one's tokens (B,)."""
     width = int(lengths.max())
     empty = Tokens(torch.zeros(len(lengths), width, dtype=torch.long, device=lengths.device), lengths)
     target_layout = objective.layout(empty)
@@ -65,11 +93,19 @@ def generate(
         ids = torch.multinomial(chances, 1, generator=generator).view(logits.shape[:-1])
     else:
         ids = logits.argmax(-1)
+    chosen = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)  # (...)
+    confidence = (target_layout.pad(chosen) * target_layout.mask).sum(1) / lengths  # (B,)
     ids = target_layout.pad(ids) * target_layout.mask
-    return Passage(ids, lengths, target_layout.pad(predicted) * target_layout.mask[..., None])
+    kept = target_layout.pad(predicted) * target_layout.mask[..., None]
+    return Passage(ids, lengths, kept), confidence
 
 
-def _lengths(predicted: Tensor | None, batch: int, asked: int | None, longest: int) -> Tensor:
-    if asked is not None or predicted is None:
-        return torch.full((batch,), min(asked or longest, longest), dtype=torch.long)
-    return predicted.float().round().long().clamp(1, longest)
+def _lengths(
+    objective: JepalmObjective, embeddings: Tensor, layout: Layout, asked: int | None, candidates: int
+) -> Tensor:
+    """Lengths to write (B, candidates), the likeliest first."""
+    likely = None if asked is not None else objective.likely_lengths(embeddings, layout, candidates)
+    if likely is not None:
+        return likely
+    longest = objective.model.config.target_len
+    return torch.full((len(layout.mask), 1), min(asked or longest, longest), dtype=torch.long)

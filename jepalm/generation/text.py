@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
+from jepalm.data.batches import pad_rows
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.generation import autoregressive, one_shot
-from jepalm.generation.autoregressive import Sampling, pad_rows
+from jepalm.generation.autoregressive import Sampling
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.one_shot import Passage
 from jepalm.objective import CausalObjective, JepalmObjective
@@ -75,6 +76,7 @@ def continue_text(
     passages: int = 1,
     samples: int = 1,
     length: int | None = None,
+    length_candidates: int = 1,
     temperature: float = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
@@ -89,6 +91,7 @@ def continue_text(
         source: what to go on from.
         passages: passages to write, one after another.
         samples: texts to write.
+        length_candidates: JEPALM only: likeliest lengths to try, of which the surest text is kept.
         length: tokens of a passage. A causal model may write any number; it takes the context's length
             when None, and ends a passage sooner where it was trained on ends.
         temperature: 0 takes the most likely token; above, tokens are drawn.
@@ -97,7 +100,8 @@ def continue_text(
         seed: of the draws.
 
     Raises:
-        UsageError: the length is outside 1 to the model's longest target, or a setting does nothing here.
+        UsageError: the length is outside 1 to the model's longest target, there are length candidates
+            although the length is given or the model has no length head, or a setting does nothing here.
     """
     objective = trained.objective
     if isinstance(objective, CausalObjective):
@@ -112,6 +116,10 @@ def continue_text(
         raise UsageError(
             f"length {length} is out of range", f"this model writes 1 to {longest} tokens a pass"
         )
+    if length_candidates > 1 and length is not None:
+        raise UsageError("length candidates do not go with a length", "leave --length out")
+    if length_candidates > 1 and trained.config.objective.length.kind == "none":
+        raise UsageError("this model has no length head to take candidates from", "give --length instead")
     device = trained.hardware.device
     generator = torch.Generator(device).manual_seed(seed)
     sources = [source.ids] * samples
@@ -122,6 +130,7 @@ def continue_text(
                 objective,
                 pad_rows(sources, device),
                 length=length,
+                length_candidates=length_candidates,
                 temperature=temperature,
                 generator=generator,
             )

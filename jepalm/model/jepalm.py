@@ -104,15 +104,15 @@ class TextDecoder(nn.Module):
 
 
 class LengthHead(nn.Module):
-    """Length of the target, in positions, from the mean source embedding."""
+    """Length of the target from the mean source embedding: one number, or a logit a length."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, n_bins: int = 1) -> None:
         super().__init__()
         self.hidden = nn.Linear(config.dim, config.dim)
-        self.out = nn.Linear(config.dim, 1)
+        self.out = nn.Linear(config.dim, n_bins)
 
     def forward(self, source: Tensor, layout: Layout) -> Tensor:
-        """Source embeddings (..., D) to (B,) predicted lengths."""
+        """Source embeddings (..., D) to (B,) predicted lengths, or to (B, n_bins) logits."""
         return self.out(F.silu(self.hidden(layout.mean(source)))).squeeze(-1)
 
 
@@ -120,14 +120,20 @@ class JEPALM(nn.Module):
     """The model parts together; the objective says how they are trained."""
 
     def __init__(
-        self, config: ModelConfig, vocab_size: int, *, length_head: bool, attention: str = "auto"
+        self,
+        config: ModelConfig,
+        vocab_size: int,
+        *,
+        length_head: bool,
+        length_bins: int = 1,
+        attention: str = "auto",
     ) -> None:
         super().__init__()
         self.config = config
         self.encoder = TextEncoder(config, vocab_size, attention)
         self.predictor = Predictor(config, attention)
         self.decoder = TextDecoder(config, vocab_size, attention)
-        self.length = LengthHead(config) if length_head else None
+        self.length = LengthHead(config, length_bins) if length_head else None
 
     def parameters_by_part(self) -> dict[str, int]:
         """Number of parameters of each part."""

@@ -16,7 +16,8 @@ from jepalm.data.batches import Batch, Tokens
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.model.causal_lm import CausalLM
 from jepalm.objective.base import Objective
-from jepalm.objective.terms import IGNORE, Losses, cross_entropy, weighted
+from jepalm.objective.terms import IGNORE, Losses, cross_entropy
+from jepalm.objective.weighting import Weighting
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class CausalObjective(Objective):
         super().__init__()
         self.config = objective
         self.weights = {"next_token": objective.next_token.weight}
+        self.weighting = Weighting(self.weights)
         self.model = CausalLM(model, vocab_size, attention)
 
     @property
@@ -57,7 +59,7 @@ class CausalObjective(Objective):
         read = self.sequences(batch)
         hidden = self.model.hidden(read.ids)  # (B, T, D)
         terms = {"next_token": cross_entropy(self.model.logits(hidden), read.labels, read.n_labels)}
-        return weighted(terms, self.weights)
+        return self.weighting(terms, len(batch.target.lengths) / batch.n_pairs)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """None: a single term needs no comparison."""

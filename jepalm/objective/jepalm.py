@@ -3,6 +3,10 @@
 Where gradients flow decides what is learned. In the reference arrangement the encoder learns by
 reconstruction alone: the predictor and the length head read detached source embeddings and the
 targets carry a stop-gradient.
+
+The decoder learns to read the trained encoder's embeddings of the target, whoever makes the targets, in
+the targets' normalisation: what the predictor learns to write is then what the decoder reads, up to
+the lag of an averaged target encoder.
 """
 
 from __future__ import annotations
@@ -12,13 +16,25 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens
 from jepalm.model.jepalm import JEPALM
-from jepalm.model.layers import Layout
+from jepalm.model.layers import Layout, at_least_float32
 from jepalm.objective.base import Objective
-from jepalm.objective.terms import IGNORE, Losses, cross_entropy, length_error, squared_distance, weighted
+from jepalm.objective.regularizers import build_regularizer
+from jepalm.objective.targets import TargetEncoder, normalised, target_momentum
+from jepalm.objective.terms import (
+    IGNORE,
+    Losses,
+    cosine_distance,
+    cross_entropy,
+    length_error,
+    smooth_l1_distance,
+    squared_distance,
+)
+from jepalm.objective.weighting import build_weighting
 
 
 @dataclass(frozen=True)
@@ -27,19 +43,23 @@ class Views:
 
     Attributes:
         source: source embeddings (..., D).
-        target: target embeddings (..., D).
+        target: target embeddings (..., D), what the predictor must match.
+        decodable: embeddings of the target (..., D) that the decoder reads, by the trained encoder.
         predicted: predicted embeddings (..., D).
-        lengths: predicted lengths (B,), or None without a length head.
+        lengths: predicted lengths (B,), of a classification their expectation; None without a length head.
         source_layout: positions of the sources.
         target_layout: positions of the targets.
+        length_logits: (B, L + 1) of a length classification, else None.
     """
 
     source: Tensor
     target: Tensor
+    decodable: Tensor
     predicted: Tensor
     lengths: Tensor | None
     source_layout: Layout
     target_layout: Layout
+    length_logits: Tensor | None = None
 
 
 class JepalmObjective(Objective):
@@ -64,9 +84,24 @@ class JepalmObjective(Objective):
             "embedding": objective.embedding.weight,
             "generation": objective.generation.weight,
             "length": objective.length.weight,
+            "regularizer": objective.regularizer.weight,
         }
-        has_length = objective.length.kind != "none"
-        self.model = JEPALM(model, vocab_size, length_head=has_length, attention=attention)
+        self.model = JEPALM(
+            model,
+            vocab_size,
+            length_head=objective.length.kind != "none",
+            length_bins=model.target_len + 1 if objective.length.kind == "classification" else 1,
+            attention=attention,
+        )
+        self.regularizer = build_regularizer(objective.regularizer, model.dim)
+        averaged = objective.targets.encoder == "ema"
+        self.target_encoder = TargetEncoder(self.model.encoder) if averaged else None
+        self.weighting = build_weighting(
+            objective,
+            {name: self.weights[name] for name in self.term_names},
+            cross_entropies=self._cross_entropies(),
+            constant=frozenset({"regularizer"}),
+        )
 
     @property
     def term_names(self) -> list[str]:
@@ -76,6 +111,8 @@ class JepalmObjective(Objective):
             names.append("generation")
         if self.model.length is not None:
             names.append("length")
+        if self.regularizer is not None:
+            names.append("regularizer")
         return names
 
     def forward(self, batch: Batch) -> Losses:
@@ -83,16 +120,42 @@ class JepalmObjective(Objective):
         views = self.encode_and_predict(batch)
         layout, n_tokens = views.target_layout, batch.n_target_tokens
         labels = self.labels(batch.target, layout)
-        distance = squared_distance(views.predicted, self._as_target(views.target))  # (...)
+        distance = self.distance(views.predicted, self._as_target(views.target))  # (...)
         terms = {
-            "reconstruction": cross_entropy(self.model.decoder(views.target, layout), labels, n_tokens),
+            "reconstruction": cross_entropy(self.model.decoder(views.decodable, layout), labels, n_tokens),
             "embedding": layout.total(distance) / n_tokens,
         }
         if self.config.generation.weight > 0:
-            terms["generation"] = cross_entropy(self.model.decoder(views.predicted, layout), labels, n_tokens)
-        if views.lengths is not None:
+            terms["generation"] = cross_entropy(self._decode_predicted(views), labels, n_tokens)
+        if views.length_logits is not None:
+            terms["length"] = cross_entropy(views.length_logits, batch.target.lengths, batch.n_pairs)
+        elif views.lengths is not None:
             terms["length"] = length_error(views.lengths, batch.target.lengths, batch.n_pairs)
-        return weighted(terms, self.weights)
+        share = len(batch.target.lengths) / batch.n_pairs
+        if self.regularizer is not None:
+            terms["regularizer"] = share * self.regularizer(views.decodable, layout)
+        return self.weighting(terms, share)
+
+    def before_step(self, step: int) -> None:
+        """Draw what is random once an optimizer step, the same on all devices; `step` counts from 0."""
+        if self.regularizer is not None:
+            self.regularizer.before_step(step)
+
+    def after_step(
+        self, step: int, steps: int, terms: Tensor | None = None, norms: Tensor | None = None
+    ) -> None:
+        """Move the target encoder after the trained one; see the base class."""
+        if self.target_encoder is not None:
+            momentum = target_momentum(step - 1, steps, self.config.targets.ema_start)
+            self.target_encoder.follow(self.model.encoder, momentum)
+        super().after_step(step, steps, terms, norms)
+
+    def distance(self, predicted: Tensor, target: Tensor) -> Tensor:
+        """The configured distance of each position's embeddings: two of (..., D) to (...)."""
+        kind = self.config.embedding.distance
+        if kind == "smooth_l1":
+            return smooth_l1_distance(predicted, target, self.config.embedding.smooth_l1_beta)
+        return cosine_distance(predicted, target) if kind == "cosine" else squared_distance(predicted, target)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """The encoder's: who trains it is what a run is judged by."""
@@ -101,16 +164,22 @@ class JepalmObjective(Objective):
     def encode_and_predict(self, batch: Batch) -> Views:
         """Encode both views and predict the target's embeddings from the source's."""
         target_layout = self.layout(batch.target)
-        target = self.model.encoder(batch.target.ids, target_layout)  # (..., D)
+        decodable = self.normalise(self.model.encoder(batch.target.ids, target_layout), target_layout)
+        target = decodable  # (..., D)
+        if self.target_encoder is not None:
+            target = self.normalise(self.target_encoder(batch.target.ids, target_layout), target_layout)
         source, source_layout = self.encode_source(batch.source)
         predicted = self.predict(source, source_layout, target_layout)
+        found = self._length_output(source, source_layout)
         return Views(
             source,
             target,
+            decodable,
             predicted,
-            self.predict_lengths(source, source_layout),
+            self._expected_lengths(found),
             source_layout,
             target_layout,
+            found if self.config.length.kind == "classification" else None,
         )
 
     def encode_source(self, tokens: Tokens) -> tuple[Tensor, Layout]:
@@ -128,13 +197,27 @@ class JepalmObjective(Objective):
         return predicted
 
     def predict_lengths(self, source: Tensor, layout: Layout) -> Tensor | None:
-        """Predicted lengths (B,), or None without a length head."""
-        if self.model.length is None:
+        """Predicted lengths (B,), of a classification their expectation; None without a length head."""
+        return self._expected_lengths(self._length_output(source, layout))
+
+    def likely_lengths(self, source: Tensor, layout: Layout, n: int = 1) -> Tensor | None:
+        """The n most likely target lengths (B, n) from 1 on, the likeliest first; None without a head.
+
+        Of a squared-error head these are the whole numbers nearest to its prediction, which a normal
+        distribution around it puts first.
+        """
+        found = self._length_output(source, layout)
+        if found is None:
             return None
-        lengths: Tensor = self.model.length(
-            source.detach() if self.config.length.detach_source else source, layout
-        )
-        return lengths
+        longest = self.model.config.target_len
+        bins = torch.arange(1, longest + 1, device=source.device)  # (L,)
+        classification = self.config.length.kind == "classification"
+        scores = found[:, 1:] if classification else -(found[:, None].float() - bins).square()  # (B, L)
+        return scores.topk(min(n, longest), dim=-1).indices + 1
+
+    def normalise(self, embeddings: Tensor, layout: Layout) -> Tensor:
+        """Embeddings (..., D) in the normalisation of the targets."""
+        return normalised(embeddings, layout, self.config.targets.normalisation)
 
     def layout(self, tokens: Tokens, *, ends_at_zero: bool = False) -> Layout:
         """Lay out one view of a batch."""
@@ -146,6 +229,33 @@ class JepalmObjective(Objective):
         if layout.index is not None:
             return layout.pack(tokens.ids)  # (N,)
         return tokens.ids.masked_fill(~layout.mask, IGNORE)  # (B, T)
+
+    def _decode_predicted(self, views: Views) -> Tensor:
+        """Logits (..., V) of the predicted embeddings, by a decoder that learns from them or does not."""
+        decoder, given = self.model.decoder, (views.predicted, views.target_layout)
+        if self.config.generation.train_decoder:
+            return decoder(*given)
+        held = {name: parameter.detach() for name, parameter in decoder.named_parameters()}
+        return functional_call(decoder, held, given)
+
+    def _length_output(self, source: Tensor, layout: Layout) -> Tensor | None:
+        if self.model.length is None:
+            return None
+        found: Tensor = self.model.length(
+            source.detach() if self.config.length.detach_source else source, layout
+        )
+        return found
+
+    def _expected_lengths(self, found: Tensor | None) -> Tensor | None:
+        if found is None or self.config.length.kind != "classification":
+            return found
+        chances = at_least_float32(found).softmax(-1)  # (B, L + 1)
+        return chances @ torch.arange(chances.shape[-1], device=found.device, dtype=chances.dtype)
+
+    def _cross_entropies(self) -> frozenset[str]:
+        """The terms in nats."""
+        length = {"length"} if self.config.length.kind == "classification" else set()
+        return frozenset({"reconstruction", "generation"} | length)
 
     def _as_target(self, target: Tensor) -> Tensor:
         return target.detach() if self.config.embedding.detach_target else target

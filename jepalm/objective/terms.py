@@ -22,16 +22,16 @@ class Losses:
     Attributes:
         total: scalar to minimise, the weighted sum of the terms.
         terms: each term, unweighted.
-        weights: the weight each term had.
+        weights: the weight each term had, without a graph.
     """
 
     total: Tensor
     terms: dict[str, Tensor]
-    weights: dict[str, float]
+    weights: Mapping[str, float | Tensor]
 
 
-def weighted(terms: dict[str, Tensor], weights: Mapping[str, float]) -> Losses:
-    """Combine terms with fixed weights."""
+def weighted(terms: dict[str, Tensor], weights: Mapping[str, float | Tensor]) -> Losses:
+    """Combine terms with weights that nothing learns."""
     total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     return Losses(total, terms, {name: weights[name] for name in terms})
 
@@ -54,6 +54,24 @@ def squared_distance(predicted: Tensor, target: Tensor) -> Tensor:
     Predicting zero for targets normalised by LayerNorm without affine costs exactly D.
     """
     return (at_least_float32(predicted) - at_least_float32(target)).square().sum(-1)
+
+
+def smooth_l1_distance(predicted: Tensor, target: Tensor, beta: float) -> Tensor:
+    """Smooth L1 distance of each position's embeddings, summed over dims: two of (..., D) to (...).
+
+    data2vec, arXiv 2202.03555, section 3.4: `d^2 / (2 beta)` up to a difference of beta, then
+    `|d| - beta / 2`.
+    """
+    predicted, target = at_least_float32(predicted), at_least_float32(target)
+    return F.smooth_l1_loss(predicted, target, reduction="none", beta=beta).sum(-1)
+
+
+def cosine_distance(predicted: Tensor, target: Tensor) -> Tensor:
+    """1 - cosine of each position's embeddings: two of (..., D) to (...), from 0 to 2.
+
+    LLM-JEPA (arXiv 2509.14252) predicts so. The length of a prediction is free.
+    """
+    return 1 - F.cosine_similarity(at_least_float32(predicted), at_least_float32(target), dim=-1)
 
 
 def length_error(predicted: Tensor, lengths: Tensor, n_pairs: int) -> Tensor:

@@ -230,6 +230,8 @@ def embedding_finding(record: RunRecord) -> Finding:
     """Finding 2: the embedding distance falls, yet most of it remains."""
     article = "242 to 181 (-25.3 %) over 10 epochs, sums over 256 dims; R2 about 0.05 to 0.29"
     title = "embedding distance"
+    if choice(record, "embedding", "distance", "mse") != "mse":
+        return _untold(2, title, article, "this run's embedding loss is not a squared distance")
     means = epoch_means(record, "embedding")
     r2 = record.series("validation/r2").finite()
     values: dict[str, float | None] = {"first": None, "last": None, "change": None, "r2": r2.last}
@@ -267,6 +269,14 @@ def embedding_finding(record: RunRecord) -> Finding:
     return Finding(2, title, measured, article, word, why, values)
 
 
+def choice(record: RunRecord, term: str, key: str, default: str) -> str:
+    """Return what the run's config chose for a term; the default where the config does not say."""
+    section = record.config.get("objective")
+    settings = section.get(term) if isinstance(section, Mapping) else None
+    found = settings.get(key) if isinstance(settings, Mapping) else None
+    return str(found) if found else default
+
+
 def length_finding(record: RunRecord, phase: Phase | None) -> Finding:
     """Finding 3: the length loss swings from batch to batch and does not settle."""
     article = "0 to over 1,500 per batch; 42.5 % of the stable loss"
@@ -274,6 +284,8 @@ def length_finding(record: RunRecord, phase: Phase | None) -> Finding:
     series = term_series(record, "length").finite()
     if not len(series) or phase is None:
         return _untold(3, title, article, "no length loss recorded")
+    if choice(record, "length", "kind", "mse") != "mse":
+        return _untold(3, title, article, "this run's length loss is a cross-entropy, not a squared error")
     stable = series.between(phase.first, phase.last)
     share = composition(record, phase).get("length")
     if "length" not in record.batches or len(stable) < LENGTH_BATCHES:

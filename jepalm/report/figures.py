@@ -15,6 +15,7 @@ from jepalm.report.analysis import (
     ARTICLE_COMPOSITION,
     CE_STEP,
     MOVING_AVERAGE,
+    choice,
     composition,
     copy_control,
     moving_average,
@@ -136,7 +137,8 @@ def length(record: RunRecord) -> Art | None:
             smooth = moving_average(series.value, MOVING_AVERAGE)
             label = f"{MOVING_AVERAGE}-batch moving average"
             line(axes, series.step, smooth, color=tint, linewidth=1.2, label=label)
-        axes.set_ylabel("squared error (positions²)")
+        classified = choice(record, "length", "kind", "mse") == "classification"
+        axes.set_ylabel("cross-entropy (nats a pair)" if classified else "squared error (positions²)")
         axes.set_ylim(bottom=0)
         step_axis(axes, "batch")
         axes.legend()
@@ -174,6 +176,9 @@ def curves(record: RunRecord) -> Art | None:
     names = [("loss", "train/loss", "validation/loss")]
     held_out = {"reconstruction": "reconstruction_ce", "generation": "generation_ce", "length": "length_mse"}
     held_out["next_token"] = "next_token_ce"
+    units = dict(UNITS)
+    if choice(record, "length", "kind", "mse") == "classification":
+        held_out["length"], units["length"] = "length_ce", "nats a pair"
     for term in record.terms:
         names.append((term, f"train/term/{term}", f"validation/{held_out.get(term, term)}"))
     panels = [
@@ -200,7 +205,7 @@ def curves(record: RunRecord) -> Art | None:
                     label="validation",
                 )
             axes.set_title("loss, weighted sum of its terms" if name == "loss" else name)
-            axes.set_ylabel(UNITS.get(name, ""))
+            axes.set_ylabel(units.get(name, ""))
             set_log(axes, train.value, validation.value)
             step_axis(axes)
             axes.legend()

@@ -36,6 +36,10 @@ class StepBuffer:
         row = torch.stack([values[name].detach().float() for name in self.names])
         self.values[self.filled - 1] += row
 
+    def last(self) -> Tensor:
+        """The (names,) values of the step that began last."""
+        return self.values[self.filled - 1].clone()
+
     def take(self) -> Tensor:
         """Return the (steps, names) values since the last call and begin anew."""
         taken = self.values[: self.filled].clone()

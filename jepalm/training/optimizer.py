@@ -10,20 +10,28 @@ from jepalm.config import OptimizerConfig
 
 
 def build_optimizer(objective: nn.Module, config: OptimizerConfig) -> AdamW:
-    """AdamW (arXiv 1711.05101) in its fused form; matrices decay, vectors and scalars do not."""
-    parameters = [p for p in objective.parameters() if p.requires_grad]
+    """AdamW (arXiv 1711.05101) in its fused form; matrices decay, vectors and scalars do not.
+
+    What a weighting learns has a group of its own, with its own factor on the learning rate.
+    """
+    weighting = getattr(objective, "weighting", None)
+    own = list(weighting.parameters()) if isinstance(weighting, nn.Module) else []
+    parameters = [p for p in objective.parameters() if p.requires_grad and not any(p is q for q in own)]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
+    if own:
+        factor = getattr(weighting, "lr_factor", 1.0)
+        groups.append({"params": own, "weight_decay": 0.0, "lr_factor": factor})
     fused = parameters[0].device.type in ("cpu", "cuda")
     return AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)
 
 
 def set_learning_rate(optimizer: AdamW, lr: float) -> None:
-    """Give every parameter group the rate of this step."""
+    """Give every parameter group the rate of this step, times its own factor."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
 def named_state(optimizer: AdamW, objective: nn.Module) -> dict[str, torch.Tensor]:

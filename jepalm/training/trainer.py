@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import nn
 
 from jepalm.config import Config
-from jepalm.data.batches import Batches
+from jepalm.data.batches import Batch, Batches
 from jepalm.errors import Interrupted, JepalmError
 from jepalm.hardware import Hardware
 from jepalm.objective import Objective
@@ -29,7 +29,7 @@ from jepalm.training.checkpoint import (
     save_checkpoint,
 )
 from jepalm.training.distributed import Processes
-from jepalm.training.gradients import gradient_norm, gradient_norms_by_term
+from jepalm.training.gradients import gradient_norm, gradient_norms_by_term, gradient_norms_of_step
 from jepalm.training.metrics import MetricLog, StepBuffer
 from jepalm.training.optimizer import build_optimizer, set_learning_rate
 from jepalm.training.progress import TrainingProgress, duration, validation_line
@@ -101,7 +101,8 @@ class Trainer:
         self.log: MetricLog | None = None
         names = ["loss", *objective.term_names]
         self.recent = StepBuffer(names, config.training.log_every, hardware.device)
-        self._weights: dict[str, float] = {}
+        self.pulls = StepBuffer(names[1:], config.training.log_every, hardware.device)
+        self._weights: Mapping[str, float | torch.Tensor] = {}
         self._grad_norm = torch.tensor(float("nan"))
         self._tokens = 0
         self._clock = self._logged_at = time.monotonic()
@@ -128,6 +129,7 @@ class Trainer:
                 self._signals(),
                 TrainingProgress(self.console, self.run, self.plan, start) as self.shown,
             ):
+                self._begin_weighting()
                 while self.state.step < self.plan.steps:
                     self._train_step()
                     self._log_if_due()
@@ -165,14 +167,18 @@ class Trainer:
         step = self.state.step
         set_learning_rate(self.optimizer, learning_rate(step, self.plan.steps, self.config.optimizer))
         seed_step(self.config.training.seed, step, self.together.rank)
+        self.objective.before_step(step)
         micro_batches = self.batches.at(step)
+        norms = self._norms_if_due(micro_batches)
         self.recent.start()
+        self.pulls.start()
         for place, batch in enumerate(micro_batches):
             with self.together.accumulate(self.model, last=place == len(micro_batches) - 1):
                 with self.hardware.autocast():
                     losses = self.model(batch)
                 (losses.total * self.together.world_size).backward()
             self.recent.add({"loss": losses.total, **losses.terms})
+            self.pulls.add({name: losses.weights[name] * term for name, term in losses.terms.items()})
         self._weights = losses.weights
         self._tokens += micro_batches[0].n_target_tokens
         clip = self.config.optimizer.grad_clip
@@ -183,6 +189,39 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step = step + 1
+        self.objective.after_step(step + 1, self.plan.steps, self._terms_of_step(), norms)
+
+    def _begin_weighting(self) -> None:
+        """Show a weighting that asks for them the terms before the first step."""
+        weighting = self.objective.weighting
+        if self.state.step > 0 or not weighting.reads_first_terms:
+            return
+        seed_step(self.config.training.seed, 0, self.together.rank)
+        terms = torch.zeros(len(weighting.balanced), device=self.hardware.device)
+        with torch.no_grad(), self.hardware.autocast():
+            for batch in self.batches.at(0):
+                found = self.objective(batch).terms
+                terms += torch.stack([found[name].float() for name in weighting.balanced])
+        weighting.begin(self.together.total(terms))
+
+    def _norms_if_due(self, micro_batches: list[Batch]) -> torch.Tensor | None:
+        """Gradient norms of the terms at this step, where the weighting asks for them."""
+        weighting, step = self.objective.weighting, self.state.step
+        if not weighting.gradients_due(step + 1):
+            return None
+        norms = gradient_norms_of_step(
+            self.objective, weighting.balanced, micro_batches, self.hardware, self.together
+        )
+        seed_step(self.config.training.seed, step, self.together.rank)  # the step itself draws as without
+        return norms
+
+    def _terms_of_step(self) -> torch.Tensor | None:
+        """The balanced terms of the last step over all processes, where the weighting asks for them."""
+        weighting = self.objective.weighting
+        if not weighting.reads_terms:
+            return None
+        row = self.together.total(self.recent.last())
+        return row[[self.recent.names.index(name) for name in weighting.balanced]]
 
     def _log_due(self, step: int) -> bool:
         """At log points, and before anything that must not be done with a loss that is not finite."""
@@ -197,6 +236,7 @@ class Trainer:
     def _write_train_row(self) -> None:
         step = self.state.step
         values = self.together.total(self.recent.take()).cpu()  # (steps, 1 + terms)
+        pulls = self.together.total(self.pulls.take()).mean(0).tolist()
         self._tick()
         first_step = step - len(values)
         self._stop_if_not_finite(values, first_step)
@@ -208,10 +248,10 @@ class Trainer:
             "time": self.state.seconds,
             "train/loss": loss,
             **{f"train/term/{name}": value for name, value in zip(names, terms, strict=True)},
-            **{f"train/weight/{name}": self._weights[name] for name in names},
+            **{f"train/weight/{name}": float(self._weights[name]) for name in names},
             **{
-                f"train/share/{name}": self._weights[name] * value / loss if loss else 0.0
-                for name, value in zip(names, terms, strict=True)
+                f"train/share/{name}": pull / sum(pulls) if sum(pulls) else 0.0
+                for name, pull in zip(names, pulls, strict=True)
             },
             "train/lr": learning_rate(step - 1, self.plan.steps, self.config.optimizer),
             "train/grad_norm": float(self._grad_norm),

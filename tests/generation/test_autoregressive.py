@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from jepalm.config import from_mapping
+from jepalm.data.batches import pad_rows
 from jepalm.data.tokenizer import SPECIALS
-from jepalm.generation.autoregressive import Sampling, generate, pad_rows
+from jepalm.generation.autoregressive import Sampling, generate
 from jepalm.objective.causal import CausalObjective
 
 VOCAB, END, CONTEXT = 11, 2, 12

@@ -1,0 +1,57 @@
+from typing import Any
+
+import pytest
+import yaml
+
+from jepalm.config import Config, differences, dump, from_mapping, load_preset, preset_names, resolve
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "no-length": {"objective.length.kind": "none"},
+    "length-classification": {"objective.length.kind": "classification"},
+    "uncertainty": {"objective.weighting": "uncertainty"},
+    "ema-weights": {"objective.weighting": "ema"},
+    "gradnorm": {"objective.weighting": "gradnorm"},
+    "ema-target": {"objective.targets.encoder": "ema"},
+    "vicreg": {"objective.regularizer.kind": "vicreg"},
+    "sigreg": {"objective.regularizer.kind": "sigreg", "objective.regularizer.weight": 0.05},
+    "generation": {"objective.generation.weight": 1.0},
+    "deep-predictor": {
+        "model.predictor.n_layers": 8,
+        "model.predictor.dim": 512,
+        "model.predictor.n_heads": 8,
+    },
+    "deeper-predictor": {
+        "model.predictor.n_layers": 12,
+        "model.predictor.dim": 512,
+        "model.predictor.n_heads": 8,
+    },
+}
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_resolves_and_reads_back_the_same(name: str) -> None:
+    config = resolve(name)
+    assert config.preset == name
+    assert from_mapping(yaml.safe_load(dump(config))) == config
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_variation_changes_one_thing_of_the_reference(name: str) -> None:
+    preset = f"shakespeare-{name}"
+    changed = differences(resolve("shakespeare"), resolve(preset))
+    assert changed.pop("preset") == ("shakespeare", preset)
+    assert {key: after for key, (_, after) in changed.items()} == CHANGES[name]
+
+
+def test_a_resolved_preset_has_no_base() -> None:
+    assert "base" not in load_preset("shakespeare-vicreg")
+
+
+def test_overrides_go_on_top_of_a_variation() -> None:
+    config = resolve("shakespeare-vicreg", overrides=["objective.regularizer.weight=0.1"])
+    assert (config.objective.regularizer.kind, config.objective.regularizer.weight) == ("vicreg", 0.1)
+
+
+def test_the_defaults_are_the_reference_but_for_intervals() -> None:
+    changed = differences(resolve("shakespeare"), Config()).keys()
+    assert changed == {"training.steps_per_epoch", "training.log_every", "training.validate_every"}
