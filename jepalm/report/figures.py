@@ -32,6 +32,11 @@ UNITS = {
     "embedding": "squared distance, sum over dims",
     "length": "squared positions",
 }
+DISTANCES = {
+    "mse": UNITS["embedding"],
+    "smooth_l1": "smooth L1 distance, sum over dims",
+    "cosine": "1 - cosine",
+}
 
 RUN_FIGURES = (
     "reconstruction",
@@ -107,7 +112,7 @@ def embedding_by_epoch(record: RunRecord) -> Art | None:
             label = f"epoch {k + 1}" if k in labelled else None
             smooth = moving_average(series.value[inside], window)[min(window, int(inside.sum())) - 1 :]
             line(axes, batch[-len(smooth) :], smooth, color=ramp(k, len(epochs)), label=label)
-        axes.set_ylabel("squared distance, sum over dims")
+        axes.set_ylabel(DISTANCES.get(choice(record, "embedding", "distance", "mse"), ""))
         step_axis(axes, "batch of the epoch")
         axes.legend(ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5))
         averaged = f"means of {window * spacing} batches" if window * spacing > 1 else "each batch"
@@ -176,6 +181,9 @@ def curves(record: RunRecord) -> Art | None:
     units = dict(UNITS)
     if choice(record, "length", "kind", "mse") == "classification":
         held_out["length"], units["length"] = "length_ce", "nats a pair"
+    distance = choice(record, "embedding", "distance", "mse")
+    if distance != "mse":
+        held_out["embedding"], units["embedding"] = "embedding_distance", DISTANCES.get(distance, "")
     for term in record.terms:
         names.append((term, f"train/term/{term}", f"validation/{held_out.get(term, term)}"))
     panels = [
