@@ -21,6 +21,7 @@ from jepalm.report.analysis import (
     shares,
     stable_phase,
     term_series,
+    weighting,
 )
 from jepalm.report.draw import DPI, Art, canvas, colour, finish, line, ramp, set_log, step_axis
 from jepalm.report.numbers import percent, three
@@ -181,6 +182,9 @@ def curves(record: RunRecord) -> Art | None:
     units = dict(UNITS)
     if choice(record, "length", "kind", "mse") == "classification":
         held_out["length"], units["length"] = "length_ce", "nats a pair"
+    whole = "loss, weighted sum of its terms"
+    if weighting(record) != "fixed":
+        whole += " (validation: configured weights)"
     distance = choice(record, "embedding", "distance", "mse")
     if distance != "mse":
         held_out["embedding"], units["embedding"] = "embedding_distance", DISTANCES.get(distance, "")
@@ -209,7 +213,7 @@ def curves(record: RunRecord) -> Art | None:
                     marker="o",
                     label="validation",
                 )
-            axes.set_title("loss, weighted sum of its terms" if name == "loss" else name)
+            axes.set_title(whole if name == "loss" else name)
             axes.set_ylabel(units.get(name, ""))
             set_log(axes, train.value, validation.value)
             step_axis(axes)
