@@ -12,7 +12,7 @@ export JEPALM_RUNS = $(RUNS)
 export JEPALM_DATA = $(DATA)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install lint types test test-all bench format clean
+.PHONY: help demo install lint types test test-all bench gpu docs format clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,6 +46,12 @@ test-all: lint types  ## Also the slow tests
 
 bench: $(STAMP)  ## Measure step time: each saving beside the plain form, in one run
 	$(BIN)/pytest -m benchmark -s -p no:xdist
+
+gpu: $(STAMP)  ## Check CUDA against the CPU, then print step times; needs a GPU
+	$(BIN)/pytest -m gpu -s -p no:xdist tests/gpu
+
+docs: $(STAMP)  ## Write docs/config.md from the fields of the config
+	$(BIN)/python docs/reference.py
 
 format: $(STAMP)  ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .

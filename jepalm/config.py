@@ -344,12 +344,15 @@ def resolve(
         UsageError: with one line that names the key, what is wrong and the nearest valid name.
     """
     given = load_file(file) if file is not None else {}
-    tree = load_preset(preset or given.get("preset") or DEFAULT_PRESET)
+    tree = load_preset(preset or str(given.get("preset") or DEFAULT_PRESET))
     given.pop("preset", None)
     _merge(tree, given)
     for key, value in (flags or {}).items():
         _assign(tree, key, value)
+    named = tree["preset"]
     apply_overrides(tree, overrides or [])
+    if tree["preset"] != named:
+        raise UsageError(f"preset={tree['preset']} is no setting", "use --preset NAME")
     return from_mapping(tree)
 
 

@@ -68,7 +68,6 @@ class Session:
         if self.together.first:
             if self.resumed is not None:
                 run = self.resumed[0]
-                write_atomically(run.config, dump(self.config))
             else:
                 name = name or self.config.preset
                 run = create_run(runs, name, dump(self.config), self._manifest(cost))
@@ -90,6 +89,8 @@ class Session:
                 console,
             )
             if self.resumed is not None:
+                if self.together.first:
+                    write_atomically(run.config, dump(self.config))
                 trainer.resume(self.resumed[1])
             trainer.train()
 

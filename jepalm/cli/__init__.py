@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import jepalm
+from jepalm.cli.evaluate import evaluate
 from jepalm.cli.generate import generate
 from jepalm.cli.prepare import prepare_app
 from jepalm.cli.report import report
@@ -27,7 +29,20 @@ HELP = """Train, sample and dissect non-autoregressive JEPA language models.
   jepalm report runs/latest         which loss really trained the model?
 """
 
+COMMANDS = ["prepare", "train", "generate", "report", "evaluate"]
+"""In the order a newcomer needs them."""
+
+
+class InOrder(TyperGroup):
+    """Lists the commands in the order a newcomer needs them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the commands."""
+        return [*COMMANDS, *(name for name in super().list_commands(ctx) if name not in COMMANDS)]
+
+
 app = typer.Typer(
+    cls=InOrder,
     help=HELP,
     no_args_is_help=True,
     add_completion=False,
@@ -39,6 +54,7 @@ app.add_typer(prepare_app, name="prepare")
 app.command()(train)
 app.command()(generate)
 app.command()(report)
+app.command()(evaluate)
 
 
 def _version(asked: bool) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jepalm.data.preparing import Job, Outcome, Watch
 
 prepare_app = typer.Typer(
-    help="Make training data: Tiny Shakespeare, your own text, or your own pairs.",
+    help="Make training data from a corpus, text or pairs.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

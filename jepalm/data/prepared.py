@@ -224,7 +224,7 @@ def _locate(path_or_name: str | Path, root: Path) -> Path:
     if not hint and str(path_or_name) == "shakespeare":
         hint = "jepalm prepare shakespeare makes it"
     elif not hint:
-        hint = f"prepared there: {', '.join(present)}" if present else "jepalm prepare makes some"
+        hint = "jepalm prepare makes some" + (f"; prepared there: {', '.join(present)}" if present else "")
     raise UsageError(f"no prepared data {path_or_name} under {root}", hint)
 
 

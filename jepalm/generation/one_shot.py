@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from jepalm.data.batches import Tokens
+from jepalm.data.tokenizer import SPECIALS
 from jepalm.model.layers import Layout
 from jepalm.objective.jepalm import JepalmObjective
 
@@ -86,6 +87,7 @@ def _write(
     target_layout = objective.layout(empty)
     predicted = objective.predict(embeddings, layout, target_layout)
     logits = objective.model.decoder(predicted, target_layout).float()
+    logits[..., : len(SPECIALS)] = float("-inf")  # they are no text
     if temperature > 0:
         chances = (logits / temperature).softmax(-1).flatten(0, -2)
         ids = torch.multinomial(chances, 1, generator=generator).view(logits.shape[:-1])

@@ -357,6 +357,19 @@ class Speed:
     """Whether the model has the article's parameters, to 5 %."""
 
 
+def copy_control(record: RunRecord) -> Series:
+    """R2 that a copy of the source embedding would score against the mean target (validation)."""
+    mean = record.series("validation/embedding_mean").finite()
+    known = dict(zip(mean.step.tolist(), mean.value.tolist(), strict=True))
+    copied = record.series("validation/embedding_copy").finite()
+    scores = {
+        step: 1 - value / known[step]
+        for step, value in zip(copied.step.tolist(), copied.value.tolist(), strict=True)
+        if known.get(step)
+    }
+    return Series(np.array(list(scores), dtype=np.int64), np.array(list(scores.values()), dtype=np.float64))
+
+
 def speed(record: RunRecord) -> Speed:
     """Return time and pace: the manifest's seconds, else the last row's time."""
     seconds = number(record.manifest.get("seconds"))

@@ -122,7 +122,7 @@ def metric_rows(summaries: list[Summary]) -> list[MetricRow]:
     add("embedding distance, first to last epoch", found(1, "change"), percent)
     for label, key in (
         ("R2", "r2"),
-        ("R2 of a copy of the source", "r2_copy"),
+        ("R2 against a copy of the source", "r2_copy"),
         ("reconstruction CE", "reconstruction_ce"),
         ("generation CE", "generation_ce"),
         ("length error (positions)", "length_mae"),

@@ -17,6 +17,7 @@ from jepalm.report.analysis import (
     MOVING_AVERAGE,
     choice,
     composition,
+    copy_control,
     moving_average,
     shares,
     stable_phase,
@@ -267,7 +268,7 @@ def composition_over_time(record: RunRecord) -> Art | None:
 
 def r2(record: RunRecord) -> Art | None:
     """R2 of the predicted embeddings beside its controls."""
-    measured, copied = record.series("validation/r2").finite(), record.series("validation/r2_copy").finite()
+    measured, copied = record.series("validation/r2").finite(), copy_control(record)
     if not len(measured):
         return None
     bottom = max(min(float(measured.value.min()), 0.0), -1.0) - 0.05

@@ -15,6 +15,7 @@ from jepalm.report.analysis import (
     MOVING_AVERAGE,
     Phase,
     composition,
+    copy_control,
     mean_distance,
     moving_average,
     shares,
@@ -211,7 +212,7 @@ def conditional_mean(record: RunRecord) -> list[Verdict]:
 def no_better_than_control(record: RunRecord) -> list[Verdict]:
     """Predictions no closer to the targets than a control that predicts nothing."""
     r2 = record.series("validation/r2").finite().last
-    copy = record.series("validation/r2_copy").finite().last
+    copy = copy_control(record).last
     if r2 is None or (r2 > 0 and (copy is None or r2 > copy)):
         return []
     control = "the mean" if r2 <= 0 else f"a copy of the source (R2 {three(copy)})"

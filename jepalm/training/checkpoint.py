@@ -58,6 +58,7 @@ def save_checkpoint(
     step = int(state["step"])
     target = run.checkpoints / f"step-{step:08d}"
     temporary = run.checkpoints / f".step-{step:08d}.tmp-{os.getpid()}"
+    aside = run.checkpoints / f".step-{step:08d}.old-{os.getpid()}"
     model = {name: tensor.detach().cpu().contiguous() for name, tensor in objective.state_dict().items()}
     moments = {
         name: tensor.detach().cpu().contiguous() for name, tensor in named_state(optimizer, objective).items()
@@ -76,7 +77,7 @@ def save_checkpoint(
         for name in (*files, FILES):
             _flush(temporary / name)
         if target.exists():
-            shutil.rmtree(target)
+            target.rename(aside)
         temporary.rename(target)
         _flush(run.checkpoints)
     except (OSError, SafetensorError) as error:
@@ -85,7 +86,10 @@ def save_checkpoint(
             f"cannot save {target}: {reason}", "free disk space, or lower training.keep"
         ) from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if aside.exists() and not target.exists():
+            aside.rename(target)
+        for folder in (temporary, aside):
+            shutil.rmtree(folder, ignore_errors=True)
     return Checkpoint(target, step)
 
 
@@ -98,11 +102,16 @@ def mark_best(checkpoint: Checkpoint) -> None:
 
 
 def prune(run: RunFolder, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints and the best; a folder that resists is left."""
+    """Remove all but the newest `keep` checkpoints and the best, and what a killed process left half-written.
+
+    A folder that resists is left.
+    """
     best = (run.checkpoints / BEST).resolve()
     for _, folder in _step_folders(run)[keep:]:
         if folder.resolve() != best:
             shutil.rmtree(folder, ignore_errors=True)
+    for folder in run.checkpoints.glob(".step-*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def find_checkpoint(run: RunFolder, which: str = "last") -> Checkpoint:
@@ -122,11 +131,13 @@ def find_checkpoint(run: RunFolder, which: str = "last") -> Checkpoint:
             if not problem(folder):
                 return Checkpoint(folder, step)
         raise JepalmError(f"every checkpoint of {run.path} is damaged", "train again")
-    folder = run.checkpoints / BEST if which == BEST else _named(run, which)
-    if not folder.exists():
+    name = (run.checkpoints / BEST).resolve().name if which == BEST else _folder_name(which)
+    found = [folder for _, folder in folders if folder.name == name]
+    if not found:
+        best = f"{BEST}, " if (run.checkpoints / BEST).exists() else ""
         known = ", ".join(folder.name for _, folder in folders)
-        raise UsageError(f"{run.path} has no checkpoint {which}", f"there are: last, best, {known}")
-    folder = folder.resolve()
+        raise UsageError(f"{run.path} has no checkpoint {which}", f"there are: last, {best}{known}")
+    folder = found[0]
     damage = problem(folder)
     if damage:
         raise JepalmError(f"checkpoint {folder.name} is damaged: {damage}", "use another with --checkpoint")
@@ -170,8 +181,8 @@ def checkpoint_bytes(objective: nn.Module) -> int:
     return 3 * sum(p.numel() * p.element_size() for p in objective.parameters())
 
 
-def _named(run: RunFolder, which: str) -> Path:
-    return run.checkpoints / (f"step-{int(which):08d}" if which.isdigit() else Path(which).name)
+def _folder_name(which: str) -> str:
+    return f"step-{int(which):08d}" if which.isdecimal() else Path(which).name
 
 
 def _step_folders(run: RunFolder) -> list[tuple[int, Path]]:

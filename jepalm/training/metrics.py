@@ -99,7 +99,7 @@ def drop_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):  # not at U+2028
         try:
             row = json.loads(text)
         except ValueError:

@@ -42,7 +42,8 @@ def validation_line(row: Mapping[str, Any], dim: int, sample: str = "") -> str:
         f" · reconstruction CE {significant(row['validation/reconstruction_ce'])}"
         f" · rank {row['validation/effective_rank']:.0f}/{dim}"
     )
-    return f'{text} · sample "{sample.strip()}"' if sample.strip() else text
+    shown = " ".join("".join(c if c.isprintable() else " " for c in sample).split())
+    return f'{text} · sample "{shown}"' if shown else text
 
 
 class TrainingProgress:
@@ -54,11 +55,11 @@ class TrainingProgress:
         self._live: Progress | None = None
         if console is not None and console.is_terminal:
             self._live = Progress(
-                TextColumn("{task.fields[place]}"),
+                TextColumn("{task.fields[place]}", markup=False),
                 BarColumn(bar_width=24),
                 TextColumn("{task.percentage:.0f} % · {task.fields[speed]}"),
                 TimeRemainingColumn(compact=True),
-                TextColumn("left\n  {task.fields[terms]}\n  {task.fields[held_out]}"),
+                TextColumn("left\n  {task.fields[terms]}\n  {task.fields[held_out]}", markup=False),
                 console=console,
             )
             self._task = self._live.add_task(

@@ -150,7 +150,7 @@ class Trainer:
 
     def _begin(self) -> None:
         model = self.together.wrap(self.objective, self.hardware)
-        self.model = cast(nn.Module, torch.compile(model, dynamic=False)) if self.hardware.compile else model
+        self.model = cast(nn.Module, torch.compile(model)) if self.hardware.compile else model
         self.objective.train()
         self.log = self._open_log() if self.together.first else None
         self._clock = self._logged_at = time.monotonic()
@@ -273,17 +273,21 @@ class Trainer:
         return {f"train/grad_norm_encoder/{name}": value for name, value in norms.items()}
 
     def _stop_if_not_finite(self, values: torch.Tensor, first_step: int) -> None:
-        bad = (~torch.isfinite(values).all(1)).nonzero().flatten()
-        if len(bad) == 0:
+        """Stop for a loss that is not finite, or weights that the last update made so."""
+        bad = (~torch.isfinite(values).all(1)).nonzero().flatten().tolist()
+        weights = nn.utils.get_total_norm([p.detach() for p in self.objective.parameters()])
+        if not bad and bool(torch.isfinite(weights)):
             return
-        row = values[bad[0]].tolist()
-        step = first_step + int(bad[0]) + 1
+        place = bad[0] if bad else len(values) - 1
+        what = "the loss of step" if bad else "what is learned in step"
+        row = values[place].tolist()
+        step = first_step + place + 1
         terms = ", ".join(f"{name} {value:.4g}" for name, value in zip(self.recent.names, row, strict=True))
         saved = sorted(self.run.checkpoints.glob("step-*"))
         good = f"last good checkpoint {saved[-1].name}" if saved else "no checkpoint was saved yet"
         if self.log is not None:
-            self.log.write("event", step, {"event": "failed", "reason": "loss is not finite"})
-        raise JepalmError(f"the loss of step {step:,} is not finite: {terms}; {good}", "lower optimizer.lr")
+            self.log.write("event", step, {"event": "failed", "reason": "not finite"})
+        raise JepalmError(f"{what} {step:,} is not finite: {terms}; {good}", "lower optimizer.lr")
 
     def _validate_if_due(self) -> None:
         step = self.state.step
@@ -306,7 +310,8 @@ class Trainer:
             self.log.sample(step, *sample)
         first = result.samples[0][2] if result.samples else ""
         self.shown.validated(step, validation_line(result.values, self.config.model.dim, first))
-        if result.values["validation/loss"] < self.state.best:
+        saved_too = self.plan.due(step, self.plan.checkpoint_every)
+        if saved_too and result.values["validation/loss"] < self.state.best:
             self.state.best, self.state.best_step = result.values["validation/loss"], step
 
     def _save_if_due(self) -> None:
@@ -321,17 +326,21 @@ class Trainer:
         self._logged_at = time.monotonic()
 
     def _save(self) -> None:
-        if self.together.first:
-            self._tick()
-            step, best = self.state.step, self.state.best_step
-            checkpoint = save_checkpoint(self.run, self.objective, self.optimizer, vars(self.state))
-            if best == step:
-                mark_best(checkpoint)
-                value = {"step": best, "metric": "validation/loss", "value": self.state.best}
-                self._manifest(best=value)
-            prune(self.run, self.config.training.keep)
-            self._manifest()
-        self.together.wait()
+        try:
+            if self.together.first:
+                self._write_checkpoint()
+        finally:
+            self.together.wait()
+
+    def _write_checkpoint(self) -> None:
+        self._tick()
+        step, best = self.state.step, self.state.best_step
+        checkpoint = save_checkpoint(self.run, self.objective, self.optimizer, vars(self.state))
+        if best == step:
+            mark_best(checkpoint)
+            self._manifest(best={"step": best, "metric": "validation/loss", "value": self.state.best})
+        prune(self.run, self.config.training.keep)
+        self._manifest()
 
     def _stop_if_asked(self) -> None:
         step = self.state.step

@@ -102,7 +102,8 @@ def test_conditional_mean(make_run):
 
 
 def test_prediction_no_better_than_a_copy(make_run):
-    row = {"kind": "validation", "step": 5, "validation/r2": 0.1, "validation/r2_copy": 0.2}
+    row = {"kind": "validation", "step": 5, "validation/r2": 0.1}
+    row |= {"validation/embedding_mean": 250.0, "validation/embedding_copy": 200.0}
     assert "no better than a copy of the source (R2 0.200): R2 0.100" in texts(make_run([row]))
 
 

@@ -1,0 +1,164 @@
+"""`jepalm evaluate`: what a run does on held-out prompts, beside its controls."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from jepalm.evaluation.rows import Evaluation, Row
+
+
+TITLES = {
+    "decoder": "decoder",
+    "embedding": "embeddings",
+    "scorer": "text under the scorer",
+    "text": "statistics of the text",
+    "brier": "agreement with the real text",
+}
+
+
+def evaluate(
+    run: Annotated[
+        Path | None, typer.Argument(help="Run folder.  [default: runs/latest]", show_default=False)
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
+    split: Annotated[
+        str, typer.Option(help="train, validation or test: where the prompts are.")
+    ] = "validation",
+    prompts: Annotated[int, typer.Option(min=2, help="Prompts, evenly spaced over the split.")] = 1000,
+    samples: Annotated[int, typer.Option(min=2, help="Texts of each prompt, for Brier-n.")] = 2,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="Of the model's draws; 0: the most likely token.")
+    ] = 1.0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Seed of the draws; the prompts stay the same.")
+    ] = 0,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Another run, whose texts stand beside.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of prepared data.  [default: data]", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure a run on held-out prompts, beside its controls.
+
+    Example: jepalm evaluate runs/latest
+    """
+    from jepalm.cli.console import console, line
+    from jepalm.config import from_mapping, runs_root
+    from jepalm.evaluation.evaluate import evaluate as measure
+    from jepalm.evaluation.evaluate import sampler_of
+    from jepalm.generation.loading import load_trained
+    from jepalm.run import open_run
+
+    hardware = from_mapping({"hardware": {"device": device}}).hardware
+    trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
+    other = load_trained(open_run(baseline), hardware=hardware) if baseline else None
+    evaluation = measure(
+        trained,
+        trained.data(data_dir),
+        split=split,
+        n_prompts=prompts,
+        n_samples=samples,
+        temperature=temperature,
+        seed=seed,
+        baseline=sampler_of(trained, other, temperature) if other else None,
+        baseline_name=other.run.name if other else None,
+    )
+    path = _write(evaluation, trained.run.report)
+    if as_json:
+        typer.echo(json.dumps({**evaluation.as_json(), "file": str(path)}, ensure_ascii=False))
+        return
+    for text in header(evaluation):
+        console.print(text, markup=False)
+    console.print(table(evaluation), soft_wrap=False)
+    line("file", str(path))
+
+
+def header(evaluation: Evaluation) -> list[str]:
+    """Return what was measured, on what, in one line each."""
+    asked = f"{evaluation.n_prompts:,} prompts of {evaluation.split}, {evaluation.n_samples} samples each"
+    drawn = f"temperature {evaluation.temperature:g}, seed {evaluation.seed}"
+    read = "read" if evaluation.split != "train" else "read these very prompts, and"
+    itself = " (which scores its own text in the 5-gram column)" if evaluation.scored_by_ngram else ""
+    lines = [
+        f"{evaluation.run} at step {evaluation.step:,} · {asked} · {drawn}",
+        f"scorer: {evaluation.scorer}{itself}",
+        f"5-gram, lexicon and copies {read} {evaluation.training_tokens:,} tokens of train",
+        "[low, high]: 95 % bootstrap interval of the model over prompts",
+    ]
+    return lines if evaluation.baseline is None else [*lines, f"baseline: {evaluation.baseline}"]
+
+
+def table(evaluation: Evaluation) -> Table:
+    """Return all figures as one table, a section a group."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = {"model": "model", "real": "real", "ngram": "5-gram", "baseline": "baseline"}
+    if evaluation.baseline is None:
+        columns.pop("baseline")
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    shown.add_column("", overflow="fold")
+    for name, title in columns.items():
+        shown.add_column(title, justify="right", no_wrap=True, style="bold" if name == "model" else None)
+        if name == "model":
+            shown.add_column("", justify="right", no_wrap=True, style="dim")
+    group = None
+    for row in evaluation.rows:
+        if row.group != group:
+            group = row.group
+            if shown.row_count:
+                shown.add_row()
+            shown.add_row(Text(TITLES[group], style="bold"))
+        values = [_value(row, name) for name in columns]
+        shown.add_row(_label(row), values[0], _interval(row), *values[1:])
+    return shown
+
+
+def _label(row: Row) -> Text:
+    from rich.text import Text
+
+    from jepalm.report.numbers import three
+
+    label = Text(row.figure)
+    if row.unit:
+        label.append(f", {row.unit}")
+    for name, value in row.controls.items():
+        label.append(f"\n  {name} {three(value)}", style="dim")
+    return label
+
+
+def _value(row: Row, column: str) -> str:
+    from jepalm.report.numbers import three
+
+    return three(row.values[column]) if column in row.values else ""
+
+
+def _interval(row: Row) -> str:
+    from jepalm.report.numbers import three
+
+    return f"[{three(row.interval[0])}, {three(row.interval[1])}]" if row.interval else ""
+
+
+def _write(evaluation: Evaluation, folder: Path) -> Path:
+    from jepalm.errors import JepalmError
+    from jepalm.run import write_atomically
+
+    path = folder / f"evaluation-{evaluation.split}.json"
+    try:
+        folder.mkdir(exist_ok=True)
+        write_atomically(path, json.dumps(evaluation.as_json(), indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise JepalmError(f"cannot write {path}: {error.strerror}", "make the folder writable") from None
+    return path

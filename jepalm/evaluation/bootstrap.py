@@ -1,0 +1,49 @@
+"""Bootstrap intervals of ratios of sums, such as nats over characters: what is drawn again is prompts."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+RESAMPLES = 1000
+LEVEL = 0.95
+
+Interval = tuple[float, float]
+
+
+def resampled(
+    numerators: ArrayLike, denominators: ArrayLike | None = None, *, seed: int, n: int = RESAMPLES
+) -> NDArray[np.float64]:
+    """The ratio of sums over prompts, for n draws of as many prompts with replacement.
+
+    Two figures of the same prompts with the same seed get the same draws, so that their
+    difference is a paired one.
+
+    Args:
+        numerators: (N,) one a prompt.
+        denominators: (N,) one a prompt; all 1, which makes the ratio a mean, when empty.
+        seed: of the draws.
+        n: number of draws.
+
+    Returns:
+        (n,) ratios; NaN where the denominators of a draw add up to 0.
+    """
+    above = np.asarray(numerators, np.float64)
+    below = np.ones(len(above)) if denominators is None else np.asarray(denominators, np.float64)
+    times = np.random.default_rng(seed).multinomial(len(above), np.full(len(above), 1 / len(above)), size=n)
+    return ratio(times @ above, times @ below)
+
+
+def percentile_interval(draws: NDArray[np.float64], level: float = LEVEL) -> Interval | None:
+    """The central `level` of the draws (Efron 1979), or None where no draw is finite."""
+    finite = draws[np.isfinite(draws)]
+    if not len(finite):
+        return None
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def ratio(numerator: ArrayLike, denominator: ArrayLike) -> NDArray[np.float64]:
+    """Element by element, NaN instead of a division by 0."""
+    above, below = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
+    return np.divide(above, below, out=np.full(np.broadcast(above, below).shape, np.nan), where=below != 0)

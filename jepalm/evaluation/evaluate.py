@@ -1,0 +1,273 @@
+"""Evaluation of a trained run: what it does on held-out prompts, and beside every figure its controls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jepalm.config import ModelConfig
+from jepalm.data.batches import Batches
+from jepalm.data.prepared import SPLITS, PreparedData, Split
+from jepalm.errors import UsageError, nearest
+from jepalm.evaluation.embeddings import measure_embeddings
+from jepalm.evaluation.interfaces import Sampler, Scorer
+from jepalm.evaluation.ngram import NGram
+from jepalm.evaluation.rows import Evaluation
+from jepalm.evaluation.writing import Columns, Texts, brier_rows, scored_rows, statistics_rows
+from jepalm.generation.loading import TrainedModel
+from jepalm.generation.one_shot import generate
+from jepalm.generation.text import pad_rows, read_prompt_again
+
+ORDER = 5
+TRAINING_TOKENS = 4_000_000
+"""Most tokens of training text that the 5-gram, the lexicon and the copies read."""
+_PROMPTS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class HeldOutPairs:
+    """The prompts of an evaluation, their real continuations, and texts of the same kind from elsewhere.
+
+    Attributes:
+        pairs: (source, target) token ids, evenly spaced over the split.
+        reference: targets of the pairs halfway between, as many.
+    """
+
+    pairs: list[tuple[list[int], list[int]]]
+    reference: list[list[int]]
+
+
+@dataclass(frozen=True)
+class TrainingText:
+    """The training text, or as much of it as is read.
+
+    Attributes:
+        ids: (T,) token ids of all documents in a row.
+        starts: where each document begins; lines and windows are one document, pairs one each.
+        text: the documents, decoded, one newline between two.
+    """
+
+    ids: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    text: str
+
+
+class OneShotSampler:
+    """A JEPALM run as a sampler; it chooses its own lengths."""
+
+    def __init__(self, trained: TrainedModel, temperature: float = 1.0) -> None:
+        self.trained, self.temperature = trained, temperature
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int
+    ) -> list[list[int]]:
+        """Write one passage after each prompt, in one pass."""
+        trained, rows = self.trained, []
+        longest = trained.config.model.source_len
+        generator = torch.Generator(trained.hardware.device).manual_seed(seed)
+        sources = [list(prompt[-longest:]) for prompt in prompts]
+        for at in range(0, len(sources), _PROMPTS_AT_ONCE):
+            source = pad_rows(sources[at : at + _PROMPTS_AT_ONCE], trained.hardware.device)
+            with trained.hardware.autocast():
+                passage = generate(
+                    trained.objective, source, temperature=self.temperature, generator=generator
+                )
+            rows.extend(passage.rows())
+        return rows
+
+
+def evaluate(
+    trained: TrainedModel,
+    prepared: PreparedData,
+    *,
+    split: str = "validation",
+    n_prompts: int = 1000,
+    n_samples: int = 2,
+    temperature: float = 1.0,
+    seed: int = 0,
+    baseline: Sampler | None = None,
+    baseline_name: str | None = None,
+    scorer: Scorer | None = None,
+) -> Evaluation:
+    """Evaluate a JEPALM run.
+
+    Args:
+        trained: the run.
+        prepared: the data it was trained on.
+        split: where the prompts come from.
+        n_prompts: how many; at most half of the split's pairs, as the other half is the reference.
+        n_samples: texts of each prompt, two or more; text figures read the first, Brier-n all.
+        temperature: of the model's draws; at 0 it writes its most likely text.
+        seed: of every draw and resampling; the prompts do not depend on it.
+        baseline: another sampler to set beside.
+        baseline_name: what it is.
+        scorer: scores all texts; the 5-gram when empty.
+
+    Raises:
+        UsageError: no such split, or it has fewer than four pairs.
+    """
+    held_out = pick_pairs(_split(prepared, split), trained.config.model, n_prompts)
+    training = read_training_text(prepared)
+    ngram = NGram.fit(training.ids, prepared.meta.vocab_size, ORDER, training.starts)
+    scorer = scorer or ngram
+    prompts = [source for source, _ in held_out.pairs]
+    targets = [target for _, target in held_out.pairs]
+    lengths = [len(target) for target in targets]
+    others = other_places(len(prompts), seed)
+    seeds = np.random.SeedSequence(seed).generate_state(n_samples + 1).tolist()
+    tokenizer = trained.tokenizer
+
+    sampler = OneShotSampler(trained, temperature)
+    columns: Columns = {"model": [], "real": [Texts.of(targets, tokenizer)], "ngram": []}
+    samplers: dict[str, Sampler] = {"model": sampler, "ngram": ngram}
+    if baseline is not None:
+        samplers["baseline"] = baseline
+    for name, writer in samplers.items():
+        columns[name] = [
+            Texts.of(writer.sample(prompts, lengths, seed=one), tokenizer) for one in seeds[:n_samples]
+        ]
+    joins = _next_passages(trained, sampler, ngram, prompts, columns, seeds[-1])
+    ce_controls, accuracy_controls = _decoder_controls(ngram, training, prompts, targets)
+    decoder_and_embeddings = measure_embeddings(
+        trained.objective,
+        held_out.pairs,
+        others,
+        trained.hardware,
+        seed=seed,
+        ce_controls=ce_controls,
+        accuracy_controls=accuracy_controls,
+    )
+    scored, by_position = scored_rows(scorer, prompts, columns, others, joins, seed=seed)
+    shown = [tokenizer.decode(prompt) for prompt in prompts]
+    reference = [tokenizer.decode(row) for row in held_out.reference]
+    return Evaluation(
+        run=trained.run.name,
+        step=trained.checkpoint.step,
+        split=split,
+        n_prompts=len(prompts),
+        n_samples=n_samples,
+        temperature=temperature,
+        seed=seed,
+        scorer=scorer.name,
+        scored_by_ngram=scorer is ngram,
+        baseline=baseline_name if baseline is not None else None,
+        training_tokens=len(training.ids),
+        rows=[
+            *decoder_and_embeddings,
+            *scored,
+            *statistics_rows(shown, columns, reference, training.text, seed=seed),
+            *brier_rows(columns, seed=seed),
+        ],
+        by_position=by_position,
+    )
+
+
+def pick_pairs(split: Split, model: ModelConfig, n_prompts: int) -> HeldOutPairs:
+    """Take pairs evenly spaced over a split, every second one as a prompt, the others as the reference.
+
+    Raises:
+        UsageError: the split has fewer than four pairs.
+    """
+    batches = Batches(
+        split,
+        batch_size=1,
+        source_len=model.source_len,
+        target_len=model.target_len,
+        seed=0,
+        device="cpu",
+    )
+    n_prompts = min(n_prompts, batches.n_pairs // 2)
+    if n_prompts < 2:
+        message = f"the {split.name} split has {batches.n_pairs} pairs, too few to evaluate"
+        raise UsageError(message, "prepare more text")
+    pairs = [
+        (batch.source.ids[0].tolist(), batch.target.ids[0].tolist()) for batch in batches.fixed(2 * n_prompts)
+    ]
+    return HeldOutPairs(pairs[::2], [target for _, target in pairs[1::2]])
+
+
+def read_training_text(prepared: PreparedData, limit: int = TRAINING_TOKENS) -> TrainingText:
+    """The first `limit` tokens of the train split, or as many whole pairs as begin in them."""
+    split, tokenizer = prepared.split("train"), prepared.tokenizer
+    if split.pairing != "pairs":
+        ids = split.tokens(0, min(split.n_tokens, limit)).astype(np.int64)
+        return TrainingText(ids, np.zeros(1, np.int64), tokenizer.decode(ids.tolist()))
+    documents: list[list[int]] = []
+    size = 0
+    for index in range(split.n_pairs):
+        source, target = split.pair(index)
+        documents.append(source + target)
+        size += len(documents[-1])
+        if size >= limit:
+            break
+    ends = np.cumsum([len(document) for document in documents])
+    ids = np.concatenate([np.array(document, np.int64) for document in documents])
+    return TrainingText(ids, np.append(0, ends[:-1]), "\n".join(map(tokenizer.decode, documents)))
+
+
+def other_places(n: int, seed: int) -> NDArray[np.int64]:
+    """For each of n places another one, each once: a random cycle (Sattolo 1986)."""
+    cycle = np.random.default_rng(seed).permutation(n)
+    other = np.empty(n, np.int64)
+    other[cycle] = np.roll(cycle, 1)
+    return other
+
+
+def sampler_of(trained: TrainedModel, other: TrainedModel, temperature: float = 1.0) -> Sampler:
+    """Another run as the baseline of a run.
+
+    Raises:
+        UsageError: they do not share a tokenizer.
+    """
+    if trained.tokenizer.to_json() != other.tokenizer.to_json():
+        message = f"{other.run.name} and {trained.run.name} have different tokenizers"
+        raise UsageError(message, "a baseline is trained on the same prepared data")
+    return OneShotSampler(other, temperature)
+
+
+def _split(prepared: PreparedData, asked: str) -> Split:
+    for name in SPLITS:
+        if name == asked:
+            return prepared.split(name)
+    raise UsageError(f"unknown split {asked}", nearest(asked, SPLITS) or f"one of {', '.join(SPLITS)}")
+
+
+def _next_passages(
+    trained: TrainedModel,
+    sampler: Sampler,
+    ngram: NGram,
+    prompts: list[list[int]],
+    columns: Columns,
+    seed: int,
+) -> dict[str, tuple[list[list[int]], Texts]]:
+    """What model and 5-gram read before their next passage, and that passage; nothing for given pairs."""
+    if trained.pairing == "pairs":
+        return {}
+    joins = {}
+    for name, writer in (("model", sampler), ("ngram", ngram)):
+        first = columns[name][0]
+        before = [[*prompt, *row] for prompt, row in zip(prompts, first.ids, strict=True)]
+        read = [read_prompt_again(trained, text) for text in first.texts] if name == "model" else before
+        lengths = [trained.config.model.target_len] * len(read)
+        joins[name] = before, Texts.of(writer.sample(read, lengths, seed=seed), trained.tokenizer)
+    return joins
+
+
+def _decoder_controls(
+    ngram: NGram, training: TrainingText, prompts: list[list[int]], targets: list[list[int]]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """CE and accuracy on the targets of what needs no model."""
+    vocab_size = ngram.vocab_size
+    unigram = NGram.fit(training.ids, vocab_size, 1).nll(prompts, targets)
+    most_frequent = int(np.bincount(training.ids, minlength=vocab_size).argmax())
+    told = ngram.nll(prompts, targets)
+    ce = {
+        "training unigram": float(np.concatenate(unigram).mean()),
+        f"{ngram.order}-gram that sees the true past": float(np.concatenate(told).mean()),
+    }
+    right = np.concatenate([np.array(target) == most_frequent for target in targets])
+    return ce, {"always the most frequent token": float(right.mean())}

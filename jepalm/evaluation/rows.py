@@ -1,0 +1,98 @@
+"""The table of an evaluation: one row a figure, its controls beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jepalm.evaluation.bootstrap import Interval
+
+COLUMNS = ("model", "real", "ngram", "baseline")
+"""Whose texts: the model's, the real continuations, the 5-gram sampler's, the baseline's."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of the model and the same figure of each control.
+
+    Attributes:
+        name: for programs, `group/figure`.
+        figure: for people.
+        unit: of all its values; empty for shares and ratios.
+        values: by column; one where the figure has no meaning is missing.
+        interval: 95 % bootstrap interval of the model's value, over prompts.
+        controls: further controls by their name for people.
+    """
+
+    name: str
+    figure: str
+    unit: str
+    values: Mapping[str, float]
+    interval: Interval | None = None
+    controls: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def group(self) -> str:
+        """The part of the table it stands in."""
+        return self.name.partition("/")[0]
+
+    def as_json(self) -> dict[str, Any]:
+        """The row with null for what is missing or not finite."""
+        return {
+            "name": self.name,
+            "figure": self.figure,
+            "unit": self.unit,
+            **{column: _finite(self.values.get(column)) for column in COLUMNS},
+            "interval": list(self.interval) if self.interval else None,
+            "controls": {name: _finite(value) for name, value in self.controls.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured, on what.
+
+    Attributes:
+        run: name of the run.
+        step: of its checkpoint.
+        split: the prompts are from it.
+        n_prompts: how many, evenly spaced over the split.
+        n_samples: texts of each prompt.
+        temperature: of the model's draws.
+        seed: of every draw and resampling.
+        scorer: name of what gave the NLL.
+        scored_by_ngram: whether that is the 5-gram, which finds its own text likelier than real text.
+        baseline: name of the baseline, if there was one.
+        training_tokens: tokens of training text behind the 5-gram, the lexicon and the copies.
+        rows: the figures.
+        by_position: nats a token of each column's text under the scorer, by position from 1.
+    """
+
+    run: str
+    step: int
+    split: str
+    n_prompts: int
+    n_samples: int
+    temperature: float
+    seed: int
+    scorer: str
+    scored_by_ngram: bool
+    baseline: str | None
+    training_tokens: int
+    rows: list[Row]
+    by_position: dict[str, list[float]]
+
+    def __getitem__(self, name: str) -> Row:
+        return {row.name: row for row in self.rows}[name]
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, for programs; null for what is missing or not finite."""
+        tree = {key: value for key, value in vars(self).items() if key not in ("rows", "by_position")}
+        curves = {name: [_finite(value) for value in curve] for name, curve in self.by_position.items()}
+        return {**tree, "rows": [row.as_json() for row in self.rows], "by_position": curves}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

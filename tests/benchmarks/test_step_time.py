@@ -1,0 +1,93 @@
+"""Step time of the reference preset on this machine: each saving beside the plain form, in one run.
+
+`make bench` prints the table. Ratios are what counts: absolute times are this machine's.
+"""
+
+import statistics
+import time
+
+import pytest
+import torch
+
+from jepalm.config import resolve
+from jepalm.data.batches import Batches
+from jepalm.hardware import choose_hardware
+from jepalm.objective import JepalmObjective
+from jepalm.training.optimizer import build_optimizer
+
+pytestmark = pytest.mark.benchmark
+
+FORMS = (
+    # name, static shapes, packing, attention, fused AdamW
+    ("padded to 64, fused attention kernel", True, False, "sdpa", False),
+    ("plain matrix-product attention", True, False, "matmul", False),
+    ("padded to the longest text of the batch", False, False, "matmul", False),
+    ("packed rows", False, True, "matmul", False),
+    ("packed attention with its own backward", False, True, "auto", False),
+    ("fused AdamW (what training does)", False, True, "auto", True),
+)
+WARM_UP, TIMED = 2, 8
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    """Lines as long as Shakespeare's (mean 28 tokens, at most 64), the same at every run."""
+    from jepalm.data.prepared import Origin, Request, open_prepared
+    from jepalm.data.preparing import Job, prepare_text
+    from jepalm.data.reading import RawText
+
+    folder = tmp_path_factory.mktemp("bench")
+    draw = torch.Generator().manual_seed(0)
+    lengths = torch.where(
+        torch.rand(4000, generator=draw) < 0.3,
+        torch.randint(0, 12, (4000,), generator=draw),
+        torch.randint(20, 56, (4000,), generator=draw),
+    )
+    text = "".join("a" * int(length) + "\n" for length in lengths)
+    request = Request(pairing="lines", tokenizer="char")
+    job = Job(folder, "lines", "text", Origin(source="drawn", where=["here"]), "none", request)
+    prepare_text(job, RawText(content=text.encode()))
+    return open_prepared("lines", folder).split("train")
+
+
+def seconds_a_step(split, static_shapes, packing, attention, fused):
+    config = resolve()
+    hardware = choose_hardware(config.hardware)
+    batches = Batches(
+        split,
+        batch_size=config.training.batch_size,
+        source_len=config.model.source_len,
+        target_len=config.model.target_len,
+        seed=0,
+        device=hardware.device,
+        static_shapes=static_shapes,
+    )
+    torch.manual_seed(0)
+    objective = JepalmObjective(config.model, config.objective, 100, packing=packing, attention=attention).to(
+        hardware.device
+    )
+    optimizer = build_optimizer(objective, config.optimizer)
+    if not fused:
+        optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-3, fused=False)
+    times = []
+    for step in range(WARM_UP + TIMED):
+        hardware.synchronize()
+        start = time.perf_counter()
+        (batch,) = batches.at(step)
+        with hardware.autocast():
+            loss = objective(batch).total
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        hardware.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[WARM_UP:])
+
+
+def test_each_saving_beside_the_plain_form(split):
+    measured = [(name, seconds_a_step(split, *form)) for name, *form in FORMS]
+    first = measured[0][1]
+    print(f"\n{'step of the shakespeare preset, batch 16':48} ms   times faster")
+    for name, seconds in measured:
+        print(f"{name:45} {1000 * seconds:6.0f}   {first / seconds:.2f}")
+    assert measured[-1][1] < first

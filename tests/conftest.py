@@ -1,0 +1,159 @@
+"""A tiny corpus, a tiny model and a tiny trained run, shared by all tests."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+SETTINGS = {
+    "data.name": "lines",
+    "model.dim": "16",
+    "model.n_heads": "2",
+    "model.ffn_mult": "2",
+    "model.source_len": "12",
+    "model.target_len": "12",
+    "model.encoder.n_layers": "1",
+    "model.predictor.n_layers": "1",
+    "model.decoder.n_layers": "1",
+    "optimizer.warmup_steps": "2",
+    "training.steps": "8",
+    "training.steps_per_epoch": "null",
+    "training.batch_size": "4",
+    "training.log_every": "2",
+    "training.validate_every": "4",
+    "training.checkpoint_every": "4",
+    "training.validation_batches": "1",
+    "training.samples": "2",
+    "hardware.device": "cpu",
+    "hardware.precision": "fp32",
+    "hardware.threads": "1",
+}
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared data: `lines` (28 training pairs, so 7 steps of 4 are a pass) and `windows`."""
+    from jepalm.data.prepared import Origin, Request
+    from jepalm.data.preparing import Job, prepare_text
+    from jepalm.data.reading import RawText
+
+    root = tmp_path_factory.mktemp("data")
+    text = "".join(f"{number} {'abcde' * 2}"[: 2 + number * 5 % 10] + "\n" for number in range(37))
+    for pairing in ("lines", "windows"):
+        asked = Request(pairing=pairing, tokenizer="char", alphabet="data", split=(80.0, 10.0, 10.0))
+        job = Job(root, pairing, "text", Origin(source="given text", where=["text.txt"]), "none", asked)
+        prepare_text(job, RawText(content=(text * (1 if pairing == "lines" else 4)).encode()))
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_settings() -> Callable[..., list[str]]:
+    """`section.key=value` of a tiny run, changed by keyword with `__` for the dots."""
+
+    def settings(**changed: object) -> list[str]:
+        given = {key.replace("__", "."): str(value) for key, value in changed.items()}
+        return [f"{key}={value}" for key, value in {**SETTINGS, **given}.items()]
+
+    return settings
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_settings: Callable[..., list[str]]) -> Callable[..., Any]:
+    """A resolved tiny config."""
+    from jepalm.config import resolve
+
+    return lambda **changed: resolve("nano", overrides=tiny_settings(**changed))
+
+
+@pytest.fixture(scope="session")
+def train_tiny(data_root: Path, tiny_config: Callable[..., Any]) -> Callable[..., Any]:
+    """Train a tiny run under a folder and return its run folder."""
+    from jepalm.session import new_session
+    from jepalm.training.estimate import Estimate
+
+    def train(runs: Path, **changed: object) -> Any:
+        with new_session(tiny_config(**changed), data_root) as session:
+            run = session.open_folder(runs, None, Estimate(0.0, 0, 0, 0))
+            session.train(run, None)
+        return run
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def resume_tiny(data_root: Path) -> Callable[..., None]:
+    """Go on with a run, with changed settings."""
+    from jepalm.session import resumed_session
+    from jepalm.training.estimate import Estimate
+
+    def resume(path: Path, *settings: str) -> None:
+        with resumed_session(path, {}, list(settings), data_root) as session:
+            run = session.open_folder(path.parent, None, Estimate(0.0, 0, 0, 0))
+            session.train(run, None)
+
+    return resume
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory, train_tiny: Callable[..., Any]) -> Any:
+    """A finished run of 8 steps; read it, do not write to it."""
+    return train_tiny(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def rows_of() -> Callable[..., list[dict[str, Any]]]:
+    """Rows of a run's `metrics.jsonl`, of one kind."""
+
+    def rows(run: Any, kind: str = "train") -> list[dict[str, Any]]:
+        found = [json.loads(text) for text in run.metrics.read_text(encoding="utf-8").splitlines()]
+        return [row for row in found if row["kind"] == kind]
+
+    return rows
+
+
+@pytest.fixture
+def random_objective(tiny_config: Callable[..., Any]) -> Callable[..., Any]:
+    """An objective of a tiny config whose weights are all random, also those that start at zero."""
+    import torch
+
+    from jepalm.objective.jepalm import JepalmObjective
+
+    def build(
+        seed: int = 0, *, packing: bool = False, attention: str = "auto", std: float = 0.2, **changed: object
+    ) -> Any:
+        config = tiny_config(**changed)
+        built = JepalmObjective(config.model, config.objective, 11, packing=packing, attention=attention)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in built.parameters():
+                parameter.copy_(std * torch.randn(parameter.shape, generator=generator))
+        return built
+
+    return build
+
+
+@pytest.fixture
+def make_batch() -> Callable[..., Any]:
+    """A batch of random texts with the given source and target lengths."""
+    import torch
+
+    from jepalm.data.batches import Batch, Tokens
+
+    def view(lengths: list[int], generator: torch.Generator) -> Tokens:
+        ids = torch.randint(3, 11, (len(lengths), max(lengths)), generator=generator)
+        sizes = torch.tensor(lengths)
+        return Tokens(ids * (torch.arange(max(lengths)) < sizes[:, None]), sizes)
+
+    def build(
+        sources: tuple[int, ...] = (5, 1, 12, 7), targets: tuple[int, ...] = (9, 2, 4, 12), seed: int = 1
+    ) -> Batch:
+        generator = torch.Generator().manual_seed(seed)
+        source, target = view(list(sources), generator), view(list(targets), generator)
+        return Batch(source, target, None, len(sources), sum(targets))
+
+    return build

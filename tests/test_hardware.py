@@ -1,0 +1,116 @@
+import pytest
+import torch
+
+from jepalm import hardware
+from jepalm.config import HardwareConfig, from_mapping
+from jepalm.errors import UsageError
+from jepalm.hardware import Hardware, choose_hardware, fast_bf16, peak_flops, peak_memory
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+def chosen(steps: int = 0, **asked: object) -> Hardware:
+    return choose_hardware(HardwareConfig.model_validate({"threads": 1, **asked}), steps)
+
+
+def with_flags(monkeypatch: pytest.MonkeyPatch, flags: str) -> None:
+    monkeypatch.setattr(hardware, "_proc_cpuinfo", lambda: ["model name\t: Some CPU", f"flags\t\t: {flags}"])
+
+
+def test_without_an_accelerator_auto_is_the_packed_uncompiled_cpu():
+    found = chosen(steps=100_000)
+    assert (found.device, found.packing, found.compile, found.attention) == (CPU, True, False, "auto")
+
+
+def test_threads_are_those_asked_for():
+    assert chosen(threads=1).threads == torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [("sse avx512_bf16", "bf16"), ("amx_bf16 sse", "bf16"), ("sse avx2 avx512f", "fp32"), ("", "fp32")],
+)
+def test_auto_precision_is_bf16_only_with_the_cpu_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, flags: str, precision: str
+):
+    with_flags(monkeypatch, flags)
+    assert chosen().precision == precision
+
+
+def test_a_precision_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch):
+    with_flags(monkeypatch, "sse")
+    assert chosen(precision="bf16").precision == "bf16"
+
+
+def test_no_bf16_on_mps():
+    assert not fast_bf16(torch.device("mps"))
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("cuda", "no CUDA device here for device cuda"),
+        ("cuda:3", "for device cuda:3"),
+        ("mps", "no MPS device"),
+    ],
+)
+def test_a_device_that_is_not_here_is_a_usage_error(device: str, message: str):
+    with pytest.raises(UsageError, match=rf"{message}.* \(use --device cpu\)"):
+        chosen(device=device)
+
+
+def test_a_gpu_number_beyond_the_last_names_the_range(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UsageError, match=r"no device cuda:2: this machine has 2 \(use cuda:0 to cuda:1\)"):
+        chosen(device="cuda:2")
+
+
+def test_an_unknown_device_is_refused_by_the_config():
+    with pytest.raises(UsageError, match=r"hardware\.device='tpu'"):
+        from_mapping({"hardware": {"device": "tpu"}})
+
+
+def test_packing_and_compile_exclude_each_other():
+    with pytest.raises(UsageError, match="exclude each other"):
+        chosen(packing=True, compile=True)
+
+
+def test_compile_turns_automatic_packing_off():
+    assert chosen(compile=True).packing is False
+
+
+def test_describe_names_device_threads_and_precision():
+    assert chosen(precision="fp32").describe() == "cpu, 1 threads, fp32"
+    assert chosen(precision="fp32", compile=True).describe() == "cpu, 1 threads, fp32, compiled"
+
+
+def test_autocast_runs_matrix_products_in_bf16_only_when_chosen():
+    x = torch.ones(2, 2)
+    with chosen(precision="bf16").autocast():
+        assert (x @ x).dtype == torch.bfloat16
+    with chosen(precision="fp32").autocast():
+        assert (x @ x).dtype == torch.float32
+
+
+def test_the_cpus_name_is_the_makers(monkeypatch: pytest.MonkeyPatch):
+    with_flags(monkeypatch, "")
+    assert chosen().name == "Some CPU"
+
+
+def test_peak_is_known_for_gpus_of_the_list_in_bf16_only():
+    gpu = Hardware(torch.device("cuda", 0), "bf16", 1, False, "auto", True, "NVIDIA A100-SXM4-80GB")
+    assert peak_flops(gpu) == 312e12
+    assert peak_flops(Hardware(gpu.device, "fp32", 1, False, "auto", True, gpu.name)) is None
+    assert peak_flops(Hardware(gpu.device, "bf16", 1, False, "auto", True, "NVIDIA B999")) is None
+    assert peak_flops(chosen()) is None
+
+
+def test_resident_memory_is_in_bytes():
+    assert 50e6 < peak_memory(CPU) < 1e12

@@ -1,0 +1,70 @@
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from jepalm.run import RunFolder
+from jepalm.training.progress import TrainingProgress, duration, significant, train_line, validation_line
+from jepalm.training.schedule import Plan
+
+TRAIN = {
+    "train/loss": 312.4,
+    "train/term/reconstruction": 0.00312,
+    "train/term/length": 1204.0,
+    "train/share/reconstruction": 0.0,
+    "train/share/length": 0.4049,
+    "speed/steps_per_s": 12.34,
+    "speed/tokens_per_s": 5500.0,
+}
+HELD_OUT = {
+    "validation/r2": 0.236,
+    "validation/generation_ce": 2.613,
+    "validation/reconstruction_ce": 0.0311,
+    "validation/effective_rank": 170.6,
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.0031234, "0.00312"), (57.48, "57.5"), (1204.4, "1,200"), (2e-7, "2.00e-07")],
+)
+def test_significant_digits(value: float, text: str):
+    assert significant(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(42.4, "42 s"), (210, "3.5 min"), (1500, "25 min"), (31000, "8.6 h")]
+)
+def test_duration_for_people(seconds: float, text: str):
+    assert duration(seconds) == text
+
+
+def test_train_line_has_terms_and_shares():
+    assert train_line(TRAIN) == "loss 312 = reconstruction 0.00312 (0 %) + length 1,200 (40 %)"
+
+
+def test_validation_line_shows_the_sample_on_one_line_and_no_control_characters():
+    line = validation_line(HELD_OUT, 256, "And\nthe\x1b[31m the\x07\n")
+    expected = "validation: R2 0.24 · generation CE 2.61 · reconstruction CE 0.0311 · rank 171/256"
+    assert line == f'{expected} · sample "And the [31m the"'
+
+
+def shown(tmp_path: Path, terminal: bool) -> str:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=100)
+    with TrainingProgress(console, RunFolder(tmp_path), Plan(10, 5, 5, 5), 0) as progress:
+        progress.validated(5, "validation: [/red] [x]")
+        progress.trained(10, TRAIN)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_brackets_in_a_sample_are_text(tmp_path: Path, terminal: bool):
+    assert "[/red] [x]" in shown(tmp_path, terminal)
+
+
+def test_the_last_step_is_shown_on_plain_output_and_in_the_log(tmp_path: Path):
+    line = "12.3 steps/s · 5.5 k tok/s"
+    assert f"epoch 2/2 · step 10/10 · {line} · 0 s left" in shown(tmp_path, terminal=False)
+    assert f"step 10 · {line}" in (tmp_path / "log.txt").read_text(encoding="utf-8")

@@ -1,0 +1,59 @@
+import math
+
+import pytest
+
+from jepalm.config import OptimizerConfig, TrainingConfig
+from jepalm.training.schedule import Plan, learning_rate
+
+COSINE = OptimizerConfig(lr=1.0, min_lr=0.2, warmup_steps=4)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (0, 0.2),  # (0 + 1) / (4 + 1)
+        (3, 0.8),
+        (4, 1.0),  # the peak
+        (8, 0.2 + 0.4 * (1 + math.cos(math.pi / 4))),
+        (12, 0.6),  # halfway between warm-up and end: the mean of both rates
+        (19, 0.2 + 0.4 * (1 + math.cos(math.pi * 15 / 16))),  # the last step
+    ],
+)
+def test_cosine_rate_worked_out_by_hand(step: int, expected: float):
+    assert learning_rate(step, 20, COSINE) == pytest.approx(expected, rel=1e-12)
+
+
+def test_rate_after_the_last_step_would_be_the_lowest():
+    assert learning_rate(20, 20, COSINE) == pytest.approx(0.2)
+
+
+def test_constant_schedule_warms_up_and_stays():
+    constant = COSINE.model_copy(update={"schedule": "constant"})
+    assert [learning_rate(step, 20, constant) for step in (0, 3, 4, 12, 19)] == [0.2, 0.8, 1.0, 1.0, 1.0]
+
+
+def test_without_warm_up_the_first_step_has_the_peak():
+    assert learning_rate(0, 20, OptimizerConfig(lr=0.5, warmup_steps=0)) == 0.5
+
+
+def test_a_run_shorter_than_its_warm_up_reaches_the_peak_at_its_last_step():
+    assert learning_rate(2, 3, OptimizerConfig(lr=0.5, warmup_steps=100)) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"epochs": 3}, Plan(21, 7, 1, 1)),
+        ({"epochs": 2, "steps_per_epoch": 100}, Plan(200, 100, 10, 10)),
+        ({"epochs": 2, "steps": 50}, Plan(50, 7, 2, 2)),
+        ({"steps": 50, "validate_every": 9}, Plan(50, 7, 9, 9)),
+        ({"steps": 50, "validate_every": 9, "checkpoint_every": 25}, Plan(50, 7, 9, 25)),
+    ],
+)
+def test_plan_of_a_config_and_7_steps_a_pass(settings: dict[str, int], expected: Plan):
+    assert Plan.of(TrainingConfig(**settings), 7) == expected
+
+
+def test_something_is_due_at_its_interval_and_at_the_end():
+    plan = Plan(10, 5, 4, 4)
+    assert [step for step in range(1, 11) if plan.due(step, 4)] == [4, 8, 10]
