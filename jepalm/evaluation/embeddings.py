@@ -39,7 +39,7 @@ class PairSums:
 
     Attributes:
         tokens: target positions.
-        reconstruction_ce: nats of the decoder on target embeddings.
+        reconstruction_ce: nats of the decoder on the trained encoder's embeddings of the target.
         reconstruction_right: tokens it gets right.
         generation_ce: nats of the decoder on predicted embeddings.
         generation_right: tokens it gets right.
@@ -112,17 +112,18 @@ def pair_sums(
         other = pad_rows(other_sources[rows][: len(batch.target.lengths)], hardware.device)
         misled = objective.predict(*objective.encode_source(other), layout)
         target = layout.pad(views.target).float() * layout.mask[..., None]  # (B, T, D)
+        source = objective.normalise(views.source, views.source_layout)  # (..., D)
         part = {
             "tokens": batch.target.lengths,
             "error": _sums(layout, (views.predicted.float() - views.target.float()).square().sum(-1)),
             "total": target.sum(1),  # (B, D)
             "squares": target.square().sum((1, 2)),  # (B,)
-            "source": views.source_layout.mean(views.source),  # (B, D)
+            "source": views.source_layout.mean(source),  # (B, D)
             "target": layout.mean(views.target),  # (B, D)
             "predicted": layout.mean(views.predicted),  # (B, D)
         }
         labels = objective.labels(batch.target, layout)
-        read = {"reconstruction": views.target, "generation": views.predicted, "other_source": misled}
+        read = {"reconstruction": views.decodable, "generation": views.predicted, "other_source": misled}
         for name, embeddings in read.items():
             logits = objective.model.decoder(embeddings, layout).float()  # (..., V)
             nats = F.cross_entropy(
@@ -159,7 +160,8 @@ class _NoisyDecoder:
         generator = torch.Generator().manual_seed(seed)
         for batch in batches:
             layout = objective.layout(batch.target)
-            target = objective.model.encoder(batch.target.ids, layout).float()  # (..., D)
+            read = objective.model.encoder(batch.target.ids, layout)  # (..., D)
+            target = objective.normalise(read, layout).float()  # (..., D)
             padded = torch.randn(*layout.mask.shape, target.shape[-1], generator=generator)  # (B, T, D)
             noise = layout.pack(padded.to(target.device))  # (..., D)
             self._inputs.append((target, noise, layout, objective.labels(batch.target, layout)))

@@ -206,14 +206,15 @@ class JepalmObjective(Objective):
         Of a squared-error head these are the whole numbers nearest to its prediction, which a normal
         distribution around it puts first.
         """
-        found = self._length_output(source, layout)
-        if found is None:
-            return None
         longest = self.model.config.target_len
-        bins = torch.arange(1, longest + 1, device=source.device)  # (L,)
-        classification = self.config.length.kind == "classification"
-        scores = found[:, 1:] if classification else -(found[:, None].float() - bins).square()  # (B, L)
-        return scores.topk(min(n, longest), dim=-1).indices + 1
+        if self.config.length.kind == "classification":
+            logits = self._length_output(source, layout)
+            return None if logits is None else logits[:, 1:].topk(min(n, longest)).indices + 1
+        lengths = self.predict_lengths(source, layout)
+        if lengths is None or n == 1:
+            return None if lengths is None else lengths.float().round().long().clamp(1, longest)[:, None]
+        bins = torch.arange(1, longest + 1, device=lengths.device)  # (L,)
+        return (lengths.float()[:, None] - bins).square().neg().topk(min(n, longest)).indices + 1
 
     def normalise(self, embeddings: Tensor, layout: Layout) -> Tensor:
         """Embeddings (..., D) in the normalisation of the targets."""

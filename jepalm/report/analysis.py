@@ -277,6 +277,13 @@ def choice(record: RunRecord, term: str, key: str, default: str) -> str:
     return str(found) if found else default
 
 
+def weighting(record: RunRecord) -> str:
+    """Return how the run's terms were weighted; `fixed` where the config does not say."""
+    section = record.config.get("objective")
+    found = section.get("weighting") if isinstance(section, Mapping) else None
+    return str(found) if found else "fixed"
+
+
 def length_finding(record: RunRecord, phase: Phase | None) -> Finding:
     """Finding 3: the length loss swings from batch to batch and does not settle."""
     article = "0 to over 1,500 per batch; 42.5 % of the stable loss"

@@ -22,6 +22,7 @@ from jepalm.report.analysis import (
     shares,
     stable_phase,
     term_series,
+    weighting,
 )
 from jepalm.report.draw import DPI, Art, canvas, colour, finish, line, ramp, set_log, step_axis
 from jepalm.report.numbers import percent, three
@@ -33,6 +34,11 @@ UNITS = {
     "embedding": "squared distance, sum over dims",
     "length": "squared positions",
     "next_token": "nats a token",
+}
+DISTANCES = {
+    "mse": UNITS["embedding"],
+    "smooth_l1": "smooth L1 distance, sum over dims",
+    "cosine": "1 - cosine",
 }
 
 RUN_FIGURES = (
@@ -109,7 +115,7 @@ def embedding_by_epoch(record: RunRecord) -> Art | None:
             label = f"epoch {k + 1}" if k in labelled else None
             smooth = moving_average(series.value[inside], window)[min(window, int(inside.sum())) - 1 :]
             line(axes, batch[-len(smooth) :], smooth, color=ramp(k, len(epochs)), label=label)
-        axes.set_ylabel("squared distance, sum over dims")
+        axes.set_ylabel(DISTANCES.get(choice(record, "embedding", "distance", "mse"), ""))
         step_axis(axes, "batch of the epoch")
         axes.legend(ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5))
         averaged = f"means of {window * spacing} batches" if window * spacing > 1 else "each batch"
@@ -179,6 +185,12 @@ def curves(record: RunRecord) -> Art | None:
     units = dict(UNITS)
     if choice(record, "length", "kind", "mse") == "classification":
         held_out["length"], units["length"] = "length_ce", "nats a pair"
+    whole = "loss, weighted sum of its terms"
+    if weighting(record) != "fixed":
+        whole += " (validation: configured weights)"
+    distance = choice(record, "embedding", "distance", "mse")
+    if distance != "mse":
+        held_out["embedding"], units["embedding"] = "embedding_distance", DISTANCES.get(distance, "")
     for term in record.terms:
         names.append((term, f"train/term/{term}", f"validation/{held_out.get(term, term)}"))
     panels = [
@@ -204,7 +216,7 @@ def curves(record: RunRecord) -> Art | None:
                     marker="o",
                     label="validation",
                 )
-            axes.set_title("loss, weighted sum of its terms" if name == "loss" else name)
+            axes.set_title(whole if name == "loss" else name)
             axes.set_ylabel(units.get(name, ""))
             set_log(axes, train.value, validation.value)
             step_axis(axes)
