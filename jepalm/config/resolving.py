@@ -1,0 +1,211 @@
+"""Presets, YAML files and overrides to a Config, and every fault in them as one line.
+
+Order of precedence: preset, file, flags, `section.key=value` overrides. An unknown key, a wrong
+type or a value out of range names the key and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from jepalm.config.sections import DEFAULT_PRESET, Config
+from jepalm.errors import UsageError, nearest
+
+
+def preset_names() -> list[str]:
+    """Names of the presets shipped in the package, sorted."""
+    folder = resources.files("jepalm") / "presets"
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """Return a preset's mapping, with what it starts from (`base: NAME`) already in it.
+
+    Raises:
+        UsageError: there is no such preset.
+    """
+    if name not in preset_names():
+        hint = nearest(name, preset_names()) or f"presets: {', '.join(preset_names())}"
+        raise UsageError(f"unknown preset {name}", hint)
+    text = (resources.files("jepalm") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+    changes = _parse(text, f"preset {name}")
+    base = changes.pop("base", None)
+    tree = load_preset(base) if base is not None else {}
+    _merge(tree, changes)
+    return {**tree, "preset": name}
+
+
+def load_file(path: Path) -> dict[str, Any]:
+    """Read a YAML file of settings.
+
+    Raises:
+        UsageError: missing, unreadable, not UTF-8, not YAML, or not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"no such file: {path}", "--config takes a YAML file") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8 text", "--config takes a YAML file") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", "--config takes a YAML file") from None
+    return _parse(text, str(path))
+
+
+def resolve(
+    preset: str | None = None,
+    file: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    overrides: list[str] | None = None,
+) -> Config:
+    """Build the config from preset, file, flags and `section.key=value` overrides, in this order.
+
+    A file that names a preset starts from it; without either, the default preset is used.
+
+    Raises:
+        UsageError: with one line that names the key, what is wrong and the nearest valid name.
+    """
+    given = load_file(file) if file is not None else {}
+    tree = load_preset(preset or str(given.get("preset") or DEFAULT_PRESET))
+    given.pop("preset", None)
+    _merge(tree, given)
+    for key, value in (flags or {}).items():
+        _assign(tree, key, value)
+    named = tree["preset"]
+    apply_overrides(tree, overrides or [])
+    if tree["preset"] != named:
+        raise UsageError(f"preset={tree['preset']} is no setting", "use --preset NAME")
+    return from_mapping(tree)
+
+
+def apply_overrides(tree: dict[str, Any], overrides: list[str]) -> None:
+    """Write `section.key=value` overrides into a mapping, values read as YAML.
+
+    Raises:
+        UsageError: an override is not of that form, or its value is not YAML.
+    """
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"cannot read {override!r}", "settings have the form section.key=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UsageError(f"cannot read the value of {override!r}", "quote it as YAML would") from None
+        _assign(tree, key.strip(), value)
+
+
+def from_mapping(tree: Mapping[str, Any], where: str = "") -> Config:
+    """Validate a nested mapping into a Config.
+
+    Args:
+        tree: nested settings.
+        where: the file they came from, named in the error.
+
+    Raises:
+        UsageError: names the first offending key.
+    """
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise _for_people(error, where) from None
+
+
+def read_config(path: Path) -> Config:
+    """Read the resolved config of a run."""
+    return from_mapping(load_file(path), str(path))
+
+
+def dump(config: Config) -> str:
+    """Return the fully resolved tree as YAML."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted keys whose values differ, with both values."""
+    before, after = dict(flatten(old.model_dump())), dict(flatten(new.model_dump()))
+    return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of every leaf."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        raise UsageError(f"{where}{line}: not valid YAML", "see the presets for the form") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise UsageError(f"{where}: not a mapping of sections", "see the presets for the form")
+    return tree
+
+
+def _merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
+            _merge(tree[key], value)
+        else:
+            tree[key] = value
+
+
+def _assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *sections, key = dotted.split(".")
+    node = tree
+    for section in sections:
+        child = node.setdefault(section, {})
+        if not isinstance(child, dict):
+            raise UsageError(f"unknown key {dotted}", f"{section} is a value, not a section")
+        node = child
+    node[key] = value
+
+
+def _known_keys() -> list[str]:
+    return [key for key, _ in flatten(Config().model_dump())]
+
+
+def _for_people(error: ValidationError, where: str) -> UsageError:
+    detail: ErrorDetails = error.errors()[0]
+    path = [str(part) for part in detail["loc"]]
+    prefix = f"{where}: " if where else ""
+    if detail["type"] == "extra_forbidden":
+        key = ".".join(path)
+        siblings = _siblings(path)
+        close = nearest(path[-1], siblings)
+        if close:
+            full = ".".join([*path[:-1], close.removeprefix("did you mean ").removesuffix("?")])
+            return UsageError(f"{prefix}unknown key {key}", f"did you mean {full}?")
+        same_leaf = [known for known in _known_keys() if known.rsplit(".", 1)[-1] == path[-1]]
+        hint = f"did you mean {same_leaf[0]}?" if same_leaf else f"keys here: {', '.join(siblings)}"
+        return UsageError(f"{prefix}unknown key {key}", hint)
+    key = ".".join(
+        part for part in path if not part.startswith(("literal[", "function-", "bool", "constrained"))
+    )
+    message = detail["msg"].removeprefix("Value error, ")
+    if not key or detail["type"] == "value_error":
+        return UsageError(f"{prefix}{message}", "change one of the two")
+    message = message[0].lower() + message[1:]
+    return UsageError(f"{prefix}{key}={detail['input']!r}: {message}", "see docs/config.md")
+
+
+def _siblings(path: list[str]) -> list[str]:
+    node: Any = Config().model_dump()
+    for part in path[:-1]:
+        node = node[part]
+    return list(node)
