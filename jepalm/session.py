@@ -208,12 +208,15 @@ def _view_lengths(config: Config, pairing: str) -> tuple[int, int]:
     A causal model reads a window as its first token and the `context_len` that it predicts.
 
     Raises:
-        UsageError: a pair does not fit the context.
+        UsageError: a pair does not fit the context, or windows are to be learned in part.
     """
     model = config.model
     if model.family == "causal":
         context = model.causal.context_len
         if pairing == "windows":
+            if config.objective.next_token.loss_on != "all":
+                message = "objective.next_token.loss_on=target does nothing with windows"
+                raise UsageError(message, "a window has no source: train on lines or pairs")
             return 1, context
         if model.source_len + model.target_len > context:
             raise UsageError(

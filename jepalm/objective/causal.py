@@ -62,7 +62,7 @@ class CausalObjective(Objective):
         return self.weighting(terms, len(batch.target.lengths) / batch.n_pairs)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
-        """None: a single term needs no comparison."""
+        """All of the model's once there are terms to compare."""
         return list(self.model.parameters()) if len(self.term_names) > 1 else []
 
     def sequences(self, batch: Batch) -> Sequences:

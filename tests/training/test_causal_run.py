@@ -166,6 +166,13 @@ def test_pairs_must_fit_the_context(data, tmp_path):
         train(from_mapping(tree), data, tmp_path)
 
 
+def test_windows_have_no_target_to_learn_alone(data, tmp_path):
+    tree = config().model_dump()
+    tree["objective"]["next_token"]["loss_on"] = "target"
+    with pytest.raises(UsageError, match="does nothing with windows"):
+        train(from_mapping(tree), data, tmp_path)
+
+
 @pytest.mark.parametrize(
     "tree",
     [
