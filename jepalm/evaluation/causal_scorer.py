@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from jepalm.data.batches import pad_rows
 from jepalm.errors import UsageError
 from jepalm.evaluation.stream import score_stream
-from jepalm.generation.autoregressive import Sampling, generate, pad_rows
+from jepalm.generation.autoregressive import Sampling, generate
 from jepalm.hardware import Hardware
 from jepalm.objective.causal import CausalObjective
 
@@ -26,6 +27,7 @@ class CausalScorer:
         objective: the trained objective, in evaluation mode.
         hardware: where it lies and in which precision it computes.
         end: token that closes a text; None for a model of windows, which writes on for ever.
+        temperature: of the draws.
         batch_size: texts of a forward pass.
     """
 
@@ -33,6 +35,7 @@ class CausalScorer:
     objective: CausalObjective
     hardware: Hardware
     end: int | None = None
+    temperature: float = 1.0
     batch_size: int = 64
 
     @torch.no_grad()
@@ -78,7 +81,7 @@ class CausalScorer:
     def sample(
         self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int
     ) -> list[list[int]]:
-        """Draw one continuation of each prompt at temperature 1.
+        """Draw one continuation of each prompt.
 
         Args:
             prompts: token ids of each prompt.
@@ -100,7 +103,7 @@ class CausalScorer:
                     part,
                     length=longest,
                     end=self.end,
-                    sampling=Sampling(temperature=1.0),
+                    sampling=Sampling(self.temperature),
                     generator=generator,
                 ).rows
         if self.end is not None:

@@ -1,20 +1,17 @@
-"""Trained runs as samplers and scorers: one-shot models write, autoregressive ones write and score."""
+"""Trained runs as samplers and scorers: one-shot models write, causal ones write and score."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 
 from jepalm.data.batches import pad_rows
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
-from jepalm.evaluation.interfaces import Sampler
-from jepalm.generation import autoregressive, one_shot
-from jepalm.generation.autoregressive import Sampling
+from jepalm.evaluation.causal_scorer import CausalScorer
+from jepalm.evaluation.interfaces import Sampler, Scorer
+from jepalm.generation import one_shot
 from jepalm.generation.loading import TrainedModel
 from jepalm.hardware import Hardware
 from jepalm.objective import CausalObjective, JepalmObjective
@@ -45,72 +42,6 @@ class OneShotSampler:
         return rows
 
 
-class AutoregressiveSampler:
-    """A causal model as a sampler: as many tokens as the real continuation has, or to its own end."""
-
-    def __init__(self, objective: CausalObjective, hardware: Hardware, temperature: float = 1.0) -> None:
-        self.objective, self.hardware = objective, hardware
-        self.sampling = Sampling(temperature)
-
-    def sample(
-        self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int
-    ) -> list[list[int]]:
-        """Write after each prompt, one pass a token."""
-        rows: list[list[int]] = []
-        device = self.hardware.device
-        generator = torch.Generator(device).manual_seed(seed)
-        for at in range(0, len(prompts), PROMPTS_AT_ONCE):
-            wanted = lengths[at : at + PROMPTS_AT_ONCE]
-            with self.hardware.autocast():
-                written = autoregressive.generate(
-                    self.objective,
-                    pad_rows(prompts[at : at + PROMPTS_AT_ONCE], device),
-                    length=max(wanted),
-                    sampling=self.sampling,
-                    generator=generator,
-                )
-            rows.extend(row[:size] for row, size in zip(written.rows, wanted, strict=True))
-        return rows
-
-
-class AutoregressiveScorer:
-    """A causal model as a scorer; a text that is longer than its context is scored from its last tokens."""
-
-    def __init__(self, objective: CausalObjective, hardware: Hardware, name: str) -> None:
-        self.objective, self.hardware, self._name = objective, hardware, name
-
-    @property
-    def name(self) -> str:
-        """What it is, for people."""
-        return self._name
-
-    @torch.no_grad()
-    def nll(
-        self, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]]
-    ) -> list[NDArray[np.float64]]:
-        """Nats of each token of each text, given its prompt and the tokens before it.
-
-        Raises:
-            UsageError: a text with one token before it does not fit into the model's context.
-        """
-        found: list[NDArray[np.float64]] = []
-        model, longest = self.objective.model, self.objective.model.context_len + 1
-        for at in range(0, len(texts), PROMPTS_AT_ONCE):
-            part = list(texts[at : at + PROMPTS_AT_ONCE])
-            if max(map(len, part)) >= longest:
-                message = f"texts of {max(map(len, part))} tokens do not fit {self.name}"
-                raise UsageError(message, f"it reads {longest - 1} tokens")
-            pairs = zip(prompts[at : at + PROMPTS_AT_ONCE], part, strict=True)
-            whole = pad_rows([[*prompt, *text][-longest:] for prompt, text in pairs], self.hardware.device)
-            with self.hardware.autocast():
-                logits = model(whole.ids[:, :-1]).float()  # (B, T, V)
-            labels = whole.ids[:, 1:]  # (B, T)
-            nats = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
-            for row, size, text in zip(nats.cpu().double(), whole.lengths.tolist(), part, strict=True):
-                found.append(row[size - 1 - len(text) : size - 1].numpy())
-        return found
-
-
 def sampler_of(trained: TrainedModel, other: TrainedModel, temperature: float = 1.0) -> Sampler:
     """Another run as the baseline of a run.
 
@@ -118,22 +49,26 @@ def sampler_of(trained: TrainedModel, other: TrainedModel, temperature: float = 
         UsageError: they do not share a tokenizer.
     """
     same_tokenizer(trained.tokenizer, other.tokenizer, other.run.name)
-    if isinstance(other.objective, CausalObjective):
-        return AutoregressiveSampler(other.objective, other.hardware, temperature)
-    assert isinstance(other.objective, JepalmObjective)
-    return OneShotSampler(other.objective, other.hardware, temperature)
+    if isinstance(other.objective, JepalmObjective):
+        return OneShotSampler(other.objective, other.hardware, temperature)
+    return _causal(other, temperature)
 
 
-def scorer_of(trained: TrainedModel, other: TrainedModel) -> AutoregressiveScorer:
+def scorer_of(trained: TrainedModel, other: TrainedModel) -> Scorer:
     """A causal run as the scorer of a run's text.
 
     Raises:
         UsageError: it is no causal run, or they do not share a tokenizer.
     """
+    same_tokenizer(trained.tokenizer, other.tokenizer, other.run.name)
+    return _causal(other)
+
+
+def _causal(other: TrainedModel, temperature: float = 1.0) -> CausalScorer:
     if not isinstance(other.objective, CausalObjective):
         raise UsageError(f"{other.run.name} cannot score text", "--scorer takes a causal run")
-    same_tokenizer(trained.tokenizer, other.tokenizer, other.run.name)
-    return AutoregressiveScorer(other.objective, other.hardware, other.run.name)
+    end = None if other.pairing == "windows" else TextTokenizer.END
+    return CausalScorer(other.run.name, other.objective, other.hardware, end, temperature)
 
 
 def same_tokenizer(one: TextTokenizer, other: TextTokenizer, name: str) -> None:
