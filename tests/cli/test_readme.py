@@ -18,7 +18,7 @@ def commands():
     return [shlex.split(line, comments=True) for line in lines]
 
 
-PLAY = "".join(f"ROMEO:\nTo be or not, {number} times.\n\n" for number in range(30))
+PLAY = "".join(f"ROMEO:\nTo be or not, {number} times.\n\n" for number in range(200))
 PAIRS = "".join(f'{{"source": "add {n} to one", "target": "{n + 1}"}}\n' for n in range(30))
 
 
