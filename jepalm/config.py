@@ -473,7 +473,8 @@ def _for_people(error: ValidationError, where: str) -> UsageError:
             full = ".".join([*path[:-1], close.removeprefix("did you mean ").removesuffix("?")])
             return UsageError(f"{prefix}unknown key {key}", f"did you mean {full}?")
         same_leaf = [known for known in _known_keys() if known.rsplit(".", 1)[-1] == path[-1]]
-        hint = f"did you mean {same_leaf[0]}?" if same_leaf else f"keys here: {', '.join(siblings)}"
+        top = min(same_leaf, key=lambda known: known.count("."), default="")
+        hint = f"did you mean {top}?" if top else f"keys here: {', '.join(siblings)}"
         return UsageError(f"{prefix}unknown key {key}", hint)
     key = ".".join(
         part for part in path if not part.startswith(("literal[", "function-", "bool", "constrained"))
