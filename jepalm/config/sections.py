@@ -319,6 +319,8 @@ FAMILY_SECTIONS = {
         "objective.embedding",
         "objective.generation",
         "objective.length",
+        "objective.regularizer",
+        "objective.targets",
     ),
     "causal": ("model.causal", "objective.next_token"),
 }

@@ -251,7 +251,8 @@ class JepalmObjective(Objective):
         if found is None or self.config.length.kind != "classification":
             return found
         chances = at_least_float32(found).softmax(-1)  # (B, L + 1)
-        return chances @ torch.arange(chances.shape[-1], device=found.device, dtype=chances.dtype)
+        bins = torch.arange(chances.shape[-1], device=found.device)
+        return (chances * bins).sum(-1)  # no product of matrices, which autocast would round to bf16
 
     def _cross_entropies(self) -> frozenset[str]:
         """The terms in nats."""

@@ -71,6 +71,16 @@ def test_held_out_errors_are_of_the_expected_length_and_accuracy_of_the_likelies
     assert found["validation/length_ce"] == pytest.approx((math.log(4 / 3) + math.log(4)) / 2)
 
 
+def test_the_expected_length_is_not_rounded_in_half_precision() -> None:
+    objective = tiny_objective(CLASSES)
+    fix_chances(objective, {9: 0.7, 10: 0.3})
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        source, layout = objective.encode_source(tiny_batch().source)
+        lengths = objective.predict_lengths(source, layout)
+    assert lengths is not None
+    assert lengths[0].item() == pytest.approx(9.3, abs=0.005)  # logits alone are rounded
+
+
 def test_the_held_out_loss_counts_the_cross_entropy() -> None:
     objective, batch = tiny_objective(CLASSES), of_lengths(tiny_batch(n_pairs=2), 3, 10)
     fix_chances(objective, {3: 0.5, 10: 0.5})
