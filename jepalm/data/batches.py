@@ -63,11 +63,11 @@ class Batch:
     """Pairs of the global batch: sums over micro batches divided by it are the global mean."""
     n_target_tokens: int
     """Target tokens of the global batch."""
-    n_read_tokens: int
+    n_read_tokens: int = 0
     """Source and action tokens of the global batch."""
-    whole: Tensor | None  # (B,) bool
+    whole: Tensor | None = None  # (B,) bool
     """Whether a target ends where its text ends; false where it was cut, None for windows."""
-    n_whole: int
+    n_whole: int = 0
     """Whole targets of the global batch."""
 
     def to(self, device: torch.device | str) -> Batch:

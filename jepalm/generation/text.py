@@ -103,8 +103,14 @@ def continue_text(
         UsageError: the length is outside 1 to the model's longest target, there are length candidates
             although the length is given or the model has no length head, or a setting does nothing here.
     """
+    if length_candidates > 1 and length is not None:
+        raise UsageError("length candidates do not go with a length", "leave --length out")
+    if length_candidates > 1 and trained.config.objective.length.kind == "none":
+        raise UsageError("this model has no length head to take candidates from", "give --length instead")
     objective = trained.objective
     if isinstance(objective, CausalObjective):
+        if length_candidates > 1:
+            raise UsageError("length candidates go with a JEPALM", "this one writes token by token")
         return _continue_causal(
             trained, objective, source, passages, samples, length, Sampling(temperature, top_k, top_p), seed
         )
@@ -116,10 +122,6 @@ def continue_text(
         raise UsageError(
             f"length {length} is out of range", f"this model writes 1 to {longest} tokens a pass"
         )
-    if length_candidates > 1 and length is not None:
-        raise UsageError("length candidates do not go with a length", "leave --length out")
-    if length_candidates > 1 and trained.config.objective.length.kind == "none":
-        raise UsageError("this model has no length head to take candidates from", "give --length instead")
     device = trained.hardware.device
     generator = torch.Generator(device).manual_seed(seed)
     sources = [source.ids] * samples
