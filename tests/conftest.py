@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+settings.register_profile("shared-machine", deadline=None)
+settings.load_profile("shared-machine")
 
 SETTINGS = {
     "data.name": "lines",

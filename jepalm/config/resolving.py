@@ -125,7 +125,7 @@ def read_config(path: Path) -> Config:
 
 def dump(config: Config) -> str:
     """Return the fully resolved tree as YAML."""
-    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(config.model_dump(), sort_keys=False)
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:

@@ -74,4 +74,4 @@ def _causal(other: TrainedModel, temperature: float = 1.0) -> CausalScorer:
 def same_tokenizer(one: TextTokenizer, other: TextTokenizer, name: str) -> None:
     """Raise UsageError where two runs read text differently."""
     if one.to_json() != other.to_json():
-        raise UsageError(f"{name} has another tokenizer", "take a run with the same tokenizer")
+        raise UsageError(f"this run and {name} have different tokenizers", "take one with the same tokenizer")

@@ -8,5 +8,5 @@ from jepalm.evaluation.samplers import same_tokenizer
 
 
 def test_runs_with_other_tokenizers_are_refused():
-    with pytest.raises(UsageError, match="it has another tokenizer"):
+    with pytest.raises(UsageError, match="this run and it have different tokenizers"):
         same_tokenizer(char_tokenizer(), byte_tokenizer(), "it")
