@@ -7,13 +7,20 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from tiny_objective import CPU, DIM, split, tiny_batch, tiny_config, tiny_objective, tiny_trainer
+from tiny_objective import (
+    CPU,
+    DIM,
+    assert_resuming_is_exact,
+    split,
+    tiny_batch,
+    tiny_config,
+    tiny_objective,
+)
 
 from jepalm.config import RegularizerConfig
 from jepalm.evaluation.heldout import measure
 from jepalm.model.layers import Layout
 from jepalm.objective.regularizers import SIGReg, VICReg, epps_pulley, random_directions, vicreg
-from jepalm.training.checkpoint import find_checkpoint
 from jepalm.training.distributed import Processes
 
 KINDS = ("vicreg", "sigreg")
@@ -198,13 +205,7 @@ def test_the_held_out_loss_counts_it(kind: str) -> None:
 
 def test_resuming_with_slices_is_exact(tmp_path: Path) -> None:
     config = tiny_config({"regularizer": {"kind": "sigreg"}})
-    straight = tiny_trainer(tmp_path / "run", config)
-    straight.train()
-    resumed = tiny_trainer(tmp_path / "run", config)
-    resumed.resume(find_checkpoint(resumed.run, "3"))
-    resumed.train()
-    for name, value in straight.objective.state_dict().items():
-        assert torch.equal(resumed.objective.state_dict()[name], value), name
+    assert_resuming_is_exact(tmp_path / "run", config)
 
 
 SETTINGS = {

@@ -3,7 +3,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_objective import DIM, TinyBatches, tiny_batch, tiny_config, tiny_objective, tiny_trainer
+from tiny_objective import (
+    DIM,
+    TinyBatches,
+    assert_resuming_is_exact,
+    tiny_batch,
+    tiny_config,
+    tiny_objective,
+    tiny_trainer,
+)
 
 from jepalm.config import ObjectiveConfig, from_mapping
 from jepalm.errors import UsageError
@@ -11,7 +19,6 @@ from jepalm.evaluation.heldout import measure
 from jepalm.model.layers import Layout
 from jepalm.objective.targets import normalised, target_momentum
 from jepalm.objective.terms import cosine_distance, smooth_l1_distance
-from jepalm.training.checkpoint import find_checkpoint
 from jepalm.training.optimizer import build_optimizer
 
 EMA = {"targets": {"encoder": "ema", "ema_start": 0.9}}
@@ -96,13 +103,7 @@ def test_r2_is_against_the_averaged_targets() -> None:
 
 def test_the_average_is_saved_and_resuming_is_exact(tmp_path: Path) -> None:
     config = tiny_config(EMA)
-    straight = tiny_trainer(tmp_path / "run", config)
-    straight.train()
-    resumed = tiny_trainer(tmp_path / "run", config)
-    resumed.resume(find_checkpoint(resumed.run, "3"))
-    resumed.train()
-    for name, value in straight.objective.state_dict().items():
-        assert torch.equal(resumed.objective.state_dict()[name], value), name
+    assert_resuming_is_exact(tmp_path / "run", config)
 
 
 def test_micro_batches_move_the_average_once_a_step(tmp_path: Path) -> None:

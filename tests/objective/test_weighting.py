@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_objective import TinyBatches, split, tiny_batch, tiny_config, tiny_objective, tiny_trainer
+from tiny_objective import (
+    TinyBatches,
+    assert_resuming_is_exact,
+    split,
+    tiny_batch,
+    tiny_config,
+    tiny_objective,
+    tiny_trainer,
+)
 
 from jepalm.config import GradNormConfig, RunningMeanConfig, UncertaintyConfig
 from jepalm.objective.weighting import (
@@ -13,7 +21,6 @@ from jepalm.objective.weighting import (
     UncertaintyWeighting,
     gradnorm_gradient,
 )
-from jepalm.training.checkpoint import find_checkpoint
 from jepalm.training.optimizer import build_optimizer, set_learning_rate
 
 KINDS = ("fixed", "uncertainty", "ema", "gradnorm")
@@ -173,13 +180,7 @@ def test_weights_do_not_depend_on_micro_batches(kind: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("kind", KINDS)
 def test_resuming_is_exact(kind: str, tmp_path: Path) -> None:
     config = tiny_config({"weighting": kind, "gradnorm": {"every": 2}})
-    straight = tiny_trainer(tmp_path / "run", config)
-    straight.train()
-    resumed = tiny_trainer(tmp_path / "run", config)
-    resumed.resume(find_checkpoint(resumed.run, "3"))
-    resumed.train()
-    for name, value in straight.objective.state_dict().items():
-        assert torch.equal(resumed.objective.state_dict()[name], value), name
+    assert_resuming_is_exact(tmp_path / "run", config)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,6 +13,7 @@ from jepalm.data.batches import Batch, Tokens
 from jepalm.hardware import Hardware
 from jepalm.objective.jepalm import JepalmObjective
 from jepalm.run import RunFolder
+from jepalm.training.checkpoint import find_checkpoint
 from jepalm.training.distributed import Processes
 from jepalm.training.trainer import HeldOutResult, Trainer
 
@@ -102,3 +103,14 @@ def tiny_trainer(folder: Path, config: Config, batches: TinyBatches | None = Non
         Processes(),
         None,
     )
+
+
+def assert_resuming_is_exact(folder: Path, config: Config) -> None:
+    """Training straight through and going on from step 3 give the same state, bit for bit."""
+    straight = tiny_trainer(folder, config)
+    straight.train()
+    resumed = tiny_trainer(folder, config)
+    resumed.resume(find_checkpoint(resumed.run, "3"))
+    resumed.train()
+    for name, value in straight.objective.state_dict().items():
+        assert torch.equal(resumed.objective.state_dict()[name], value), name
