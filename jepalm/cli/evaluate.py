@@ -90,6 +90,14 @@ def evaluate(
 
 def header(evaluation: Evaluation) -> list[str]:
     """Return what was measured, on what, in one line each."""
+    if evaluation.left_out is not None:
+        return [
+            f"{evaluation.run} at step {evaluation.step:,} · {evaluation.n_prompts:,} texts of "
+            f"{evaluation.split} with gaps · seed {evaluation.seed}",
+            f"left out: {evaluation.left_out}",
+            f"unigram and 5-gram read {evaluation.training_tokens:,} tokens of train",
+            "[low, high]: 95 % bootstrap interval of the model over texts",
+        ]
     asked = f"{evaluation.n_prompts:,} prompts of {evaluation.split}, {evaluation.n_samples} samples each"
     drawn = f"temperature {evaluation.temperature:g}, seed {evaluation.seed}"
     read = "read" if evaluation.split != "train" else "read these very prompts, and"
@@ -112,6 +120,8 @@ def table(evaluation: Evaluation) -> Table:
     columns = {"model": "model", "real": "real", "ngram": "5-gram", "baseline": "baseline"}
     if evaluation.baseline is None:
         columns.pop("baseline")
+    if evaluation.left_out is not None:
+        columns = {"model": "model"}
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     shown.add_column("", overflow="fold")
     for name, title in columns.items():

@@ -88,7 +88,7 @@ def train(
             line("run", str(run.path))
         session.train(run, console)
         if session.together.first:
-            line("next", f'jepalm generate "To be"   ·   jepalm report {run.path}')
+            line("next", f"{_example(session)}   ·   jepalm report {run.path}")
 
 
 def _introduce(session: Session, cost: Estimate, runs: Path) -> None:
@@ -122,6 +122,11 @@ def _introduce(session: Session, cost: Estimate, runs: Path) -> None:
         line("", f"quick look instead: jepalm train --preset {QUICK_PRESET}   ({QUICK_PRESET_TAKES})")
     if cost.disk > free:
         errors.print("warning: the checkpoints of this run may not fit on the disk")
+
+
+def _example(session: Session) -> str:
+    fills = session.prepared.meta.pairing == "spans"
+    return 'jepalm generate --infill "To be, or ____ to be"' if fills else 'jepalm generate "To be"'
 
 
 def _millions(count: int) -> str:

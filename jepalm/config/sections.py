@@ -21,11 +21,21 @@ class Section(BaseModel):
     )
 
 
+class SpansConfig(Section):
+    """What is hidden of a text, of data prepared with `--pairing spans`."""
+
+    share: float = Field(0.3, gt=0, lt=1)
+    """Share of a text's tokens; at least one is hidden and one left."""
+    mean_length: float = Field(6.0, ge=1)
+    """Mean tokens of a hidden run; their lengths are close to geometric."""
+
+
 class DataConfig(Section):
     """Which prepared data to train on."""
 
     name: str = Field("shakespeare", min_length=1)
     """Name of a folder under the data folder, or a path to one."""
+    spans: SpansConfig = SpansConfig()
 
 
 class EncoderConfig(Section):
@@ -122,6 +132,12 @@ class GenerationConfig(Section):
     """Whether the decoder learns from this term, or only what made the embeddings."""
 
 
+class LocalConfig(Section):
+    """Cross-entropy of a small head on the encoder at the hidden places of its source; off at weight 0."""
+
+    weight: float = Field(0.0, ge=0)
+
+
 class LengthConfig(Section):
     """Length of the target: its squared error in positions, or the cross-entropy over all lengths."""
 
@@ -211,6 +227,7 @@ class ObjectiveConfig(Section):
     reconstruction: ReconstructionConfig = ReconstructionConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     generation: GenerationConfig = GenerationConfig()
+    local: LocalConfig = LocalConfig()
     length: LengthConfig = LengthConfig()
     next_token: NextTokenConfig = NextTokenConfig()
     regularizer: RegularizerConfig = RegularizerConfig()
@@ -318,6 +335,7 @@ FAMILY_SECTIONS = {
         "objective.reconstruction",
         "objective.embedding",
         "objective.generation",
+        "objective.local",
         "objective.length",
         "objective.regularizer",
         "objective.targets",

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jepalm.data.batches import Batch, pad_rows
+from jepalm.data.batches import Batch, Tokens, pad_rows
 from jepalm.evaluation.bootstrap import Interval, percentile_interval, resampled
 from jepalm.evaluation.geometry import (
     paired_minus_unpaired_cosine,
@@ -86,30 +86,51 @@ def measure_embeddings(
         ce_controls: what else predicts the targets, in nats a token.
         accuracy_controls: what else predicts the targets, as a share.
     """
-    batches = [
-        _batch(pairs[at : at + _PAIRS_AT_ONCE], hardware) for at in range(0, len(pairs), _PAIRS_AT_ONCE)
+    parts = [slice(at, at + _PAIRS_AT_ONCE) for at in range(0, len(pairs), _PAIRS_AT_ONCE)]
+    return measure_batches(
+        objective,
+        [_batch(pairs[part], hardware) for part in parts],
+        [pad_rows([pairs[other][0] for other in others[part]], hardware.device) for part in parts],
+        hardware,
+        seed=seed,
+        ce_controls=ce_controls,
+        accuracy_controls=accuracy_controls,
+    )
+
+
+@torch.no_grad()
+def measure_batches(
+    objective: JepalmObjective,
+    batches: list[Batch],
+    other_sources: list[Tokens],
+    hardware: Hardware,
+    *,
+    seed: int,
+    ce_controls: dict[str, float],
+    accuracy_controls: dict[str, float],
+) -> list[Row]:
+    """Measure batches, each beside the sources that are read instead; else as `measure_embeddings`."""
+    targets = [
+        row[:n]
+        for batch in batches
+        for row, n in zip(batch.target.ids.tolist(), batch.target.lengths.tolist(), strict=True)
     ]
-    other_sources = [pairs[other][0] for other in others]
     with hardware.autocast():
         whole = measure(objective, batches)
-        sums = pair_sums(objective, batches, other_sources, hardware)
+        sums = pair_sums(objective, batches, other_sources)
         tolerated = tolerance(_NoisyDecoder(objective, batches[:_TOLERANCE_BATCHES], seed))
     return [
         *_decoder_rows(sums, seed, ce_controls, accuracy_controls),
-        *_embedding_rows(sums, whole, tolerated, [target for _, target in pairs], seed),
+        *_embedding_rows(sums, whole, tolerated, targets, seed),
     ]
 
 
-def pair_sums(
-    objective: JepalmObjective, batches: list[Batch], other_sources: list[list[int]], hardware: Hardware
-) -> PairSums:
-    """Run the model over batches of pairs, each also with another pair's source."""
+def pair_sums(objective: JepalmObjective, batches: list[Batch], other_sources: list[Tokens]) -> PairSums:
+    """Run the model over batches of pairs, each also with other pairs' sources."""
     found: list[dict[str, Tensor]] = []
-    for batch in batches:
+    for batch, other in zip(batches, other_sources, strict=True):
         views = objective.encode_and_predict(batch)
         layout = views.target_layout
-        rows = slice(sum(len(part["tokens"]) for part in found), None)
-        other = pad_rows(other_sources[rows][: len(batch.target.lengths)], hardware.device)
         misled = objective.predict(*objective.encode_source(other), layout)
         target = layout.pad(views.target).float() * layout.mask[..., None]  # (B, T, D)
         source = objective.normalise(views.source, views.source_layout)  # (..., D)
@@ -160,8 +181,7 @@ class _NoisyDecoder:
         generator = torch.Generator().manual_seed(seed)
         for batch in batches:
             layout = objective.layout(batch.target)
-            read = objective.model.encoder(batch.target.ids, layout)  # (..., D)
-            target = objective.normalise(read, layout).float()  # (..., D)
+            target = objective.encode_target(batch, layout).float()  # (..., D)
             padded = torch.randn(*layout.mask.shape, target.shape[-1], generator=generator)  # (B, T, D)
             noise = layout.pack(padded.to(target.device))  # (..., D)
             self._inputs.append((target, noise, layout, objective.labels(batch.target, layout)))

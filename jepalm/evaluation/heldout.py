@@ -12,10 +12,12 @@ from jepalm.data.batches import Batch
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.health import effective_rank, mean_std, r2
 from jepalm.evaluation.heldout_causal import causal_samples, measure_causal
+from jepalm.evaluation.heldout_spans import gap_samples, local_sums
 from jepalm.generation.one_shot import generate
 from jepalm.model.layers import Layout
 from jepalm.objective import CausalObjective, Objective
 from jepalm.objective.jepalm import JepalmObjective, Views
+from jepalm.objective.spans import picked
 from jepalm.training.trainer import HeldOutResult
 
 
@@ -58,6 +60,8 @@ class HeldOut:
         if not self.n_samples:
             return []
         batch, decode = self.batches[0], self.tokenizer.decode
+        if batch.target.places is not None:
+            return gap_samples(objective, batch, self.tokenizer, self.n_samples)
         written = generate(objective, batch.source).rows()
         texts = zip(batch.source.ids.tolist(), batch.target.ids.tolist(), written, strict=True)
         return [(decode(source), decode(target), decode(row)) for source, target, row in texts][
@@ -74,9 +78,10 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
         accuracy from predicted ones; `embedding`, the squared distance to the target embeddings summed over
         dimensions (and `embedding_distance`, where another is configured), beside that of predicting the
         held-out mean target and of copying the source's embedding at the same position (its mean where
-        the source is shorter); R2 against both; length errors in positions, of a classification those
-        of the expected length, beside its cross-entropy and the accuracy of its likeliest length;
-        standard deviation and effective rank of target and predicted embeddings.
+        the source is shorter; in a gap, that of the mask token there); R2 against both; length errors in
+        positions, of a classification those of the expected length, beside its cross-entropy and the
+        accuracy of its likeliest length; cross-entropy and accuracy of a local head; standard deviation
+        and effective rank of target and predicted embeddings.
     """
     sums = _Sums()
     targets, predictions = [], []
@@ -96,6 +101,7 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
                     f"{name}_right": (logits.argmax(-1) == ids).sum(),
                 }
             )
+        sums.add(**local_sums(views, batch))
         sums.add(copy=(copied - target).square().sum(), tokens=len(ids), pairs=len(batch.target.lengths))
         if objective.config.embedding.distance != "mse":
             sums.add(distance=objective.distance(predicted, target).sum())
@@ -140,6 +146,9 @@ def _figures(objective: JepalmObjective, sums: _Sums, target: Tensor, predicted:
         terms["embedding"] = figures["embedding_distance"] = sums["distance"] / tokens
     if "regularizer" in sums.values:
         terms["regularizer"] = figures["regularizer"] = sums["regularizer"] / pairs
+    if "local_ce" in sums.values:
+        terms["local"] = sums["local_ce"] / tokens
+        figures |= {"local_ce": terms["local"], "local_accuracy": sums["local_right"] / tokens}
     if "length_square" in sums.values:
         terms["length"] = sums["length_square"] / pairs
         figures |= {"length_mae": sums["length_abs"] / pairs, "length_mse": terms["length"]}
@@ -159,6 +168,8 @@ def _copy_of_source(objective: JepalmObjective, views: Views) -> Tensor:
     """The source embedding at each target position, in the targets' normalisation, padded (B, T, D)."""
     layout, width = views.source_layout, views.target_layout.mask.shape[1]
     embeddings = objective.normalise(views.source, layout)
+    if views.target_layout.given:
+        return views.target_layout.pad(picked(embeddings, layout, views.target_layout))
     source = layout.pad(embeddings)
     mean = layout.mean(embeddings)[:, None]  # (B, 1, D)
     filled = torch.where(layout.mask[..., None], source, mean)[:, :width]  # (B, <=T, D)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,11 +60,13 @@ def generate(
     """
     embeddings, layout = objective.encode_source(source)
     lengths = _lengths(objective, embeddings, layout, length, length_candidates).to(source.ids.device)
-    n = lengths.shape[1]
+    n, never = lengths.shape[1], range(len(SPECIALS))
     if n > 1:
         ids, sizes = (part.repeat_interleave(n, 0) for part in (source.ids, source.lengths))
         embeddings, layout = objective.encode_source(Tokens(ids, sizes))
-    passage, confidence = _write(objective, embeddings, layout, lengths.flatten(), temperature, generator)
+    width = int(lengths.max())
+    target = Layout.of(lengths.flatten(), width, packed=objective.packing)
+    passage, confidence = write(objective, embeddings, layout, target, never, temperature, generator)
     if n == 1:
         return passage
     best = confidence.view(-1, n).argmax(1)  # (B,)
@@ -73,21 +76,33 @@ def generate(
     return Passage(passage.ids[rows, :width], kept, passage.embeddings[rows, :width])
 
 
-def _write(
+def write(
     objective: JepalmObjective,
     embeddings: Tensor,
     layout: Layout,
-    lengths: Tensor,
+    target_layout: Layout,
+    never: Sequence[int],
     temperature: float,
     generator: torch.Generator | None,
 ) -> tuple[Passage, Tensor]:
-    """Passages of these lengths (B,), and the mean log-probability of each one's tokens (B,)."""
-    width = int(lengths.max())
-    empty = Tokens(torch.zeros(len(lengths), width, dtype=torch.long, device=lengths.device), lengths)
-    target_layout = objective.layout(empty)
+    """Write tokens at the positions of a layout, in one pass of predictor and decoder.
+
+    Args:
+        objective: the trained objective.
+        embeddings: source embeddings (..., D).
+        layout: positions of the source.
+        target_layout: positions to write.
+        never: tokens that are no text.
+        temperature: 0 takes the most likely token of each position; above, tokens are drawn.
+        generator: draws the tokens; torch's own when None.
+
+    Returns:
+        the passages, and the mean log-probability of each one's tokens (B,).
+    """
+    lengths = target_layout.mask.sum(1)  # (B,)
     predicted = objective.predict(embeddings, layout, target_layout)
     logits = objective.model.decoder(predicted, target_layout).float()
-    logits[..., : len(SPECIALS)] = float("-inf")  # they are no text
+    logits[..., list(never)] = float("-inf")
     if temperature > 0:
         chances = (logits / temperature).softmax(-1).flatten(0, -2)
         ids = torch.multinomial(chances, 1, generator=generator).view(logits.shape[:-1])

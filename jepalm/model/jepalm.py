@@ -46,7 +46,8 @@ class TextEncoder(nn.Module):
 class Predictor(nn.Module):
     """Cross-attention Transformer: source embeddings to all target embeddings in one pass.
 
-    One learned query a target position; width and depth are its own, with projections in and out.
+    One learned query a target position, or a place in the text where the target's are given; width and
+    depth are its own, with projections in and out.
     """
 
     def __init__(self, config: ModelConfig, attention: str = "auto") -> None:
@@ -75,7 +76,10 @@ class Predictor(nn.Module):
             predicted embeddings (..., D), packed as `layout` says.
         """
         batch, width = layout.mask.shape
-        x = layout.pack(self.queries[:width].expand(batch, -1, -1))  # (..., D')
+        if layout.given:
+            x = F.embedding(layout.pack(layout.positions), self.queries)  # (..., D')
+        else:
+            x = layout.pack(self.queries[:width].expand(batch, -1, -1))  # (..., D')
         for block in self.blocks:
             x = block(x, layout, (source, source_layout))
         return self.project(self.norm(x))
@@ -116,6 +120,19 @@ class LengthHead(nn.Module):
         return self.out(F.silu(self.hidden(layout.mean(source)))).squeeze(-1)
 
 
+class LocalHead(nn.Module):
+    """A hidden token from the source's own embedding at its place, without predictor and decoder."""
+
+    def __init__(self, config: ModelConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(config.dim, config.dim)
+        self.vocabulary = nn.Linear(config.dim, vocab_size, bias=False)
+
+    def forward(self, source: Tensor) -> Tensor:
+        """Source embeddings (..., D) to (..., V) logits."""
+        return self.vocabulary(F.silu(self.hidden(source)))
+
+
 class JEPALM(nn.Module):
     """The model parts together; the objective says how they are trained."""
 
@@ -126,6 +143,7 @@ class JEPALM(nn.Module):
         *,
         length_head: bool,
         length_bins: int = 1,
+        local_head: bool = False,
         attention: str = "auto",
     ) -> None:
         super().__init__()
@@ -134,6 +152,7 @@ class JEPALM(nn.Module):
         self.predictor = Predictor(config, attention)
         self.decoder = TextDecoder(config, vocab_size, attention)
         self.length = LengthHead(config, length_bins) if length_head else None
+        self.local = LocalHead(config, vocab_size) if local_head else None
 
     def parameters_by_part(self) -> dict[str, int]:
         """Number of parameters of each part."""

@@ -24,6 +24,7 @@ from jepalm.model.jepalm import JEPALM
 from jepalm.model.layers import Layout, at_least_float32
 from jepalm.objective.base import Objective
 from jepalm.objective.regularizers import build_regularizer
+from jepalm.objective.spans import picked, whole_text
 from jepalm.objective.targets import TargetEncoder, normalised, target_momentum
 from jepalm.objective.terms import (
     IGNORE,
@@ -50,6 +51,7 @@ class Views:
         source_layout: positions of the sources.
         target_layout: positions of the targets.
         length_logits: (B, L + 1) of a length classification, else None.
+        local_logits: (..., V) of the local head at the target's places, else None.
     """
 
     source: Tensor
@@ -60,6 +62,7 @@ class Views:
     source_layout: Layout
     target_layout: Layout
     length_logits: Tensor | None = None
+    local_logits: Tensor | None = None
 
 
 class JepalmObjective(Objective):
@@ -83,6 +86,7 @@ class JepalmObjective(Objective):
             "reconstruction": objective.reconstruction.weight,
             "embedding": objective.embedding.weight,
             "generation": objective.generation.weight,
+            "local": objective.local.weight,
             "length": objective.length.weight,
             "regularizer": objective.regularizer.weight,
         }
@@ -91,6 +95,7 @@ class JepalmObjective(Objective):
             vocab_size,
             length_head=objective.length.kind != "none",
             length_bins=model.target_len + 1 if objective.length.kind == "classification" else 1,
+            local_head=objective.local.weight > 0,
             attention=attention,
         )
         self.regularizer = build_regularizer(objective.regularizer, model.dim)
@@ -109,6 +114,8 @@ class JepalmObjective(Objective):
         names = ["reconstruction", "embedding"]
         if self.config.generation.weight > 0:
             names.append("generation")
+        if self.model.local is not None:
+            names.append("local")
         if self.model.length is not None:
             names.append("length")
         if self.regularizer is not None:
@@ -127,6 +134,8 @@ class JepalmObjective(Objective):
         }
         if self.config.generation.weight > 0:
             terms["generation"] = cross_entropy(self._decode_predicted(views), labels, n_tokens)
+        if views.local_logits is not None:
+            terms["local"] = cross_entropy(views.local_logits, labels, n_tokens)
         if views.length_logits is not None:
             terms["length"] = cross_entropy(views.length_logits, batch.target.lengths, batch.n_pairs)
         elif views.lengths is not None:
@@ -164,10 +173,10 @@ class JepalmObjective(Objective):
     def encode_and_predict(self, batch: Batch) -> Views:
         """Encode both views and predict the target's embeddings from the source's."""
         target_layout = self.layout(batch.target)
-        decodable = self.normalise(self.model.encoder(batch.target.ids, target_layout), target_layout)
+        decodable = self.encode_target(batch, target_layout)
         target = decodable  # (..., D)
         if self.target_encoder is not None:
-            target = self.normalise(self.target_encoder(batch.target.ids, target_layout), target_layout)
+            target = self.encode_target(batch, target_layout, self.target_encoder)
         source, source_layout = self.encode_source(batch.source)
         predicted = self.predict(source, source_layout, target_layout)
         found = self._length_output(source, source_layout)
@@ -180,12 +189,26 @@ class JepalmObjective(Objective):
             source_layout,
             target_layout,
             found if self.config.length.kind == "classification" else None,
+            self._local_logits(source, source_layout, target_layout),
         )
+
+    def encode_target(self, batch: Batch, layout: Layout, encoder: nn.Module | None = None) -> Tensor:
+        """Normalised embeddings (..., D) of the target's positions, by the trained encoder if none is given.
+
+        Hidden spans are encoded in their text: the encoder reads all of it, and their places are picked.
+        """
+        encoder = self.model.encoder if encoder is None else encoder
+        if batch.target.places is None:
+            return self.normalise(encoder(batch.target.ids, layout), layout)
+        text = whole_text(batch.source, batch.target)
+        whole = self.layout(text)
+        return picked(self.normalise(encoder(text.ids, whole), whole), whole, layout)
 
     def encode_source(self, tokens: Tokens) -> tuple[Tensor, Layout]:
         """Source embeddings (..., D) and their layout; without a graph where nothing learns from them."""
         layout = self.layout(tokens, ends_at_zero=True)
         unread = self.config.embedding.detach_source and self.config.length.detach_source
+        unread = unread and self.model.local is None
         with torch.no_grad() if unread else nullcontext():
             return self.model.encoder(tokens.ids, layout), layout
 
@@ -221,8 +244,14 @@ class JepalmObjective(Objective):
         return normalised(embeddings, layout, self.config.targets.normalisation)
 
     def layout(self, tokens: Tokens, *, ends_at_zero: bool = False) -> Layout:
-        """Lay out one view of a batch."""
-        return Layout.of(tokens.lengths, tokens.ids.shape[1], packed=self.packing, ends_at_zero=ends_at_zero)
+        """Lay out one view of a batch; where its places are given, by them."""
+        return Layout.of(
+            tokens.lengths,
+            tokens.ids.shape[1],
+            packed=self.packing,
+            ends_at_zero=ends_at_zero,
+            places=tokens.places,
+        )
 
     @staticmethod
     def labels(tokens: Tokens, layout: Layout) -> Tensor:
@@ -238,6 +267,13 @@ class JepalmObjective(Objective):
             return decoder(*given)
         held = {name: parameter.detach() for name, parameter in decoder.named_parameters()}
         return functional_call(decoder, held, given)
+
+    def _local_logits(self, source: Tensor, layout: Layout, places: Layout) -> Tensor | None:
+        """What the local head makes of the source's embeddings at the target's places, (..., V)."""
+        if self.model.local is None:
+            return None
+        found: Tensor = self.model.local(picked(source, layout, places))
+        return found
 
     def _length_output(self, source: Tensor, layout: Layout) -> Tensor | None:
         if self.model.length is None:
@@ -257,7 +293,7 @@ class JepalmObjective(Objective):
     def _cross_entropies(self) -> frozenset[str]:
         """The terms in nats."""
         length = {"length"} if self.config.length.kind == "classification" else set()
-        return frozenset({"reconstruction", "generation"} | length)
+        return frozenset({"reconstruction", "generation", "local"} | length)
 
     def _as_target(self, target: Tensor) -> Tensor:
         return target.detach() if self.config.embedding.detach_target else target
