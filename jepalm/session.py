@@ -198,6 +198,7 @@ def _batches(
         rank=together.rank,
         world_size=together.world_size,
         micro_batch_size=config.training.micro_batch_size,
+        tokens_per_latent=config.model.latent.tokens,
         static_shapes=hardware.compile and split == "train",
     )
 
