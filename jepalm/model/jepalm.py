@@ -35,8 +35,8 @@ class TextEncoder(nn.Module):
             Block(config.dim, config.n_heads, config.ffn_mult, config.dropout, attention=attention)
             for _ in range(config.encoder.n_layers)
         )
-        self.latents = LatentHead(config, variational) if has_bottleneck(config, variational) else None
         init_weights(self, max(1, config.encoder.n_layers))
+        self.latents = LatentHead(config, variational) if has_bottleneck(config, variational) else None
 
     def forward(self, ids: Tensor, layout: Layout) -> Tensor:
         """(B, T) token ids to (..., D) embeddings, packed as the layout says."""

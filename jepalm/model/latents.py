@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepalm.config import ModelConfig
-from jepalm.model.layers import FeedForward, Layout, at_least_float32
+from jepalm.model.layers import FeedForward, Layout, at_least_float32, init_weights
+
+FIRST_LOG_STD = -1.0
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class LatentHead(nn.Module):
     """Embeddings of K positions to one latent: squeeze, feed-forward, mean and log standard deviation.
 
     Points are normalised as the encoder's embeddings are. Gaussians are not: their scale says how much of a
-    latent is told, and the divergence prices it.
+    latent is told, and the divergence prices it. Their means begin with variance 1 and their deviations at
+    1 / e; from means near 0 under deviations of 1 the decoder would first learn to do without them.
     """
 
     def __init__(self, config: ModelConfig, variational: bool) -> None:
@@ -44,7 +47,11 @@ class LatentHead(nn.Module):
         self.ffn = FeedForward(config.dim, config.ffn_mult)
         self.norm = nn.LayerNorm(config.dim, bias=False)
         self.moments = nn.Linear(config.dim, config.target_dim * (2 if variational else 1))
-        nn.init.zeros_(self.moments.bias)
+        init_weights(self, 1)
+        nn.init.normal_(self.moments.weight[: config.target_dim], std=config.dim**-0.5)
+        nn.init.zeros_(self.moments.bias[: config.target_dim])
+        if variational:
+            nn.init.constant_(self.moments.bias[config.target_dim :], FIRST_LOG_STD)
 
     def forward(self, embeddings: Tensor, layout: Layout) -> Posterior:
         """(..., D) embeddings, packed as the layout says, to latents (..., D') as `layout.latents` says."""

@@ -1,9 +1,11 @@
+import math
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from jepalm.model.jepalm import TextEncoder
 from jepalm.model.latents import one_below_the_other, side_by_side
 from jepalm.model.layers import Layout
 
@@ -105,3 +107,13 @@ def test_without_layers_an_embedding_knows_nothing_of_its_neighbours(
     assert changed[0, 1] != ids[0, 1]
     one, other = (objective.model.encoder(each, layout)[0, 0] for each in (ids, changed))
     assert torch.equal(one, other) != told
+
+
+def test_gaussian_latents_begin_far_apart_beside_their_deviation(tiny_config: Any, make_batch: Any):
+    torch.manual_seed(0)
+    config = tiny_config(model__dim=64, model__latent__tokens=2, model__latent__dim=32).model
+    encoder = TextEncoder(config, 11, variational=True)
+    posterior = encoder.posterior(make_batch().target.ids, laid_out(*LENGTHS, packing=True))
+    assert posterior.log_std is not None
+    assert posterior.mean.std().item() == pytest.approx(1, rel=0.2)
+    assert posterior.log_std.exp().mean().item() == pytest.approx(math.exp(-1), rel=0.1)
