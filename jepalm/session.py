@@ -207,6 +207,7 @@ def _batches(
         rank=together.rank,
         world_size=together.world_size,
         micro_batch_size=config.training.micro_batch_size,
+        tokens_per_latent=config.model.latent.tokens,
         static_shapes=hardware.compile and split == "train",
         spans=config.data.spans,
     )
@@ -263,6 +264,9 @@ def _check_pairing(config: Config, pairing: str) -> None:
         sizes = f"model.source_len {model.source_len} and model.target_len {model.target_len}"
         message = f"{sizes} do not go with hidden spans, which lie inside the source"
         raise UsageError(message, "set both to the same, 2 or more")
+    if model.latent.tokens > 1:
+        message = f"model.latent.tokens={model.latent.tokens} does not go with hidden spans"
+        raise UsageError(message, "one latent would hold hidden and visible tokens: set it to 1")
 
 
 def _changed(run: RunFolder, flags: dict[str, Any], settings: list[str]) -> Config:

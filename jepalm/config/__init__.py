@@ -18,6 +18,7 @@ from jepalm.config.resolving import (
 )
 from jepalm.config.sections import (
     DEFAULT_PRESET,
+    AutoencoderConfig,
     CausalConfig,
     Config,
     DataConfig,
@@ -27,6 +28,8 @@ from jepalm.config.sections import (
     GenerationConfig,
     GradNormConfig,
     HardwareConfig,
+    KLConfig,
+    LatentConfig,
     LengthConfig,
     LocalConfig,
     ModelConfig,
@@ -46,6 +49,7 @@ from jepalm.config.sections import (
 
 __all__ = [
     "DEFAULT_PRESET",
+    "AutoencoderConfig",
     "CausalConfig",
     "Config",
     "DataConfig",
@@ -55,6 +59,8 @@ __all__ = [
     "GenerationConfig",
     "GradNormConfig",
     "HardwareConfig",
+    "KLConfig",
+    "LatentConfig",
     "LengthConfig",
     "LocalConfig",
     "ModelConfig",
