@@ -133,7 +133,7 @@ def table(evaluation: Evaluation) -> Table:
 def _label(row: Row) -> Text:
     from rich.text import Text
 
-    from jepalm.report.numbers import three
+    from jepalm.numbers import three
 
     label = Text(row.figure)
     if row.unit:
@@ -144,13 +144,13 @@ def _label(row: Row) -> Text:
 
 
 def _value(row: Row, column: str) -> str:
-    from jepalm.report.numbers import three
+    from jepalm.numbers import three
 
     return three(row.values[column]) if column in row.values else ""
 
 
 def _interval(row: Row) -> str:
-    from jepalm.report.numbers import three
+    from jepalm.numbers import three
 
     return f"[{three(row.interval[0])}, {three(row.interval[1])}]" if row.interval else ""
 
