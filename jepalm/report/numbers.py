@@ -31,7 +31,7 @@ def count(number: float | None) -> str:
     """Return a large count with its unit, such as `10.1 M`."""
     if number is None:
         return NOTHING
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(number) >= size:
             return f"{three(number / size)} {unit}"
     return f"{number:,.0f}"
