@@ -53,6 +53,8 @@ class Hardware:
         """Wait until everything asked of the device is done."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
     def describe(self) -> str:
         """One line for people: device, threads, precision."""

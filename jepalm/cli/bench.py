@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.table import Table
 
     from jepalm.config import Config, HardwareConfig
     from jepalm.evaluation.bench import Bench
     from jepalm.evaluation.step_speed import StepSpeed
     from jepalm.evaluation.timing import Spread
-    from jepalm.evaluation.writing_speed import WrittenBy
 
 FAMILIES = {"jepalm": "one pass a passage", "causal": "one pass a token, keys and values kept"}
 FILE = "bench.json"
@@ -51,7 +52,7 @@ def bench(
 
     Example: jepalm bench runs/latest
     """
-    from jepalm.cli.console import console, line
+    from jepalm.cli.console import console, errors, line
     from jepalm.cli.files import write_json
     from jepalm.config import data_root, read_config, runs_root
     from jepalm.evaluation.bench import Bench
@@ -71,6 +72,8 @@ def bench(
         beside = writer_of(load_trained(other, hardware=_writing(config)), text)
     else:
         beside = untrained_writer(trained, text)
+    if errors.is_terminal:
+        errors.print("timing training, then writing ...", style="dim")
     with new_session(config, data_root(data_dir)) as session:
         load_model(trained.checkpoint, session.objective)
         training = measure_step(session.objective, session.batches, config, session.hardware, seconds)
@@ -108,10 +111,12 @@ def bench(
 
 def header(measured: Bench) -> dict[str, str]:
     """Return who writes what, by label."""
+    from jepalm.report.numbers import count
+
     own = measured.writers["model"].parameters
     lines = {}
     for column, writer in measured.writers.items():
-        size = _size(writer)
+        size = f"{count(writer.parameters)} parameters"
         if column != "model":
             size += f" ({100 * (writer.parameters / own - 1):+.1f} %)"
         lines[column] = f"{writer.name}, {size}, {writer.layers}, {FAMILIES[writer.family]}"
@@ -175,14 +180,8 @@ def _add_training(shown: Table, training: StepSpeed) -> None:
         shown.add_row(Text(operator.name), "", three(operator.calls), percent(operator.share))
 
 
-def _half(spread: Spread, text) -> str:  # type: ignore[no-untyped-def]
+def _half(spread: Spread, text: Callable[[float], str]) -> str:
     return f"{text(spread.low)} to {text(spread.high)}"
-
-
-def _size(writer: WrittenBy) -> str:
-    from jepalm.report.numbers import count
-
-    return f"{count(writer.parameters)} parameters"
 
 
 def _on_this_machine(config: Config, device: str, precision: str | None, threads: int | None) -> Config:

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-import torch
 
 from jepalm.config import HardwareConfig
 from jepalm.data.batches import pad_rows
@@ -103,12 +102,3 @@ def test_the_baseline_has_about_the_runs_parameters(trained, writers):
     own, other = (sum(writer.objective.model.parameters_by_part().values()) for writer in writers)
     assert abs(own - other) <= layer / 2
     assert not any(module.training for module in writers[1].objective.modules())
-
-
-def test_writing_is_the_same_packed_and_padded(trained_run, text):
-    """What is timed is the path that `jepalm generate` takes on this hardware."""
-    for packing in (False, True):
-        hardware = HARDWARE.model_copy(update={"packing": packing})
-        writer = writer_of(load_trained(trained_run, hardware=hardware), text)
-        with torch.no_grad():
-            assert writer.write(writer.read(text.prompts)) == 6
