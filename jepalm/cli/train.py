@@ -96,7 +96,8 @@ def _introduce(session: Session, cost: Estimate, runs: Path) -> None:
     import shutil
 
     from jepalm.cli.console import errors, line
-    from jepalm.training.progress import duration, significant
+    from jepalm.numbers import three
+    from jepalm.training.progress import duration
 
     config, batches, plan = session.config, session.batches, session.plan
     done = session.resumed[1].step if session.resumed else 0
@@ -113,8 +114,8 @@ def _introduce(session: Session, cost: Estimate, runs: Path) -> None:
     line("steps", f"{plan.steps_per_epoch:,} an epoch, {plan.steps:,} in all{going_on}")
     line(
         "cost",
-        f"{significant(1000 * cost.seconds_per_step)} ms a step (timed)"
-        f" · {significant(cost.flops_per_step / 1e9)} GFLOP a step · {cost.memory / 1e6:.0f} MB memory"
+        f"{three(1000 * cost.seconds_per_step)} ms a step (timed)"
+        f" · {three(cost.flops_per_step / 1e9)} GFLOP a step · {cost.memory / 1e6:.0f} MB memory"
         f" · {cost.disk / 1e6:.0f} MB disk ({free / 1e9:.0f} GB free)",
     )
     line("time", f"about {duration(seconds)} here")

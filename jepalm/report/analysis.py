@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from jepalm.report.numbers import change, percent, three
+from jepalm.numbers import three
+from jepalm.report.numbers import change, percent
 from jepalm.report.read import RunRecord, Series, number
 
 ARTICLE_SECONDS = 8.6 * 3600
