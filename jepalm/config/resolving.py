@@ -6,16 +6,16 @@ type or a value out of range names the key and the nearest valid name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from jepalm.config.sections import DEFAULT_PRESET, Config
+from jepalm.config.sections import DEFAULT_PRESET, Config, Section
 from jepalm.errors import UsageError, nearest
 
 
@@ -166,14 +166,28 @@ def _merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
 
 
 def _assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
-    *sections, key = dotted.split(".")
-    node = tree
-    for section in sections:
-        child = node.setdefault(section, {})
-        if not isinstance(child, dict):
-            raise UsageError(f"unknown key {dotted}", f"{section} is a value, not a section")
-        node = child
-    node[key] = value
+    section, _, rest = dotted.partition(".")
+    if not rest:
+        tree[section] = value
+        return
+    child = tree.setdefault(section, {})
+    if isinstance(child, list | tuple):
+        tree[section] = _with_item(child, dotted, rest, value)
+    elif isinstance(child, dict):
+        _assign(child, rest, value)
+    else:
+        raise UsageError(f"unknown key {dotted}", f"{section} is a value, not a section")
+
+
+def _with_item(items: Sequence[Any], dotted: str, rest: str, value: Any) -> list[Any]:
+    """A list of sections with a setting of one of them changed: `0.lr` of `training.phases.0.lr`."""
+    place, _, key = rest.partition(".")
+    if not place.isdecimal() or int(place) >= len(items) or not key:
+        hint = f"they are numbered 0 to {len(items) - 1}" if items else "the list is empty"
+        raise UsageError(f"unknown key {dotted}", hint)
+    changed = [dict(item) for item in items]
+    _assign(changed[int(place)], key, value)
+    return changed
 
 
 def _known_keys() -> list[str]:
@@ -196,7 +210,9 @@ def _for_people(error: ValidationError, where: str) -> UsageError:
         hint = f"did you mean {shallowest}?" if shallowest else f"keys here: {', '.join(siblings)}"
         return UsageError(f"{prefix}unknown key {key}", hint)
     key = ".".join(
-        part for part in path if not part.startswith(("literal[", "function-", "bool", "constrained"))
+        part
+        for part in path
+        if not part.startswith(("literal[", "function-", "bool", "constrained", "tuple[", "dict["))
     )
     message = detail["msg"].removeprefix("Value error, ")
     if not key or detail["type"] == "value_error":
@@ -206,7 +222,14 @@ def _for_people(error: ValidationError, where: str) -> UsageError:
 
 
 def _siblings(path: list[str]) -> list[str]:
-    node: Any = Config().model_dump()
+    section: type[Section] = Config
     for part in path[:-1]:
-        node = node[part]
-    return list(node)
+        if not part.isdecimal():
+            section = _section_of(section.model_fields[part].annotation)
+    return list(section.model_fields)
+
+
+def _section_of(annotation: Any) -> type[Section]:
+    """The section that a field holds, or holds a list of."""
+    held = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+    return next(kind for kind in held if issubclass(kind, Section))

@@ -69,10 +69,10 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
     """Measure an objective on held-out batches.
 
     Returns:
-        `validation/...` figures: `loss`, the terms with their configured weights; reconstruction CE (nats
-        a token) and accuracy from the trained encoder's embeddings of the target; generation CE and
-        accuracy from predicted ones; `embedding`, the squared distance to the target embeddings summed over
-        dimensions (and `embedding_distance`, where another is configured), beside that of predicting the
+        `validation/...` figures: `loss`, the terms that count now with their configured weights;
+        reconstruction CE (nats a token) and accuracy from the trained encoder's embeddings of the target;
+        generation CE and accuracy from predicted ones; `embedding`, the squared distance to the target
+        embeddings summed over dimensions (and `embedding_distance`, where another is configured), beside that of predicting the
         held-out mean target and of copying the source's embedding at the same position (its mean where
         the source is shorter); R2 against both; length errors in positions, of a classification those
         of the expected length, beside its cross-entropy and the accuracy of its likeliest length;
@@ -146,7 +146,7 @@ def _figures(objective: JepalmObjective, sums: _Sums, target: Tensor, predicted:
     if "length_ce" in sums.values:
         terms["length"] = sums["length_ce"] / pairs
         figures |= {"length_ce": terms["length"], "length_accuracy": sums["length_right"] / pairs}
-    loss = sum(objective.weights[name] * terms[name] for name in objective.term_names)
+    loss = sum(weight * terms[name] for name, weight in objective.counted.items())
     return {f"validation/{name}": value for name, value in {"loss": loss, **figures}.items()}
 
 

@@ -11,6 +11,7 @@ the lag of an averaged target encoder.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -66,6 +67,7 @@ class JepalmObjective(Objective):
     """Owns the JEPALM and turns a batch into loss terms."""
 
     model: JEPALM
+    optional_parts = frozenset({"length"})
 
     def __init__(
         self,
@@ -98,14 +100,14 @@ class JepalmObjective(Objective):
         self.target_encoder = TargetEncoder(self.model.encoder) if averaged else None
         self.weighting = build_weighting(
             objective,
-            {name: self.weights[name] for name in self.term_names},
+            {name: self.weights[name] for name in self.all_terms},
             cross_entropies=self._cross_entropies(),
             constant=frozenset({"regularizer"}),
         )
 
     @property
-    def term_names(self) -> list[str]:
-        """The terms that `forward` returns, in its order."""
+    def all_terms(self) -> list[str]:
+        """The terms that are on, in the order of `forward`."""
         names = ["reconstruction", "embedding"]
         if self.config.generation.weight > 0:
             names.append("generation")
@@ -116,23 +118,26 @@ class JepalmObjective(Objective):
         return names
 
     def forward(self, batch: Batch) -> Losses:
-        """Loss terms of one micro batch, each over the size of its global batch."""
-        views = self.encode_and_predict(batch)
+        """Terms that count of one micro batch, each over the size of its global batch."""
+        counted = self.counted
+        views = self.encode_and_predict(batch, counted)
         layout, n_tokens = views.target_layout, batch.n_target_tokens
         labels = self.labels(batch.target, layout)
-        distance = self.distance(views.predicted, self._as_target(views.target))  # (...)
-        terms = {
-            "reconstruction": cross_entropy(self.model.decoder(views.decodable, layout), labels, n_tokens),
-            "embedding": layout.total(distance) / n_tokens,
-        }
-        if self.config.generation.weight > 0:
+        terms = {}
+        if "reconstruction" in counted:
+            decoded = self.model.decoder(views.decodable, layout)  # (..., V)
+            terms["reconstruction"] = cross_entropy(decoded, labels, n_tokens)
+        if "embedding" in counted:
+            distance = self.distance(views.predicted, self._as_target(views.target))  # (...)
+            terms["embedding"] = layout.total(distance) / n_tokens
+        if "generation" in counted:
             terms["generation"] = cross_entropy(self._decode_predicted(views), labels, n_tokens)
         if views.length_logits is not None:
             terms["length"] = cross_entropy(views.length_logits, batch.target.lengths, batch.n_pairs)
         elif views.lengths is not None:
             terms["length"] = length_error(views.lengths, batch.target.lengths, batch.n_pairs)
         share = len(batch.target.lengths) / batch.n_pairs
-        if self.regularizer is not None:
+        if self.regularizer is not None and "regularizer" in counted:
             terms["regularizer"] = share * self.regularizer(views.decodable, layout)
         return self.weighting(terms, share)
 
@@ -145,7 +150,7 @@ class JepalmObjective(Objective):
         self, step: int, steps: int, terms: Tensor | None = None, norms: Tensor | None = None
     ) -> None:
         """Move the target encoder after the trained one; see the base class."""
-        if self.target_encoder is not None:
+        if self.target_encoder is not None and self.learns("encoder"):
             momentum = target_momentum(step - 1, steps, self.config.targets.ema_start)
             self.target_encoder.follow(self.model.encoder, momentum)
         super().after_step(step, steps, terms, norms)
@@ -161,16 +166,28 @@ class JepalmObjective(Objective):
         """The encoder's: who trains it is what a run is judged by."""
         return list(self.model.encoder.parameters())
 
-    def encode_and_predict(self, batch: Batch) -> Views:
-        """Encode both views and predict the target's embeddings from the source's."""
+    def encode_and_predict(self, batch: Batch, terms: Collection[str] | None = None) -> Views:
+        """Encode both views and predict the target's embeddings from the source's.
+
+        Args:
+            batch: the pairs.
+            terms: what none of these terms reads is not computed, and left empty; None computes all.
+        """
         target_layout = self.layout(batch.target)
-        decodable = self.normalise(self.model.encoder(batch.target.ids, target_layout), target_layout)
-        target = decodable  # (..., D)
-        if self.target_encoder is not None:
+        decodable = target = source = predicted = torch.empty(0)
+        shared = self.target_encoder is None
+        if _any_of(terms, "reconstruction", "regularizer", *(["embedding"] if shared else [])):
+            decodable = self.normalise(self.model.encoder(batch.target.ids, target_layout), target_layout)
+            target = decodable  # (..., D)
+        if self.target_encoder is not None and _any_of(terms, "embedding"):
             target = self.normalise(self.target_encoder(batch.target.ids, target_layout), target_layout)
-        source, source_layout = self.encode_source(batch.source)
-        predicted = self.predict(source, source_layout, target_layout)
-        found = self._length_output(source, source_layout)
+        if _any_of(terms, "embedding", "generation", "length"):
+            source, source_layout = self.encode_source(batch.source)
+        else:
+            source_layout = self.layout(batch.source, ends_at_zero=True)
+        if _any_of(terms, "embedding", "generation"):
+            predicted = self.predict(source, source_layout, target_layout)
+        found = self._length_output(source, source_layout) if _any_of(terms, "length") else None
         return Views(
             source,
             target,
@@ -261,3 +278,7 @@ class JepalmObjective(Objective):
 
     def _as_target(self, target: Tensor) -> Tensor:
         return target.detach() if self.config.embedding.detach_target else target
+
+
+def _any_of(terms: Collection[str] | None, *names: str) -> bool:
+    return terms is None or any(name in terms for name in names)
