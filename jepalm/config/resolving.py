@@ -6,7 +6,7 @@ type or a value out of range names the key and the nearest valid name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -166,28 +166,26 @@ def _merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
 
 
 def _assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
-    section, _, rest = dotted.partition(".")
-    if not rest:
-        tree[section] = value
-        return
-    child = tree.setdefault(section, {})
-    if isinstance(child, list | tuple):
-        tree[section] = _with_item(child, dotted, rest, value)
-    elif isinstance(child, dict):
-        _assign(child, rest, value)
-    else:
-        raise UsageError(f"unknown key {dotted}", f"{section} is a value, not a section")
+    """Write a setting; an item of a list is a section called by its number."""
+    *sections, key = dotted.split(".")
+    node: Any = tree
+    for section in sections:
+        child = _item(node, section, dotted) if isinstance(node, list) else node.setdefault(section, {})
+        if isinstance(child, tuple):
+            child = node[section] = list(child)
+        if not isinstance(child, dict | list):
+            raise UsageError(f"unknown key {dotted}", f"{section} is a value, not a section")
+        node = child
+    if isinstance(node, list):
+        raise UsageError(f"unknown key {dotted}", "name a setting of the item after its number")
+    node[key] = value
 
 
-def _with_item(items: Sequence[Any], dotted: str, rest: str, value: Any) -> list[Any]:
-    """A list of sections with a setting of one of them changed: `0.lr` of `training.phases.0.lr`."""
-    place, _, key = rest.partition(".")
-    if not place.isdecimal() or int(place) >= len(items) or not key:
+def _item(items: list[Any], number: str, dotted: str) -> Any:
+    if not number.isdecimal() or int(number) >= len(items):
         hint = f"they are numbered 0 to {len(items) - 1}" if items else "the list is empty"
         raise UsageError(f"unknown key {dotted}", hint)
-    changed = [dict(item) for item in items]
-    _assign(changed[int(place)], key, value)
-    return changed
+    return items[int(number)]
 
 
 def _known_keys() -> list[str]:
@@ -195,7 +193,7 @@ def _known_keys() -> list[str]:
 
 
 def _for_people(error: ValidationError, where: str) -> UsageError:
-    detail: ErrorDetails = error.errors()[0]
+    detail = _first(error.errors())
     path = [str(part) for part in detail["loc"]]
     prefix = f"{where}: " if where else ""
     if detail["type"] == "extra_forbidden":
@@ -217,8 +215,17 @@ def _for_people(error: ValidationError, where: str) -> UsageError:
     message = detail["msg"].removeprefix("Value error, ")
     if not key or detail["type"] == "value_error":
         return UsageError(f"{prefix}{message}", "change one of the two")
-    message = message[0].lower() + message[1:]
+    message = (message[0].lower() + message[1:]).replace("a valid tuple", "a list")
     return UsageError(f"{prefix}{key}={detail['input']!r}: {message}", "see docs/config.md")
+
+
+def _first(errors: list[ErrorDetails]) -> ErrorDetails:
+    """The first error; of a field that takes a list or a mapping, and was given no list, the mapping's."""
+    first = errors[0]
+    if first["type"] != "tuple_type":
+        return first
+    field = [part for part in first["loc"] if not str(part).startswith("tuple[")]
+    return next((e for e in errors[1:] if list(e["loc"][: len(field)]) == field), first)
 
 
 def _siblings(path: list[str]) -> list[str]:

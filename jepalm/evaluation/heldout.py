@@ -69,10 +69,10 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
     """Measure an objective on held-out batches.
 
     Returns:
-        `validation/...` figures: `loss`, the terms that count now with their configured weights;
-        reconstruction CE (nats a token) and accuracy from the trained encoder's embeddings of the target;
-        generation CE and accuracy from predicted ones; `embedding`, the squared distance to the target
-        embeddings summed over dimensions (and `embedding_distance`, where another is configured), beside that of predicting the
+        `validation/...` figures: `loss`, the terms that count as configured; reconstruction CE (nats
+        a token) and accuracy from the trained encoder's embeddings of the target; generation CE and
+        accuracy from predicted ones; `embedding`, the squared distance to the target embeddings summed over
+        dimensions (and `embedding_distance`, where another is configured), beside that of predicting the
         held-out mean target and of copying the source's embedding at the same position (its mean where
         the source is shorter); R2 against both; length errors in positions, of a classification those
         of the expected length, beside its cross-entropy and the accuracy of its likeliest length;
