@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from jepalm.config.sections import DEFAULT_PRESET, Config
+from jepalm.config.sections import DEFAULT_PRESET, Config, Section
 from jepalm.errors import UsageError, nearest
 
 
@@ -166,14 +166,26 @@ def _merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
 
 
 def _assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    """Write a setting; an item of a list is a section called by its number."""
     *sections, key = dotted.split(".")
-    node = tree
+    node: Any = tree
     for section in sections:
-        child = node.setdefault(section, {})
-        if not isinstance(child, dict):
+        child = _item(node, section, dotted) if isinstance(node, list) else node.setdefault(section, {})
+        if isinstance(child, tuple):
+            child = node[section] = list(child)
+        if not isinstance(child, dict | list):
             raise UsageError(f"unknown key {dotted}", f"{section} is a value, not a section")
         node = child
+    if isinstance(node, list):
+        raise UsageError(f"unknown key {dotted}", "name a setting of the item after its number")
     node[key] = value
+
+
+def _item(items: list[Any], number: str, dotted: str) -> Any:
+    if not number.isdecimal() or int(number) >= len(items):
+        hint = f"they are numbered 0 to {len(items) - 1}" if items else "the list is empty"
+        raise UsageError(f"unknown key {dotted}", hint)
+    return items[int(number)]
 
 
 def _known_keys() -> list[str]:
@@ -181,7 +193,7 @@ def _known_keys() -> list[str]:
 
 
 def _for_people(error: ValidationError, where: str) -> UsageError:
-    detail: ErrorDetails = error.errors()[0]
+    detail = _first(error.errors())
     path = [str(part) for part in detail["loc"]]
     prefix = f"{where}: " if where else ""
     if detail["type"] == "extra_forbidden":
@@ -196,17 +208,35 @@ def _for_people(error: ValidationError, where: str) -> UsageError:
         hint = f"did you mean {shallowest}?" if shallowest else f"keys here: {', '.join(siblings)}"
         return UsageError(f"{prefix}unknown key {key}", hint)
     key = ".".join(
-        part for part in path if not part.startswith(("literal[", "function-", "bool", "constrained"))
+        part
+        for part in path
+        if not part.startswith(("literal[", "function-", "bool", "constrained", "tuple[", "dict["))
     )
     message = detail["msg"].removeprefix("Value error, ")
     if not key or detail["type"] == "value_error":
         return UsageError(f"{prefix}{message}", "change one of the two")
-    message = message[0].lower() + message[1:]
+    message = (message[0].lower() + message[1:]).replace("a valid tuple", "a list")
     return UsageError(f"{prefix}{key}={detail['input']!r}: {message}", "see docs/config.md")
 
 
+def _first(errors: list[ErrorDetails]) -> ErrorDetails:
+    """The first error; of a field that takes a list or a mapping, and was given no list, the mapping's."""
+    first = errors[0]
+    if first["type"] != "tuple_type":
+        return first
+    field = [part for part in first["loc"] if not str(part).startswith("tuple[")]
+    return next((e for e in errors[1:] if list(e["loc"][: len(field)]) == field), first)
+
+
 def _siblings(path: list[str]) -> list[str]:
-    node: Any = Config().model_dump()
+    section: type[Section] = Config
     for part in path[:-1]:
-        node = node[part]
-    return list(node)
+        if not part.isdecimal():
+            section = _section_of(section.model_fields[part].annotation)
+    return list(section.model_fields)
+
+
+def _section_of(annotation: Any) -> type[Section]:
+    """The section that a field holds, or holds a list of."""
+    held = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+    return next(kind for kind in held if issubclass(kind, Section))
