@@ -59,6 +59,7 @@ def evaluate(
     from jepalm.cli.console import console, line
     from jepalm.config import from_mapping, runs_root
     from jepalm.evaluation.evaluate import evaluate as measure
+    from jepalm.evaluation.files import write_evaluation
     from jepalm.evaluation.samplers import sampler_of, scorer_of
     from jepalm.generation.loading import load_trained
     from jepalm.run import open_run
@@ -78,7 +79,7 @@ def evaluate(
         scorer=scorer_of(trained, load_trained(open_run(scorer), hardware=hardware)) if scorer else None,
         baseline_name=other.run.name if other else None,
     )
-    path = _write(evaluation, trained.run.report)
+    path = write_evaluation(evaluation, trained.run.report)
     if as_json:
         typer.echo(json.dumps({**evaluation.as_json(), "file": str(path)}, ensure_ascii=False))
         return
@@ -153,16 +154,3 @@ def _interval(row: Row) -> str:
     from jepalm.report.numbers import three
 
     return f"[{three(row.interval[0])}, {three(row.interval[1])}]" if row.interval else ""
-
-
-def _write(evaluation: Evaluation, folder: Path) -> Path:
-    from jepalm.errors import JepalmError
-    from jepalm.run import write_atomically
-
-    path = folder / f"evaluation-{evaluation.split}.json"
-    try:
-        folder.mkdir(exist_ok=True)
-        write_atomically(path, json.dumps(evaluation.as_json(), indent=2, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise JepalmError(f"cannot write {path}: {error.strerror}", "make the folder writable") from None
-    return path
