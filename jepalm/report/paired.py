@@ -82,7 +82,7 @@ def paired_difference(values: Mapping[int, float], reference: Mapping[int, float
 def holm(ps: Sequence[float | None]) -> list[float | None]:
     """Correct p values for their number (Holm 1979).
 
-    The k-th smallest of m is multiplied by m - k + 1, at most 1 and never falling; None stays and is not counted.
+    The k-th smallest of m is multiplied by m - k + 1, at most 1 and never falling. None is not counted.
     """
     order = sorted((p, place) for place, p in enumerate(ps) if p is not None)
     corrected: list[float | None] = [None] * len(ps)

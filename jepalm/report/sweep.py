@@ -10,6 +10,8 @@ from jepalm.report.numbers import NOTHING, three
 from jepalm.report.paired import Difference, Spread, holm, paired_difference
 
 CONTROLS = {"real": "real text", "ngram": "5-gram", "baseline": "baseline"}
+FEW_SEEDS = 5
+"""With fewer the table says so."""
 
 
 @dataclass(frozen=True)
@@ -133,27 +135,25 @@ class SweepTable:
 
     def _reading(self) -> list[str]:
         notes = [self.measured_on] if self.measured_on else []
-        if len(self.rows) > 1 and len(self.seeds) > 1:
+        compared, seeds = len(self.rows) - 1, len(self.seeds)
+        if compared and seeds > 1:
             notes.append(
-                f"difference: from {self.reference}, seed by seed; [low, high]: its 95 % interval and p by the "
-                "paired t-test; *: the interval leaves 0 out"
+                f"difference: from {self.reference}, seed by seed, with its 95 % interval and p (paired t-test);"
+                " *: the interval leaves 0 out"
             )
-            compared = len(self.rows) - 1
-            if compared > 1:
-                notes.append(
-                    f"{compared} rows are compared: where nothing helps, one in twenty gets a star by chance; "
-                    "p_holm in sweep.csv counts that in"
-                )
-        if len(self.seeds) == 1:
+        if compared > 1 and seeds > 1:
+            notes.append(
+                f"{compared} rows are compared: where nothing helps, one in twenty gets a star by chance;"
+                " p_holm in sweep.csv is corrected for that (Holm 1979)"
+            )
+        if seeds == 1:
             notes.append("one seed: no spread and no test; give more seeds")
-        elif len(self.seeds) < 5:
-            notes.append(
-                f"{len(self.seeds)} seeds are few: the test has {len(self.seeds) - 1} degrees of freedom, and only "
-                "large differences are clear"
-            )
+        elif seeds < FEW_SEEDS:
+            freedom = "1 degree" if seeds == 2 else f"{seeds - 1} degrees"
+            notes.append(f"{seeds} seeds are few ({freedom} of freedom): only large differences are clear")
         missing = sum(len(row.missing) for row in self.rows)
         if missing:
-            notes.append(f"{missing} of {len(self.rows) * len(self.seeds)} runs have no figures")
+            notes.append(f"{missing} of {len(self.rows) * seeds} runs have no figures")
         return notes
 
     def as_json(self) -> dict[str, Any]:

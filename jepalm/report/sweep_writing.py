@@ -106,7 +106,7 @@ def _differences(table: SweepTable) -> Art | None:
             figure,
             "differences",
             f"Difference from {table.reference}, seed by seed",
-            "Dot: mean over seeds; bar: its 95 % interval (paired t-test); filled: the interval leaves 0 out.",
+            "Dot: mean over seeds. Bar: its 95 % interval (paired t-test). Filled: it leaves 0 out.",
         )
 
 

@@ -51,7 +51,7 @@ class RowChange(Section):
     """What a row changes over the base."""
 
     preset: str | None = None
-    """A preset with a `base`: what it writes over that. One without: all of it, instead of the sweep's base."""
+    """A preset with a `base`: what it writes over that. One without: all of it, instead of the base."""
     data: str | None = None
     """Prepared data: a name, or a folder."""
     set: list[str] = Field([])
