@@ -138,8 +138,8 @@ class SweepTable:
         compared, seeds = len(self.rows) - 1, len(self.seeds)
         if compared and seeds > 1:
             notes.append(
-                f"difference: from {self.reference}, seed by seed, with its 95 % interval and p (paired t-test);"
-                " *: the interval leaves 0 out"
+                f"difference: from {self.reference}, seed by seed, with its 95 % interval and p (paired"
+                " t-test); *: the interval leaves 0 out"
             )
         if compared > 1 and seeds > 1:
             notes.append(

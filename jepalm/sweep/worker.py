@@ -84,17 +84,15 @@ def _trained(task: Task) -> RunFolder:
     """The task's run, trained to its end: as it is, resumed, or new."""
     import json
 
-    from rich.console import Console
-
     from jepalm.run import RunFolder
     from jepalm.session import new_session, resumed_session
+    from jepalm.training.progress import silent_console
 
     config = _shared(task)
     run = RunFolder(task.run) if task.run is not None else None
     if run is not None and run.read_manifest().get("status") == "finished":
         return run
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        silent = Console(file=nowhere)
+    with silent_console() as silent:
         if run is not None and _has_checkpoint(run):
             hardware = config.hardware.model_dump().items()
             settings = [f"hardware.{key}={json.dumps(value)}" for key, value in hardware]
