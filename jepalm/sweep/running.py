@@ -12,14 +12,15 @@ from jepalm.config import read_config
 from jepalm.data.prepared import open_prepared
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import Interrupted, JepalmError, UsageError, nearest
-from jepalm.report.numbers import duration, three
+from jepalm.report.numbers import three
 from jepalm.report.sweep import SweepTable
-from jepalm.run import RunFolder, locked, open_run
+from jepalm.run import RunFolder, locked, open_run, write_atomically
 from jepalm.sweep.file import Sweep, SweepRow
 from jepalm.sweep.pool import Pool
 from jepalm.sweep.results import evaluated_of, table_of, value_of
 from jepalm.sweep.runs import Cell, cells_of, task_of
 from jepalm.sweep.task import Evaluate, Outcome, Task
+from jepalm.training.progress import duration
 
 FOLDER = "sweeps"
 """Folder of sweeps among the runs."""
@@ -80,6 +81,7 @@ class Sweeping:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(RunFolder(self.folder)), _signals_to(Pool(jobs)) as pool:
+            write_atomically(self.folder / "sweep.yaml", self.sweep.path.read_text(encoding="utf-8"))
             progress = _Progress(self, show)
             for row in self._rows_beside():
                 first = [cell for cell in self.open_cells() if self._is_beside(cell, row)]
@@ -111,14 +113,12 @@ class Sweeping:
         tasks = [
             task_of(cell, self.folder, self.data_root, self.evaluates(cell), pool.jobs) for cell in cells
         ]
-        progress.begin(tasks, pool.jobs)
         for task, outcome in pool.run(tasks, progress.started):
             if outcome.status == "failed":
                 self.troubles[task.row, task.seed] = outcome.message
             progress.ended(task, outcome)
         if pool.stop_signal:
-            done = sum(cell.status in ("done", "failed") for cell in self.cells())
-            message = f"saved; {done} of {len(self.sweep.rows) * len(self.sweep.seeds)} runs are done"
+            message = f"stopped and saved: {progress.done} of {progress.total} runs are done"
             raise Interrupted(message, f"go on with: jepalm sweep {self.sweep.path}", pool.stop_signal)
 
     def _rows_beside(self) -> list[SweepRow]:
@@ -174,43 +174,45 @@ class _Progress:
         self.sweeping, self.show = sweeping, show
         self.spent: list[float] = []
         self.begun: dict[str, float] = {}
-        self.left = 0
-        self.jobs = 1
-
-    def begin(self, tasks: list[Task], jobs: int) -> None:
-        self.left, self.jobs = len(tasks), jobs
+        self.total = len(sweeping.sweep.rows) * len(sweeping.sweep.seeds)
+        self.left = len(sweeping.open_cells())
+        self.done = self.total - self.left
 
     def started(self, task: Task) -> None:
+        """Remember when; called from the thread that hands the task out."""
         self.begun[task.label] = time.monotonic()
 
     def ended(self, task: Task, outcome: Outcome) -> None:
+        """Show the line of a task."""
         self.begun.pop(task.label, None)
         if outcome.status == "interrupted":
-            self.show(f"{task.label}  saved")
+            self.show(f"{task.label} · saved")
             return
         self.left -= 1
-        cells = self.sweeping.cells()
-        done = sum(cell.status in ("done", "failed") for cell in cells)
-        place = f"{done}/{len(cells)}  {task.label}"
-        if outcome.status == "failed":
-            self.show(f"{place}  failed: {outcome.message}")
-            return
         self.spent.append(outcome.seconds)
-        cell = next(cell for cell in cells if (cell.row, cell.seed) == (task.row, task.seed))
-        rows = evaluated_of(cell, self.sweeping.evaluates)
-        figures = [
-            f"{name.partition('/')[2]} {three(value)}"
-            for name in self.sweeping.sweep.figures
-            if (value := value_of(cell, rows, name)) is not None
-        ]
-        self.show(" · ".join([place, *figures, duration(outcome.seconds), *self._time_left()]))
+        if outcome.status == "failed":
+            self.show(f"{task.label} · failed: {outcome.message}")
+            return
+        self.done += 1
+        parts = [f"{self.done}/{self.total}  {task.label}", *self._figures(task, outcome)]
+        self.show(" · ".join([*parts, duration(outcome.seconds), *self._time_left(task.jobs)]))
 
-    def _time_left(self) -> list[str]:
+    def _figures(self, task: Task, outcome: Outcome) -> list[str]:
+        assert outcome.run is not None
+        cell = Cell(task.row, task.seed, task.config, "done", RunFolder(outcome.run))
+        evaluated = evaluated_of(cell, self.sweeping.evaluates)
+        values = {name: value_of(cell, evaluated, name) for name in self.sweeping.sweep.figures}
+        return [
+            f"{name.partition('/')[2]} {three(value)}" for name, value in values.items() if value is not None
+        ]
+
+    def _time_left(self, jobs: int) -> list[str]:
+        """From the mean time of the runs so far, less what those under way have had."""
         if not self.left:
             return []
         now, mean = time.monotonic(), sum(self.spent) / len(self.spent)
         ahead = self.left * mean - sum(min(mean, now - start) for start in list(self.begun.values()))
-        return [f"about {duration(max(ahead, mean / 2) / min(self.jobs, self.left))} left"]
+        return [f"about {duration(max(ahead, mean / 2) / min(jobs, self.left))} left"]
 
 
 def _is_causal(path: Path) -> bool:

@@ -63,6 +63,8 @@ class Outcome(_Message):
     status: Literal["done", "interrupted", "failed"]
     message: str = ""
     """Why it failed, one line."""
+    run: Path | None = None
+    """Its run, where it is done."""
     seconds: float = 0.0
 
 

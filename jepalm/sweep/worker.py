@@ -49,22 +49,22 @@ def perform(task: Task) -> Outcome:
     from jepalm.sweep.task import Outcome
 
     start = time.monotonic()
-
-    def outcome(status: Literal["done", "interrupted", "failed"], message: str = "") -> Outcome:
-        return Outcome(status=status, message=message, seconds=time.monotonic() - start)
-
+    run, message = None, ""
+    status: Literal["done", "interrupted", "failed"] = "failed"
     try:
         run = _trained(task)
         if task.evaluate is not None:
             _evaluate(task, run)
+        status = "done"
     except Interrupted:
-        return outcome("interrupted")
+        status = "interrupted"
     except JepalmError as error:
-        return outcome("failed", str(error))
-    except Exception as error:
+        message = str(error)
+    except Exception as error:  # a bug in one row is no reason to lose the others
         traceback.print_exc()
-        return outcome("failed", f"{type(error).__name__}: {error}")
-    return outcome("done")
+        message = f"{type(error).__name__}: {error}"
+    path = run.path if run is not None else None
+    return Outcome(status=status, message=message, run=path, seconds=time.monotonic() - start)
 
 
 def run_name(row: str, seed: int) -> str:
