@@ -32,7 +32,7 @@ def shown(table, width=80):
 def test_the_terminal_shows_mean_spread_and_difference(table):
     lines = [line.split() for line in shown(table).splitlines()]
     assert ["reference", "2.00", "±", "1.00", "3"] in lines
-    # differences 1 and 1.5: mean 1.25, half the interval tan(0.475 pi) / 4, p of t = 5 with one degree of freedom
+    # differences 1 and 1.5, one degree of freedom: 1.25 ± tan(0.475 pi) / 4, p = 1 - 2 / pi atan(5)
     assert ["more", "<b>", "2.75", "±", "1.06", "2", "+1.25", "[-1.93,", "+4.43]", "0.126"] in lines
     assert ["(real", "text)", "0.500"] in lines
     assert "more <b> seed 2: failed badly" in shown(table)

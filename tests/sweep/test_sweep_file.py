@@ -109,7 +109,6 @@ def test_only_figures_of_an_evaluation_need_one(read):
         ("presett: nano", "unknown key presett (did you mean preset?)"),
         ("rows: {a: {sett: [x=1]}}", "unknown key rows.a.sett (did you mean rows.a.set?)"),
         ("evaluate: {prompt: 3}", "unknown key evaluate.prompt (did you mean evaluate.prompts?)"),
-        ("prompts: 3", "unknown key prompts (did you mean evaluate.prompts?)"),
         ("rows: {a: shakespeare-sigregg}", "row a: unknown preset shakespeare-sigregg (did you mean"),
         ("rows: {a: model.dmi=3}", "row a: unknown key model.dmi (did you mean model.dim?)"),
         ("rows: {a: [nano, shakespeare]}", "a row names nano and shakespeare"),

@@ -23,7 +23,7 @@ from jepalm.sweep.worker import perform, run_name
 from jepalm.training.checkpoint import MODEL, find_checkpoint
 
 METRICS = "figures: [validation/r2, validation/generation_ce]\n"
-EVALUATION = "evaluate: {prompts: 2}\n"
+EVALUATION = "evaluate: {split: train, prompts: 2}\n"
 
 
 class HerePool(Pool):
@@ -185,7 +185,7 @@ def test_what_is_trained_is_evaluated_once_and_again_when_asked_otherwise(
     path = write(EVALUATION, seeds="[0]")
     sweeping = open_sweep(path)
     sweeping.train(1, lines.append)
-    file = folders(sweeping)[0] / "report" / "evaluation-validation.json"
+    file = folders(sweeping)[0] / "report" / "evaluation-train.json"
     tree = json.loads(file.read_text())
     rows = {row["name"]: row for row in tree["rows"]}
     table = open_sweep(path).table()
@@ -195,11 +195,11 @@ def test_what_is_trained_is_evaluated_once_and_again_when_asked_otherwise(
     names = [name for name in rows if not name.startswith("scorer/positions")]
     assert sorted(names) == sorted(EVALUATED)
     assert open_sweep(path).open_cells() == []
-    seen = run_again = open_sweep(write("evaluate: {prompts: 2, seed: 4}", seeds="[0]"))
-    assert statuses(seen) == {"reference/0": "trained"}
-    run_again.train(1, lines.append)
+    other = open_sweep(write("evaluate: {split: train, prompts: 2, seed: 4}", seeds="[0]"))
+    assert statuses(other) == {"reference/0": "trained"}
+    other.train(1, lines.append)
     assert json.loads(file.read_text())["seed"] == 4
-    assert len(folders(run_again)) == 1
+    assert len(folders(other)) == 1
     file.unlink()
     assert statuses(open_sweep(path)) == {"reference/0": "trained"}
 
@@ -211,7 +211,7 @@ def test_a_causal_row_is_trained_first_and_scores_the_others(
 rows:
   base:
   ar: [shakespeare-ar-small, data.name=lines, model.causal.n_layers=1, model.causal.context_len=24]
-evaluate: {prompts: 2, baseline: ar}
+evaluate: {split: train, prompts: 2, baseline: ar}
 """
     path = write(seeds="[0]")
     keep = ("model.encoder", "model.predictor", "model.decoder")
@@ -228,7 +228,7 @@ evaluate: {prompts: 2, baseline: ar}
     assert "baseline" in gap.figure.controls
     assert gap.lines[1].values == {}
     run = next(folder for folder in folders(again) if "-base-" in folder.name)
-    tree = json.loads((run / "report" / "evaluation-validation.json").read_text())
+    tree = json.loads((run / "report" / "evaluation-train.json").read_text())
     assert tree["scorer"] == again.others["scorer"].name
     assert tree["asked"]["scorer"] == f"{tree['scorer']} at step 8"
 
@@ -292,7 +292,7 @@ def test_a_folders_name_keeps_the_seed():
 def test_processes_side_by_side_are_stopped_and_go_on(
     in_this_process, write, open_sweep, lines, data_root, tmp_path, train_tiny
 ):
-    """The short row ends, Ctrl-C comes, the long row is saved and goes on to the weights of a straight run."""
+    """The short row ends, Ctrl-C comes, the long row is saved and goes on to a straight run's weights."""
     long = {"training__steps": 600, "training__validate_every": 100, "training__checkpoint_every": 100}
     path = write(METRICS + "rows: {short: training.steps=8, long: }", "[0]", **long)
     command = [sys.executable, "-m", "jepalm", "sweep", str(path), "--jobs", "2"]
