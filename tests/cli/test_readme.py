@@ -29,10 +29,9 @@ def work(tmp_path_factory, tiny):
     (folder / "play.txt").write_text(PLAY)
     (folder / "my.txt").write_text(PLAY)
     (folder / "my.jsonl").write_text(PAIRS)
-    settings = [text for text in tiny if not text.startswith("--")]
-    (folder / "sweep.yaml").write_text(
-        f"preset: nano\nset: {json.dumps([*settings, 'training.steps=4'])}\nseeds: [0, 1]\nevaluate: {{prompts: 2}}\n"
-    )
+    settings = ["training.steps=4", *(text for text in tiny if not text.startswith("--"))]
+    sweep = {"preset": "nano", "set": settings, "seeds": [0, 1], "evaluate": {"prompts": 2}}
+    (folder / "sweep.yaml").write_text(json.dumps(sweep))
     return folder
 
 
