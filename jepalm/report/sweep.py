@@ -45,7 +45,7 @@ class RowFacts:
     Attributes:
         name: of the row.
         changes: settings that differ from the reference, in words.
-        runs: its run's folder by seed, where there is one.
+        runs: name of its run's folder in the sweep's by seed, where there is one.
         troubles: one line each, such as a failure.
         missing: seeds without figures.
     """

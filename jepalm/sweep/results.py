@@ -39,7 +39,7 @@ def table_of(
             RowFacts(
                 row.name,
                 ", ".join(f"{key}={_text(value)}" for key, value in sweep.changes(row).items()),
-                {cell.seed: str(cell.run.path) for cell in own if cell.run is not None},
+                {cell.seed: cell.run.name for cell in own if cell.run is not None},
                 [f"{row.name} seed {cell.seed}: {why}" for cell in own if (why := _trouble(cell, troubles))],
                 [cell.seed for cell in own if cell.status != "done"],
             )

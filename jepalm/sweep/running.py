@@ -133,6 +133,8 @@ class Sweeping:
 
     def _find_others(self) -> None:
         """Set baseline and scorer; a causal baseline scores where nothing else does."""
+        if not self.sweep.needs_evaluation:
+            return
         for what in self.others:
             given = getattr(self._settings, what)
             if given in self._rows:

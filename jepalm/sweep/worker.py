@@ -167,4 +167,7 @@ def _cores() -> int:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # the second one, in the middle of a training
+        sys.exit(130)
