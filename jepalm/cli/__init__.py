@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import jepalm
+from jepalm.cli.bench import bench
 from jepalm.cli.evaluate import evaluate
 from jepalm.cli.generate import generate
 from jepalm.cli.prepare import prepare_app
@@ -30,7 +31,7 @@ HELP = """Train, sample and dissect non-autoregressive JEPA language models.
   jepalm report runs/latest         which loss really trained the model?
 """
 
-COMMANDS = ["prepare", "train", "generate", "report", "evaluate", "sweep"]
+COMMANDS = ["prepare", "train", "generate", "report", "evaluate", "sweep", "bench"]
 """In the order a newcomer needs them."""
 
 
@@ -57,6 +58,7 @@ app.command()(generate)
 app.command()(report)
 app.command()(evaluate)
 app.command()(sweep)
+app.command()(bench)
 
 
 def _version(asked: bool) -> None:

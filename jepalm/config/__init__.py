@@ -22,6 +22,7 @@ from jepalm.config.resolving import (
 )
 from jepalm.config.sections import (
     DEFAULT_PRESET,
+    AutoencoderConfig,
     CausalConfig,
     Config,
     DataConfig,
@@ -31,7 +32,10 @@ from jepalm.config.sections import (
     GenerationConfig,
     GradNormConfig,
     HardwareConfig,
+    KLConfig,
+    LatentConfig,
     LengthConfig,
+    LocalConfig,
     ModelConfig,
     NextTokenConfig,
     ObjectiveConfig,
@@ -41,6 +45,7 @@ from jepalm.config.sections import (
     RegularizerConfig,
     RunningMeanConfig,
     Section,
+    SpansConfig,
     TargetsConfig,
     TrainingConfig,
     UncertaintyConfig,
@@ -48,6 +53,7 @@ from jepalm.config.sections import (
 
 __all__ = [
     "DEFAULT_PRESET",
+    "AutoencoderConfig",
     "CausalConfig",
     "Config",
     "DataConfig",
@@ -57,7 +63,10 @@ __all__ = [
     "GenerationConfig",
     "GradNormConfig",
     "HardwareConfig",
+    "KLConfig",
+    "LatentConfig",
     "LengthConfig",
+    "LocalConfig",
     "ModelConfig",
     "NextTokenConfig",
     "ObjectiveConfig",
@@ -67,6 +76,7 @@ __all__ = [
     "RegularizerConfig",
     "RunningMeanConfig",
     "Section",
+    "SpansConfig",
     "TargetsConfig",
     "TrainingConfig",
     "UncertaintyConfig",

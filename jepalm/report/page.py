@@ -9,9 +9,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 import jepalm
+from jepalm.numbers import three
 from jepalm.report.compare import Comparison
 from jepalm.report.draw import Art, theme_css
-from jepalm.report.numbers import mark_whitespace, three
+from jepalm.report.numbers import mark_whitespace
 from jepalm.report.read import Sample
 from jepalm.report.summary import ARTICLE_TIME, Summary
 from jepalm.report.sweep import SweepTable

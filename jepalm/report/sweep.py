@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jepalm.report.numbers import NOTHING, three
+from jepalm.numbers import NOTHING, three
 from jepalm.report.paired import Difference, Spread, holm, paired_difference
 
 CONTROLS = {"real": "real text", "ngram": "5-gram", "baseline": "baseline"}

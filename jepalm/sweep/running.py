@@ -12,7 +12,7 @@ from jepalm.config import read_config
 from jepalm.data.prepared import open_prepared
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import Interrupted, JepalmError, UsageError, nearest
-from jepalm.report.numbers import three
+from jepalm.numbers import three
 from jepalm.report.sweep import SweepTable
 from jepalm.run import RunFolder, locked, open_run, write_atomically
 from jepalm.sweep.file import Sweep, SweepRow

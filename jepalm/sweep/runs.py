@@ -99,10 +99,15 @@ def task_of(cell: Cell, folder: Path, data_root: Path, evaluate: Evaluate | None
     )
 
 
+def evaluation_file(run: RunFolder, split: str) -> Path:
+    """Where a run's evaluation lies."""
+    return run.report / f"evaluation-{split}.json"
+
+
 def read_evaluation(run: RunFolder, evaluate: Evaluate) -> dict[str, Any] | None:
     """Return a run's evaluation if it is the one asked for, at the run's last step."""
     try:
-        tree = json.loads((run.report / f"evaluation-{evaluate.split}.json").read_text(encoding="utf-8"))
+        tree = json.loads(evaluation_file(run, evaluate.split).read_text(encoding="utf-8"))
         asked = evaluate.asked(int(run.read_manifest()["step"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

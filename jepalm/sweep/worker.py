@@ -107,11 +107,10 @@ def _trained(task: Task) -> RunFolder:
 
 def _evaluate(task: Task, run: RunFolder) -> None:
     from jepalm.evaluation.evaluate import evaluate
-    from jepalm.evaluation.files import write_evaluation
     from jepalm.evaluation.samplers import sampler_of, scorer_of
     from jepalm.generation.loading import load_trained
-    from jepalm.run import open_run
-    from jepalm.sweep.runs import read_evaluation
+    from jepalm.run import open_run, write_json
+    from jepalm.sweep.runs import evaluation_file, read_evaluation
 
     asked = task.evaluate
     assert asked is not None
@@ -135,7 +134,8 @@ def _evaluate(task: Task, run: RunFolder) -> None:
         baseline_name=baseline.run.name if baseline is not None else None,
         scorer=scorer_of(trained, scorer) if scorer is not None else None,
     )
-    write_evaluation(evaluation, run.report, asked=asked.asked(trained.checkpoint.step))
+    tree = {**evaluation.as_json(), "asked": asked.asked(trained.checkpoint.step)}
+    write_json(evaluation_file(run, asked.split), tree)
 
 
 def _has_checkpoint(run: RunFolder) -> bool:

@@ -141,7 +141,7 @@ def test_a_missing_file_is_told():
 
 def test_the_example_compares_single_changes_at_nanos_size():
     sweep = read_sweep(EXAMPLE)
-    assert (sweep.name, sweep.seeds, len(sweep.rows)) == ("sweep-shakespeare", [0, 1, 2], 12)
+    assert (sweep.name, sweep.seeds, len(sweep.rows)) == ("sweep-shakespeare", [0, 1, 2], 14)
     assert sweep.changes(sweep.reference) == {}
     assert differences(resolve("nano"), sweep.reference.config) == {}
     sections = {key.rsplit(".", 1)[0] for row in sweep.rows[1:] for key in sweep.changes(row)}
