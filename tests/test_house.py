@@ -12,6 +12,7 @@ import jepalm
 PACKAGE = Path(jepalm.__file__).parent
 ROOMS = (
     "cli",
+    "sweep",
     "session",
     "report",
     "evaluation",

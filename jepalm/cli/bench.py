@@ -53,13 +53,12 @@ def bench(
     Example: jepalm bench runs/latest
     """
     from jepalm.cli.console import console, errors, line
-    from jepalm.cli.files import write_json
     from jepalm.config import data_root, read_config, runs_root
     from jepalm.evaluation.bench import Bench
     from jepalm.evaluation.step_speed import measure_step
     from jepalm.evaluation.writing_speed import measure_writing, real_text, untrained_writer, writer_of
     from jepalm.generation.loading import load_trained
-    from jepalm.run import now, open_run
+    from jepalm.run import now, open_run, write_json
     from jepalm.session import new_session
     from jepalm.training.checkpoint import load_model
 

@@ -57,12 +57,11 @@ def evaluate(
     Example: jepalm evaluate runs/latest
     """
     from jepalm.cli.console import console, line
-    from jepalm.cli.files import write_json
     from jepalm.config import from_mapping, runs_root
     from jepalm.evaluation.evaluate import evaluate as measure
     from jepalm.evaluation.samplers import sampler_of, scorer_of
     from jepalm.generation.loading import load_trained
-    from jepalm.run import open_run
+    from jepalm.run import open_run, write_json
 
     hardware = from_mapping({"hardware": {"device": device}}).hardware
     trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)

@@ -6,15 +6,19 @@ Each part of the program receives its own section, never the whole tree.
 from jepalm.config.folders import data_root, runs_root
 from jepalm.config.resolving import (
     apply_overrides,
+    assign,
     differences,
     dump,
     flatten,
     from_mapping,
     load_file,
     load_preset,
+    merge,
+    preset_changes,
     preset_names,
     read_config,
     resolve,
+    validated,
 )
 from jepalm.config.sections import (
     DEFAULT_PRESET,
@@ -79,6 +83,7 @@ __all__ = [
     "TrainingConfig",
     "UncertaintyConfig",
     "apply_overrides",
+    "assign",
     "data_root",
     "differences",
     "dump",
@@ -86,8 +91,11 @@ __all__ = [
     "from_mapping",
     "load_file",
     "load_preset",
+    "merge",
+    "preset_changes",
     "preset_names",
     "read_config",
     "resolve",
     "runs_root",
+    "validated",
 ]

@@ -319,8 +319,8 @@ class JepalmObjective(Objective):
     ) -> tuple[Tensor, Tensor, Posterior]:
         """Embeddings (..., D') of the target, those the decoder reads, and what these were drawn from.
 
-        The last two are without noise in evaluation and where nothing reads them. With hidden tokens the encoder runs twice: the decoder reads what is left of the target, the
-        predictor must match the whole.
+        The last two are without noise in evaluation and where nothing reads them. With hidden tokens the
+        encoder runs twice: the decoder reads what is left of the target, the predictor must match the whole.
         """
         encoder, noise = self.model.encoder, self.config.autoencoder
         read = self._latents(reading.layout)
