@@ -35,6 +35,8 @@ def adapted(command, tiny):
     """The command as written, with a small text and tiny settings."""
     if command[:2] == ["prepare", "shakespeare"]:
         return [*command, "--from", "play.txt"]
+    if command[:2] == ["prepare", "nl-rx"]:
+        return [*command, "--pairs", "60"]
     if command[0] == "train":
         return [*command, *tiny, *(["--steps=8"] if "--resume" in command else [])]
     return command
