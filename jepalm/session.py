@@ -14,7 +14,15 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from jepalm.config import Config, apply_overrides, differences, dump, from_mapping, read_config
+from jepalm.config import (
+    Config,
+    SpansConfig,
+    apply_overrides,
+    differences,
+    dump,
+    from_mapping,
+    read_config,
+)
 from jepalm.data.batches import Batches
 from jepalm.data.prepared import PreparedData, open_prepared
 from jepalm.errors import JepalmError, UsageError
@@ -168,6 +176,7 @@ def _session(
     config: Config, data_root: Path, resumed: tuple[RunFolder, Checkpoint] | None
 ) -> Iterator[Session]:
     prepared = open_prepared(config.data.name, data_root)
+    _check_pairing(config, prepared.meta.pairing)
     hardware = choose_hardware(config.hardware, _planned_steps(config))
     with processes(hardware) as together:
         torch.manual_seed(config.training.seed)
@@ -198,7 +207,9 @@ def _batches(
         rank=together.rank,
         world_size=together.world_size,
         micro_batch_size=config.training.micro_batch_size,
+        tokens_per_latent=config.model.latent.tokens,
         static_shapes=hardware.compile and split == "train",
+        spans=config.data.spans,
     )
 
 
@@ -225,6 +236,37 @@ def _view_lengths(config: Config, pairing: str) -> tuple[int, int]:
                 f"set model.causal.context_len={model.source_len + model.target_len}",
             )
     return model.source_len, model.target_len
+
+
+def _check_pairing(config: Config, pairing: str) -> None:
+    """Check the settings that go with hidden spans only, and those that do not go with them.
+
+    Raises:
+        UsageError: the data has another pairing than a setting needs.
+    """
+    model, objective = config.model, config.objective
+    if pairing != "spans":
+        only = {
+            "data.spans": config.data.spans != SpansConfig(),
+            "objective.local.weight": objective.local.weight > 0,
+        }
+        for key in (key for key, asked in only.items() if asked):
+            message = f"{key} does nothing with {config.data.name}, whose pairing is {pairing}"
+            raise UsageError(message, "prepare the text with --pairing spans for it")
+        return
+    if model.family != "jepalm":
+        message = f"model.family={model.family} does not go with data of pairing spans"
+        raise UsageError(message, "prepare the text with --pairing windows for it")
+    if objective.length.kind != "none":
+        message = "hidden spans have no length to predict: their places are given"
+        raise UsageError(message, "set objective.length.kind=none, or take --preset shakespeare-spans")
+    if model.source_len != model.target_len or model.source_len < 2:
+        sizes = f"model.source_len {model.source_len} and model.target_len {model.target_len}"
+        message = f"{sizes} do not go with hidden spans, which lie inside the source"
+        raise UsageError(message, "set both to the same, 2 or more")
+    if model.latent.tokens > 1:
+        message = f"model.latent.tokens={model.latent.tokens} does not go with hidden spans"
+        raise UsageError(message, "one latent would hold hidden and visible tokens: set it to 1")
 
 
 def _changed(run: RunFolder, flags: dict[str, Any], settings: list[str]) -> Config:

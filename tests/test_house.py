@@ -24,6 +24,7 @@ ROOMS = (
     "hardware",
     "config",
     "errors",
+    "numbers",
 )
 """From the top of the house to its ground."""
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -15,6 +15,11 @@ CHANGES: dict[str, dict[str, Any]] = {
     "vicreg": {"objective.regularizer.kind": "vicreg"},
     "sigreg": {"objective.regularizer.kind": "sigreg", "objective.regularizer.weight": 0.05},
     "generation": {"objective.generation.weight": 1.0},
+    "noisy-autoencoder": {
+        "objective.autoencoder.token_dropout": 0.15,
+        "objective.autoencoder.latent_dropout": 0.15,
+        "objective.kl.weight": 0.001,
+    },
     "deep-predictor": {
         "model.predictor.n_layers": 8,
         "model.predictor.dim": 512,
@@ -41,6 +46,15 @@ def test_a_variation_changes_one_thing_of_the_reference(name: str) -> None:
     changed = differences(resolve("shakespeare"), resolve(preset))
     assert changed.pop("preset") == ("shakespeare", preset)
     assert {key: after for key, (_, after) in changed.items()} == CHANGES[name]
+
+
+def test_latents_are_the_noisy_autoencoder_with_four_tokens_each() -> None:
+    changed = differences(resolve("shakespeare-noisy-autoencoder"), resolve("shakespeare-latents"))
+    assert changed.pop("preset")
+    assert {key: after for key, (_, after) in changed.items()} == {
+        "model.latent.tokens": 4,
+        "objective.kl.weight": 0.00025,
+    }
 
 
 def test_a_resolved_preset_has_no_base() -> None:

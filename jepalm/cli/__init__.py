@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import jepalm
+from jepalm.cli.bench import bench
 from jepalm.cli.evaluate import evaluate
 from jepalm.cli.generate import generate
 from jepalm.cli.prepare import prepare_app
@@ -29,7 +30,7 @@ HELP = """Train, sample and dissect non-autoregressive JEPA language models.
   jepalm report runs/latest         which loss really trained the model?
 """
 
-COMMANDS = ["prepare", "train", "generate", "report", "evaluate"]
+COMMANDS = ["prepare", "train", "generate", "report", "evaluate", "bench"]
 """In the order a newcomer needs them."""
 
 
@@ -55,6 +56,7 @@ app.command()(train)
 app.command()(generate)
 app.command()(report)
 app.command()(evaluate)
+app.command()(bench)
 
 
 def _version(asked: bool) -> None:

@@ -88,7 +88,7 @@ def train(
             line("run", str(run.path))
         session.train(run, console)
         if session.together.first:
-            line("next", f'jepalm generate "To be"   ·   jepalm report {run.path}')
+            line("next", f"{_example(session)}   ·   jepalm report {run.path}")
 
 
 def _introduce(session: Session, cost: Estimate, runs: Path) -> None:
@@ -96,7 +96,8 @@ def _introduce(session: Session, cost: Estimate, runs: Path) -> None:
     import shutil
 
     from jepalm.cli.console import errors, line
-    from jepalm.training.progress import duration, significant
+    from jepalm.numbers import three
+    from jepalm.training.progress import duration
 
     config, batches, plan = session.config, session.batches, session.plan
     done = session.resumed[1].step if session.resumed else 0
@@ -113,8 +114,8 @@ def _introduce(session: Session, cost: Estimate, runs: Path) -> None:
     line("steps", f"{plan.steps_per_epoch:,} an epoch, {plan.steps:,} in all{going_on}")
     line(
         "cost",
-        f"{significant(1000 * cost.seconds_per_step)} ms a step (timed)"
-        f" · {significant(cost.flops_per_step / 1e9)} GFLOP a step · {cost.memory / 1e6:.0f} MB memory"
+        f"{three(1000 * cost.seconds_per_step)} ms a step (timed)"
+        f" · {three(cost.flops_per_step / 1e9)} GFLOP a step · {cost.memory / 1e6:.0f} MB memory"
         f" · {cost.disk / 1e6:.0f} MB disk ({free / 1e9:.0f} GB free)",
     )
     line("time", f"about {duration(seconds)} here")
@@ -122,6 +123,11 @@ def _introduce(session: Session, cost: Estimate, runs: Path) -> None:
         line("", f"quick look instead: jepalm train --preset {QUICK_PRESET}   ({QUICK_PRESET_TAKES})")
     if cost.disk > free:
         errors.print("warning: the checkpoints of this run may not fit on the disk")
+
+
+def _example(session: Session) -> str:
+    fills = session.prepared.meta.pairing == "spans"
+    return 'jepalm generate --infill "To be, or ____ to be"' if fills else 'jepalm generate "To be"'
 
 
 def _millions(count: int) -> str:

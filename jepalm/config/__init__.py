@@ -18,6 +18,7 @@ from jepalm.config.resolving import (
 )
 from jepalm.config.sections import (
     DEFAULT_PRESET,
+    AutoencoderConfig,
     CausalConfig,
     Config,
     DataConfig,
@@ -27,7 +28,10 @@ from jepalm.config.sections import (
     GenerationConfig,
     GradNormConfig,
     HardwareConfig,
+    KLConfig,
+    LatentConfig,
     LengthConfig,
+    LocalConfig,
     ModelConfig,
     NextTokenConfig,
     ObjectiveConfig,
@@ -37,6 +41,7 @@ from jepalm.config.sections import (
     RegularizerConfig,
     RunningMeanConfig,
     Section,
+    SpansConfig,
     TargetsConfig,
     TrainingConfig,
     UncertaintyConfig,
@@ -44,6 +49,7 @@ from jepalm.config.sections import (
 
 __all__ = [
     "DEFAULT_PRESET",
+    "AutoencoderConfig",
     "CausalConfig",
     "Config",
     "DataConfig",
@@ -53,7 +59,10 @@ __all__ = [
     "GenerationConfig",
     "GradNormConfig",
     "HardwareConfig",
+    "KLConfig",
+    "LatentConfig",
     "LengthConfig",
+    "LocalConfig",
     "ModelConfig",
     "NextTokenConfig",
     "ObjectiveConfig",
@@ -63,6 +72,7 @@ __all__ = [
     "RegularizerConfig",
     "RunningMeanConfig",
     "Section",
+    "SpansConfig",
     "TargetsConfig",
     "TrainingConfig",
     "UncertaintyConfig",

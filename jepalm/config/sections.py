@@ -21,17 +21,28 @@ class Section(BaseModel):
     )
 
 
+class SpansConfig(Section):
+    """What is hidden of a text, of data prepared with `--pairing spans`."""
+
+    share: float = Field(0.3, gt=0, lt=1)
+    """Share of a text's tokens; at least one is hidden and one left."""
+    mean_length: float = Field(6.0, ge=1)
+    """Mean tokens of a hidden run; their lengths are close to geometric."""
+
+
 class DataConfig(Section):
     """Which prepared data to train on."""
 
     name: str = Field("shakespeare", min_length=1)
     """Name of a folder under the data folder, or a path to one."""
+    spans: SpansConfig = SpansConfig()
 
 
 class EncoderConfig(Section):
     """The TextEncoder."""
 
-    n_layers: int = Field(4, ge=1, le=128)
+    n_layers: int = Field(4, ge=0, le=128)
+    """With 0 a token's embedding knows nothing of its neighbours."""
     normalisation: Literal["layernorm", "none"] = "layernorm"
     """What makes embeddings of the last layer's output: LayerNorm without affine, or nothing."""
 
@@ -50,6 +61,18 @@ class DecoderConfig(Section):
     """The TextDecoder."""
 
     n_layers: int = Field(4, ge=0, le=128)
+
+
+class LatentConfig(Section):
+    """The bottleneck between encoder and decoder (CALM, arXiv 2510.27688).
+
+    There is one as soon as a setting here is not its default, or `objective.kl.weight` is not 0.
+    """
+
+    tokens: int = Field(1, ge=1, le=64)
+    """Tokens a latent, K: a target of T tokens becomes ceil(T / K) latents."""
+    dim: int | None = Field(None, ge=1, le=16384)
+    """Width of a latent; the model's own when empty."""
 
 
 class CausalConfig(Section):
@@ -81,7 +104,13 @@ class ModelConfig(Section):
     encoder: EncoderConfig = EncoderConfig()
     predictor: PredictorConfig = PredictorConfig()
     decoder: DecoderConfig = DecoderConfig()
+    latent: LatentConfig = LatentConfig()
     causal: CausalConfig = CausalConfig()
+
+    @property
+    def target_dim(self) -> int:
+        """Width of the target's embeddings, D'."""
+        return self.latent.dim or self.dim
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ModelConfig:
@@ -100,8 +129,27 @@ class ReconstructionConfig(Section):
     weight: float = Field(1.0, ge=0)
 
 
+class AutoencoderConfig(Section):
+    """What makes the decoder tolerate noise, in training alone (CALM, arXiv 2510.27688)."""
+
+    token_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the tokens that the encoder does not see of what the decoder has to write."""
+    latent_dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on the embeddings that the decoder reads."""
+    noise: float = Field(0.0, ge=0, le=100)
+    """Standard deviation of Gaussian noise on the embeddings that the decoder reads."""
+
+
+class KLConfig(Section):
+    """Divergence of each latent's Gaussian from the standard normal, which makes the encoder variational."""
+
+    weight: float = Field(0.0, ge=0)
+    floor: float = Field(0.5, ge=0)
+    """Nats a dimension that cost no more when they shrink: without it dimensions collapse."""
+
+
 class EmbeddingConfig(Section):
-    """Distance of predicted to target embeddings, mean over positions."""
+    """Distance of predicted to target embeddings, mean over positions or latents."""
 
     weight: float = Field(1.0, ge=0)
     distance: Literal["mse", "smooth_l1", "cosine"] = "mse"
@@ -120,6 +168,12 @@ class GenerationConfig(Section):
     weight: float = Field(0.0, ge=0)
     train_decoder: bool = True
     """Whether the decoder learns from this term, or only what made the embeddings."""
+
+
+class LocalConfig(Section):
+    """Cross-entropy of a small head on the encoder at the hidden places of its source; off at weight 0."""
+
+    weight: float = Field(0.0, ge=0)
 
 
 class LengthConfig(Section):
@@ -209,8 +263,11 @@ class ObjectiveConfig(Section):
     """The loss terms: what is trained and where its gradient flows."""
 
     reconstruction: ReconstructionConfig = ReconstructionConfig()
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    kl: KLConfig = KLConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     generation: GenerationConfig = GenerationConfig()
+    local: LocalConfig = LocalConfig()
     length: LengthConfig = LengthConfig()
     next_token: NextTokenConfig = NextTokenConfig()
     regularizer: RegularizerConfig = RegularizerConfig()
@@ -315,9 +372,13 @@ FAMILY_SECTIONS = {
         "model.encoder",
         "model.predictor",
         "model.decoder",
+        "model.latent",
         "objective.reconstruction",
+        "objective.autoencoder",
+        "objective.kl",
         "objective.embedding",
         "objective.generation",
+        "objective.local",
         "objective.length",
         "objective.regularizer",
         "objective.targets",

@@ -46,6 +46,7 @@ from jepalm.data.tokenizer import (
     byte_tokenizer,
     char_tokenizer,
     parse_tokenizer,
+    with_mask,
 )
 from jepalm.data.writing import FolderWriter, SplitWriter, new_folder
 from jepalm.errors import UsageError
@@ -134,7 +135,7 @@ def already_prepared(
 
 
 def prepare_text(job: Job, raw: RawText) -> Outcome:
-    """Prepare a text for next-line pairs or windows.
+    """Prepare a text for next-line pairs, windows or spans.
 
     Raises:
         UsageError: the text cannot be read or is too short, or the folder is in the way.
@@ -315,10 +316,12 @@ def _build_tokenizer(
 ) -> TextTokenizer:
     kind, size = parse_tokenizer(request.tokenizer)
     if kind == "bpe":
-        return bpe_tokenizer(size, training_text())
-    if kind == "byte":
-        return byte_tokenizer()
-    return char_tokenizer(sorted(frequency) if request.alphabet == "data" else FIXED_ALPHABET)
+        built = bpe_tokenizer(size, training_text())
+    elif kind == "byte":
+        built = byte_tokenizer()
+    else:
+        built = char_tokenizer(sorted(frequency) if request.alphabet == "data" else FIXED_ALPHABET)
+    return with_mask(built) if request.pairing == "spans" else built
 
 
 def _sample(texts: Iterator[str], expected: int) -> Iterator[str]:

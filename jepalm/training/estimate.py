@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import dataclass
 from statistics import median
-
-from torch.utils.flop_counter import FlopCounterMode
 
 from jepalm.config import Config
 from jepalm.data.batches import Batches
 from jepalm.hardware import Hardware, peak_memory
 from jepalm.objective import Objective
 from jepalm.training.checkpoint import checkpoint_bytes
-from jepalm.training.optimizer import build_optimizer
+from jepalm.training.flops import count_flops
+from jepalm.training.trial import Trial
 
 WARM_UP_STEPS, TIMED_STEPS = 2, 6
 
@@ -38,28 +36,14 @@ class Estimate:
 
 def estimate(objective: Objective, batches: Batches, config: Config, hardware: Hardware) -> Estimate:
     """Time a few steps on a copy; the objective itself stays as it is."""
-    trial = copy.deepcopy(objective)
-    optimizer = build_optimizer(trial, config.optimizer)
-
-    def step(number: int) -> None:
-        for batch in batches.at(number):
-            with hardware.autocast():
-                total = trial(batch).total
-            total.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    counter = FlopCounterMode(display=False)
-    with counter:
-        step(0)
+    trial = Trial(objective, batches, config, hardware)
+    flops = count_flops(lambda: trial.step(0))
     times = []
     for number in range(1, 1 + WARM_UP_STEPS + TIMED_STEPS):
         hardware.synchronize()
         start = time.perf_counter()
-        step(number)
+        trial.step(number)
         hardware.synchronize()
         times.append(time.perf_counter() - start)
-    disk = (config.training.keep + 2) * checkpoint_bytes(trial)
-    return Estimate(
-        median(times[WARM_UP_STEPS:]), counter.get_total_flops(), peak_memory(hardware.device), disk
-    )
+    disk = (config.training.keep + 2) * checkpoint_bytes(trial.objective)
+    return Estimate(median(times[WARM_UP_STEPS:]), flops, peak_memory(hardware.device), disk)

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jepalm.numbers import three
 from jepalm.run import RunFolder
 from jepalm.training.schedule import Plan
 
@@ -18,22 +19,14 @@ SAMPLE_SHOWN = 80
 """Characters of a sample on a progress line."""
 
 
-def significant(value: float, digits: int = 3) -> str:
-    """A number with `digits` significant digits and no exponent where one can do without."""
-    if value == 0 or not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.{digits - 1}e}" if value else "0"
-    text = f"{value:.{digits}g}"
-    return f"{float(text):,.0f}" if "e" in text or abs(value) >= 1000 else text
-
-
 def train_line(row: Mapping[str, Any]) -> str:
     """`loss 312 = reconstruction 0.003 (0 %) + embedding 188 (60 %) + ...` of a train row."""
     terms = [
-        f"{name} {significant(row[key])} ({100 * row[f'train/share/{name}']:.0f} %)"
+        f"{name} {three(row[key])} ({100 * row[f'train/share/{name}']:.0f} %)"
         for key in row
         if key.startswith("train/term/") and (name := key.removeprefix("train/term/"))
     ]
-    return f"loss {significant(row['train/loss'])} = {' + '.join(terms)}"
+    return f"loss {three(row['train/loss'])} = {' + '.join(terms)}"
 
 
 def validation_line(row: Mapping[str, Any], dim: int, sample: str = "") -> str:
@@ -42,15 +35,15 @@ def validation_line(row: Mapping[str, Any], dim: int, sample: str = "") -> str:
     shown = shown if len(shown) <= SAMPLE_SHOWN else shown[:SAMPLE_SHOWN] + "…"
     if "validation/next_token_ce" in row:
         text = (
-            f"validation: next-token CE {significant(row['validation/next_token_ce'])} nats"
-            f" · {significant(row['validation/nats_per_character'])} nats a character"
+            f"validation: next-token CE {three(row['validation/next_token_ce'])} nats"
+            f" · {three(row['validation/nats_per_character'])} nats a character"
             f" · accuracy {100 * row['validation/next_token_accuracy']:.0f} %"
         )
         return f'{text} · sample "{shown}"' if shown else text
     text = (
         f"validation: R2 {row['validation/r2']:.2f}"
-        f" · generation CE {significant(row['validation/generation_ce'])}"
-        f" · reconstruction CE {significant(row['validation/reconstruction_ce'])}"
+        f" · generation CE {three(row['validation/generation_ce'])}"
+        f" · reconstruction CE {three(row['validation/reconstruction_ce'])}"
         f" · rank {row['validation/effective_rank']:.0f}/{dim}"
     )
     return f'{text} · sample "{shown}"' if shown else text
@@ -96,9 +89,7 @@ class TrainingProgress:
     def trained(self, step: int, row: Mapping[str, Any]) -> None:
         """Show a train row."""
         left = (self.plan.steps - step) / max(row["speed/steps_per_s"], 1e-9)
-        speed = (
-            f"{significant(row['speed/steps_per_s'])} steps/s · {row['speed/tokens_per_s'] / 1e3:.1f} k tok/s"
-        )
+        speed = f"{three(row['speed/steps_per_s'])} steps/s · {row['speed/tokens_per_s'] / 1e3:.1f} k tok/s"
         terms = train_line(row)
         if self._live is not None:
             self._live.update(self._task, completed=step, place=self._place(step), speed=speed, terms=terms)

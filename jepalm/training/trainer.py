@@ -312,7 +312,7 @@ class Trainer:
         for sample in result.samples:
             self.log.sample(step, *sample)
         first = result.samples[0][2] if result.samples else ""
-        self.shown.validated(step, validation_line(result.values, self.config.model.dim, first))
+        self.shown.validated(step, validation_line(result.values, self.config.model.target_dim, first))
         saved_too = self.plan.due(step, self.plan.checkpoint_every)
         if saved_too and result.values["validation/loss"] < self.state.best:
             self.state.best, self.state.best_step = result.values["validation/loss"], step

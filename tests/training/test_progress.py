@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from jepalm.run import RunFolder
-from jepalm.training.progress import TrainingProgress, duration, significant, train_line, validation_line
+from jepalm.training.progress import TrainingProgress, duration, train_line, validation_line
 from jepalm.training.schedule import Plan
 
 TRAIN = {
@@ -23,14 +23,6 @@ HELD_OUT = {
     "validation/reconstruction_ce": 0.0311,
     "validation/effective_rank": 170.6,
 }
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0, "0"), (0.0031234, "0.00312"), (57.48, "57.5"), (1204.4, "1,200"), (2e-7, "2.00e-07")],
-)
-def test_significant_digits(value: float, text: str):
-    assert significant(value) == text
 
 
 @pytest.mark.parametrize(
