@@ -30,7 +30,8 @@ def evaluate(
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
     split: Annotated[
-        str, typer.Option(help="train, validation or test: where the prompts are.")
+        str,
+        typer.Option(help="train, validation, test, or a further split of the data: where the prompts are."),
     ] = "validation",
     prompts: Annotated[int, typer.Option(min=2, help="Prompts, evenly spaced over the split.")] = 1000,
     samples: Annotated[int, typer.Option(min=2, help="Texts of each prompt, for Brier-n.")] = 2,
@@ -61,7 +62,7 @@ def evaluate(
     from jepalm.evaluation.evaluate import evaluate as measure
     from jepalm.evaluation.samplers import sampler_of, scorer_of
     from jepalm.generation.loading import load_trained
-    from jepalm.run import open_run
+    from jepalm.run import open_run, write_json
 
     hardware = from_mapping({"hardware": {"device": device}}).hardware
     trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
@@ -78,7 +79,8 @@ def evaluate(
         scorer=scorer_of(trained, load_trained(open_run(scorer), hardware=hardware)) if scorer else None,
         baseline_name=other.run.name if other else None,
     )
-    path = _write(evaluation, trained.run.report)
+    path = trained.run.report / f"evaluation-{evaluation.split}.json"
+    write_json(path, evaluation.as_json())
     if as_json:
         typer.echo(json.dumps({**evaluation.as_json(), "file": str(path)}, ensure_ascii=False))
         return
@@ -143,7 +145,7 @@ def table(evaluation: Evaluation) -> Table:
 def _label(row: Row) -> Text:
     from rich.text import Text
 
-    from jepalm.report.numbers import three
+    from jepalm.numbers import three
 
     label = Text(row.figure)
     if row.unit:
@@ -154,25 +156,12 @@ def _label(row: Row) -> Text:
 
 
 def _value(row: Row, column: str) -> str:
-    from jepalm.report.numbers import three
+    from jepalm.numbers import three
 
     return three(row.values[column]) if column in row.values else ""
 
 
 def _interval(row: Row) -> str:
-    from jepalm.report.numbers import three
+    from jepalm.numbers import three
 
     return f"[{three(row.interval[0])}, {three(row.interval[1])}]" if row.interval else ""
-
-
-def _write(evaluation: Evaluation, folder: Path) -> Path:
-    from jepalm.errors import JepalmError
-    from jepalm.run import write_atomically
-
-    path = folder / f"evaluation-{evaluation.split}.json"
-    try:
-        folder.mkdir(exist_ok=True)
-        write_atomically(path, json.dumps(evaluation.as_json(), indent=2, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise JepalmError(f"cannot write {path}: {error.strerror}", "make the folder writable") from None
-    return path

@@ -179,11 +179,11 @@ def _standard_input() -> str:
 def _draw(trained, passage) -> Path:  # type: ignore[no-untyped-def]
     from jepalm.report.figures import embedding_heatmap
 
-    rows = passage.rows()[0]
-    labels = [trained.tokenizer.decode([token]) for token in rows]
+    row, each = passage.rows()[0], passage.tokens_per_embedding
+    labels = [trained.tokenizer.decode(row[at : at + each]) for at in range(0, len(row), each)]
     path: Path = trained.run.report / "embeddings.png"
     path.parent.mkdir(exist_ok=True)
-    values = passage.embeddings[0, : len(rows)].float().cpu().numpy()
+    values = passage.embeddings[0, : len(labels)].float().cpu().numpy()
     embedding_heatmap(
         values, labels, path, f"Predicted embeddings, {trained.run.name} at step {trained.checkpoint.step:,}"
     )

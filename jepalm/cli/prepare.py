@@ -169,6 +169,8 @@ def pairs(
     """Your own pairs, one JSON row a line; the folder is named after the file.
 
     Example: jepalm prepare pairs chats.jsonl --tokenizer byte
+
+    With a test split of its own: jepalm prepare pairs train.jsonl --test test.jsonl
     """
     from jepalm.config import data_root
     from jepalm.data.prepared import Origin
@@ -228,7 +230,7 @@ def nl_rx(
     with _progress(by_bytes=False) as watch:
         raw = draw_rows(asked, request.split, _counter(watch, "drawing", pairs))
     with _progress() as watch:
-        job = _job(root, name, "nl-rx", origin, "drawn, none", request, force, watch)
+        job = _job(root, name, "nl-rx", origin, "none needed: drawn, not copied", request, force, watch)
         outcome = prepare_rows(job, raw)
     kept = "kept in train" if keep_degenerate else "dropped"
     share = 100 * raw.degenerate / raw.drawn

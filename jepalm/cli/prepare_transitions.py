@@ -146,7 +146,7 @@ def _draw(root: Path, name: str, asked: Simulated, request: Request, force: bool
         drawn = draw_transitions(asked, request.split, root, counter(watch, "drawing", n_pairs))
     with closing(drawn):
         with progress_shown() as watch:
-            job = job_of(root, name, "transitions", origin, "simulated, none", request, force, watch)
+            job = job_of(root, name, "transitions", origin, "none needed: simulated", request, force, watch)
             outcome = prepare_rows(job, drawn)
         _show_drawn(drawn, asked, outcome.data.meta.mean_target)
     show(outcome)

@@ -79,6 +79,8 @@ class Batch:
     """Whether a target ends where its text ends; false where it was cut, None for windows and spans."""
     n_whole: int = 0
     """Whole targets of the global batch."""
+    n_target_latents: int = 0
+    """Latents of the global batch's targets, of `tokens_per_latent` tokens each."""
 
     def to(self, device: torch.device | str) -> Batch:
         """The same on a device."""
@@ -124,6 +126,7 @@ class Batches:
         rank: which of the processes this is.
         world_size: how many there are.
         micro_batch_size: most pairs of one Batch; this rank's whole share when empty.
+        tokens_per_latent: target tokens that one latent holds; the latents are counted.
         static_shapes: pad to exactly `source_len` and `target_len` instead of the longest text.
         spans: how much of a text is hidden, of data with that pairing.
         resident: keep all tokens on the device; when empty, if they are under 2 GiB and under a
@@ -145,6 +148,7 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
         micro_batch_size: int | None = None,
+        tokens_per_latent: int = 1,
         static_shapes: bool = False,
         spans: SpansConfig | None = None,
         resident: bool | None = None,
@@ -165,6 +169,7 @@ class Batches:
         self.batch_size = batch_size
         self.source_len = source_len
         self.target_len = target_len
+        self.tokens_per_latent = tokens_per_latent
         self.device = torch.device(device)
         self._seed = seed
         self._rank = rank
@@ -269,6 +274,7 @@ class Batches:
             return self._batch_with_gaps(texts.spans["source"], texts.hidden, rows, counted)
         tokens = {role: self._gather(spans[rows], self._limit(role)) for role, spans in texts.spans.items()}
         counts = {role: int(_lengths(spans[counted]).sum()) for role, spans in texts.spans.items()}
+        latents = -(-_lengths(texts.spans["target"][counted]) // self.tokens_per_latent)
         whole = texts.whole
         return Batch(
             tokens["source"],
@@ -279,6 +285,7 @@ class Batches:
             n_read_tokens=counts["source"] + counts.get("action", 0),
             whole=None if whole is None else torch.from_numpy(whole[rows]).to(self.device),
             n_whole=0 if whole is None else int(whole[counted].sum()),
+            n_target_latents=int(latents.sum()),
         )
 
     def _batch_with_gaps(

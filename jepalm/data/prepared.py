@@ -31,17 +31,17 @@ SplitName = Literal["train", "validation", "test", "compositional", "longer"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 """Those that all data have; simulated transitions have more."""
 Role = Literal["source", "target", "action"]
-Pairing = Literal["lines", "windows", "spans", "pairs"]
 Task = Literal["text", "regex", "transitions"]
+Pairing = Literal["lines", "windows", "spans", "pairs"]
 
 _MADE_BY = {
     "shakespeare": "jepalm prepare shakespeare",
     "shakespeare-windows": "jepalm prepare shakespeare --pairing windows --name shakespeare-windows",
-    "shakespeare-spans": "jepalm prepare shakespeare --pairing spans --name shakespeare-spans",
     "nl-rx": "jepalm prepare nl-rx",
     "home": "jepalm prepare transitions --world home",
     "grid": "jepalm prepare transitions --world grid",
     "files": "jepalm prepare transitions --world files",
+    "shakespeare-spans": "jepalm prepare shakespeare --pairing spans --name shakespeare-spans",
 }
 """Data that the presets name."""
 

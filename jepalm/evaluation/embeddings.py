@@ -35,10 +35,11 @@ Pairs = Sequence[tuple[list[int], list[int]]]
 
 @dataclass(frozen=True)
 class PairSums:
-    """Sums over the target positions of each pair, (N,) float64, and mean embeddings, (N, D).
+    """Sums over the target positions of each pair, (N,) float64, and mean embeddings, (N, D').
 
     Attributes:
         tokens: target positions.
+        embeddings: target embeddings: as many, or fewer where they are latents.
         reconstruction_ce: nats of the decoder on the trained encoder's embeddings of the target.
         reconstruction_right: tokens it gets right.
         generation_ce: nats of the decoder on predicted embeddings.
@@ -46,12 +47,13 @@ class PairSums:
         other_source_ce: nats of the decoder on embeddings predicted from another pair's source.
         error: squared distance of predicted to target embeddings.
         around_mean: squared distance of target embeddings to their mean over all pairs.
-        source: mean source embedding.
+        source: mean source embedding, as it would be of a target.
         target: mean target embedding.
         predicted: mean predicted embedding.
     """
 
     tokens: NDArray[np.float64]
+    embeddings: NDArray[np.float64]
     reconstruction_ce: NDArray[np.float64]
     reconstruction_right: NDArray[np.float64]
     generation_ce: NDArray[np.float64]
@@ -130,18 +132,19 @@ def pair_sums(objective: JepalmObjective, batches: list[Batch], other_sources: l
     found: list[dict[str, Tensor]] = []
     for batch, other in zip(batches, other_sources, strict=True):
         views = objective.encode_and_predict(batch)
-        layout = views.target_layout
+        layout, places = views.target_layout, views.embedding_layout
         misled = objective.predict(*objective.encode_source(other), layout)
-        target = layout.pad(views.target).float() * layout.mask[..., None]  # (B, T, D)
-        source = objective.normalise(views.source, views.source_layout)  # (..., D)
+        target = places.pad(views.target).float() * places.mask[..., None]  # (B, T', D')
+        source, source_places = objective.as_targets(views.source, views.source_layout)  # (..., D')
         part = {
             "tokens": batch.target.lengths,
-            "error": _sums(layout, (views.predicted.float() - views.target.float()).square().sum(-1)),
-            "total": target.sum(1),  # (B, D)
+            "embeddings": places.mask.sum(1),
+            "error": _sums(places, (views.predicted.float() - views.target.float()).square().sum(-1)),
+            "total": target.sum(1),  # (B, D')
             "squares": target.square().sum((1, 2)),  # (B,)
-            "source": views.source_layout.mean(source),  # (B, D)
-            "target": layout.mean(views.target),  # (B, D)
-            "predicted": layout.mean(views.predicted),  # (B, D)
+            "source": source_places.mean(source),  # (B, D')
+            "target": places.mean(views.target),  # (B, D')
+            "predicted": places.mean(views.predicted),  # (B, D')
         }
         labels = objective.labels(batch.target, layout)
         read = {"reconstruction": views.decodable, "generation": views.predicted, "other_source": misled}
@@ -154,11 +157,12 @@ def pair_sums(objective: JepalmObjective, batches: list[Batch], other_sources: l
             part[f"{name}_right"] = _sums(layout, logits.argmax(-1) == labels)
         found.append({name: value.cpu().double() for name, value in part.items()})
     joined = {name: torch.cat([part[name] for part in found]) for name in found[0]}
-    total, tokens = joined["total"], joined["tokens"]
-    mean = total.sum(0) / tokens.sum()  # (D,)
-    around_mean = joined["squares"] - 2 * total @ mean + tokens * mean.square().sum()
+    total, embeddings = joined["total"], joined["embeddings"]
+    mean = total.sum(0) / embeddings.sum()  # (D',)
+    around_mean = joined["squares"] - 2 * total @ mean + embeddings * mean.square().sum()
     return PairSums(
-        tokens=tokens.numpy(),
+        tokens=joined["tokens"].numpy(),
+        embeddings=embeddings.numpy(),
         reconstruction_ce=joined["reconstruction_ce"].numpy(),
         reconstruction_right=joined["reconstruction_right"].numpy(),
         generation_ce=joined["generation_ce"].numpy(),
@@ -180,11 +184,10 @@ class _NoisyDecoder:
         self._inputs = []
         generator = torch.Generator().manual_seed(seed)
         for batch in batches:
-            layout = objective.layout(batch.target)
-            target = objective.encode_target(batch, layout).float()  # (..., D)
-            padded = torch.randn(*layout.mask.shape, target.shape[-1], generator=generator)  # (B, T, D)
-            noise = layout.pack(padded.to(target.device))  # (..., D)
-            self._inputs.append((target, noise, layout, objective.labels(batch.target, layout)))
+            target, layout, places = objective.embed(batch)
+            padded = torch.randn(*places.mask.shape, target.shape[-1], generator=generator)  # (B, T', D')
+            noise = places.pack(padded.to(target.device))  # (..., D')
+            self._inputs.append((target.float(), noise, layout, objective.labels(batch.target, layout)))
 
     def __call__(self, sigma: float) -> float:
         right = n = 0
@@ -233,7 +236,7 @@ def _embedding_rows(
     codes: dict[tuple[int, ...], int] = {}
     labels = [codes.setdefault(tuple(target), len(codes)) for target in targets]
     squared = sums.error / dim
-    copy_error = whole["validation/embedding_copy"] * sums.tokens.sum()
+    copy_error = whole["validation/embedding_copy"] * sums.embeddings.sum()
     around_mean = float(sums.around_mean.sum())
     cosine = paired_minus_unpaired_cosine(sums.predicted, sums.target).numpy()
     copied = paired_minus_unpaired_cosine(sums.source, sums.target).numpy()
@@ -267,8 +270,8 @@ def _embedding_rows(
             "rms_error",
             "the predictor's error",
             "rms/dim",
-            float(np.sqrt(squared.sum() / sums.tokens.sum())),
-            percentile_interval(np.sqrt(resampled(squared, sums.tokens, seed=seed))),
+            float(np.sqrt(squared.sum() / sums.embeddings.sum())),
+            percentile_interval(np.sqrt(resampled(squared, sums.embeddings, seed=seed))),
         ),
         row("std", "standard deviation, predicted", "", predicted_std, None, {"target": target_std}),
         row(

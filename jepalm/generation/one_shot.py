@@ -21,12 +21,14 @@ class Passage:
     Attributes:
         ids: (B, T) tokens, 0 beyond each text's length.
         lengths: (B,) positions of each text.
-        embeddings: (B, T, D) predicted embeddings, 0 beyond each text's length.
+        embeddings: (B, T', D') predicted embeddings, 0 beyond each text's own.
+        tokens_per_embedding: how many tokens stand in each.
     """
 
     ids: Tensor
     lengths: Tensor
     embeddings: Tensor
+    tokens_per_embedding: int = 1
 
     def rows(self) -> list[list[int]]:
         """Token ids of each text."""
@@ -73,7 +75,9 @@ def generate(
     rows = torch.arange(len(best), device=best.device) * n + best
     kept = passage.lengths[rows]
     width = int(kept.max())
-    return Passage(passage.ids[rows, :width], kept, passage.embeddings[rows, :width])
+    each = passage.tokens_per_embedding
+    shown = passage.embeddings[rows, : -(-width // each)]
+    return Passage(passage.ids[rows, :width], kept, shown, each)
 
 
 def write(
@@ -111,8 +115,10 @@ def write(
     chosen = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)  # (...)
     confidence = (target_layout.pad(chosen) * target_layout.mask).sum(1) / lengths  # (B,)
     ids = target_layout.pad(ids) * target_layout.mask
-    kept = target_layout.pad(predicted) * target_layout.mask[..., None]
-    return Passage(ids, lengths, kept), confidence
+    each = objective.model.config.latent.tokens
+    places = target_layout.latents(each)
+    kept = places.pad(predicted) * places.mask[..., None]  # (B, T', D')
+    return Passage(ids, lengths, kept, each), confidence
 
 
 def _lengths(

@@ -41,6 +41,7 @@ class Layout:
     given: bool = False
     _angles: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
     _head_rows: dict[tuple[int, int], HeadRows] = field(default_factory=dict, repr=False)
+    _latents: dict[int, Layout] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -72,6 +73,17 @@ class Layout:
         batch, width = self.mask.shape
         rows = x.new_zeros(batch * width, *x.shape[1:]).index_copy(0, self.index, x)
         return rows.unflatten(0, (batch, width))
+
+    def latents(self, tokens: int) -> Layout:
+        """The layout of latents of so many tokens each, (B, ceil(T / tokens)); one of one token is this."""
+        if tokens == 1:
+            return self
+        if tokens not in self._latents:
+            missing = -self.mask.shape[1] % tokens
+            mask = F.pad(self.mask, (0, missing)).unflatten(1, (-1, tokens)).any(-1)  # (B, T')
+            index = None if self.index is None else mask.flatten().nonzero().squeeze(1)  # (N',)
+            self._latents[tokens] = Layout(mask, index, self.positions[:, ::tokens] // tokens)
+        return self._latents[tokens]
 
     def angles(self, head_dim: int) -> tuple[Tensor, Tensor]:
         """Cosine and sine of the rotary angles, two of (B, 1, T, C); worked out once for all layers."""

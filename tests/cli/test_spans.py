@@ -92,6 +92,7 @@ def test_generate_refuses_in_one_line(trained, jepalm_command, arguments, words)
         (["nano", "--data", "gaps"], ["hidden spans have no length", "objective.length.kind=none"]),
         (["shakespeare-ar-small", "--data", "gaps"], ["model.family=causal", "--pairing windows"]),
         (["nano-spans", "--data", "gaps", "model.target_len=32"], ["64 and model.target_len 32", "the same"]),
+        (["nano-spans", "--data", "gaps", "model.latent.tokens=4"], ["latent.tokens=4", "set it to 1"]),
         (["nano-spans", "--data", "lines"], ["objective.local.weight does nothing with lines"]),
         (["nano", "--data", "lines", "data.spans.share=0.5"], ["data.spans does nothing with lines"]),
         (["nano-spans", "--data", "gaps", "data.spans.share=1"], ["data.spans.share=1", "less than 1"]),

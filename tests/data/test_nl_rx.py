@@ -148,6 +148,11 @@ def test_a_draw_depends_on_seed_and_index_alone():
     assert [draw(4, index) for index in range(50)] != drawn
 
 
+def test_draws_and_fingerprints_are_those_of_every_version():
+    assert english(draw(0, 2)) == "lines not having a number before a character"
+    assert language("dog").fingerprint == 0x2C8F30774F4AB33
+
+
 def rows_by_split(found: DrawnRows) -> dict[str, list[tuple[str, str]]]:
     pairs = iter([(row.source, row.target) for [row] in found.rows()])
     return {name: [next(pairs) for _ in found.indices[name]] for name in SPLITS}

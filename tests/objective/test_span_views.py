@@ -27,6 +27,13 @@ FLOWS: dict[str, dict[str, Any]] = {
         "objective__targets__encoder": "ema",
         "objective__targets__normalisation": "instance",
     },
+    "variational_and_noisy": {
+        **LOCAL,
+        "objective__kl__weight": 0.1,
+        "objective__autoencoder__token_dropout": 0.3,
+        "objective__autoencoder__latent_dropout": 0.2,
+        "objective__autoencoder__noise": 0.5,
+    },
     "into_source_and_target": {
         **LOCAL,
         "objective__embedding__detach_source": False,
@@ -68,6 +75,7 @@ def alone(batch: Batch, row: int) -> tuple[Tensor, Tensor, list[int]]:
 
 
 def terms_and_gradients(objective: Any, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    torch.manual_seed(0)
     losses = objective(batch)
     losses.total.backward()
     gradients = {name: p.grad for name, p in objective.named_parameters() if p.grad is not None}

@@ -102,11 +102,7 @@ def language(expression: str, reading: Reading = "boundary") -> Language:
         MalformedExpressionError: it is no expression of this dialect.
         ExpressionTooLargeError: its automaton is beyond the bound on work.
     """
-    return language_of(parse(expression, reading))
-
-
-def language_of(tree: Tree) -> Language:
-    """As `language`, of an expression that was read already."""
+    tree = parse(expression, reading)
     classes = _classes(tree)
     table, accepting = _explore(_Terms(classes), tree)
     table, accepting = _minimal(table, accepting)

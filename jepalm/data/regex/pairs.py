@@ -18,7 +18,7 @@ from jepalm.data.regex.syntax import ExpressionTooLargeError, MalformedExpressio
 from jepalm.errors import UsageError
 
 MOST_IN_VAIN = 50_000
-"""Draws without a new pair after which the grammar counts as exhausted."""
+"""Repeated sentences in a row after which the grammar counts as exhausted."""
 _BITS_A_PAIR = 32
 
 
@@ -80,11 +80,11 @@ def draw_rows(
     index = in_vain = 0
     while any(room.values()):
         row = _row(asked.seed, index)
-        in_vain += 1
-        name = None if seen.before(row.source) else _split_of(row.target, asked, split, found)
+        repeated = seen.before(row.source)
+        in_vain = in_vain + 1 if repeated else 0
+        name = None if repeated else _split_of(row.target, asked, split, found)
         if name is not None and room[name]:
             room[name] -= 1
-            in_vain = 0
             found.indices[name].append(index)
             found.n_bytes += len(_line(row))
             if advance is not None:
