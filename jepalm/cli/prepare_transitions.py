@@ -15,7 +15,6 @@ from jepalm.cli.prepare import (
     AlphabetOption,
     DataDirOption,
     ForceOption,
-    LicenceOption,
     NameOption,
     SplitOption,
     TokenizerOption,
@@ -83,7 +82,9 @@ def transitions(
     tokenizer: TokenizerOption = "char",
     alphabet: AlphabetOption = Alphabet.fixed,
     split: SplitOption = "90/5/5",
-    licence: LicenceOption = "not stated",
+    licence: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="With --from, the licence of the logs, written down.")
+    ] = None,
     data_dir: DataDirOption = None,
     force: ForceOption = False,
 ) -> None:
@@ -106,9 +107,10 @@ def transitions(
         "seed": seed,
     }
     if given is not None:
-        _check_alone(drawn)
-        _read(root, name or named_after(given), given, request, licence, skip_bad, force)
+        _check_alone(drawn, "a simulated world, --from reads your own")
+        _read(root, name or named_after(given), given, request, licence or "not stated", skip_bad, force)
         return
+    _check_alone({"skip-bad": skip_bad or None, "licence": licence}, "your own logs, with --from")
     asked = _simulated(drawn)
     request = request.model_copy(update={"simulated": asked})
     _draw(root, name or asked.world, asked, request, force)
@@ -189,9 +191,10 @@ def _simulated(given: Mapping[str, object]) -> Simulated:
     return asked
 
 
-def _check_alone(drawn: Mapping[str, object]) -> None:
+def _check_alone(options: Mapping[str, object], others: str) -> None:
+    """Refuse options that were given, but belong to the other way to make transitions."""
     from jepalm.errors import UsageError
 
-    asked = [key for key, value in drawn.items() if value is not None]
-    if asked:
-        raise UsageError(f"--{asked[0]} is for a simulated world, --from reads your own", "leave one out")
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise UsageError(f"--{given[0]} is for {others}", "leave one out")

@@ -17,12 +17,14 @@ from random import Random
 from zlib import crc32
 
 from jepalm.data.worlds.base import Draw, Said, State, World
+from jepalm.errors import UsageError
 
 YOU, WALL, FLOOR, EMPTY = "@", "#", ".", "-"
 BOXES = tuple("123456789")
 KEYS = tuple("abcdefgh")
 WAYS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
 """Rows and columns."""
+OPPOSITE = {"up": "down", "down": "up", "left": "right", "right": "left"}
 VERBS = ("go", "push", "take", "open")
 _CELLS_A_WALL = 6
 _BESIDE_SHARE = 0.75
@@ -55,6 +57,10 @@ class Grid(World[GridState]):
         super().__init__(size, objects, noise, distractors)
         self._slots = (objects + 1) // 2
         self._n_walls = size * size // _CELLS_A_WALL
+        if 3 * objects + 2 * self._n_walls > size * size:
+            raise UsageError(
+                f"a grid of {size} cells a side has no room for {objects} objects", "a larger size, or fewer"
+            )
         self._edge = WALL * (size + 2)
         self._ending = f"{WALL}\n{self._edge}"
 
@@ -69,6 +75,8 @@ class Grid(World[GridState]):
         movable = [YOU, *boxes, *map(str.upper, keys), *(key for key in keys if key not in bag)]
         while True:
             cells = self._draw_cells(rng, movable)
+            if broken == "verb":
+                cells = self._before_push(cells, next(filter(_way_without, boxes)))
             if _unseen_walls(cells) == (broken == "walls"):
                 return GridState(noise, still, bag, cells)
 
@@ -129,6 +137,14 @@ class Grid(World[GridState]):
         if free and rng.random() < _BESIDE_SHARE:
             cells = _with(cells, {here: FLOOR, rng.choice(free): YOU})
         return cells
+
+    def _before_push(self, cells: str, box: str) -> str:
+        """You where this box can be pushed the way that training never pushes it, if that place is free."""
+        back = OPPOSITE[_way_without(box)]
+        place = self._beside(cells.index(box), back)
+        if place is None or cells[place] != FLOOR:
+            return cells
+        return _with(cells, {cells.index(YOU): FLOOR, place: YOU})
 
     def _draw_names(self, rng: Random, draw: Draw, broken: str) -> tuple[list[str], list[str]]:
         """Boxes and keys: combinations of training, or one of them broken."""
