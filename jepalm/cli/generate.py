@@ -90,7 +90,7 @@ def generate(
     folder = open_run(run or runs_root() / "latest")
     hardware = from_mapping({"hardware": {"device": device}}).hardware
     trained = load_trained(folder, checkpoint, hardware)
-    text = _standard_input() if text == "-" else text
+    text = standard_input() if text == "-" else text
     drawn = temperature if temperature is not None else float(samples > 1)
     if infill is not None:
         _check_given(
@@ -177,7 +177,12 @@ def _check_given(flags: dict[str, bool]) -> None:
             raise UsageError(f"{flag} does not go with --infill", "the gaps say where and how much to write")
 
 
-def _standard_input() -> str:
+def standard_input() -> str:
+    """All of the standard input.
+
+    Raises:
+        UsageError: it is not UTF-8.
+    """
     import sys
 
     from jepalm.errors import UsageError

@@ -34,14 +34,16 @@ class LatentStates:
     Attributes:
         embeddings: (B, T, D), 0 beyond each state's length.
         lengths: (B,) positions of each state.
+        predicted: whether they are predicted; what the encoder made of a text is not.
     """
 
     embeddings: Tensor
     lengths: Tensor
+    predicted: bool = True
 
     def at(self, rows: Tensor) -> LatentStates:
         """Some of the states, (N,) places."""
-        return LatentStates(self.embeddings[rows], self.lengths[rows])
+        return LatentStates(self.embeddings[rows], self.lengths[rows], self.predicted)
 
 
 def check_feedback(objective: JepalmObjective) -> None:
@@ -111,8 +113,7 @@ def latent_rollout(
 @torch.no_grad()
 def encode_states(objective: JepalmObjective, states: Tokens) -> LatentStates:
     """The embeddings that the predictor reads of states."""
-    embeddings, layout = objective.encode_source(states)
-    return _padded(embeddings, layout)
+    return _padded(*objective.encode_source(states), predicted=False)
 
 
 @torch.no_grad()
@@ -124,12 +125,12 @@ def next_latent(objective: JepalmObjective, states: LatentStates, action: Tokens
     """
     layout = objective.lay_out_sources(states.lengths, states.embeddings.shape[1])
     source = layout.pack(states.embeddings)  # (..., D)
-    if objective.model.config.encoder.normalisation == "layernorm":
+    if states.predicted and objective.model.config.encoder.normalisation == "layernorm":
         source = F.layer_norm(source, source.shape[-1:])
     act = objective.encode_action(action)
     lengths = one_shot.likely_lengths(objective, source, layout, act)[:, 0]  # (B,)
     target = Layout.of(lengths, int(lengths.max()), packed=objective.packing)
-    return _padded(objective.predict(source, layout, target, act), target)
+    return _padded(objective.predict(source, layout, target, act), target, predicted=True)
 
 
 @torch.no_grad()
@@ -158,9 +159,9 @@ def next_text(objective: Objective, states: Tokens, action: Tokens) -> Tokens:
 @torch.no_grad()
 def target_states(objective: JepalmObjective, texts: Tokens) -> LatentStates:
     """The embeddings of texts that the predictor would have to match."""
-    return _padded(*objective.embed_targets(texts))
+    return _padded(*objective.embed_targets(texts), predicted=False)
 
 
-def _padded(embeddings: Tensor, layout: Layout) -> LatentStates:
+def _padded(embeddings: Tensor, layout: Layout, *, predicted: bool) -> LatentStates:
     padded = layout.pad(embeddings) * layout.mask[..., None]  # (B, T, D)
-    return LatentStates(padded, layout.mask.sum(1))
+    return LatentStates(padded, layout.mask.sum(1), predicted)

@@ -20,14 +20,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from jepalm.config import LengthConfig, ModelConfig, ObjectiveConfig
+from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens
 from jepalm.errors import UsageError
 from jepalm.model.jepalm import JEPALM
 from jepalm.model.latents import Posterior
-from jepalm.model.layers import Layout, at_least_float32
+from jepalm.model.layers import Layout
 from jepalm.objective.autoencoder import disturb, divergence, drop_tokens, sample
 from jepalm.objective.base import Objective
+from jepalm.objective.lengths import as_lengths, expected_length, length_bins, likeliest_lengths
 from jepalm.objective.regularizers import build_regularizer
 from jepalm.objective.spans import Reading, picked, whole_text
 from jepalm.objective.targets import TargetEncoder, normalised, target_momentum
@@ -326,20 +327,11 @@ class JepalmObjective(Objective):
     def likely_lengths(
         self, source: Tensor, layout: Layout, n: int = 1, action: ActionView | None = None
     ) -> Tensor | None:
-        """The n most likely target lengths (B, n) from 1 on, the likeliest first; None without a head.
-
-        Of a squared-error head these are the whole numbers nearest to its prediction, which a normal
-        distribution around it puts first.
-        """
-        longest = self.model.config.target_len
-        if self.config.length.kind == "classification":
-            logits = self._length_output(source, layout, action)
-            return None if logits is None else logits[:, 1:].topk(min(n, longest)).indices + 1
-        lengths = self.predict_lengths(source, layout, action)
-        if lengths is None or n == 1:
-            return None if lengths is None else lengths.float().round().long().clamp(1, longest)[:, None]
-        bins = torch.arange(1, longest + 1, device=lengths.device)  # (L,)
-        return (lengths.float()[:, None] - bins).square().neg().topk(min(n, longest)).indices + 1
+        """The n most likely target lengths (B, n) from 1 on, the likeliest first; None without a head."""
+        classified = self.config.length.kind == "classification"
+        give = self._length_output if classified else self.predict_lengths
+        found = give(source, layout, action)
+        return None if found is None else likeliest_lengths(found, self.model.config.target_len, n)
 
     def normalise(self, embeddings: Tensor, layout: Layout) -> Tensor:
         """Embeddings (..., D) in the normalisation of the targets."""
@@ -438,21 +430,12 @@ class JepalmObjective(Objective):
             source = source.detach()
             action = action and (action[0].detach(), action[1])
         found: Tensor = self.model.length(source, layout, action)
-        if not self.config.length.relative:
-            return found
-        lengths = layout.mask.sum(1)  # (B,)
-        if self.config.length.kind == "mse":
-            return found + lengths
-        longest, most = self.model.config.source_len, self.model.config.target_len
-        bins = torch.arange(most + 1, device=found.device) - lengths[:, None] + longest  # (B, L + 1)
-        return found.gather(1, bins)
+        return as_lengths(found, layout.mask.sum(1), self.model.config, self.config.length)
 
     def _expected_lengths(self, found: Tensor | None) -> Tensor | None:
         if found is None or self.config.length.kind != "classification":
             return found
-        chances = at_least_float32(found).softmax(-1)  # (B, L + 1)
-        bins = torch.arange(chances.shape[-1], device=found.device)
-        return (chances * bins).sum(-1)  # no product of matrices, which autocast would round to bf16
+        return expected_length(found)
 
     def _cross_entropies(self) -> frozenset[str]:
         """The terms in nats."""
@@ -461,13 +444,6 @@ class JepalmObjective(Objective):
 
     def _as_target(self, target: Tensor) -> Tensor:
         return target.detach() if self.config.embedding.detach_target else target
-
-
-def length_bins(model: ModelConfig, length: LengthConfig) -> int:
-    """Numbers that the length head gives: one, or one a length from 0, or one a difference of lengths."""
-    if length.kind != "classification":
-        return 1
-    return model.target_len + 1 + (model.source_len if length.relative else 0)
 
 
 def _any_of(terms: Collection[str] | None, *names: str) -> bool:
