@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -94,11 +94,11 @@ def make_plan(
             latent = LatentDynamics(objective, choices, arrival)
             states = encode_states(objective, start)
             found = search(latent, states, horizon, kind=kind, budget=budget, seed=seed)
-            rows, distances = _followed(latent, states, found)
+            rows, distances = _followed(latent, states, found, latent.names)
         else:
             told = TextDynamics(objective, choices, arrival)
             found = search(told, start, horizon, kind=kind, budget=budget, seed=seed)
-            rows, distances = _followed(told, start, found)
+            rows, distances = _followed(told, start, found, told.names)
     chosen = [actions[number] for number in found.actions]
     texts = [trained.tokenizer.decode(row) for row in rows]
     return Plan(chosen, texts, distances, found.n_predicted, found.complete)
@@ -132,7 +132,7 @@ class LatentDynamics:
         """Distance of each state to the goal."""
         return distances_to(self.objective, states, self.goal)
 
-    def names(self, states: LatentStates) -> list[Hashable]:
+    def names(self, states: LatentStates) -> list[tuple[int, ...]]:
         """The most likely text of each state, as token ids."""
         everything = torch.arange(len(states.lengths), device=states.lengths.device)
         return [
@@ -175,7 +175,7 @@ class TextDynamics:
             )
         ]
 
-    def names(self, states: Tokens) -> list[Hashable]:
+    def names(self, states: Tokens) -> list[tuple[int, ...]]:
         """The token ids of each state."""
         return _names(states)
 
@@ -198,12 +198,15 @@ def distances_to(objective: JepalmObjective, states: LatentStates, goal: LatentS
     return found
 
 
-def _followed(dynamics: Dynamics[S], start: S, found: Found) -> tuple[list[tuple[int, ...]], list[float]]:
+def _followed(
+    dynamics: Dynamics[S], start: S, found: Found, names: Callable[[S], list[tuple[int, ...]]]
+) -> tuple[list[tuple[int, ...]], list[float]]:
     """Token ids of each state of a plan, and all distances, the start's first."""
-    states, rows, distances = start, [], dynamics.distances(start)
+    states, distances = start, dynamics.distances(start)
+    rows: list[tuple[int, ...]] = []
     for number in found.actions:
         states = dynamics.follow(states, torch.tensor([0]), torch.tensor([number]))
-        rows.extend(dynamics.names(states))
+        rows.extend(names(states))
         distances.extend(dynamics.distances(states))
     return rows, distances
 
@@ -221,6 +224,6 @@ def _widened(x: Tensor, width: int) -> Tensor:
     return F.pad(x, (*(0, 0) * (x.ndim - 2), 0, width - x.shape[1]))
 
 
-def _names(texts: Tokens) -> list[Hashable]:
+def _names(texts: Tokens) -> list[tuple[int, ...]]:
     rows = zip(texts.ids.tolist(), texts.lengths.tolist(), strict=True)
     return [tuple(row[:length]) for row, length in rows]

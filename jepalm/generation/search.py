@@ -8,7 +8,7 @@ the next ones like the best of these.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -18,6 +18,8 @@ from torch import Tensor
 S = TypeVar("S")
 Search = Literal["auto", "exhaustive", "cem"]
 
+STATES_AT_ONCE = 1024
+"""Most that are held before those met before are let go."""
 ROUNDS = 8
 ELITE_SHARE = 0.1
 KEPT = 0.3
@@ -35,7 +37,7 @@ class Dynamics(Protocol[S]):
     def distances(self, states: S) -> list[float]:
         """Distance of each state to the goal."""
 
-    def names(self, states: S) -> list[Hashable]:
+    def names(self, states: S) -> Sequence[Hashable]:
         """What each state reads as: states of the same name are one."""
 
     def keep(self, states: S, rows: Tensor) -> S:
@@ -93,32 +95,38 @@ def exhaustive(dynamics: Dynamics[S], start: S, horizon: int, *, budget: int = 1
 
     Of equally near states the one that takes fewest actions is chosen.
     """
-    paths: list[tuple[int, ...]] = [()]
-    met = set(dynamics.names(start))
+    best: tuple[int, ...] = ()
     (nearest,) = dynamics.distances(start)
-    best, states, n_predicted = paths[0], start, 0
+    met = set(dynamics.names(start))
+    layer, n_predicted = [(start, [best])], 0
     for _ in range(horizon):
-        n = len(paths) * dynamics.n_actions
+        n = sum(len(paths) for _, paths in layer) * dynamics.n_actions
         if n_predicted + n > budget:
             return Found(best, nearest, n_predicted, complete=False)
-        numbers = torch.arange(n)
-        rows, actions = numbers // dynamics.n_actions, numbers % dynamics.n_actions  # (N,), (N,)
-        states = dynamics.follow(states, rows, actions)
         n_predicted += n
-        first: dict[Hashable, int] = {}
-        for place, name in enumerate(dynamics.names(states)):
-            if name not in met:
-                first.setdefault(name, place)
-        if not first:
-            break
-        met.update(first)
-        fresh = list(first.values())
-        states = dynamics.keep(states, torch.tensor(fresh))
-        paths = [(*paths[place // dynamics.n_actions], place % dynamics.n_actions) for place in fresh]
-        for path, distance in zip(paths, dynamics.distances(states), strict=True):
-            if distance < nearest:
-                best, nearest = path, distance
+        layer = [part for states, paths in layer for part in _fresh(dynamics, states, paths, met)]
+        for states, paths in layer:
+            for path, distance in zip(paths, dynamics.distances(states), strict=True):
+                if distance < nearest:
+                    best, nearest = path, distance
     return Found(best, nearest, n_predicted, complete=True)
+
+
+def _fresh(
+    dynamics: Dynamics[S], states: S, paths: list[tuple[int, ...]], met: set[Hashable]
+) -> Iterator[tuple[S, list[tuple[int, ...]]]]:
+    """States that are met for the first time one action further, part by part, and the paths to them."""
+    for numbers in torch.arange(len(paths) * dynamics.n_actions).split(STATES_AT_ONCE):
+        rows, actions = numbers // dynamics.n_actions, numbers % dynamics.n_actions  # (N,), (N,)
+        reached = dynamics.follow(states, rows, actions)
+        fresh = []
+        for place, name in enumerate(dynamics.names(reached)):
+            if name not in met:
+                met.add(name)
+                fresh.append(place)
+        if fresh:
+            found = [(*paths[int(rows[place])], int(actions[place])) for place in fresh]
+            yield dynamics.keep(reached, torch.tensor(fresh)), found
 
 
 def cem(dynamics: Dynamics[S], start: S, horizon: int, *, budget: int = 10_000, seed: int = 0) -> Found:

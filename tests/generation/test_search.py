@@ -56,6 +56,12 @@ def test_states_that_read_the_same_are_followed_once():
     assert exhaustive(Ladder(1000), START, 2).n_predicted == 16
 
 
+def test_the_plan_does_not_depend_on_how_many_states_are_followed_at_once(monkeypatch: pytest.MonkeyPatch):
+    whole = exhaustive(Ladder(33), START, 4)
+    monkeypatch.setattr("jepalm.generation.search.STATES_AT_ONCE", 3)
+    assert exhaustive(Ladder(33), START, 4) == whole
+
+
 def test_it_stops_where_nothing_new_is_met():
     class Still(Ladder):
         def follow(self, states: Tensor, rows: Tensor, actions: Tensor) -> Tensor:
