@@ -132,7 +132,7 @@ def _standard_input() -> str:
 
 
 def _draw(trained, passage) -> Path:  # type: ignore[no-untyped-def]
-    from jepalm.report.figures import embedding_heatmap
+    from jepalm.report.heatmap import embedding_heatmap
 
     rows = passage.rows()[0]
     labels = [trained.tokenizer.decode([token]) for token in rows]

@@ -9,12 +9,22 @@ from typing import Any
 import numpy as np
 
 from jepalm.config import flatten
-from jepalm.report.analysis import moving_average
-from jepalm.report.draw import Art, canvas, finish, line, run_style, set_log, step_axis
-from jepalm.report.figures import CURVE_ROWS, UNITS, panels_of, stacked_bars
+from jepalm.report.analysis import CURVE_ROWS, moving_average
+from jepalm.report.draw import (
+    Art,
+    canvas,
+    finish,
+    line,
+    panels_of,
+    run_style,
+    set_log,
+    stacked_bars,
+    step_axis,
+)
 from jepalm.report.numbers import NOTHING, count, duration, percent, three
 from jepalm.report.read import TERM_ORDER, RunRecord
 from jepalm.report.summary import Summary, setting_text
+from jepalm.report.units import UNITS
 
 COMPARISON_FIGURES = ("overlay_train", "overlay_validation", "compositions")
 """Names of the figures that a comparison can have."""

@@ -9,20 +9,16 @@ from typing import Any
 
 from jepalm.config import flatten
 from jepalm.report.analysis import (
-    ARTICLE_COMPOSITION,
-    ARTICLE_DEVICE,
-    ARTICLE_SECONDS,
-    ARTICLE_STEPS,
-    Finding,
     Phase,
     Speed,
     composition,
     epoch_means,
-    findings,
     parameters,
     speed,
     stable_phase,
 )
+from jepalm.report.article import ARTICLE_COMPOSITION, ARTICLE_DEVICE, ARTICLE_SECONDS, ARTICLE_STEPS
+from jepalm.report.findings import Finding, findings
 from jepalm.report.numbers import NOTHING, count, duration, percent, three
 from jepalm.report.read import RunRecord, number
 from jepalm.report.verdicts import Verdict, verdicts

@@ -6,7 +6,8 @@ import csv
 import io
 from typing import Any
 
-from jepalm.report.analysis import ARTICLE_COMPOSITION, epoch_means
+from jepalm.report.analysis import epoch_means
+from jepalm.report.article import ARTICLE_COMPOSITION
 from jepalm.report.compare import Comparison
 from jepalm.report.read import Row, RunRecord, number
 from jepalm.report.summary import Summary

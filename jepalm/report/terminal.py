@@ -10,8 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from jepalm.report.analysis import Finding
 from jepalm.report.compare import Comparison
+from jepalm.report.findings import Finding
 from jepalm.report.numbers import three
 from jepalm.report.read import Series
 from jepalm.report.summary import ARTICLE_TIME, Summary

@@ -8,15 +8,10 @@ from synthetic_run import healthy_rows
 from jepalm.errors import JepalmError
 from jepalm.report.compare import COMPARISON_FIGURES, compare, comparison_figures
 from jepalm.report.draw import PALETTE, inline_svg, thin
-from jepalm.report.figures import (
-    RUN_FIGURES,
-    article_figures,
-    composition_bars,
-    embedding_by_epoch,
-    embedding_heatmap,
-    r2,
-    run_figures,
-)
+from jepalm.report.figures import RUN_FIGURES, article_figures, run_figures
+from jepalm.report.figures_article import composition_bars, embedding_by_epoch
+from jepalm.report.figures_run import r2
+from jepalm.report.heatmap import embedding_heatmap
 from jepalm.report.read import read_run
 from jepalm.report.summary import analyse
 
