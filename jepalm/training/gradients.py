@@ -1,6 +1,9 @@
-"""Which term pulls how hard: gradient norms of the whole objective and of each term on the encoder."""
+"""Which term pulls how hard, and where: gradients of the whole objective and of each term."""
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -16,24 +19,51 @@ def gradient_norm(module: nn.Module) -> Tensor:
     return nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
 
 
-def gradient_norms_by_term(losses: Losses, parameters: list[nn.Parameter]) -> dict[str, float]:
-    """Euclidean norm of each weighted term's own gradient on the given parameters; 0 where none flows.
+def gradients_by_term(losses: Losses, parameters: list[nn.Parameter]) -> dict[str, Tensor | None]:
+    """Each weighted term's own gradient on the given parameters in a row, (P,); None where none flows.
 
     Args:
         losses: terms with their graph still there.
-        parameters: for instance those of the shared encoder.
+        parameters: for instance those of the shared encoder; frozen ones are left out.
     """
-    norms = {}
+    learning = [p for p in parameters if p.requires_grad]
+    gradients: dict[str, Tensor | None] = {}
     for name, term in losses.terms.items():
-        if not term.requires_grad:
-            norms[name] = 0.0
+        gradients[name] = None
+        if not term.requires_grad or not learning:
             continue
-        gradients = torch.autograd.grad(
-            losses.weights[name] * term, parameters, retain_graph=True, allow_unused=True
+        own = torch.autograd.grad(
+            losses.weights[name] * term,
+            learning,
+            retain_graph=True,
+            allow_unused=True,
         )
-        own = [gradient for gradient in gradients if gradient is not None]
-        norms[name] = float(nn.utils.get_total_norm(own)) if own else 0.0
-    return norms
+        if any(gradient is not None for gradient in own):
+            flat = [
+                (torch.zeros_like(p) if gradient is None else gradient).flatten()
+                for p, gradient in zip(learning, own, strict=True)
+            ]
+            gradients[name] = torch.cat(flat)
+    return gradients
+
+
+def norms_and_cosines(
+    gradients: Mapping[str, Tensor | None],
+) -> tuple[dict[str, float], dict[tuple[str, str], float]]:
+    """Euclidean norm of each gradient, and the cosine of each pair of which neither is zero.
+
+    A cosine under 0 means that a step along the one gradient raises the other's term (Yu et al. 2020,
+    arXiv 2001.06782, definition 1).
+
+    Args:
+        gradients: by term, (P,) or None for zero.
+    """
+    norms = {name: 0.0 if own is None else float(own.norm()) for name, own in gradients.items()}
+    directions = {
+        name: own / norms[name] for name, own in gradients.items() if own is not None and norms[name] > 0
+    }
+    pairs = itertools.combinations(directions, 2)
+    return norms, {(a, b): float(directions[a] @ directions[b]) for a, b in pairs}
 
 
 def gradient_norms_of_step(
