@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jepalm.report.article import ARTICLE_PARAMETERS, ARTICLE_SECONDS, ARTICLE_STEPS
+from jepalm.report.phases import TrainingPhase, training_phases
 from jepalm.report.read import RunRecord, Series, number
 
 HALF_EPOCH = 0.5
@@ -59,15 +60,23 @@ class Speed:
 
 
 def stable_phase(record: RunRecord) -> Phase | None:
-    """Return the steps after the first epoch, or the second half of a run of at most one epoch."""
+    """Return the steps after the first epoch, or the second half of a run of at most one epoch.
+
+    Of a run in several phases, whose losses are not one another's, the same of its last phase.
+    """
     recorded = [row["step"] for row in record.train]
     recorded += [int(values.step[-1]) for values in record.batches.values() if len(values)]
     if not recorded or max(recorded) < 1:
         return None
     last, epoch = max(recorded), record.steps_per_epoch
-    if epoch is not None and last > epoch:
-        return Phase(epoch + 1, last, "after the first epoch")
-    return Phase(last // 2 + 1, last, "second half of the run, which has no second epoch")
+    phases = training_phases(record)
+    start, whole = 0, "run"
+    if len(phases) > 1 and phases[-1].first <= last:
+        start, whole = phases[-1].first - 1, f"phase {phases[-1].name}"
+    if epoch is not None and last > start + epoch:
+        return Phase(start + epoch + 1, last, "after the first epoch" + (f" of {whole}" if start else ""))
+    why = f"second half of the {whole}, which has no second epoch"
+    return Phase((start + last) // 2 + 1, last, why)
 
 
 def shares(record: RunRecord) -> dict[str, Series]:
@@ -92,7 +101,7 @@ def shares(record: RunRecord) -> dict[str, Series]:
     }
 
 
-def composition(record: RunRecord, phase: Phase | None) -> dict[str, float]:
+def composition(record: RunRecord, phase: Phase | TrainingPhase | None) -> dict[str, float]:
     """Return the mean share of each term over a phase; each log point counts its steps."""
     if phase is None:
         return {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -197,11 +197,43 @@ def line(
     axes.plot(xs, ys, **style)  # type: ignore[arg-type]
 
 
-def step_axis(axes: Axes, label: str = "step") -> None:
-    """Name the horizontal axis and write its numbers as steps are written."""
+def step_axis(axes: Axes, label: str = "step", marks: Sequence[tuple[int, str]] = ()) -> None:
+    """Name the horizontal axis and write its numbers as steps are written; call it after drawing.
+
+    Args:
+        axes: over steps.
+        label: its name.
+        marks: first step and name of each phase of the training, drawn where the axis shows them.
+    """
+    _mark_phases(axes, marks)
     axes.set_xlabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+
+
+def _mark_phases(axes: Axes, marks: Sequence[tuple[int, str]]) -> None:
+    """A light line where each phase begins, with its name; the first one's name stands at the left."""
+    if not marks:
+        return
+    left, right = axes.get_xlim()
+    for step, name in marks:
+        if step > right:
+            continue
+        if step > left:
+            axes.axvline(step, color=colour("control"), linewidth=0.8, alpha=0.6)
+        axes.text(
+            max(step, left),
+            0.98,
+            f" {name}",
+            transform=axes.get_xaxis_transform(),
+            rotation=90,
+            ha="left",
+            va="top",
+            fontsize=7,
+            color=colour("muted"),
+            clip_on=True,
+        )
+    axes.set_xlim(left, right)
 
 
 def short(value: float) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from jepalm.report.draw import Art
 from jepalm.report.figures_article import composition_bars, embedding_by_epoch, length, reconstruction
+from jepalm.report.figures_evaluation import nll_by_position
+from jepalm.report.figures_pull import cosines_over_time, weights_over_time
 from jepalm.report.figures_run import (
     composition_over_time,
     curves,
@@ -23,10 +25,13 @@ RUN_FIGURES = (
     "composition",
     "curves",
     "composition_over_time",
+    "weights",
+    "gradient_cosine",
     "r2",
     "text_quality",
     "embedding_health",
     "optimisation",
+    "nll_by_position",
 )
 """Names of the figures that a run can have."""
 
@@ -37,8 +42,14 @@ def article_figures(record: RunRecord) -> list[Art]:
 
 
 def run_figures(record: RunRecord) -> list[Art]:
-    """Draw the rest: curves, composition over time, R2, accuracy, embedding health, optimisation."""
-    return _drawn(record, [curves, composition_over_time, r2, text_quality, embedding_health, optimisation])
+    """Draw the rest: curves, composition, weights, gradients, R2, text, embedding health, optimisation."""
+    painters = [curves, composition_over_time, weights_over_time, cosines_over_time]
+    return _drawn(record, [*painters, r2, text_quality, embedding_health, optimisation])
+
+
+def evaluation_figures(record: RunRecord) -> list[Art]:
+    """Draw what `jepalm evaluate` measured."""
+    return _drawn(record, [nll_by_position])
 
 
 def _drawn(record: RunRecord, painters: list[Callable[[RunRecord], Art | None]]) -> list[Art]:

@@ -15,6 +15,7 @@ from jepalm.report.analysis import (
 )
 from jepalm.report.article import ARTICLE_COMPOSITION, CE_STEP
 from jepalm.report.draw import Art, canvas, colour, finish, line, ramp, set_log, stacked_bars, step_axis
+from jepalm.report.phases import phase_marks
 from jepalm.report.read import RunRecord, Series
 from jepalm.report.units import DISTANCES
 
@@ -36,7 +37,7 @@ def reconstruction(record: RunRecord) -> Art | None:
             if series.step[-1] >= CE_STEP:
                 axes.axvline(CE_STEP, color=colour("control"), linestyle=":", label=f"batch {CE_STEP}")
             axes.set_ylabel("cross-entropy (nats)")
-            step_axis(axes, "batch")
+            step_axis(axes, "batch", marks=phase_marks(record))
         left.set_ylim(bottom=0)
         left.legend()
         return finish(
@@ -97,7 +98,7 @@ def length(record: RunRecord) -> Art | None:
         classified = choice(record, "length", "kind", "mse") == "classification"
         axes.set_ylabel("cross-entropy (nats a pair)" if classified else "squared error (positions²)")
         axes.set_ylim(bottom=0)
-        step_axis(axes, "batch")
+        step_axis(axes, "batch", marks=phase_marks(record))
         axes.legend()
         return finish(
             figure,

@@ -17,6 +17,7 @@ from jepalm.report.analysis import (
 )
 from jepalm.report.draw import Art, canvas, colour, finish, line, panels_of, set_log, step_axis
 from jepalm.report.numbers import three
+from jepalm.report.phases import phase_marks
 from jepalm.report.read import RunRecord, Series
 from jepalm.report.units import DISTANCES, UNITS
 
@@ -63,7 +64,7 @@ def curves(record: RunRecord) -> Art | None:
             axes.set_title(whole if name == "loss" else name)
             axes.set_ylabel(units.get(name, ""))
             set_log(axes, train.value, validation.value)
-            step_axis(axes)
+            step_axis(axes, marks=phase_marks(record))
             axes.legend()
         return finish(
             figure,
@@ -98,7 +99,7 @@ def composition_over_time(record: RunRecord) -> Art | None:
         axes.set_ylabel("share of the loss (%)")
         axes.set_ylim(0, 100)
         axes.set_xlim(steps[0], steps[-1])
-        step_axis(axes)
+        step_axis(axes, marks=phase_marks(record))
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), reverse=True)
         phase = stable_phase(record)
         if phase is not None and phase.first > steps[0]:
@@ -129,7 +130,7 @@ def r2(record: RunRecord) -> Art | None:
         axes.axhline(0, color=colour("ink"), linewidth=1, linestyle=":", label="control: the mean target")
         axes.set_ylabel("R2 (1 = exact)")
         axes.set_ylim(bottom, max(float(measured.value.max()) * 1.15, 0.1))
-        step_axis(axes)
+        step_axis(axes, marks=phase_marks(record))
         axes.legend()
         return finish(
             figure,
@@ -163,7 +164,7 @@ def text_quality(record: RunRecord) -> Art | None:
         right.set_ylabel("cross-entropy (nats)")
         set_log(right, *(found[f"{term}_ce"].value for term in words))
         for axes in (left, right):
-            step_axis(axes)
+            step_axis(axes, marks=phase_marks(record))
             if axes.lines:
                 axes.legend()
         return finish(
@@ -199,7 +200,7 @@ def embedding_health(record: RunRecord) -> Art | None:
             left.axhline(record.dim, color=colour("control"), linestyle=":", label=f"most: {record.dim}")
         for axes in (left, right):
             axes.set_ylim(bottom=0)
-            step_axis(axes)
+            step_axis(axes, marks=phase_marks(record))
             if axes.lines:
                 axes.legend()
         return finish(
@@ -212,16 +213,12 @@ def embedding_health(record: RunRecord) -> Art | None:
 
 
 def optimisation(record: RunRecord) -> Art | None:
-    """Gradient norms, learning rate, weights and speed."""
+    """Gradient norms, learning rate and speed."""
     encoder = {t: record.series(f"train/grad_norm_encoder/{t}").finite() for t in record.terms}
-    weights = {t: record.series(f"train/weight/{t}").finite() for t in record.terms}
-    if all(len(s) == 0 or np.ptp(s.value) == 0 for s in weights.values()):
-        weights = {}
     panels: list[tuple[str, str, Mapping[str, Series]]] = [
         ("gradient of each weighted term on the encoder", "norm", encoder),
         ("gradient of the whole loss", "norm", {"": record.series("train/grad_norm").finite()}),
         ("learning rate", "", {"": record.series("train/lr").finite()}),
-        ("weight of each term", "", weights),
         ("speed", "steps / s", {"": record.series("speed/steps_per_s").finite()}),
     ]
     kept = [panel for panel in panels if any(len(series) for series in panel[2].values())]
@@ -242,7 +239,7 @@ def optimisation(record: RunRecord) -> Art | None:
                 set_log(axes, *(series.value[series.value > 0] for series in lines.values()))
             else:
                 axes.set_ylim(bottom=0)
-            step_axis(axes)
+            step_axis(axes, marks=phase_marks(record))
             if any(lines):
                 axes.legend()
         return finish(
