@@ -226,10 +226,13 @@ def _group_names(
         if len(members) == 1:
             told.append(names[members[0]])
             continue
+        namesakes = [
+            other[0] for other, its in zip(groups, titles, strict=True) if its == title and len(other) > 1
+        ]
         apart = [
             f"{key.rsplit('.', 1)[-1]}={values[members[0]]}"
             for key, values in differences.items()
-            if key not in (SEED, "preset") and titles.count(title) > 1
+            if key != SEED and len({values[place] for place in namesakes}) > 1
         ]
         told.append(" ".join([title, *apart[:3], f"({len(members)} seeds)"]))
     return unique_names(told)
