@@ -216,15 +216,15 @@ def _mark_phases(axes: Axes, marks: Sequence[tuple[int, str]]) -> None:
     if not marks:
         return
     left, right = axes.get_xlim()
-    for step, name in marks:
+    for index, (step, name) in enumerate(marks):
         if step > right:
             continue
-        if step > left:
+        if index and step > left:
             axes.axvline(step, color=colour("control"), linewidth=0.8, alpha=0.6)
         axes.text(
             max(step, left),
             0.98,
-            f" {name}",
+            name,
             transform=axes.get_xaxis_transform(),
             rotation=90,
             ha="left",
@@ -232,6 +232,7 @@ def _mark_phases(axes: Axes, marks: Sequence[tuple[int, str]]) -> None:
             fontsize=7,
             color=colour("muted"),
             clip_on=True,
+            bbox={"facecolor": colour("paper"), "edgecolor": "none", "alpha": 0.75, "pad": 1},
         )
     axes.set_xlim(left, right)
 

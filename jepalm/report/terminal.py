@@ -112,7 +112,7 @@ def evaluation_view(summary: Summary) -> RenderableType:
         parts += [Text(line) for line in evaluations.header(found)]
         parts.append(evaluation_table(found, chosen))
         if len(chosen) < len(found.rows):
-            parts.append(Text(f"{len(found.rows) - len(chosen)} more figures on the page", style="dim"))
+            parts.append(Text(f"{len(found.rows) - len(chosen)} more on the page", style="dim"))
     return Group(*parts)
 
 

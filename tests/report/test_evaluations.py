@@ -67,7 +67,7 @@ def test_the_terminal_has_the_main_figures_their_controls_and_intervals(make_run
     assert row.split() == ["NLL,", "nats/char", "6.50", "[6.44,", "6.55]", "1.57", "1.31"]
     assert "training unigram 3.33" in text
     assert "chars/text" not in text
-    assert "1 more figures on the page" in text
+    assert "1 more on the page" in text
 
 
 @pytest.mark.parametrize("width", [24, 60])

@@ -105,7 +105,7 @@ OVER_STEPS = set(RUN_FIGURES) - {"embedding", "composition", "nll_by_position"}
 def test_every_figure_over_steps_names_the_phases(make_run):
     record = read_run(make_run(laboratory_rows(1000)))
     arts = article_figures(record) + run_figures(record)
-    assert {art.name for art in arts if " predictor" in art.svg} == OVER_STEPS
+    assert {art.name for art in arts if ">predictor<" in art.svg} == OVER_STEPS
 
 
 def test_a_run_of_one_phase_names_none(make_run):

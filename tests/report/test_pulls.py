@@ -176,7 +176,7 @@ def test_a_run_without_cosines_says_why(make_run, norms, words):
 
 def test_the_laboratory_s_run_gets_its_verdicts(make_run):
     folder = make_run(laboratory_rows(2000), config=config(weighting="uncertainty"))
-    level, text = told(folder)["at-limit"]
+    _, text = told(folder)["at-limit"]
     assert "since step 800" in text  # exp(4) is reached at 4 * 200 steps; 5 % under it from 3.95 * 200 on
     assert math.exp(775 / 200) < 0.95 * math.exp(4) <= math.exp(800 / 200)
     assert "median cosine -0.300 of their gradients (train, 80 log points)" in told(folder)["opposed"][1]
