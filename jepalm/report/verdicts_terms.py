@@ -121,11 +121,12 @@ def weights_at_limits(record: RunRecord) -> list[Verdict]:
         return []
     limits, found = weight_limits(record), []
     for term, series in weights(record).items():
+        last = int(series.step[-1])
         for limit in limits.get(term, []):
             reached = set(limit_reached(series, limit).step.tolist())
             away = [step for step in series.step.tolist() if step not in reached]
-            since = int(series.step[series.step > max(away, default=0)].min(initial=record.step + 1))
-            if record.step - since < max(1, AT_LIMIT_STRETCH * record.step):
+            since = int(series.step[series.step > max(away, default=0)].min(initial=last))
+            if last - since < max(1, AT_LIMIT_STRETCH * last):
                 continue
             text = (
                 f"the weight of {term} sits at its {limit.name}, {three(limit.value)}, since step {since:,}: "

@@ -19,36 +19,30 @@ def gradient_norm(module: nn.Module) -> Tensor:
     return nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
 
 
-def gradients_by_term(losses: Losses, parameters: list[nn.Parameter]) -> dict[str, Tensor | None]:
-    """Each weighted term's own gradient on the given parameters in a row, (P,); None where none flows.
+Gradients = list[Tensor | None]
+"""A gradient on each of some parameters; None where none flows."""
+
+
+def gradients_by_term(losses: Losses, parameters: list[nn.Parameter]) -> dict[str, Gradients]:
+    """Each weighted term's own gradient on each of the given parameters.
 
     Args:
         losses: terms with their graph still there.
         parameters: for instance those of the shared encoder; frozen ones are left out.
     """
     learning = [p for p in parameters if p.requires_grad]
-    gradients: dict[str, Tensor | None] = {}
+    gradients: dict[str, Gradients] = {}
     for name, term in losses.terms.items():
-        gradients[name] = None
-        if not term.requires_grad or not learning:
-            continue
-        own = torch.autograd.grad(
-            losses.weights[name] * term,
-            learning,
-            retain_graph=True,
-            allow_unused=True,
-        )
-        if any(gradient is not None for gradient in own):
-            flat = [
-                (torch.zeros_like(p) if gradient is None else gradient).flatten()
-                for p, gradient in zip(learning, own, strict=True)
-            ]
-            gradients[name] = torch.cat(flat)
+        gradients[name] = [None] * len(learning)
+        if term.requires_grad and learning:
+            weighted = losses.weights[name] * term
+            found = torch.autograd.grad(weighted, learning, retain_graph=True, allow_unused=True)
+            gradients[name] = list(found)
     return gradients
 
 
 def norms_and_cosines(
-    gradients: Mapping[str, Tensor | None],
+    gradients: Mapping[str, Gradients],
 ) -> tuple[dict[str, float], dict[tuple[str, str], float]]:
     """Euclidean norm of each gradient, and the cosine of each pair of which neither is zero.
 
@@ -56,14 +50,22 @@ def norms_and_cosines(
     arXiv 2001.06782, definition 1).
 
     Args:
-        gradients: by term, (P,) or None for zero.
+        gradients: of each term, on the same parameters.
     """
-    norms = {name: 0.0 if own is None else float(own.norm()) for name, own in gradients.items()}
-    directions = {
-        name: own / norms[name] for name, own in gradients.items() if own is not None and norms[name] > 0
-    }
-    pairs = itertools.combinations(directions, 2)
-    return norms, {(a, b): float(directions[a] @ directions[b]) for a, b in pairs}
+    norms, cosines = {}, {}
+    for name, own in gradients.items():
+        known = [gradient for gradient in own if gradient is not None]
+        norms[name] = float(nn.utils.get_total_norm(known)) if known else 0.0
+    reaching = [name for name in gradients if norms[name] > 0]
+    for first, second in itertools.combinations(reaching, 2):
+        products = [
+            torch.dot(a.flatten(), b.flatten())
+            for a, b in zip(gradients[first], gradients[second], strict=True)
+            if a is not None and b is not None
+        ]
+        product = float(torch.stack(products).sum()) if products else 0.0
+        cosines[first, second] = product / (norms[first] * norms[second])
+    return norms, cosines
 
 
 def gradient_norms_of_step(

@@ -30,13 +30,16 @@ def losses(parameters: list[torch.nn.Parameter]) -> Losses:
 
 
 def test_gradients_are_those_of_the_weighted_terms(losses: Losses, parameters: list[torch.nn.Parameter]):
-    gradients = gradients_by_term(losses, parameters)
-    assert {name: None if own is None else own.tolist() for name, own in gradients.items()} == {
-        "reconstruction": [6.0, 8.0, 0.0],
-        "embedding": [-1.0, 0.0, 1.0],
-        "length": [0.0, 0.0, 0.0],
-        "generation": None,
-        "regularizer": None,
+    found = {
+        name: [None if gradient is None else gradient.tolist() for gradient in own]
+        for name, own in gradients_by_term(losses, parameters).items()
+    }
+    assert found == {
+        "reconstruction": [[6.0, 8.0], None],
+        "embedding": [[-1.0, 0.0], [1.0]],
+        "length": [None, [0.0]],
+        "generation": [None, None],
+        "regularizer": [None, None],
     }
 
 
@@ -54,18 +57,24 @@ def test_only_pairs_that_both_reach_have_a_cosine(losses: Losses, parameters: li
     assert cosines == {("reconstruction", "embedding"): pytest.approx(-6 / (10 * 2**0.5))}
 
 
-def test_parallel_and_opposite_gradients_however_short_have_cosines_of_one():
-    row = torch.tensor([3.0, -4.0])
-    _, cosines = norms_and_cosines({"a": row, "b": 1e-20 * row, "c": -7 * row})
+def test_parallel_and_opposite_gradients_of_any_length_have_cosines_of_one():
+    row = torch.tensor([[3.0, -4.0], [1.0, 2.0]])
+    _, cosines = norms_and_cosines({"a": [row], "b": [1e-9 * row], "c": [-7 * row]})
     expected = {("a", "b"): 1.0, ("a", "c"): -1.0, ("b", "c"): -1.0}
     assert cosines == pytest.approx(expected, rel=1e-6)
 
 
+def test_gradients_on_different_parameters_are_at_a_right_angle():
+    here = torch.ones(2)
+    assert norms_and_cosines({"a": [here, None], "b": [None, here]})[1] == {("a", "b"): 0.0}
+
+
 def test_frozen_parameters_have_no_gradient(losses: Losses, parameters: list[torch.nn.Parameter]):
     parameters[0].requires_grad_(False)
-    assert gradients_by_term(losses, parameters)["embedding"].tolist() == [1.0]
+    (only,) = gradients_by_term(losses, parameters)["embedding"]
+    assert only.tolist() == [1.0]
     parameters[1].requires_grad_(False)
-    assert set(gradients_by_term(losses, parameters).values()) == {None}
+    assert set(norms_and_cosines(gradients_by_term(losses, parameters))[0].values()) == {0.0}
 
 
 def test_train_rows_have_the_cosine_of_terms_that_both_reach_the_encoder(
