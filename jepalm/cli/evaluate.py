@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from jepalm.evaluation.rows import Evaluation
+    pass
 
 
 def evaluate(
@@ -51,7 +51,7 @@ def evaluate(
     from jepalm.generation.loading import load_trained
     from jepalm.report.evaluations import header
     from jepalm.report.terminal import evaluation_table
-    from jepalm.run import open_run
+    from jepalm.run import open_run, write_json
 
     hardware = from_mapping({"hardware": {"device": device}}).hardware
     trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
@@ -68,7 +68,8 @@ def evaluate(
         scorer=scorer_of(trained, load_trained(open_run(scorer), hardware=hardware)) if scorer else None,
         baseline_name=other.run.name if other else None,
     )
-    path = _write(evaluation, trained.run.report)
+    path = trained.run.report / f"evaluation-{evaluation.split}.json"
+    write_json(path, evaluation.as_json())
     if as_json:
         typer.echo(json.dumps({**evaluation.as_json(), "file": str(path)}, ensure_ascii=False))
         return
@@ -76,16 +77,3 @@ def evaluate(
         console.print(text, markup=False)
     console.print(evaluation_table(evaluation), soft_wrap=False)
     line("file", str(path))
-
-
-def _write(evaluation: Evaluation, folder: Path) -> Path:
-    from jepalm.errors import JepalmError
-    from jepalm.run import write_atomically
-
-    path = folder / f"evaluation-{evaluation.split}.json"
-    try:
-        folder.mkdir(exist_ok=True)
-        write_atomically(path, json.dumps(evaluation.as_json(), indent=2, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise JepalmError(f"cannot write {path}: {error.strerror}", "make the folder writable") from None
-    return path

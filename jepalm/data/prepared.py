@@ -4,7 +4,7 @@
               tokenizer.json                  file of the `tokenizers` library
               SPLIT-00000.safetensors, ...    flat token ids and spans
 
-A shard holds `tokens` (T,) and, except for windows, `source` and `target` (P, 2) and maybe
+A shard holds `tokens` (T,) and, except for windows and spans, `source` and `target` (P, 2) and maybe
 `action` (P, 2): [start, end) spans into the shard's own tokens. In `lines` every line is stored
 once and is the target of one pair and the source of the next.
 """
@@ -30,10 +30,14 @@ TOKENIZER = "tokenizer.json"
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 Role = Literal["source", "target", "action"]
+Task = Literal["text", "regex"]
+Pairing = Literal["lines", "windows", "spans", "pairs"]
 
 _MADE_BY = {
     "shakespeare": "jepalm prepare shakespeare",
     "shakespeare-windows": "jepalm prepare shakespeare --pairing windows --name shakespeare-windows",
+    "nl-rx": "jepalm prepare nl-rx",
+    "shakespeare-spans": "jepalm prepare shakespeare --pairing spans --name shakespeare-spans",
 }
 """Data that the presets name."""
 
@@ -56,22 +60,35 @@ class Origin(_Record):
     """Whether it is the published text, byte for byte; empty where there is no such text."""
 
 
+class Drawn(_Record):
+    """Pairs drawn from the grammar of regular expressions, not read."""
+
+    pairs: int
+    seed: int
+    keep_degenerate: bool = False
+    """Whether expressions of the empty language, or of every line, are kept, in the training split."""
+
+
 class Request(_Record):
     """What was asked for; the same request on the same raw text gives the same data."""
 
-    pairing: Literal["lines", "windows", "pairs"]
-    """`lines`: each line predicts the next; `windows`: spans drawn anywhere; `pairs`: given."""
+    pairing: Pairing
+    """`lines`: each line predicts the next; `windows`: what follows, drawn anywhere; `spans`: what is
+    hidden inside a text drawn anywhere; `pairs`: given."""
     tokenizer: str
     alphabet: Literal["fixed", "data"] = "fixed"
     split: tuple[float, float, float] = (90.0, 5.0, 5.0)
     """Percent of the text in train, validation and test."""
+    task: Task = "text"
+    """How an answer is scored: as text, or as a regular expression by the lines it describes."""
+    drawn: Drawn | None = None
 
 
 class SplitCounts(_Record):
     """Counts of one split."""
 
     pairs: int
-    """0 for windows, which are drawn at training time."""
+    """0 for windows and spans, which are drawn at training time."""
     tokens: int
     shards: int
 
@@ -94,7 +111,7 @@ class Meta(_Record):
     lines: int
     distinct_characters: int
     longest_source: int
-    """Tokens; 0 for windows."""
+    """Tokens; 0 for windows and spans."""
     longest_target: int
     mean_target: float
     """Mean number of tokens of a training target."""
@@ -112,9 +129,14 @@ class Meta(_Record):
     """Over tokenizer and shards: two folders with the same value train the same."""
 
     @property
-    def pairing(self) -> Literal["lines", "windows", "pairs"]:
+    def pairing(self) -> Pairing:
         """How pairs are made of the text."""
         return self.request.pairing
+
+    @property
+    def task(self) -> Task:
+        """How an answer is scored."""
+        return self.request.task
 
 
 @dataclass(frozen=True)
@@ -128,8 +150,17 @@ class Shard:
 class Split:
     """One split: its shards as one stream of tokens and one list of pairs."""
 
-    def __init__(self, name: SplitName, pairing: str, shards: list[Shard], has_action: bool) -> None:
+    def __init__(
+        self,
+        name: SplitName,
+        pairing: str,
+        shards: list[Shard],
+        has_action: bool,
+        mask_id: int | None = None,
+    ) -> None:
         self.name = name
+        self.mask_id = mask_id
+        """Token of a hidden place; None but for spans."""
         self.pairing = pairing
         self.shards = shards
         self.has_action = has_action
@@ -143,7 +174,7 @@ class Split:
 
     @property
     def n_pairs(self) -> int:
-        """Stored pairs; 0 for windows."""
+        """Stored pairs; 0 for windows and spans."""
         return int(self.pair_edges[-1])
 
     def spans(self, role: Role, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -190,7 +221,8 @@ class PreparedData:
         """Map one split's shards."""
         count = self.meta.splits[name].shards
         shards = [_map_shard(self.path / shard_name(name, index)) for index in range(count)]
-        return Split(name, self.meta.pairing, shards, self.meta.has_action)
+        mask_id = self.tokenizer.mask_id if self.meta.pairing == "spans" else None
+        return Split(name, self.meta.pairing, shards, self.meta.has_action, mask_id)
 
 
 def shard_name(split: SplitName, index: int) -> str:

@@ -70,6 +70,7 @@ class Evaluation:
         training_tokens: tokens of training text behind the 5-gram, the lexicon and the copies.
         rows: the figures.
         by_position: nats a token of each column's text under the scorer, by position from 1.
+        left_out: which figures have no meaning for this run and why, if there are such.
     """
 
     run: str
@@ -85,6 +86,7 @@ class Evaluation:
     training_tokens: int
     rows: list[Row]
     by_position: dict[str, list[float]]
+    left_out: str | None = None
 
     @classmethod
     def from_json(cls, tree: Any) -> Evaluation:

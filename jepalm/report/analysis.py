@@ -185,7 +185,8 @@ def mean_distance(record: RunRecord) -> tuple[float | None, str]:
     measured = record.series("validation/embedding_mean").finite().last
     if measured is not None:
         return measured, "the distance of predicting the mean (validation)"
-    if record.dim and record.setting("model.encoder.normalisation") == "layernorm":
+    free = number(record.setting("objective.kl.weight"))  # the scale of a variational encoder is its own
+    if record.dim and record.setting("model.encoder.normalisation") == "layernorm" and not free:
         return float(record.dim), "the distance of predicting zero (normalised targets)"
     return None, ""
 

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from jepalm.config import flatten
+from jepalm.numbers import NOTHING, three
 from jepalm.report import evaluations
-from jepalm.report.numbers import NOTHING, count, duration, percent, three
+from jepalm.report.numbers import count, duration, percent
+from jepalm.report.paired import Spread
 from jepalm.report.read import TERM_ORDER, RunRecord
-from jepalm.report.seeds import SEED, Spread, group_by_recipe, spread
+from jepalm.report.seeds import SEED, group_by_recipe, spread
 from jepalm.report.summary import Summary, setting_text
 
 OVER_SEEDS = "Mean ± sample standard deviation over the seeds of a recipe; a single run has its value."

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from jepalm.evaluation.rows import Evaluation, Row
-from jepalm.report.numbers import three
+from jepalm.numbers import three
 
 SPLITS = ("validation", "test", "train")
 """In the order in which they are shown."""
@@ -51,6 +51,14 @@ def read_evaluations(folder: Path, problems: list[str]) -> dict[str, Evaluation]
 
 def header(evaluation: Evaluation) -> list[str]:
     """Return what was measured, on what, in one line each."""
+    if evaluation.left_out is not None:
+        return [
+            f"{evaluation.run} at step {evaluation.step:,} · {evaluation.n_prompts:,} texts of "
+            f"{evaluation.split} with gaps · seed {evaluation.seed}",
+            f"left out: {evaluation.left_out}",
+            f"unigram and 5-gram read {evaluation.training_tokens:,} tokens of train",
+            "[low, high]: 95 % bootstrap interval of the model over texts",
+        ]
     asked = f"{evaluation.n_prompts:,} prompts of {evaluation.split}, {evaluation.n_samples} samples each"
     drawn = f"temperature {evaluation.temperature:g}, seed {evaluation.seed}"
     read = "read" if evaluation.split != "train" else "read these very prompts, and"
@@ -66,6 +74,8 @@ def header(evaluation: Evaluation) -> list[str]:
 
 def columns(evaluation: Evaluation) -> dict[str, str]:
     """Return key and title of each column of texts."""
+    if evaluation.left_out is not None:
+        return {"model": COLUMNS["model"]}
     return {
         key: title for key, title in COLUMNS.items() if key != "baseline" or evaluation.baseline is not None
     }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from jepalm.numbers import three
 from jepalm.report.analysis import (
     CURVE_ROWS,
     choice,
@@ -16,7 +17,6 @@ from jepalm.report.analysis import (
     weighting,
 )
 from jepalm.report.draw import Art, canvas, colour, finish, line, panels_of, set_log, step_axis
-from jepalm.report.numbers import three
 from jepalm.report.phases import phase_marks
 from jepalm.report.read import RunRecord, Series
 from jepalm.report.units import DISTANCES, UNITS

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from jepalm.numbers import three
 from jepalm.report.analysis import (
     Phase,
     Span,
@@ -23,7 +24,7 @@ from jepalm.report.analysis import (
     variation,
 )
 from jepalm.report.article import CE_STEP
-from jepalm.report.numbers import change, percent, three
+from jepalm.report.numbers import change, percent
 from jepalm.report.read import RunRecord, Series
 
 CE_WINDOW = 25

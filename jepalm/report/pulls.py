@@ -6,17 +6,21 @@ Pure functions of a RunRecord. The rules are explained in docs/report.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from jepalm.report.analysis import choice, weighting
+from jepalm.report.phases import training_phases
 from jepalm.report.read import TERM_ORDER, RunRecord, Series, number
 
 AT_LIMIT = 0.05
 """Relative distance from a limit at which a weight counts as sitting there; GradNorm scales its floor."""
-CROSS_ENTROPIES = {"reconstruction", "generation", "next_token"}
+CROSS_ENTROPIES = {"reconstruction", "generation", "local", "next_token"}
 """Terms in nats, to which uncertainty weighting gives a factor of 1; the others get a half."""
+CONSTANT = {"kl", "regularizer"}
+"""Terms that keep their configured weight under every weighting."""
 COSINE = "train/grad_cosine/"
 NORM = "train/grad_norm_encoder/"
 
@@ -55,8 +59,8 @@ def weight_limits(record: RunRecord) -> dict[str, list[Limit]]:
     """
     kind, limits = weighting(record), {}
     for term in record.terms:
-        own = number(record.setting(f"objective.{term}.weight"))
-        if own and term != "regularizer":
+        own = _configured(record, term)
+        if own and term not in CONSTANT:
             limits[term] = _limits(record, kind, term, own)
     return {term: found for term, found in limits.items() if found}
 
@@ -93,6 +97,16 @@ def why_no_cosines(record: RunRecord) -> str:
     if not reach:
         return "No term's gradient reaches the encoder, so none can oppose another."
     return f"Only {reach[0]} has a gradient on the encoder, so no term can oppose another there."
+
+
+def _configured(record: RunRecord, term: str) -> float | None:
+    """A term's weight in the config, or what the last phase replaces it by."""
+    phases, begun = record.setting("training.phases"), training_phases(record)
+    for phase in phases if begun and isinstance(phases, list | tuple) else ():
+        terms = phase.get("terms") if isinstance(phase, Mapping) else None
+        if isinstance(terms, Mapping) and phase.get("name") == begun[-1].name:
+            return number(terms.get(term))
+    return number(record.setting(f"objective.{term}.weight"))
 
 
 def _limits(record: RunRecord, kind: str, term: str, own: float) -> list[Limit]:

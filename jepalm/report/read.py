@@ -23,7 +23,7 @@ from jepalm.evaluation.rows import Evaluation
 from jepalm.report.evaluations import read_evaluations
 from jepalm.run import RunFolder, open_run
 
-TERM_ORDER = ("reconstruction", "embedding", "generation", "length", "regularizer")
+TERM_ORDER = ("reconstruction", "embedding", "generation", "length", "kl", "regularizer")
 
 Row = dict[str, Any]
 
@@ -137,8 +137,8 @@ class RunRecord:
 
     @property
     def dim(self) -> int | None:
-        """Width of the embeddings."""
-        value = number(self.setting("model.dim"))
+        """Width of the target's embeddings."""
+        value = number(self.setting("model.latent.dim")) or number(self.setting("model.dim"))
         return int(value) if value else None
 
     def setting(self, dotted: str) -> Any:

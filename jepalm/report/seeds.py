@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jepalm.config import flatten
+from jepalm.report.paired import Spread
 from jepalm.report.read import Series
 
 SEED = "training.seed"
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A figure over the runs that have it."""
-
-    mean: float
-    sd: float | None
-    """Sample standard deviation (n - 1), None of a single run."""
-    n: int
 
 
 def group_by_recipe(configs: Sequence[Mapping[str, Any]]) -> list[list[int]]:
@@ -46,11 +36,7 @@ def group_by_recipe(configs: Sequence[Mapping[str, Any]]) -> list[list[int]]:
 
 def spread(values: Iterable[float | None]) -> Spread | None:
     """Return mean and sample standard deviation of the finite values, None without any."""
-    known = [value for value in values if value is not None and np.isfinite(value)]
-    if not known:
-        return None
-    sd = float(np.std(known, ddof=1)) if len(known) > 1 else None
-    return Spread(float(np.mean(known)), sd, len(known))
+    return Spread.of([value for value in values if value is not None and np.isfinite(value)])
 
 
 def mean_curve(curves: Sequence[Series]) -> tuple[Series, NDArray[np.float64]]:

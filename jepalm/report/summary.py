@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jepalm.config import flatten
+from jepalm.numbers import NOTHING, three
 from jepalm.report import evaluations
 from jepalm.report.analysis import (
     Phase,
@@ -20,7 +21,7 @@ from jepalm.report.analysis import (
 )
 from jepalm.report.article import ARTICLE_COMPOSITION, ARTICLE_DEVICE, ARTICLE_SECONDS, ARTICLE_STEPS
 from jepalm.report.findings import Finding, findings
-from jepalm.report.numbers import NOTHING, count, duration, percent, three
+from jepalm.report.numbers import count, duration, percent
 from jepalm.report.phases import TrainingPhase, training_phases
 from jepalm.report.pulls import gradient_cosines, why_no_cosines
 from jepalm.report.read import RunRecord, number

@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from jepalm.evaluation.rows import Evaluation, Row
+from jepalm.numbers import three
 from jepalm.report import evaluations
 from jepalm.report.compare import OVER_SEEDS, Comparison
 from jepalm.report.findings import Finding
-from jepalm.report.numbers import three
 from jepalm.report.read import Series
 from jepalm.report.summary import ARTICLE_TIME, Summary
 from jepalm.report.verdict import Verdict

@@ -7,6 +7,7 @@ UNITS = {
     "generation": "nats a character or token",
     "embedding": "squared distance, sum over dims",
     "length": "squared positions",
+    "kl": "nats a latent",
     "next_token": "nats a token",
 }
 DISTANCES = {

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from jepalm.numbers import three
 from jepalm.report.analysis import (
     MOVING_AVERAGE,
     Phase,
@@ -18,7 +19,7 @@ from jepalm.report.analysis import (
     moving_average,
     term_series,
 )
-from jepalm.report.numbers import percent, three
+from jepalm.report.numbers import percent
 from jepalm.report.phases import last_phase_start
 from jepalm.report.read import RunRecord, Series, number
 from jepalm.report.verdict import Verdict

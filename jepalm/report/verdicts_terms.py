@@ -9,8 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from jepalm.numbers import three
 from jepalm.report.analysis import MOVING_AVERAGE, Phase, composition, shares, variation
-from jepalm.report.numbers import percent, three
+from jepalm.report.numbers import percent
 from jepalm.report.pulls import gradient_cosines, limit_reached, weight_limits, weights, weights_move
 from jepalm.report.read import RunRecord
 from jepalm.report.verdict import Verdict

@@ -28,15 +28,14 @@ def gradients_by_term(losses: Losses, parameters: list[nn.Parameter]) -> dict[st
 
     Args:
         losses: terms with their graph still there.
-        parameters: for instance those of the shared encoder; frozen ones are left out.
+        parameters: for instance those of the shared encoder.
     """
-    learning = [p for p in parameters if p.requires_grad]
     gradients: dict[str, Gradients] = {}
     for name, term in losses.terms.items():
-        gradients[name] = [None] * len(learning)
-        if term.requires_grad and learning:
+        gradients[name] = [None] * len(parameters)
+        if term.requires_grad:
             weighted = losses.weights[name] * term
-            found = torch.autograd.grad(weighted, learning, retain_graph=True, allow_unused=True)
+            found = torch.autograd.grad(weighted, parameters, retain_graph=True, allow_unused=True)
             gradients[name] = list(found)
     return gradients
 
@@ -86,6 +85,8 @@ def gradient_norms_of_step(
         with hardware.autocast():
             terms = objective(batch).terms
         for name, own in zip(names, sums, strict=True):
+            if not terms[name].requires_grad:
+                continue
             gradients = torch.autograd.grad(terms[name], parameters, retain_graph=True, allow_unused=True)
             for place, gradient in enumerate(gradients):
                 if gradient is not None:

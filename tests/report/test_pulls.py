@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
-from synthetic_run import laboratory_rows, train_row
+from synthetic_run import laboratory_rows, phase_event, train_row
 
-from jepalm.config import Config, ObjectiveConfig, UncertaintyConfig
-from jepalm.objective.weighting import UncertaintyWeighting, build_weighting
+from jepalm.config import Config, ModelConfig, ObjectiveConfig
+from jepalm.objective.jepalm import JepalmObjective
+from jepalm.objective.weighting import build_weighting
 from jepalm.report.analysis import stable_phase
 from jepalm.report.pulls import gradient_cosines, weight_limits, weights_move, why_no_cosines
 from jepalm.report.read import read_run
@@ -41,18 +42,34 @@ def rows_of(every=10, **values):
 
 @pytest.mark.parametrize("kind", ["mse", "classification"])
 def test_limits_of_uncertainty_are_the_weights_at_both_ends_of_its_clamp(make_run, kind):
-    tree = config(weighting="uncertainty", uncertainty={"clamp": 2.5}, length={"kind": kind, "weight": 3.0})
-    record = read_run(make_run([train_row(25)], config=tree))
-    objective = ObjectiveConfig(**tree["objective"])
-    nats = frozenset({"reconstruction"} | ({"length"} if kind == "classification" else set()))
-    weighting = UncertaintyWeighting(
-        {"reconstruction": 1.0, "embedding": 1.0, "length": 3.0}, objective.uncertainty, nats
+    weights = {"generation": {"weight": 0.5}, "local": {"weight": 2.0}, "regularizer": {"kind": "vicreg"}}
+    tree = config(
+        weighting="uncertainty", uncertainty={"clamp": 2.5}, length={"kind": kind, "weight": 3.0}, **weights
     )
+    small = {part: {"n_layers": 1} for part in ("encoder", "predictor", "decoder")}
+    model = ModelConfig(dim=8, n_heads=1, source_len=4, target_len=4, **small)
+    objective = JepalmObjective(model, ObjectiveConfig(**tree["objective"]), 5)
+    balanced = [name for name in objective.term_names if name != "regularizer"]
+    assert len(balanced) == 5
+    rows = [{"kind": "train", "step": 5, **{f"train/term/{name}": 1.0 for name in objective.term_names}}]
+    limits = weight_limits(read_run(make_run(rows, config=tree)))
     for place, s in enumerate((2.5, -2.5)):
-        torch.nn.init.constant_(weighting.log_variances, s)
-        expected = weighting({term: torch.ones(()) for term in TERMS}, 1.0).weights
-        found = {term: limits[place].value for term, limits in weight_limits(record).items()}
-        assert found == pytest.approx({term: float(expected[term]) for term in TERMS})
+        torch.nn.init.constant_(objective.weighting.log_variances, s)
+        ones = {name: torch.ones(()) for name in objective.term_names}
+        expected = objective.weighting(ones, 1.0).weights
+        found = {term: limits[term][place].value for term in limits}
+        assert found == pytest.approx({term: float(expected[term]) for term in balanced})
+
+
+def test_the_last_phase_may_replace_the_weight_that_is_limited(make_run):
+    tree = config(weighting="gradnorm", gradnorm={"floor": 0.01})
+    tree["training"]["phases"] = [
+        {"name": "a", "terms": ["reconstruction"]},
+        {"name": "b", "terms": {"length": 5.0}},
+    ]
+    rows = [phase_event(0, "a", 0), train_row(25), phase_event(25, "b", 1), train_row(50)]
+    limits = weight_limits(read_run(make_run(rows, config=tree)))
+    assert {term: limit.value for term, (limit,) in limits.items()} == {"length": 0.05}
 
 
 def test_limit_of_a_running_mean_is_the_weight_of_a_term_that_is_zero(make_run):
@@ -77,10 +94,6 @@ def test_limit_of_a_running_mean_is_the_weight_of_a_term_that_is_zero(make_run):
 )
 def test_only_weightings_with_a_limit_have_one(make_run, objective, limited):
     assert set(weight_limits(read_run(make_run([train_row(25)], config=config(**objective))))) == limited
-
-
-def test_the_config_default_clamp_is_the_one_of_the_first_test():
-    assert UncertaintyConfig().clamp == 4.0  # a run's config.yaml always names it
 
 
 def test_weights_move_under_any_weighting_and_where_a_fixed_one_changes(make_run):

@@ -69,14 +69,6 @@ def test_gradients_on_different_parameters_are_at_a_right_angle():
     assert norms_and_cosines({"a": [here, None], "b": [None, here]})[1] == {("a", "b"): 0.0}
 
 
-def test_frozen_parameters_have_no_gradient(losses: Losses, parameters: list[torch.nn.Parameter]):
-    parameters[0].requires_grad_(False)
-    (only,) = gradients_by_term(losses, parameters)["embedding"]
-    assert only.tolist() == [1.0]
-    parameters[1].requires_grad_(False)
-    assert set(norms_and_cosines(gradients_by_term(losses, parameters))[0].values()) == {0.0}
-
-
 def test_train_rows_have_the_cosine_of_terms_that_both_reach_the_encoder(
     tmp_path: Path, train_tiny: Any, rows_of: Any
 ):
