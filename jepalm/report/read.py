@@ -253,7 +253,7 @@ def _forget_after(step: int, tables: list[Any]) -> None:
 
 def _read_config(run: RunFolder, problems: list[str]) -> Mapping[str, Any]:
     try:
-        return read_config(run.config).model_dump()
+        return read_config(run.config).model_dump(mode="json")  # lists, as a config of another version has
     except JepalmError:
         pass
     try:
