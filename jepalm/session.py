@@ -34,6 +34,7 @@ from jepalm.run import RunFolder, create_run, locked, open_run, write_atomically
 from jepalm.training.checkpoint import Checkpoint, find_checkpoint
 from jepalm.training.distributed import Processes, processes
 from jepalm.training.estimate import Estimate, estimate
+from jepalm.training.phases import scope_of, settled
 from jepalm.training.schedule import Plan
 from jepalm.training.trainer import Trainer
 
@@ -62,13 +63,13 @@ class Session:
         """Time a few steps here.
 
         Raises:
-            UsageError: the run has no step left.
+            UsageError: the run has no step left, or a phase that teaches nothing.
         """
         done = self.resumed[1].step if self.resumed else 0
         if done >= self.plan.steps:
             hint = "give more --epochs or --steps"
             raise UsageError(f"nothing left to train: step {done:,} of {self.plan.steps:,}", hint)
-        return estimate(self.objective, self.batches, self.config, self.hardware)
+        return estimate(self.objective, self.batches, self.config, self.hardware, done)
 
     def open_folder(self, runs: Path, name: str | None, cost: Estimate) -> RunFolder:
         """The folder to train in: the resumed run's, or one made by the first process."""
@@ -83,8 +84,14 @@ class Session:
             path = str(run.path)
         return RunFolder(Path(self.together.share(path)))
 
-    def train(self, run: RunFolder, console: Console | None) -> None:
-        """Train in the folder; see `Trainer.train` for what it raises."""
+    def train(self, run: RunFolder, console: Console | None, cost: Estimate | None = None) -> None:
+        """Train in the folder; see `Trainer.train` for what it raises.
+
+        Args:
+            run: what `open_folder` gave.
+            console: where progress is shown; None shows nothing.
+            cost: lets the progress know how long other phases take.
+        """
         with locked(run) if self.together.first else nullcontext():
             trainer = Trainer(
                 run,
@@ -95,6 +102,7 @@ class Session:
                 self.hardware,
                 self.together,
                 console,
+                cost.by_phase if cost is not None else None,
             )
             if self.resumed is not None:
                 if self.together.first:
@@ -152,7 +160,7 @@ def resumed_session(
 
     Args:
         path: the run's folder.
-        flags: changed settings by dotted key; length, intervals and hardware may change.
+        flags: changed settings by dotted key; length, intervals, phases to come and hardware may change.
         settings: the same, as `section.key=value`.
         data_root: folder of prepared data.
 
@@ -182,7 +190,13 @@ def _session(
         torch.manual_seed(config.training.seed)
         objective = build_objective(config.model, config.objective, prepared.meta.vocab_size, hardware)
         batches = _batches(config, prepared, "train", hardware, together)
+        if resumed is not None:
+            old, done = read_config(resumed[0].config).training, resumed[1].step
+            training = settled(old, config.training, batches.steps_per_pass, done)
+            config = config.model_copy(update={"training": training})
         plan = Plan.of(config.training, batches.steps_per_pass)
+        for phase in plan.phases:
+            scope_of(phase.config, objective)
         yield Session(config, prepared, hardware, together, batches, objective, plan, resumed)
 
 

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from jepalm.data.prepared import Meta, Origin, PreparedData, Request, SplitName
+    from jepalm.data.prepared import Drawn, Meta, Origin, PreparedData, Request, SplitName, Task
     from jepalm.data.preparing import Job, Outcome, Watch
 
 SPANS_PRESET = "shakespeare-spans"
@@ -32,6 +32,13 @@ class Pairing(enum.StrEnum):
     lines = "lines"
     windows = "windows"
     spans = "spans"
+
+
+class Scoring(enum.StrEnum):
+    """How an answer is scored."""
+
+    text = "text"
+    regex = "regex"
 
 
 class Alphabet(enum.StrEnum):
@@ -139,6 +146,15 @@ def pairs(
         Path,
         typer.Argument(metavar="FILE.jsonl", help='Rows {"source", "target", "action"?} or {"messages"}.'),
     ],
+    validation: Annotated[
+        Path | None, typer.Option(metavar="FILE.jsonl", help="All of validation, instead of a share of FILE.")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option(metavar="FILE.jsonl", help="All of test, instead of a share of FILE.")
+    ] = None,
+    task: Annotated[
+        Scoring, typer.Option(help="How answers are scored; regex: by the lines that they describe.")
+    ] = Scoring.text,
     name: NameOption = None,
     tokenizer: TokenizerOption = "char",
     alphabet: AlphabetOption = Alphabet.fixed,
@@ -153,22 +169,85 @@ def pairs(
     """Your own pairs, one JSON row a line; the folder is named after the file.
 
     Example: jepalm prepare pairs chats.jsonl --tokenizer byte
+
+    With a test split of its own: jepalm prepare pairs train.jsonl --test test.jsonl
     """
     from jepalm.config import data_root
     from jepalm.data.prepared import Origin
     from jepalm.data.preparing import prepare_rows
     from jepalm.data.reading import RawRows
+    from jepalm.data.regex.pairs import check_pair
 
-    request = _request("pairs", tokenizer, alphabet, split)
-    origin = Origin(source="given pairs", where=[str(file)])
+    held_out: dict[SplitName, Path | None] = {"validation": validation, "test": test}
+    given = {split: path for split, path in held_out.items() if path is not None}
+    request = _request("pairs", tokenizer, alphabet, split, task=task.value)
+    where = [str(file), *(f"{split}: {path}" for split, path in given.items())]
+    origin = Origin(source="given pairs", where=where)
+    raw = RawRows(file, skip_bad, given)
+    if task is Scoring.regex:
+        raw.check = check_pair
     name = name or _named_after(file)
     with _progress() as watch:
         job = _job(data_root(data_dir), name, "pairs", origin, licence, request, force, watch)
-        outcome = prepare_rows(job, RawRows(file, skip_bad))
+        outcome = prepare_rows(job, raw)
     _show(outcome)
 
 
-def _request(pairing: str, tokenizer: str, alphabet: Alphabet, split: str) -> Request:
+@prepare_app.command("nl-rx")
+def nl_rx(
+    pairs: Annotated[int, typer.Option(min=3, metavar="N", help="Number of pairs.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
+    keep_degenerate: Annotated[
+        bool,
+        typer.Option("--keep-degenerate", help="Keep, in train, expressions of no line or of every line."),
+    ] = False,
+    name: NameOption = None,
+    tokenizer: TokenizerOption = "char",
+    alphabet: AlphabetOption = Alphabet.fixed,
+    split: SplitOption = "80/10/10",
+    data_dir: DataDirOption = None,
+    force: ForceOption = False,
+) -> None:
+    """English sentences and the regular expressions that they mean, drawn; no test language is trained on.
+
+    Example: jepalm prepare nl-rx --pairs 50000 --seed 1
+    """
+    from jepalm.config import data_root
+    from jepalm.data.prepared import Drawn, Origin
+    from jepalm.data.preparing import already_prepared, check_request, prepare_rows
+    from jepalm.data.regex.pairs import draw_rows
+
+    root = data_root(data_dir)
+    name = name or "nl-rx"
+    asked = Drawn(pairs=pairs, seed=seed, keep_degenerate=keep_degenerate)
+    request = _request("pairs", tokenizer, alphabet, split, task="regex", drawn=asked)
+    check_request(name, request)
+    present = None if force else already_prepared(root, name, request)
+    if present is not None:
+        _show_present(present)
+        return
+    origin = Origin(source="drawn from the grammar of NL-RX", where=[f"seed {seed}"])
+    with _progress(by_bytes=False) as watch:
+        raw = draw_rows(asked, request.split, _counter(watch, "drawing", pairs))
+    with _progress() as watch:
+        job = _job(root, name, "nl-rx", origin, "none needed: drawn, not copied", request, force, watch)
+        outcome = prepare_rows(job, raw)
+    kept = "kept in train" if keep_degenerate else "dropped"
+    share = 100 * raw.degenerate / raw.drawn
+    _line(
+        "drawn", f"{raw.drawn:,} different sentences, {share:.3g} % of them of no line or every line: {kept}"
+    )
+    _show(outcome)
+
+
+def _request(
+    pairing: str,
+    tokenizer: str,
+    alphabet: Alphabet,
+    split: str,
+    task: Task = "text",
+    drawn: Drawn | None = None,
+) -> Request:
     from jepalm.data.prepared import Request
     from jepalm.errors import UsageError
 
@@ -182,6 +261,8 @@ def _request(pairing: str, tokenizer: str, alphabet: Alphabet, split: str) -> Re
             "tokenizer": tokenizer,
             "alphabet": alphabet.value,
             "split": (train, validation, test),
+            "task": task,
+            "drawn": drawn,
         }
     )
 
@@ -208,13 +289,21 @@ def _named_after(path: Path) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
+def _progress(by_bytes: bool = True) -> Iterator[Callable[[str, int, int], None]]:
     """A bar on a terminal, nothing elsewhere; gone when the work is done."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     from jepalm.cli.console import console
 
-    columns = (TextColumn("{task.description:<9}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    done = DownloadColumn() if by_bytes else MofNCompleteColumn()
+    columns = (TextColumn("{task.description:<9}"), BarColumn(), done, TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         tasks: dict[str, TaskID] = {}
 
@@ -224,6 +313,17 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
             progress.update(tasks[stage], completed=done)
 
         yield watch
+
+
+def _counter(watch: Watch, stage: str, total: int) -> Callable[[int], None]:
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        watch(stage, done, total)
+
+    return advance
 
 
 def _show_present(data: PreparedData) -> None:

@@ -86,7 +86,7 @@ def train(
         run = session.open_folder(runs, name, cost)
         if session.together.first:
             line("run", str(run.path))
-        session.train(run, console)
+        session.train(run, console, cost)
         if session.together.first:
             line("next", f"{_example(session)}   ·   jepalm report {run.path}")
 
@@ -112,6 +112,10 @@ def _introduce(session: Session, cost: Estimate, runs: Path) -> None:
     line("hardware", session.hardware.describe())
     going_on = f", going on from step {done:,}" if done else ""
     line("steps", f"{plan.steps_per_epoch:,} an epoch, {plan.steps:,} in all{going_on}")
+    for phase in plan.phases:
+        pace = cost.by_phase.get(phase.name)
+        timed = f"{three(1000 * pace)} ms a step (timed)" if pace is not None else "done"
+        line("" if phase.index else "phases", f"{phase.name}, {phase.steps:,} steps, {timed}")
     line(
         "cost",
         f"{three(1000 * cost.seconds_per_step)} ms a step (timed)"

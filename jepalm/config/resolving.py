@@ -206,23 +206,34 @@ def merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
 
 
 def assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
-    """Write one value into a nested mapping.
+    """Write one value into a nested mapping; an item of a list is a section called by its number.
 
     Raises:
-        UsageError: a part of the key is a value, not a section.
+        UsageError: a part of the key is a value, not a section, or there is no such item.
     """
     *sections, key = dotted.split(".")
-    node = tree
+    node: Any = tree
     for section in sections:
-        child = node.setdefault(section, {})
-        if not isinstance(child, dict):
+        child = _item(node, section, dotted) if isinstance(node, list) else node.setdefault(section, {})
+        if isinstance(child, tuple):
+            child = node[section] = list(child)
+        if not isinstance(child, dict | list):
             raise UsageError(f"unknown key {dotted}", f"{section} is a value, not a section")
         node = child
+    if isinstance(node, list):
+        raise UsageError(f"unknown key {dotted}", "name a setting of the item after its number")
     node[key] = value
 
 
+def _item(items: list[Any], number: str, dotted: str) -> Any:
+    if not number.isdecimal() or int(number) >= len(items):
+        hint = f"they are numbered 0 to {len(items) - 1}" if items else "the list is empty"
+        raise UsageError(f"unknown key {dotted}", hint)
+    return items[int(number)]
+
+
 def _for_people(error: ValidationError, model: type[Section], where: str, page: str) -> UsageError:
-    detail: ErrorDetails = error.errors()[0]
+    detail = _first(error.errors())
     path = [str(part) for part in detail["loc"]]
     prefix = f"{where}: " if where else ""
     if detail["type"] == "extra_forbidden":
@@ -238,17 +249,28 @@ def _for_people(error: ValidationError, model: type[Section], where: str, page: 
         hint = f"did you mean {shallowest}?" if shallowest else f"keys here: {', '.join(siblings)}"
         return UsageError(f"{prefix}unknown key {key}", hint)
     key = ".".join(
-        part for part in path if not part.startswith(("literal[", "function-", "bool", "constrained"))
+        part
+        for part in path
+        if not part.startswith(("literal[", "function-", "bool", "constrained", "tuple[", "dict["))
     )
     message = detail["msg"].removeprefix("Value error, ")
     if not key or detail["type"] == "value_error":
         return UsageError(f"{prefix}{message}", "change one of the two")
-    message = message[0].lower() + message[1:]
+    message = (message[0].lower() + message[1:]).replace("a valid tuple", "a list")
     return UsageError(f"{prefix}{key}={detail['input']!r}: {message}", f"see docs/{page}.md")
 
 
+def _first(errors: list[ErrorDetails]) -> ErrorDetails:
+    """The first error; of a field that takes a list or a mapping, and was given no list, the mapping's."""
+    first = errors[0]
+    if first["type"] != "tuple_type":
+        return first
+    field = [part for part in first["loc"] if not str(part).startswith("tuple[")]
+    return next((e for e in errors[1:] if list(e["loc"][: len(field)]) == field), first)
+
+
 def _siblings(model: type[BaseModel], path: list[str]) -> list[str]:
-    """Keys of the section that a path ends in; names that people give, as of rows, are no sections."""
+    """Keys of the section that a path ends in; names and numbers that people give are no sections."""
     for part in path[:-1]:
         field = model.model_fields.get(part)
         kinds = (field.annotation, *get_args(field.annotation)) if field is not None else ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -303,6 +303,29 @@ class OptimizerConfig(Section):
     """Largest norm of the whole gradient; empty does not clip."""
 
 
+class PhaseConfig(Section):
+    """A stretch of a run with its own trained parts, terms and schedule; an item of `training.phases`."""
+
+    name: str = Field(min_length=1, max_length=40)
+    """What it is called."""
+    share: float = Field(1.0, gt=0)
+    """Its part of the steps that no phase fixes: shares 1 and 4 are a fifth and four fifths."""
+    steps: int | None = Field(None, ge=1)
+    """Fixes its steps in place of a share. The last phase takes what is left and has none."""
+    train: tuple[str, ...] | None = None
+    """Parts of the model that learn, the others stand still; all when empty."""
+    terms: tuple[str, ...] | dict[str, Annotated[float, Field(ge=0)]] | None = None
+    """Terms that count: names, or `name: weight` to replace the configured weights; all when empty."""
+    lr: float | None = Field(None, gt=0, le=10)
+    """Peak learning rate; as in `optimizer` when empty, and so the next three."""
+    min_lr: float | None = Field(None, ge=0)
+    """Learning rate at the last step of the phase."""
+    warmup_steps: int | None = Field(None, ge=0)
+    """Steps over which the rate rises at the beginning of the phase."""
+    schedule: Literal["cosine", "constant"] | None = None
+    """Over the steps of the phase."""
+
+
 class TrainingConfig(Section):
     """How long to train, on how much at a time, and what to write down on the way."""
 
@@ -327,6 +350,21 @@ class TrainingConfig(Section):
     """Steps between checkpoints; as validation when empty."""
     keep: int = Field(2, ge=1)
     """Newest checkpoints to keep, beside the best."""
+    phases: tuple[PhaseConfig, ...] = ()
+    """One after the other; empty: all parts and terms from the first step to the last."""
+
+    @model_validator(mode="after")
+    def _phases_make_a_run(self) -> TrainingConfig:
+        names = [phase.name for phase in self.phases]
+        for phase in self.phases:
+            if names.count(phase.name) > 1:
+                raise ValueError(f"training.phases has two phases called {phase.name}")
+            for key in ("train", "terms"):
+                if getattr(phase, key) is not None and not getattr(phase, key):
+                    raise ValueError(f"phase {phase.name} of training.phases has no {key}; null means all")
+        if self.phases and self.phases[-1].steps is not None:
+            raise ValueError(f"phase {names[-1]} is last and takes the steps that are left: give it none")
+        return self
 
 
 class HardwareConfig(Section):

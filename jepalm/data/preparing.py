@@ -9,8 +9,9 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
@@ -30,9 +31,9 @@ from jepalm.data.prepared import (
 from jepalm.data.reading import (
     LONGEST_LINE,
     CharacterCounter,
-    RawRows,
     RawText,
     Row,
+    Rows,
     TextCounts,
     code_points,
     count_text,
@@ -175,7 +176,7 @@ def prepare_text(job: Job, raw: RawText) -> Outcome:
     return Outcome(PreparedData(job.root / job.name, meta), True, time.perf_counter() - started)
 
 
-def prepare_rows(job: Job, raw: RawRows) -> Outcome:
+def prepare_rows(job: Job, raw: Rows) -> Outcome:
     """Prepare given pairs.
 
     Raises:
@@ -189,7 +190,7 @@ def prepare_rows(job: Job, raw: RawRows) -> Outcome:
     present = already_prepared(job.root, job.name, job.request, counts.raw_sha256) if not job.force else None
     if present is not None:
         return Outcome(present, False, time.perf_counter() - started)
-    blocks = row_blocks(counts, job.request)
+    blocks = row_blocks(counts, job.request, raw.given)
 
     def rows(stage: str) -> Iterator[tuple[SplitName, list[Row]]]:
         remaining = iter(blocks)
@@ -239,9 +240,25 @@ def window_blocks(counts: TextCounts, request: Request) -> list[Block]:
     return _blocks(counts.characters, request, guard=guard, least=2, unit="characters")
 
 
-def row_blocks(counts: TextCounts, request: Request) -> list[Block]:
-    """Blocks of rows; a row's pairs stay together."""
-    return _blocks(counts.lines, request, guard=0, least=1, unit="good rows")
+def row_blocks(
+    counts: TextCounts, request: Request, given: Mapping[SplitName, int] | None = None
+) -> list[Block]:
+    """Blocks of rows; a row's pairs stay together.
+
+    Given splits stand at the end as they are; the others are cut from the rows before them.
+    """
+    if not given:
+        return _blocks(counts.lines, request, guard=0, least=1, unit="good rows")
+    cut = counts.lines - sum(given.values())
+    shares = zip(SPLITS[1:], request.split[1:], strict=True)
+    sizes = {name: max(1, round(cut * percent / 100)) for name, percent in shares if name not in given}
+    train = cut - sum(sizes.values())
+    if train < 1:
+        raise UsageError(
+            f"{cut:,} good rows are too few for train and {' and '.join(sizes)}", "give more rows"
+        )
+    ends = accumulate([train, *sizes.values(), *given.values()])
+    return list(zip(("train", *sizes, *given), ends, strict=True))
 
 
 def segments(
@@ -365,7 +382,7 @@ def _describe(
     )
 
 
-def _count_rows(raw: RawRows, advance: Callable[[int], None]) -> tuple[TextCounts, bool]:
+def _count_rows(raw: Rows, advance: Callable[[int], None]) -> tuple[TextCounts, bool]:
     digest = hashlib.sha256()
     counts = TextCounts()
     characters = CharacterCounter()
@@ -424,7 +441,7 @@ def _write_rows(writer: SplitWriter, rows: list[Row], tokenizer: TextTokenizer) 
     writer.rows(ids, {role: spans[:, index] for index, role in enumerate(roles)})
 
 
-def _advance(job: Job, stage: str, raw: RawText | RawRows) -> Callable[[int], None]:
+def _advance(job: Job, stage: str, raw: RawText | Rows) -> Callable[[int], None]:
     total = raw.n_bytes
     done = 0
 

@@ -74,7 +74,7 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
     """Measure an objective on held-out batches.
 
     Returns:
-        `validation/...` figures: `loss`, the terms with their configured weights; reconstruction CE (nats
+        `validation/...` figures: `loss`, the terms that count as configured; reconstruction CE (nats
         a token) and accuracy from the trained encoder's embeddings of the target; generation CE and
         accuracy from predicted ones; `embedding`, the squared distance to the target embeddings summed over
         dimensions (and `embedding_distance`, where another is configured), beside that of predicting the
@@ -165,7 +165,7 @@ def _figures(objective: JepalmObjective, sums: _Sums, target: Tensor, predicted:
     if "length_ce" in sums.values:
         terms["length"] = sums["length_ce"] / pairs
         figures |= {"length_ce": terms["length"], "length_accuracy": sums["length_right"] / pairs}
-    loss = sum(objective.weights[name] * terms[name] for name in objective.term_names)
+    loss = sum(weight * terms[name] for name, weight in objective.counted.items())
     return {f"validation/{name}": value for name, value in {"loss": loss, **figures}.items()}
 
 

@@ -11,6 +11,7 @@ the lag of an averaged target encoder, and up to the autoencoder's noise in trai
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -79,6 +80,7 @@ class JepalmObjective(Objective):
     """Owns the JEPALM and turns a batch into loss terms."""
 
     model: JEPALM
+    optional_parts = frozenset({"local", "length"})
 
     def __init__(
         self,
@@ -115,14 +117,14 @@ class JepalmObjective(Objective):
         self.target_encoder = TargetEncoder(self.model.encoder) if averaged else None
         self.weighting = build_weighting(
             objective,
-            {name: self.weights[name] for name in self.term_names},
+            {name: self.weights[name] for name in self.all_terms},
             cross_entropies=self._cross_entropies(),
             constant=frozenset({"kl", "regularizer"}),
         )
 
     @property
-    def term_names(self) -> list[str]:
-        """The terms that `forward` returns, in its order."""
+    def all_terms(self) -> list[str]:
+        """The terms that are on, in the order of `forward`."""
         names = ["reconstruction", "embedding"]
         if self.config.generation.weight > 0:
             names.append("generation")
@@ -137,17 +139,20 @@ class JepalmObjective(Objective):
         return names
 
     def forward(self, batch: Batch) -> Losses:
-        """Loss terms of one micro batch, each over the size of its global batch."""
-        views = self.encode_and_predict(batch)
+        """Terms that count of one micro batch, each over the size of its global batch."""
+        counted = self.counted
+        views = self.encode_and_predict(batch, counted)
         layout, n_tokens = views.target_layout, batch.n_target_tokens
         n_embeddings = n_tokens if views.embedding_layout is layout else batch.n_target_latents
         labels = self.labels(batch.target, layout)
-        distance = self.distance(views.predicted, self._as_target(views.target))  # (...)
-        terms = {
-            "reconstruction": cross_entropy(self.model.decoder(views.decodable, layout), labels, n_tokens),
-            "embedding": views.embedding_layout.total(distance) / n_embeddings,
-        }
-        if self.config.generation.weight > 0:
+        terms = {}
+        if "reconstruction" in counted:
+            decoded = self.model.decoder(views.decodable, layout)  # (..., V)
+            terms["reconstruction"] = cross_entropy(decoded, labels, n_tokens)
+        if "embedding" in counted:
+            distance = self.distance(views.predicted, self._as_target(views.target))  # (...)
+            terms["embedding"] = views.embedding_layout.total(distance) / n_embeddings
+        if "generation" in counted:
             terms["generation"] = cross_entropy(self._decode_predicted(views), labels, n_tokens)
         if views.local_logits is not None:
             terms["local"] = cross_entropy(views.local_logits, labels, n_tokens)
@@ -155,11 +160,11 @@ class JepalmObjective(Objective):
             terms["length"] = cross_entropy(views.length_logits, batch.target.lengths, batch.n_pairs)
         elif views.lengths is not None:
             terms["length"] = length_error(views.lengths, batch.target.lengths, batch.n_pairs)
-        if self.config.kl.weight > 0:
+        if "kl" in counted:
             nats = divergence(views.posterior, self.config.kl.floor)  # (...)
             terms["kl"] = views.embedding_layout.total(nats) / n_embeddings
         share = len(batch.target.lengths) / batch.n_pairs
-        if self.regularizer is not None:
+        if self.regularizer is not None and "regularizer" in counted:
             terms["regularizer"] = share * self.regularizer(views.encoded, views.embedding_layout)
         return self.weighting(terms, share)
 
@@ -172,7 +177,7 @@ class JepalmObjective(Objective):
         self, step: int, steps: int, terms: Tensor | None = None, norms: Tensor | None = None
     ) -> None:
         """Move the target encoder after the trained one; see the base class."""
-        if self.target_encoder is not None:
+        if self.target_encoder is not None and self.learns("encoder"):
             momentum = target_momentum(step - 1, steps, self.config.targets.ema_start)
             self.target_encoder.follow(self.model.encoder, momentum)
         super().after_step(step, steps, terms, norms)
@@ -188,19 +193,33 @@ class JepalmObjective(Objective):
         """The encoder's: who trains it is what a run is judged by."""
         return list(self.model.encoder.parameters())
 
-    def encode_and_predict(self, batch: Batch) -> Views:
-        """Encode both views and predict the target's embeddings from the source's."""
+    def encode_and_predict(self, batch: Batch, terms: Collection[str] | None = None) -> Views:
+        """Encode both views and predict the target's embeddings from the source's.
+
+        Args:
+            batch: the pairs.
+            terms: what none of these terms reads is not computed, and left empty; None computes all.
+        """
         target_layout = self.layout(batch.target)
-        reading = self._reading(batch, target_layout)
-        embedding_layout = self._latents(target_layout)
-        encoded, decodable, posterior = self._encode_target(reading, embedding_layout)
-        target = encoded  # (..., D')
-        if self.target_encoder is not None:
+        reading, embedding_layout = self._reading(batch, target_layout), self._latents(target_layout)
+        encoded = decodable = target = source = predicted = torch.empty(0)
+        posterior = Posterior(encoded)
+        shared = self.target_encoder is None
+        read = _any_of(terms, "reconstruction", "kl")
+        if read or _any_of(terms, "regularizer", *(["embedding"] if shared else [])):
+            encoded, decodable, posterior = self._encode_target(reading, embedding_layout, noisy=read)
+            target = encoded  # (..., D')
+        if self.target_encoder is not None and _any_of(terms, "embedding"):
             averaged = self.target_encoder(reading.ids, reading.layout)
-            target = reading.pick(self.normalise(averaged, self._latents(reading.layout)))
-        source, source_layout = self.encode_source(batch.source)
-        predicted = self.predict(source, source_layout, target_layout)
-        found = self._length_output(source, source_layout)
+            target = reading.pick(self.normalise(averaged, self._latents(reading.layout)))  # (..., D')
+        if _any_of(terms, "embedding", "generation", "local", "length"):
+            source, source_layout = self.encode_source(batch.source)
+        else:
+            source_layout = self.layout(batch.source, ends_at_zero=True)
+        if _any_of(terms, "embedding", "generation"):
+            predicted = self.predict(source, source_layout, target_layout)
+        found = self._length_output(source, source_layout) if _any_of(terms, "length") else None
+        local = self._local_logits(source, source_layout, target_layout) if _any_of(terms, "local") else None
         return Views(
             source,
             target,
@@ -213,7 +232,7 @@ class JepalmObjective(Objective):
             target_layout,
             embedding_layout,
             found if self.config.length.kind == "classification" else None,
-            self._local_logits(source, source_layout, target_layout),
+            local,
         )
 
     def encode_source(self, tokens: Tokens) -> tuple[Tensor, Layout]:
@@ -295,15 +314,18 @@ class JepalmObjective(Objective):
         text = whole_text(batch.source, batch.target)
         return Reading(text.ids, self.layout(text), layout)
 
-    def _encode_target(self, reading: Reading, latents: Layout) -> tuple[Tensor, Tensor, Posterior]:
+    def _encode_target(
+        self, reading: Reading, latents: Layout, *, noisy: bool
+    ) -> tuple[Tensor, Tensor, Posterior]:
         """Embeddings (..., D') of the target, those the decoder reads, and what these were drawn from.
 
-        With hidden tokens the encoder runs twice: the decoder reads what is left of the target, the
-        predictor must match the whole.
+        The last two are without noise in evaluation and where nothing reads them. With hidden tokens the
+        encoder runs twice: the decoder reads what is left of the target, the predictor must match the whole.
         """
         encoder, noise = self.model.encoder, self.config.autoencoder
         read = self._latents(reading.layout)
-        hidden = self.training and noise.token_dropout > 0
+        noisy = noisy and self.training
+        hidden = noisy and noise.token_dropout > 0
         seen = drop_tokens(reading.ids, noise.token_dropout) if hidden else reading.ids
         posterior: Posterior = encoder.posterior(
             seen, reading.layout
@@ -315,7 +337,7 @@ class JepalmObjective(Objective):
                 encoded = encoder.posterior(reading.ids, reading.layout).mean
         encoded = reading.pick(self.normalise(encoded, read))
         picked_posterior = posterior.map(reading.pick)
-        if not self.training:
+        if not noisy:
             return encoded, encoded, picked_posterior
         drawn = sample(posterior, read)
         same = drawn is posterior.mean and not hidden
@@ -359,3 +381,7 @@ class JepalmObjective(Objective):
 
     def _as_target(self, target: Tensor) -> Tensor:
         return target.detach() if self.config.embedding.detach_target else target
+
+
+def _any_of(terms: Collection[str] | None, *names: str) -> bool:
+    return terms is None or any(name in terms for name in names)

@@ -14,12 +14,14 @@ from jepalm.data.batches import Batches
 from jepalm.hardware import Hardware
 from jepalm.objective import Objective
 from jepalm.training.optimizer import build_optimizer, set_learning_rate
+from jepalm.training.phases import scope_of
+from jepalm.training.schedule import Phase, Plan
 
 PARTS = ("data", "forward", "backward", "optimizer")
 
 
 class Trial:
-    """Steps of the arithmetic of the trainer's, on a copy: the objective itself stays as it is.
+    """Steps of the trainer's arithmetic on a copy of the objective, in the last phase if none is given.
 
     The learning rate is 0, so that every step finds the same weights. Left out are log rows, validation,
     checkpoints, and the further backward passes that GradNorm asks for now and then.
@@ -31,10 +33,14 @@ class Trial:
         batches: Batches,
         config: Config,
         hardware: Hardware,
+        phase: Phase | None = None,
         *,
         compiled: bool = False,
     ) -> None:
         self.objective = copy.deepcopy(objective).train()
+        phase = phase or Plan.of(config.training, batches.steps_per_pass).stretches[-1]
+        if phase.name:
+            self.objective.enter(scope_of(phase.config, self.objective))
         self.model = cast(nn.Module, torch.compile(self.objective)) if compiled else self.objective
         self.optimizer = build_optimizer(self.objective, config.optimizer)
         self.batches, self.hardware, self.clip = batches, hardware, config.optimizer.grad_clip
@@ -58,7 +64,8 @@ class Trial:
             if balanced:
                 terms += torch.stack([losses.terms[name].detach().float() for name in balanced])
             done("forward")
-            losses.total.backward()
+            if any(term.requires_grad for term in losses.terms.values()):
+                losses.total.backward()
             done("backward")
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.objective.parameters(), self.clip)
