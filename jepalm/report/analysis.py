@@ -70,12 +70,12 @@ def stable_phase(record: RunRecord) -> Phase | None:
         return None
     last, epoch = max(recorded), record.steps_per_epoch
     phases = training_phases(record)
-    start, whole = 0, "run"
+    start, whole = 0, "the run"
     if len(phases) > 1 and phases[-1].first <= last:
         start, whole = phases[-1].first - 1, f"phase {phases[-1].name}"
     if epoch is not None and last > start + epoch:
         return Phase(start + epoch + 1, last, "after the first epoch" + (f" of {whole}" if start else ""))
-    why = f"second half of the {whole}, which has no second epoch"
+    why = f"second half of {whole}, which has no second epoch"
     return Phase((start + last) // 2 + 1, last, why)
 
 

@@ -61,12 +61,12 @@ def embedding_by_epoch(record: RunRecord) -> Art | None:
     with canvas(9.6, 3.9) as figure:
         axes = figure.subplots()
         labelled = set(epochs if len(epochs) <= 10 else epochs[:: -(-len(epochs) // 10)]) | {epochs[-1]}
-        for k in epochs:
+        for place, k in enumerate(epochs):
             inside = index == k
             batch = series.step[inside] - k * epoch
             label = f"epoch {k + 1}" if k in labelled else None
             smooth = moving_average(series.value[inside], window)[min(window, int(inside.sum())) - 1 :]
-            line(axes, batch[-len(smooth) :], smooth, color=ramp(k, len(epochs)), label=label)
+            line(axes, batch[-len(smooth) :], smooth, color=ramp(place, len(epochs)), label=label)
         axes.set_ylabel(DISTANCES.get(choice(record, "embedding", "distance", "mse"), ""))
         step_axis(axes, "batch of the epoch")
         axes.legend(ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -85,6 +85,12 @@ def test_embedding_has_one_line_an_epoch(make_run):
     assert [f"epoch {k}" in svg for k in (1, 2, 3, 4, 5)] == [True, True, True, True, False]
 
 
+def test_a_term_that_begins_with_a_later_epoch_has_a_line_for_each_of_its_own(make_run):
+    rows = [row for row in healthy_rows(2000) if row["step"] > 1000]
+    svg = embedding_by_epoch(read_run(make_run(rows))).svg
+    assert [f"epoch {k}" in svg for k in (2, 3, 4, 5)] == [False, True, True, False]
+
+
 def test_inlined_svg_names_itself_and_escapes_its_title():
     svg = inline_svg('<?xml?><svg width="9" viewBox="0 0 1 1"><g id="a"/></svg>', "x", 'a "<b>"')
     assert svg == '<svg viewBox="0 0 1 1" role="img" aria-label="a &quot;&lt;b>&quot;"><g id="x-a"/></svg>'

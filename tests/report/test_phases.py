@@ -53,7 +53,7 @@ def test_the_stable_phase_lies_in_the_last_phase(make_run):
     half = stable_phase(read_run(make_run(rows, name="b", steps_per_epoch=60)))
     assert (half.text, half.why) == (
         "steps 71 to 100",
-        "second half of the phase predictor, which has no second epoch",
+        "second half of phase predictor, which has no second epoch",
     )
 
 
