@@ -41,8 +41,9 @@ SETTINGS = {
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prepared data: `lines` (28 training pairs, so 7 steps of 4 are a pass) and `windows`."""
+    from jepalm.data.job import Job
     from jepalm.data.prepared import Origin, Request
-    from jepalm.data.preparing import Job, prepare_text
+    from jepalm.data.preparing import prepare_text
     from jepalm.data.reading import RawText
 
     root = tmp_path_factory.mktemp("data")

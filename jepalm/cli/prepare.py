@@ -13,8 +13,8 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+    from jepalm.data.job import Job, Outcome, Watch
     from jepalm.data.prepared import Meta, Origin, PreparedData, Request, SplitName
-    from jepalm.data.preparing import Job, Outcome, Watch
 
 prepare_app = typer.Typer(
     help="Make training data from a corpus, text or pairs.",
@@ -76,7 +76,8 @@ def shakespeare(
     Example: jepalm prepare shakespeare
     """
     from jepalm.config import data_root
-    from jepalm.data.preparing import already_prepared, check_request, prepare_text
+    from jepalm.data.job import already_prepared, check_request
+    from jepalm.data.preparing import prepare_text
     from jepalm.data.shakespeare import LICENCE, find_shakespeare
 
     root = data_root(data_dir)
@@ -189,7 +190,7 @@ def _job(
     force: bool,
     watch: Watch,
 ) -> Job:
-    from jepalm.data.preparing import Job
+    from jepalm.data.job import Job
 
     return Job(root, name, corpus, origin, licence, request, force, watch)
 
