@@ -69,9 +69,13 @@ def check_request(name: str, request: Request) -> None:
 
 
 def already_prepared(
-    root: Path, name: str, request: Request, raw_sha256: str | None = None
+    root: Path,
+    name: str,
+    request: Request,
+    raw_sha256: str | None = None,
+    where: list[str] | None = None,
 ) -> PreparedData | None:
-    """Return the folder when it holds this request, of this raw text if one is given.
+    """Return the folder when it holds this request, of this raw text or place if one is given.
 
     Raises:
         UsageError: it holds something else.
@@ -85,7 +89,7 @@ def already_prepared(
         return None  # damaged or of an older format: made again
     if data.meta.request != request:
         raise UsageError(f"{path} was prepared with other settings", "--force replaces it, --name keeps both")
-    if raw_sha256 is not None and data.meta.raw_sha256 != raw_sha256:
+    if raw_sha256 not in (None, data.meta.raw_sha256) or where not in (None, data.meta.origin.where):
         raise UsageError(f"{path} was prepared from another text", "--force replaces it, --name keeps both")
     return data
 

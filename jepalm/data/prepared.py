@@ -34,6 +34,8 @@ Role = Literal["source", "target", "action"]
 _MADE_BY = {
     "shakespeare": "jepalm prepare shakespeare",
     "shakespeare-windows": "jepalm prepare shakespeare --pairing windows --name shakespeare-windows",
+    "wikitext-103": "jepalm prepare wikitext-103",
+    "openwebtext": "jepalm prepare openwebtext",
 }
 """Data that the presets name."""
 
@@ -54,6 +56,10 @@ class Origin(_Record):
     """URL, package or paths."""
     canonical: bool | None = None
     """Whether it is the published text, byte for byte; empty where there is no such text."""
+    revision: str | None = None
+    """Commit of a dataset on the hub."""
+    own_splits: tuple[SplitName, ...] = ()
+    """Splits that came as such; the others were taken from its train."""
 
 
 class Request(_Record):
@@ -64,7 +70,7 @@ class Request(_Record):
     tokenizer: str
     alphabet: Literal["fixed", "data"] = "fixed"
     split: tuple[float, float, float] = (90.0, 5.0, 5.0)
-    """Percent of the text in train, validation and test."""
+    """Percent of the text in train, validation and test; of a dataset, only for those it lacks."""
 
 
 class SplitCounts(_Record):
@@ -74,6 +80,8 @@ class SplitCounts(_Record):
     """0 for windows, which are drawn at training time."""
     tokens: int
     shards: int
+    documents: int = 0
+    """0 where the text is one."""
 
 
 class Meta(_Record):
@@ -84,6 +92,7 @@ class Meta(_Record):
     origin: Origin
     raw_bytes: int
     raw_sha256: str
+    """Of the raw text; of a dataset's text beyond the first 64 MiB, see `resuming.TextDigest`."""
     licence: str
     request: Request
     tokenizer: str
