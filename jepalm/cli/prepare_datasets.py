@@ -33,9 +33,7 @@ RevisionOption = Annotated[
 ]
 ProcessesOption = Annotated[
     int | None,
-    typer.Option(
-        min=1, max=1024, help="Processes that make tokens, the same ones for any number; else one a core."
-    ),
+    typer.Option(min=1, max=1024, help="Processes that make tokens; one a core if not given."),
 ]
 BPE = "bpe:16384"
 
@@ -106,7 +104,7 @@ def dataset(
     from jepalm.data.hub import Corpus
 
     corpus = Corpus(given, config, column, licence=licence)
-    name = name or named_after(Path(Path(given).resolve().name))
+    name = name or named_after(Path(given).resolve())
     _prepare("dataset", corpus, name, tokenizer, split, processes, revision, data_dir, force)
 
 

@@ -253,7 +253,7 @@ def _for_people(name: str) -> Iterator[None]:
                 f"{name} is made by a script, which datasets no longer runs",
                 "--revision refs/convert/parquet may hold its files",
             ) from None
-        if isinstance(error, (FileNotFoundError, ValueError)) or room in _LIBRARIES:
+        if isinstance(error, (OSError, ValueError)) or room in _LIBRARIES:
             raise UsageError(
                 f"cannot read dataset {name}: {said}", "check its name, config and files"
             ) from None

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -459,6 +460,15 @@ def test_a_network_that_fails_on_the_way_keeps_what_was_done(
         with pytest.raises(JepalmError, match=r"the hub .*; the same command goes on after .* kB"):
             prepare()
     assert content(prepare().data.path) == content(whole.data.path)
+
+
+def test_a_killed_process_is_one_clear_line(prepare: Prepare):
+    def kill(stage: str, done: int, total: int) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    with pytest.raises(JepalmError, match=r"a process that made tokens was killed .*--processes"):
+        prepare(processes=2, watch=kill)
 
 
 def test_tokens_fit_what_training_reads(prepare: Prepare):
