@@ -22,30 +22,36 @@ This page is made from the fields in `jepalm/config/sections.py` by `make docs`.
 def reference() -> str:
     """Every key with its default, range and meaning, as Markdown."""
     sections = Config.model_fields.items()
-    parts = [part for name, field in sections for part in describe(field.default, name)]
+    parts = [part for name, field in sections for kind in held(field) for part in describe(kind, name)]
     return "\n".join([HEAD, *parts]).rstrip() + "\n"
 
 
-def describe(section: object, name: str) -> list[str]:
-    """Lines of a section and, below them, those of the sections inside it."""
-    if not isinstance(section, Section):
-        return []
+def describe(section: type[Section], name: str) -> list[str]:
+    """Lines of a section and, below them, those of the sections inside it; a list's items are numbered N."""
     rows, inner = [], []
-    for key, field in type(section).model_fields.items():
-        value = getattr(section, key)
-        if isinstance(value, Section):
-            inner += describe(value, f"{name}.{key}")
-        else:
-            meaning = (field.description or "").replace("\n", " ")
-            rows.append(f"| `{name}.{key}` | {shown(value)} | {allowed(field)} | {meaning} |")
-    title = (type(section).__doc__ or "").splitlines()[0]
+    for key, field in section.model_fields.items():
+        where = f"{name}.{key}"
+        if isinstance(field.default, Section):
+            inner += [part for kind in held(field) for part in describe(kind, where)]
+            continue
+        inner += [part for kind in held(field) for part in describe(kind, f"{where}.N")]
+        meaning = (field.description or "").replace("\n", " ")
+        default = "required" if field.is_required() else shown(field.default)
+        rows.append(f"| `{where}` | {default} | {allowed(field)} | {meaning} |")
+    title = (section.__doc__ or "").splitlines()[0]
     table = ["| key | default | values | meaning |", "|---|---|---|---|", *rows, ""] if rows else []
     return [f"## {name}", "", title, "", *table, *inner]
 
 
+def held(field: FieldInfo) -> list[type[Section]]:
+    """The section that a field holds, or holds a list of; none for a plain value."""
+    kinds = (field.annotation, *get_args(field.annotation))
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]
+
+
 def shown(value: object) -> str:
     """A default as one would write it."""
-    if value is None:
+    if value is None or value == ():
         return "empty"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 

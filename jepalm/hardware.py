@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ PEAK_BF16_FLOPS = {
     "RTX 4090": 165e12,
 }
 """Dense bf16 peak by part of the device's name, from the makers' data sheets."""
+
+PRODUCT_SIZE = {"cpu": 1024, "cuda": 8192, "mps": 4096}
+"""Rows and columns of a matrix that is large enough to keep the device busy."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Hardware:
         """Wait until everything asked of the device is done."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
     def describe(self) -> str:
         """One line for people: device, threads, precision."""
@@ -115,6 +121,17 @@ def peak_flops(hardware: Hardware) -> float | None:
     if hardware.device.type != "cuda" or hardware.precision != "bf16":
         return None
     return next((peak for part, peak in PEAK_BF16_FLOPS.items() if part in hardware.name), None)
+
+
+def matrix_product(hardware: Hardware) -> tuple[Callable[[], object], int]:
+    """A plain matrix product in the chosen precision, and its floating-point operations.
+
+    How fast it goes is what a model can reach here at best, where no data sheet tells.
+    """
+    size = PRODUCT_SIZE.get(hardware.device.type, PRODUCT_SIZE["cpu"])
+    dtype = torch.bfloat16 if hardware.precision == "bf16" else torch.float32
+    matrix = torch.ones(size, size, dtype=dtype, device=hardware.device)
+    return lambda: matrix @ matrix, 2 * size**3
 
 
 def peak_memory(device: torch.device) -> int:

@@ -194,6 +194,19 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
+def write_json(path: Path, tree: dict[str, Any]) -> None:
+    """Write a tree as JSON, whole or not at all; its folder is made.
+
+    Raises:
+        JepalmError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise JepalmError(f"cannot write {path}: {error.strerror}", "make the folder writable") from None
+
+
 def provenance() -> dict[str, Any]:
     """Versions, argv, host and git commit of this process."""
     return {

@@ -14,7 +14,15 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from jepalm.config import Config, apply_overrides, differences, dump, from_mapping, read_config
+from jepalm.config import (
+    Config,
+    SpansConfig,
+    apply_overrides,
+    differences,
+    dump,
+    from_mapping,
+    read_config,
+)
 from jepalm.data.batches import Batches
 from jepalm.data.prepared import PreparedData, open_prepared
 from jepalm.errors import JepalmError, UsageError
@@ -26,6 +34,7 @@ from jepalm.run import RunFolder, create_run, locked, open_run, write_atomically
 from jepalm.training.checkpoint import Checkpoint, find_checkpoint
 from jepalm.training.distributed import Processes, processes
 from jepalm.training.estimate import Estimate, estimate
+from jepalm.training.phases import scope_of, settled
 from jepalm.training.schedule import Plan
 from jepalm.training.trainer import Trainer
 
@@ -54,13 +63,13 @@ class Session:
         """Time a few steps here.
 
         Raises:
-            UsageError: the run has no step left.
+            UsageError: the run has no step left, or a phase that teaches nothing.
         """
         done = self.resumed[1].step if self.resumed else 0
         if done >= self.plan.steps:
             hint = "give more --epochs or --steps"
             raise UsageError(f"nothing left to train: step {done:,} of {self.plan.steps:,}", hint)
-        return estimate(self.objective, self.batches, self.config, self.hardware)
+        return estimate(self.objective, self.batches, self.config, self.hardware, done)
 
     def open_folder(self, runs: Path, name: str | None, cost: Estimate) -> RunFolder:
         """The folder to train in: the resumed run's, or one made by the first process."""
@@ -75,8 +84,14 @@ class Session:
             path = str(run.path)
         return RunFolder(Path(self.together.share(path)))
 
-    def train(self, run: RunFolder, console: Console | None) -> None:
-        """Train in the folder; see `Trainer.train` for what it raises."""
+    def train(self, run: RunFolder, console: Console | None, cost: Estimate | None = None) -> None:
+        """Train in the folder; see `Trainer.train` for what it raises.
+
+        Args:
+            run: what `open_folder` gave.
+            console: where progress is shown; None shows nothing.
+            cost: lets the progress know how long other phases take.
+        """
         with locked(run) if self.together.first else nullcontext():
             trainer = Trainer(
                 run,
@@ -87,6 +102,7 @@ class Session:
                 self.hardware,
                 self.together,
                 console,
+                cost.by_phase if cost is not None else None,
             )
             if self.resumed is not None:
                 if self.together.first:
@@ -144,7 +160,7 @@ def resumed_session(
 
     Args:
         path: the run's folder.
-        flags: changed settings by dotted key; length, intervals and hardware may change.
+        flags: changed settings by dotted key; length, intervals, phases to come and hardware may change.
         settings: the same, as `section.key=value`.
         data_root: folder of prepared data.
 
@@ -168,12 +184,19 @@ def _session(
     config: Config, data_root: Path, resumed: tuple[RunFolder, Checkpoint] | None
 ) -> Iterator[Session]:
     prepared = open_prepared(config.data.name, data_root)
+    _check_pairing(config, prepared.meta.pairing)
     hardware = choose_hardware(config.hardware, _planned_steps(config))
     with processes(hardware) as together:
         torch.manual_seed(config.training.seed)
         objective = build_objective(config.model, config.objective, prepared.meta.vocab_size, hardware)
         batches = _batches(config, prepared, "train", hardware, together)
+        if resumed is not None:
+            old, done = read_config(resumed[0].config).training, resumed[1].step
+            training = settled(old, config.training, batches.steps_per_pass, done)
+            config = config.model_copy(update={"training": training})
         plan = Plan.of(config.training, batches.steps_per_pass)
+        for phase in plan.phases:
+            scope_of(phase.config, objective)
         yield Session(config, prepared, hardware, together, batches, objective, plan, resumed)
 
 
@@ -198,7 +221,9 @@ def _batches(
         rank=together.rank,
         world_size=together.world_size,
         micro_batch_size=config.training.micro_batch_size,
+        tokens_per_latent=config.model.latent.tokens,
         static_shapes=hardware.compile and split == "train",
+        spans=config.data.spans,
     )
 
 
@@ -225,6 +250,37 @@ def _view_lengths(config: Config, pairing: str) -> tuple[int, int]:
                 f"set model.causal.context_len={model.source_len + model.target_len}",
             )
     return model.source_len, model.target_len
+
+
+def _check_pairing(config: Config, pairing: str) -> None:
+    """Check the settings that go with hidden spans only, and those that do not go with them.
+
+    Raises:
+        UsageError: the data has another pairing than a setting needs.
+    """
+    model, objective = config.model, config.objective
+    if pairing != "spans":
+        only = {
+            "data.spans": config.data.spans != SpansConfig(),
+            "objective.local.weight": objective.local.weight > 0,
+        }
+        for key in (key for key, asked in only.items() if asked):
+            message = f"{key} does nothing with {config.data.name}, whose pairing is {pairing}"
+            raise UsageError(message, "prepare the text with --pairing spans for it")
+        return
+    if model.family != "jepalm":
+        message = f"model.family={model.family} does not go with data of pairing spans"
+        raise UsageError(message, "prepare the text with --pairing windows for it")
+    if objective.length.kind != "none":
+        message = "hidden spans have no length to predict: their places are given"
+        raise UsageError(message, "set objective.length.kind=none, or take --preset shakespeare-spans")
+    if model.source_len != model.target_len or model.source_len < 2:
+        sizes = f"model.source_len {model.source_len} and model.target_len {model.target_len}"
+        message = f"{sizes} do not go with hidden spans, which lie inside the source"
+        raise UsageError(message, "set both to the same, 2 or more")
+    if model.latent.tokens > 1:
+        message = f"model.latent.tokens={model.latent.tokens} does not go with hidden spans"
+        raise UsageError(message, "one latent would hold hidden and visible tokens: set it to 1")
 
 
 def _changed(run: RunFolder, flags: dict[str, Any], settings: list[str]) -> Config:

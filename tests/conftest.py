@@ -50,7 +50,7 @@ def no_hub(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prepared data: `lines` (28 training pairs, so 7 steps of 4 are a pass) and `windows`."""
+    """Prepared data: `lines` (28 training pairs, so 7 steps of 4 are a pass), `windows` and `spans`."""
     from jepalm.data.job import Job
     from jepalm.data.prepared import Origin, Request
     from jepalm.data.preparing import prepare_text
@@ -58,7 +58,7 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     root = tmp_path_factory.mktemp("data")
     text = "".join(f"{number} {'abcde' * 2}"[: 2 + number * 5 % 10] + "\n" for number in range(37))
-    for pairing in ("lines", "windows"):
+    for pairing in ("lines", "windows", "spans"):
         asked = Request(pairing=pairing, tokenizer="char", alphabet="data", split=(80.0, 10.0, 10.0))
         job = Job(root, pairing, "text", Origin(source="given text", where=["text.txt"]), "none", asked)
         prepare_text(job, RawText(content=(text * (1 if pairing == "lines" else 4)).encode()))

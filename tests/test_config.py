@@ -239,3 +239,46 @@ def test_a_folder_is_the_flags_then_the_environments_then_the_default(
     assert folder() == Path("elsewhere")
     monkeypatch.setenv(variable, "")
     assert folder() == Path(variable.removeprefix("JEPALM_").lower())
+
+
+def test_a_setting_of_one_phase_is_changed_by_its_number():
+    config = resolve(
+        "shakespeare-two-phase", overrides=["training.phases.0.share=3", "training.phases.1.lr=0.1"]
+    )
+    assert [(phase.name, phase.share, phase.lr) for phase in config.training.phases] == [
+        ("autoencoder", 3.0, None), ("predictor", 4.0, 0.1)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("[{name: a, trian: [x]}]", "unknown key training.phases.0.trian (did you mean training"),
+        ("[{share: 1}]", "training.phases.0.name={'share': 1}: field required"),
+        ("[{name: a}, {name: a}]", "training.phases has two phases called a"),
+        ("[{name: a, train: []}]", "phase a of training.phases has no train; null means all"),
+        ("[{name: a, steps: 5}]", "phase a is last and takes the steps that are left: give it none"),
+        ("[{name: a, terms: {length: -1}}]", "training.phases.0.terms.length=-1: input should be "),
+        ("[{name: a, terms: [1]}]", "training.phases.0.terms.0=1: input should be a valid string"),
+        ("[{name: a, terms: length}]", "training.phases.0.terms='length': input should be a valid dict"),
+        ("[{name: a, train: encoder}]", "training.phases.0.train='encoder': input should be a list"),
+    ],
+)  # fmt: skip
+def test_a_fault_in_a_phase_is_one_line_with_its_key(settings: str, message: str):
+    with pytest.raises(UsageError) as caught:
+        resolve(overrides=[f"training.phases={settings}"])
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("training.phases.2.lr", "they are numbered 0 to 1"),
+        ("training.phases.x.lr", "they are numbered 0 to 1"),
+        ("training.phases.0", "name a setting of the item after its number"),
+    ],
+)
+def test_a_phase_that_is_not_there_is_told(key: str, hint: str):
+    with pytest.raises(UsageError, match=f"unknown key {key} .{hint}."):
+        resolve("shakespeare-two-phase", overrides=[f"{key}=1"])

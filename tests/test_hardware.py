@@ -4,7 +4,7 @@ import torch
 from jepalm import hardware
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.errors import UsageError
-from jepalm.hardware import Hardware, choose_hardware, fast_bf16, peak_flops, peak_memory
+from jepalm.hardware import Hardware, choose_hardware, fast_bf16, matrix_product, peak_flops, peak_memory
 
 CPU = torch.device("cpu")
 
@@ -110,6 +110,13 @@ def test_peak_is_known_for_gpus_of_the_list_in_bf16_only():
     assert peak_flops(Hardware(gpu.device, "fp32", 1, False, "auto", True, gpu.name)) is None
     assert peak_flops(Hardware(gpu.device, "bf16", 1, False, "auto", True, "NVIDIA B999")) is None
     assert peak_flops(chosen()) is None
+
+
+def test_a_plain_product_has_two_operations_an_entry_and_term():
+    action, flops = matrix_product(chosen(precision="fp32"))
+    assert flops == 2 * 1024**3
+    made = action()
+    assert (made.shape, made.dtype) == ((1024, 1024), torch.float32)
 
 
 def test_resident_memory_is_in_bytes():

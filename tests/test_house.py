@@ -12,6 +12,7 @@ import jepalm
 PACKAGE = Path(jepalm.__file__).parent
 ROOMS = (
     "cli",
+    "sweep",
     "session",
     "report",
     "evaluation",
@@ -24,6 +25,7 @@ ROOMS = (
     "hardware",
     "config",
     "errors",
+    "numbers",
 )
 """From the top of the house to its ground."""
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -5,6 +5,7 @@ import yaml
 
 from jepalm.config import Config, differences, dump, from_mapping, load_preset, preset_names, resolve
 
+ENCODING, PREDICTING = ("encoder", "decoder", "local"), ("predictor", "length")
 CHANGES: dict[str, dict[str, Any]] = {
     "no-length": {"objective.length.kind": "none"},
     "length-classification": {"objective.length.kind": "classification"},
@@ -15,6 +16,27 @@ CHANGES: dict[str, dict[str, Any]] = {
     "vicreg": {"objective.regularizer.kind": "vicreg"},
     "sigreg": {"objective.regularizer.kind": "sigreg", "objective.regularizer.weight": 0.05},
     "generation": {"objective.generation.weight": 1.0},
+    "noisy-autoencoder": {
+        "objective.autoencoder.token_dropout": 0.15,
+        "objective.autoencoder.latent_dropout": 0.15,
+        "objective.kl.weight": 0.001,
+    },
+    "two-phase": {
+        "training.phases": (
+            {
+                "name": "autoencoder",
+                "share": 1,
+                "train": ENCODING,
+                "terms": ("reconstruction", "local", "kl", "regularizer"),
+            },
+            {
+                "name": "predictor",
+                "share": 4,
+                "train": PREDICTING,
+                "terms": ("embedding", "generation", "length"),
+            },
+        )
+    },
     "deep-predictor": {
         "model.predictor.n_layers": 8,
         "model.predictor.dim": 512,
@@ -35,12 +57,28 @@ def test_a_preset_resolves_and_reads_back_the_same(name: str) -> None:
     assert from_mapping(yaml.safe_load(dump(config))) == config
 
 
+def given(value: Any) -> Any:
+    """A setting, of a phase what is not empty."""
+    if not isinstance(value, tuple):
+        return value
+    return tuple({key: item for key, item in phase.items() if item is not None} for phase in value)
+
+
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_variation_changes_one_thing_of_the_reference(name: str) -> None:
     preset = f"shakespeare-{name}"
     changed = differences(resolve("shakespeare"), resolve(preset))
     assert changed.pop("preset") == ("shakespeare", preset)
-    assert {key: after for key, (_, after) in changed.items()} == CHANGES[name]
+    assert {key: given(after) for key, (_, after) in changed.items()} == CHANGES[name]
+
+
+def test_latents_are_the_noisy_autoencoder_with_four_tokens_each() -> None:
+    changed = differences(resolve("shakespeare-noisy-autoencoder"), resolve("shakespeare-latents"))
+    assert changed.pop("preset")
+    assert {key: after for key, (_, after) in changed.items()} == {
+        "model.latent.tokens": 4,
+        "objective.kl.weight": 0.00025,
+    }
 
 
 def test_a_resolved_preset_has_no_base() -> None:

@@ -11,10 +11,12 @@ import typer
 from typer.core import TyperGroup
 
 import jepalm
+from jepalm.cli.bench import bench
 from jepalm.cli.evaluate import evaluate
 from jepalm.cli.generate import generate
 from jepalm.cli.prepare import prepare_app
 from jepalm.cli.report import report
+from jepalm.cli.sweep import sweep
 from jepalm.cli.train import train
 from jepalm.errors import JepalmError
 
@@ -29,7 +31,7 @@ HELP = """Train, sample and dissect non-autoregressive JEPA language models.
   jepalm report runs/latest         which loss really trained the model?
 """
 
-COMMANDS = ["prepare", "train", "generate", "report", "evaluate"]
+COMMANDS = ["prepare", "train", "generate", "report", "evaluate", "sweep", "bench"]
 """In the order a newcomer needs them."""
 
 
@@ -55,6 +57,8 @@ app.command()(train)
 app.command()(generate)
 app.command()(report)
 app.command()(evaluate)
+app.command()(sweep)
+app.command()(bench)
 
 
 def _version(asked: bool) -> None:

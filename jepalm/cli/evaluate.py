@@ -61,7 +61,7 @@ def evaluate(
     from jepalm.evaluation.evaluate import evaluate as measure
     from jepalm.evaluation.samplers import sampler_of, scorer_of
     from jepalm.generation.loading import load_trained
-    from jepalm.run import open_run
+    from jepalm.run import open_run, write_json
 
     hardware = from_mapping({"hardware": {"device": device}}).hardware
     trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
@@ -78,7 +78,8 @@ def evaluate(
         scorer=scorer_of(trained, load_trained(open_run(scorer), hardware=hardware)) if scorer else None,
         baseline_name=other.run.name if other else None,
     )
-    path = _write(evaluation, trained.run.report)
+    path = trained.run.report / f"evaluation-{evaluation.split}.json"
+    write_json(path, evaluation.as_json())
     if as_json:
         typer.echo(json.dumps({**evaluation.as_json(), "file": str(path)}, ensure_ascii=False))
         return
@@ -90,6 +91,14 @@ def evaluate(
 
 def header(evaluation: Evaluation) -> list[str]:
     """Return what was measured, on what, in one line each."""
+    if evaluation.left_out is not None:
+        return [
+            f"{evaluation.run} at step {evaluation.step:,} · {evaluation.n_prompts:,} texts of "
+            f"{evaluation.split} with gaps · seed {evaluation.seed}",
+            f"left out: {evaluation.left_out}",
+            f"unigram and 5-gram read {evaluation.training_tokens:,} tokens of train",
+            "[low, high]: 95 % bootstrap interval of the model over texts",
+        ]
     asked = f"{evaluation.n_prompts:,} prompts of {evaluation.split}, {evaluation.n_samples} samples each"
     drawn = f"temperature {evaluation.temperature:g}, seed {evaluation.seed}"
     read = "read" if evaluation.split != "train" else "read these very prompts, and"
@@ -112,6 +121,8 @@ def table(evaluation: Evaluation) -> Table:
     columns = {"model": "model", "real": "real", "ngram": "5-gram", "baseline": "baseline"}
     if evaluation.baseline is None:
         columns.pop("baseline")
+    if evaluation.left_out is not None:
+        columns = {"model": "model"}
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     shown.add_column("", overflow="fold")
     for name, title in columns.items():
@@ -133,7 +144,7 @@ def table(evaluation: Evaluation) -> Table:
 def _label(row: Row) -> Text:
     from rich.text import Text
 
-    from jepalm.report.numbers import three
+    from jepalm.numbers import three
 
     label = Text(row.figure)
     if row.unit:
@@ -144,25 +155,12 @@ def _label(row: Row) -> Text:
 
 
 def _value(row: Row, column: str) -> str:
-    from jepalm.report.numbers import three
+    from jepalm.numbers import three
 
     return three(row.values[column]) if column in row.values else ""
 
 
 def _interval(row: Row) -> str:
-    from jepalm.report.numbers import three
+    from jepalm.numbers import three
 
     return f"[{three(row.interval[0])}, {three(row.interval[1])}]" if row.interval else ""
-
-
-def _write(evaluation: Evaluation, folder: Path) -> Path:
-    from jepalm.errors import JepalmError
-    from jepalm.run import write_atomically
-
-    path = folder / f"evaluation-{evaluation.split}.json"
-    try:
-        folder.mkdir(exist_ok=True)
-        write_atomically(path, json.dumps(evaluation.as_json(), indent=2, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise JepalmError(f"cannot write {path}: {error.strerror}", "make the folder writable") from None
-    return path

@@ -9,7 +9,17 @@ import typer
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="Text to read; - reads standard input.")],
+    prompt: Annotated[
+        str | None, typer.Argument(help="Text to read; - reads standard input.", show_default=False)
+    ] = None,
+    infill: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Fill the gaps of this text instead, a token for each _; - reads standard input.",
+            show_default=False,
+        ),
+    ] = None,
     run: Annotated[
         Path | None, typer.Option(help="Run folder.  [default: runs/latest]", show_default=False)
     ] = None,
@@ -53,28 +63,54 @@ def generate(
 ) -> None:
     """Write the next passage in one pass; with a causal model, one pass a token.
 
-    Example: jepalm generate "To be"
+    Example: jepalm generate "To be"; a model of hidden spans: jepalm generate --infill "To be, or ____ to be"
     """
     import json
     import sys
     import time
 
     from jepalm.cli.console import console, errors
+    from jepalm.cli.infill import show_filled
     from jepalm.config import from_mapping, runs_root
     from jepalm.errors import UsageError
     from jepalm.generation.loading import load_trained
     from jepalm.generation.text import continue_text, read_prompt
     from jepalm.run import open_run
 
+    if (prompt is None) == (infill is None):
+        message = "nothing to read" if prompt is None else "--infill does not go with a prompt"
+        raise UsageError(message, "give a text to go on from, or --infill TEXT with gaps")
+    text = infill or prompt or ""
     folder = open_run(run or runs_root() / "latest")
     hardware = from_mapping({"hardware": {"device": device}}).hardware
     trained = load_trained(folder, checkpoint, hardware)
-    source = read_prompt(trained, _standard_input() if prompt == "-" else prompt)
+    text = _standard_input() if text == "-" else text
+    drawn = temperature if temperature is not None else float(samples > 1)
+    if infill is not None:
+        _check_given(
+            {
+                "--length": length is not None,
+                "--length-candidates": length_candidates > 1,
+                "--passages": passages > 1,
+                "--top-k": top_k is not None,
+                "--top-p": top_p is not None,
+            }
+        )
+        show_filled(
+            trained,
+            text,
+            samples=samples,
+            temperature=drawn,
+            seed=seed,
+            as_json=as_json,
+            draw=_draw if show_embeddings else None,
+        )
+        return
+    source = read_prompt(trained, text)
     for note in source.notes:
         errors.print(f"note: {note}", markup=False)
     if show_embeddings and trained.config.model.family == "causal":
         raise UsageError("a causal model predicts no embeddings", "leave --show-embeddings out")
-    drawn = temperature if temperature is not None else float(samples > 1)
     start = time.perf_counter()
     made = continue_text(
         trained,
@@ -120,6 +156,15 @@ def generate(
         errors.print(f"embeddings {picture}", style="dim", markup=False)
 
 
+def _check_given(flags: dict[str, bool]) -> None:
+    """Refuse what does nothing where places are given."""
+    from jepalm.errors import UsageError
+
+    for flag, given in flags.items():
+        if given:
+            raise UsageError(f"{flag} does not go with --infill", "the gaps say where and how much to write")
+
+
 def _standard_input() -> str:
     import sys
 
@@ -134,11 +179,11 @@ def _standard_input() -> str:
 def _draw(trained, passage) -> Path:  # type: ignore[no-untyped-def]
     from jepalm.report.figures import embedding_heatmap
 
-    rows = passage.rows()[0]
-    labels = [trained.tokenizer.decode([token]) for token in rows]
+    row, each = passage.rows()[0], passage.tokens_per_embedding
+    labels = [trained.tokenizer.decode(row[at : at + each]) for at in range(0, len(row), each)]
     path: Path = trained.run.report / "embeddings.png"
     path.parent.mkdir(exist_ok=True)
-    values = passage.embeddings[0, : len(rows)].float().cpu().numpy()
+    values = passage.embeddings[0, : len(labels)].float().cpu().numpy()
     embedding_heatmap(
         values, labels, path, f"Predicted embeddings, {trained.run.name} at step {trained.checkpoint.step:,}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,9 +39,23 @@ ProcessesOption = Annotated[
 BPE = "bpe:16384"
 
 
+class StreamPairing(enum.StrEnum):
+    """How a stream of documents becomes pairs."""
+
+    windows = "windows"
+    spans = "spans"
+
+
+StreamPairingOption = Annotated[
+    StreamPairing,
+    typer.Option("--pairing", help="windows: what follows, anywhere. spans: gaps inside a text."),
+]
+
+
 def wikitext_103(
     given: FromOption = None,
     name: NameOption = None,
+    pairing: StreamPairingOption = StreamPairing.windows,
     tokenizer: TokenizerOption = BPE,
     processes: ProcessesOption = None,
     revision: RevisionOption = None,
@@ -54,12 +69,13 @@ def wikitext_103(
     from jepalm.data.hub import CORPORA
 
     corpus = _copied(CORPORA["wikitext-103"], given)
-    _prepare("wikitext-103", corpus, name, tokenizer, None, processes, revision, data_dir, force)
+    _prepare("wikitext-103", corpus, name, pairing, tokenizer, None, processes, revision, data_dir, force)
 
 
 def openwebtext(
     given: FromOption = None,
     name: NameOption = None,
+    pairing: StreamPairingOption = StreamPairing.windows,
     tokenizer: TokenizerOption = BPE,
     split: SplitOption = "99.9/0.05/0.05",
     processes: ProcessesOption = None,
@@ -74,7 +90,7 @@ def openwebtext(
     from jepalm.data.hub import CORPORA
 
     corpus = _copied(CORPORA["openwebtext"], given)
-    _prepare("openwebtext", corpus, name, tokenizer, split, processes, revision, data_dir, force)
+    _prepare("openwebtext", corpus, name, pairing, tokenizer, split, processes, revision, data_dir, force)
 
 
 def dataset(
@@ -89,6 +105,7 @@ def dataset(
         str | None, typer.Option(metavar="CONFIG", help="Where the dataset has several.")
     ] = None,
     name: NameOption = None,
+    pairing: StreamPairingOption = StreamPairing.windows,
     tokenizer: TokenizerOption = BPE,
     split: SplitOption = "98/1/1",
     licence: LicenceOption = "not stated",
@@ -105,7 +122,7 @@ def dataset(
 
     corpus = Corpus(given, config, column, licence=licence)
     name = name or named_after(Path(given).resolve())
-    _prepare("dataset", corpus, name, tokenizer, split, processes, revision, data_dir, force)
+    _prepare("dataset", corpus, name, pairing, tokenizer, split, processes, revision, data_dir, force)
 
 
 def _copied(corpus: Corpus, given: str | None) -> Corpus:
@@ -118,6 +135,7 @@ def _prepare(
     kind: str,
     corpus: Corpus,
     name: str | None,
+    pairing: StreamPairing,
     tokenizer: str,
     split: str | None,
     processes: int | None,
@@ -131,7 +149,7 @@ def _prepare(
     from jepalm.data.streaming import prepare_stream
 
     root, name = data_root(data_dir), name or kind
-    request = request_of("windows", tokenizer, Alphabet.fixed, split or "98/1/1")
+    request = request_of(pairing, tokenizer, Alphabet.fixed, split or "98/1/1")
     check_request(name, request)
     present = None if force else already_prepared(root, name, request, where=[corpus.where])
     if present is not None:

@@ -18,6 +18,7 @@ class Pairing(enum.StrEnum):
 
     lines = "lines"
     windows = "windows"
+    spans = "spans"
 
 
 class Alphabet(enum.StrEnum):
@@ -28,7 +29,10 @@ class Alphabet(enum.StrEnum):
 
 
 PairingOption = Annotated[
-    Pairing, typer.Option(help="lines: each line predicts the next. windows: spans drawn anywhere.")
+    Pairing,
+    typer.Option(
+        help="lines: each line predicts the next. windows: what follows, anywhere. spans: gaps inside a text."
+    ),
 ]
 TokenizerOption = Annotated[str, typer.Option(metavar="char|byte|bpe:SIZE", help="How text becomes tokens.")]
 AlphabetOption = Annotated[

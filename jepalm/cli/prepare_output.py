@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from jepalm.data.prepared import Meta, PreparedData, SplitName
 
 
+SPANS_PRESET = "shakespeare-spans"
+"""The preset for hidden spans, and the name of its data."""
 _SECONDS_A_LINE = 30.0
 
 
@@ -128,7 +130,11 @@ def _show_next(data: PreparedData) -> None:
     name: str = data.path.name
     if data.path.parent != data_root():
         name = str(data.path)
-    labelled("next", "jepalm train" if name == "shakespeare" else f"jepalm train --data {name}")
+    if data.meta.pairing == "spans":
+        command, preset_has = f"jepalm train --preset {SPANS_PRESET}", SPANS_PRESET
+    else:
+        command, preset_has = "jepalm train", "shakespeare"
+    labelled("next", command if name == preset_has else f"{command} --data {name}")
 
 
 def _source(meta: Meta) -> str:
@@ -136,10 +142,9 @@ def _source(meta: Meta) -> str:
 
 
 def _pairs(meta: Meta) -> str:
-    if meta.pairing == "windows":
-        return (
-            "windows: " + _by_split({name: counts.tokens for name, counts in meta.splits.items()}) + " tokens"
-        )
+    if meta.pairing in ("windows", "spans"):
+        tokens = {name: counts.tokens for name, counts in meta.splits.items()}
+        return f"{meta.pairing}: {_by_split(tokens)} tokens"
     lengths = f"target length mean {meta.mean_target:.3g}, standard deviation {meta.std_target:.3g} (train)"
     counts = {name: counts.pairs for name, counts in meta.splits.items()}
     return f"{meta.pairing}: {_by_split(counts)}; {lengths}"
@@ -158,7 +163,8 @@ def _by_split(counts: Mapping[SplitName, int]) -> str:
 def _tokenizer(meta: Meta) -> str:
     from jepalm.data.tokenizer import SPECIALS
 
-    text = f"{meta.tokenizer}, {meta.vocab_size - len(SPECIALS):,} symbols + {len(SPECIALS)}"
+    n_special = len(SPECIALS) + (meta.pairing == "spans")
+    text = f"{meta.tokenizer}, {meta.vocab_size - n_special:,} symbols + {n_special}"
     wanted = meta.request.tokenizer
     return (
         text if wanted in (meta.tokenizer, "char") else f"{text} (the text gave no more; {wanted} was asked)"

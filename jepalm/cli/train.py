@@ -86,9 +86,9 @@ def train(
         run = session.open_folder(runs, name, cost)
         if session.together.first:
             line("run", str(run.path))
-        session.train(run, console)
+        session.train(run, console, cost)
         if session.together.first:
-            line("next", f'jepalm generate "To be"   ·   jepalm report {run.path}')
+            line("next", f"{_example(session)}   ·   jepalm report {run.path}")
 
 
 def _introduce(session: Session, cost: Estimate, runs: Path) -> None:
@@ -96,7 +96,8 @@ def _introduce(session: Session, cost: Estimate, runs: Path) -> None:
     import shutil
 
     from jepalm.cli.console import errors, line
-    from jepalm.training.progress import duration, significant
+    from jepalm.numbers import three
+    from jepalm.training.progress import duration
 
     config, batches, plan = session.config, session.batches, session.plan
     done = session.resumed[1].step if session.resumed else 0
@@ -111,10 +112,14 @@ def _introduce(session: Session, cost: Estimate, runs: Path) -> None:
     line("hardware", session.hardware.describe())
     going_on = f", going on from step {done:,}" if done else ""
     line("steps", f"{plan.steps_per_epoch:,} an epoch, {plan.steps:,} in all{going_on}")
+    for phase in plan.phases:
+        pace = cost.by_phase.get(phase.name)
+        timed = f"{three(1000 * pace)} ms a step (timed)" if pace is not None else "done"
+        line("" if phase.index else "phases", f"{phase.name}, {phase.steps:,} steps, {timed}")
     line(
         "cost",
-        f"{significant(1000 * cost.seconds_per_step)} ms a step (timed)"
-        f" · {significant(cost.flops_per_step / 1e9)} GFLOP a step · {cost.memory / 1e6:.0f} MB memory"
+        f"{three(1000 * cost.seconds_per_step)} ms a step (timed)"
+        f" · {three(cost.flops_per_step / 1e9)} GFLOP a step · {cost.memory / 1e6:.0f} MB memory"
         f" · {cost.disk / 1e6:.0f} MB disk ({free / 1e9:.0f} GB free)",
     )
     line("time", f"about {duration(seconds)} here")
@@ -122,6 +127,11 @@ def _introduce(session: Session, cost: Estimate, runs: Path) -> None:
         line("", f"quick look instead: jepalm train --preset {QUICK_PRESET}   ({QUICK_PRESET_TAKES})")
     if cost.disk > free:
         errors.print("warning: the checkpoints of this run may not fit on the disk")
+
+
+def _example(session: Session) -> str:
+    fills = session.prepared.meta.pairing == "spans"
+    return 'jepalm generate --infill "To be, or ____ to be"' if fills else 'jepalm generate "To be"'
 
 
 def _millions(count: int) -> str:

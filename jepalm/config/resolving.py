@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from jepalm.config.sections import DEFAULT_PRESET, Config
+from jepalm.config.sections import DEFAULT_PRESET, Config, Section
 from jepalm.errors import UsageError, nearest
+
+SectionT = TypeVar("SectionT", bound=Section)
 
 
 def preset_names() -> list[str]:
@@ -31,19 +33,32 @@ def load_preset(name: str) -> dict[str, Any]:
     Raises:
         UsageError: there is no such preset.
     """
+    base, changes = preset_changes(name)
+    tree = load_preset(base) if base is not None else {}
+    merge(tree, changes)
+    return {**tree, "preset": name}
+
+
+def preset_changes(name: str) -> tuple[str | None, dict[str, Any]]:
+    """Return the preset that a preset starts from, if any, and what it writes over it.
+
+    Raises:
+        UsageError: there is no such preset.
+    """
     if name not in preset_names():
         hint = nearest(name, preset_names()) or f"presets: {', '.join(preset_names())}"
         raise UsageError(f"unknown preset {name}", hint)
     text = (resources.files("jepalm") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
     changes = _parse(text, f"preset {name}")
-    base = changes.pop("base", None)
-    tree = load_preset(base) if base is not None else {}
-    _merge(tree, changes)
-    return {**tree, "preset": name}
+    return changes.pop("base", None), changes
 
 
-def load_file(path: Path) -> dict[str, Any]:
+def load_file(path: Path, hint: str = "--config takes a YAML file") -> dict[str, Any]:
     """Read a YAML file of settings.
+
+    Args:
+        path: the file.
+        hint: what to say where it cannot be read.
 
     Raises:
         UsageError: missing, unreadable, not UTF-8, not YAML, or not a mapping.
@@ -51,11 +66,11 @@ def load_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UsageError(f"no such file: {path}", "--config takes a YAML file") from None
+        raise UsageError(f"no such file: {path}", hint) from None
     except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8 text", "--config takes a YAML file") from None
+        raise UsageError(f"{path} is not UTF-8 text", hint) from None
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", "--config takes a YAML file") from None
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint) from None
     return _parse(text, str(path))
 
 
@@ -75,9 +90,9 @@ def resolve(
     given = load_file(file) if file is not None else {}
     tree = load_preset(preset or str(given.get("preset") or DEFAULT_PRESET))
     given.pop("preset", None)
-    _merge(tree, given)
+    merge(tree, given)
     for key, value in (flags or {}).items():
-        _assign(tree, key, value)
+        assign(tree, key, value)
     named = tree["preset"]
     apply_overrides(tree, overrides or [])
     if tree["preset"] != named:
@@ -99,7 +114,7 @@ def apply_overrides(tree: dict[str, Any], overrides: list[str]) -> None:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             raise UsageError(f"cannot read the value of {override!r}", "quote it as YAML would") from None
-        _assign(tree, key.strip(), value)
+        assign(tree, key.strip(), value)
 
 
 def from_mapping(tree: Mapping[str, Any], where: str = "") -> Config:
@@ -112,10 +127,25 @@ def from_mapping(tree: Mapping[str, Any], where: str = "") -> Config:
     Raises:
         UsageError: names the first offending key.
     """
+    return validated(Config, tree, where)
+
+
+def validated(model: type[SectionT], tree: Mapping[str, Any], where: str, page: str = "config") -> SectionT:
+    """Validate a nested mapping into a section whose keys all have defaults.
+
+    Args:
+        model: the section.
+        tree: nested settings.
+        where: the file they came from, named in the error.
+        page: of the docs that lists the keys.
+
+    Raises:
+        UsageError: names the first offending key.
+    """
     try:
-        return Config.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
-        raise _for_people(error, where) from None
+        raise _for_people(error, model, where, page) from None
 
 
 def read_config(path: Path) -> Config:
@@ -157,56 +187,85 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     return tree
 
 
-def _merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
+def merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
+    """Write nested settings over a mapping."""
     for key, value in other.items():
         if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
-            _merge(tree[key], value)
+            merge(tree[key], value)
         else:
             tree[key] = value
 
 
-def _assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
+def assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    """Write one value into a nested mapping; an item of a list is a section called by its number.
+
+    Raises:
+        UsageError: a part of the key is a value, not a section, or there is no such item.
+    """
     *sections, key = dotted.split(".")
-    node = tree
+    node: Any = tree
     for section in sections:
-        child = node.setdefault(section, {})
-        if not isinstance(child, dict):
+        child = _item(node, section, dotted) if isinstance(node, list) else node.setdefault(section, {})
+        if isinstance(child, tuple):
+            child = node[section] = list(child)
+        if not isinstance(child, dict | list):
             raise UsageError(f"unknown key {dotted}", f"{section} is a value, not a section")
         node = child
+    if isinstance(node, list):
+        raise UsageError(f"unknown key {dotted}", "name a setting of the item after its number")
     node[key] = value
 
 
-def _known_keys() -> list[str]:
-    return [key for key, _ in flatten(Config().model_dump())]
+def _item(items: list[Any], number: str, dotted: str) -> Any:
+    if not number.isdecimal() or int(number) >= len(items):
+        hint = f"they are numbered 0 to {len(items) - 1}" if items else "the list is empty"
+        raise UsageError(f"unknown key {dotted}", hint)
+    return items[int(number)]
 
 
-def _for_people(error: ValidationError, where: str) -> UsageError:
-    detail: ErrorDetails = error.errors()[0]
+def _for_people(error: ValidationError, model: type[Section], where: str, page: str) -> UsageError:
+    detail = _first(error.errors())
     path = [str(part) for part in detail["loc"]]
     prefix = f"{where}: " if where else ""
     if detail["type"] == "extra_forbidden":
         key = ".".join(path)
-        siblings = _siblings(path)
+        siblings = _siblings(model, path)
         close = nearest(path[-1], siblings)
         if close:
             full = ".".join([*path[:-1], close.removeprefix("did you mean ").removesuffix("?")])
             return UsageError(f"{prefix}unknown key {key}", f"did you mean {full}?")
-        elsewhere = [known for known in _known_keys() if known.rsplit(".", 1)[-1] == path[-1]]
+        everywhere = (known for known, _ in flatten(model().model_dump()))
+        elsewhere = [known for known in everywhere if known.rsplit(".", 1)[-1] == path[-1]]
         shallowest = min(elsewhere, key=lambda known: known.count("."), default=None)
         hint = f"did you mean {shallowest}?" if shallowest else f"keys here: {', '.join(siblings)}"
         return UsageError(f"{prefix}unknown key {key}", hint)
     key = ".".join(
-        part for part in path if not part.startswith(("literal[", "function-", "bool", "constrained"))
+        part
+        for part in path
+        if not part.startswith(("literal[", "function-", "bool", "constrained", "tuple[", "dict["))
     )
     message = detail["msg"].removeprefix("Value error, ")
     if not key or detail["type"] == "value_error":
         return UsageError(f"{prefix}{message}", "change one of the two")
-    message = message[0].lower() + message[1:]
-    return UsageError(f"{prefix}{key}={detail['input']!r}: {message}", "see docs/config.md")
+    message = (message[0].lower() + message[1:]).replace("a valid tuple", "a list")
+    return UsageError(f"{prefix}{key}={detail['input']!r}: {message}", f"see docs/{page}.md")
 
 
-def _siblings(path: list[str]) -> list[str]:
-    node: Any = Config().model_dump()
+def _first(errors: list[ErrorDetails]) -> ErrorDetails:
+    """The first error; of a field that takes a list or a mapping, and was given no list, the mapping's."""
+    first = errors[0]
+    if first["type"] != "tuple_type":
+        return first
+    field = [part for part in first["loc"] if not str(part).startswith("tuple[")]
+    return next((e for e in errors[1:] if list(e["loc"][: len(field)]) == field), first)
+
+
+def _siblings(model: type[BaseModel], path: list[str]) -> list[str]:
+    """Keys of the section that a path ends in; names and numbers that people give are no sections."""
     for part in path[:-1]:
-        node = node[part]
-    return list(node)
+        field = model.model_fields.get(part)
+        kinds = (field.annotation, *get_args(field.annotation)) if field is not None else ()
+        model = next(
+            (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model
+        )
+    return list(model.model_fields)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -21,17 +21,28 @@ class Section(BaseModel):
     )
 
 
+class SpansConfig(Section):
+    """What is hidden of a text, of data prepared with `--pairing spans`."""
+
+    share: float = Field(0.3, gt=0, lt=1)
+    """Share of a text's tokens; at least one is hidden and one left."""
+    mean_length: float = Field(6.0, ge=1)
+    """Mean tokens of a hidden run; their lengths are close to geometric."""
+
+
 class DataConfig(Section):
     """Which prepared data to train on."""
 
     name: str = Field("shakespeare", min_length=1)
     """Name of a folder under the data folder, or a path to one."""
+    spans: SpansConfig = SpansConfig()
 
 
 class EncoderConfig(Section):
     """The TextEncoder."""
 
-    n_layers: int = Field(4, ge=1, le=128)
+    n_layers: int = Field(4, ge=0, le=128)
+    """With 0 a token's embedding knows nothing of its neighbours."""
     normalisation: Literal["layernorm", "none"] = "layernorm"
     """What makes embeddings of the last layer's output: LayerNorm without affine, or nothing."""
 
@@ -50,6 +61,18 @@ class DecoderConfig(Section):
     """The TextDecoder."""
 
     n_layers: int = Field(4, ge=0, le=128)
+
+
+class LatentConfig(Section):
+    """The bottleneck between encoder and decoder (CALM, arXiv 2510.27688).
+
+    There is one as soon as a setting here is not its default, or `objective.kl.weight` is not 0.
+    """
+
+    tokens: int = Field(1, ge=1, le=64)
+    """Tokens a latent, K: a target of T tokens becomes ceil(T / K) latents."""
+    dim: int | None = Field(None, ge=1, le=16384)
+    """Width of a latent; the model's own when empty."""
 
 
 class CausalConfig(Section):
@@ -81,7 +104,13 @@ class ModelConfig(Section):
     encoder: EncoderConfig = EncoderConfig()
     predictor: PredictorConfig = PredictorConfig()
     decoder: DecoderConfig = DecoderConfig()
+    latent: LatentConfig = LatentConfig()
     causal: CausalConfig = CausalConfig()
+
+    @property
+    def target_dim(self) -> int:
+        """Width of the target's embeddings, D'."""
+        return self.latent.dim or self.dim
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ModelConfig:
@@ -100,8 +129,27 @@ class ReconstructionConfig(Section):
     weight: float = Field(1.0, ge=0)
 
 
+class AutoencoderConfig(Section):
+    """What makes the decoder tolerate noise, in training alone (CALM, arXiv 2510.27688)."""
+
+    token_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the tokens that the encoder does not see of what the decoder has to write."""
+    latent_dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on the embeddings that the decoder reads."""
+    noise: float = Field(0.0, ge=0, le=100)
+    """Standard deviation of Gaussian noise on the embeddings that the decoder reads."""
+
+
+class KLConfig(Section):
+    """Divergence of each latent's Gaussian from the standard normal, which makes the encoder variational."""
+
+    weight: float = Field(0.0, ge=0)
+    floor: float = Field(0.5, ge=0)
+    """Nats a dimension that cost no more when they shrink: without it dimensions collapse."""
+
+
 class EmbeddingConfig(Section):
-    """Distance of predicted to target embeddings, mean over positions."""
+    """Distance of predicted to target embeddings, mean over positions or latents."""
 
     weight: float = Field(1.0, ge=0)
     distance: Literal["mse", "smooth_l1", "cosine"] = "mse"
@@ -120,6 +168,12 @@ class GenerationConfig(Section):
     weight: float = Field(0.0, ge=0)
     train_decoder: bool = True
     """Whether the decoder learns from this term, or only what made the embeddings."""
+
+
+class LocalConfig(Section):
+    """Cross-entropy of a small head on the encoder at the hidden places of its source; off at weight 0."""
+
+    weight: float = Field(0.0, ge=0)
 
 
 class LengthConfig(Section):
@@ -209,8 +263,11 @@ class ObjectiveConfig(Section):
     """The loss terms: what is trained and where its gradient flows."""
 
     reconstruction: ReconstructionConfig = ReconstructionConfig()
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    kl: KLConfig = KLConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     generation: GenerationConfig = GenerationConfig()
+    local: LocalConfig = LocalConfig()
     length: LengthConfig = LengthConfig()
     next_token: NextTokenConfig = NextTokenConfig()
     regularizer: RegularizerConfig = RegularizerConfig()
@@ -246,6 +303,29 @@ class OptimizerConfig(Section):
     """Largest norm of the whole gradient; empty does not clip."""
 
 
+class PhaseConfig(Section):
+    """A stretch of a run with its own trained parts, terms and schedule; an item of `training.phases`."""
+
+    name: str = Field(min_length=1, max_length=40)
+    """What it is called."""
+    share: float = Field(1.0, gt=0)
+    """Its part of the steps that no phase fixes: shares 1 and 4 are a fifth and four fifths."""
+    steps: int | None = Field(None, ge=1)
+    """Fixes its steps in place of a share. The last phase takes what is left and has none."""
+    train: tuple[str, ...] | None = None
+    """Parts of the model that learn, the others stand still; all when empty."""
+    terms: tuple[str, ...] | dict[str, Annotated[float, Field(ge=0)]] | None = None
+    """Terms that count: names, or `name: weight` to replace the configured weights; all when empty."""
+    lr: float | None = Field(None, gt=0, le=10)
+    """Peak learning rate; as in `optimizer` when empty, and so the next three."""
+    min_lr: float | None = Field(None, ge=0)
+    """Learning rate at the last step of the phase."""
+    warmup_steps: int | None = Field(None, ge=0)
+    """Steps over which the rate rises at the beginning of the phase."""
+    schedule: Literal["cosine", "constant"] | None = None
+    """Over the steps of the phase."""
+
+
 class TrainingConfig(Section):
     """How long to train, on how much at a time, and what to write down on the way."""
 
@@ -270,6 +350,21 @@ class TrainingConfig(Section):
     """Steps between checkpoints; as validation when empty."""
     keep: int = Field(2, ge=1)
     """Newest checkpoints to keep, beside the best."""
+    phases: tuple[PhaseConfig, ...] = ()
+    """One after the other; empty: all parts and terms from the first step to the last."""
+
+    @model_validator(mode="after")
+    def _phases_make_a_run(self) -> TrainingConfig:
+        names = [phase.name for phase in self.phases]
+        for phase in self.phases:
+            if names.count(phase.name) > 1:
+                raise ValueError(f"training.phases has two phases called {phase.name}")
+            for key in ("train", "terms"):
+                if getattr(phase, key) is not None and not getattr(phase, key):
+                    raise ValueError(f"phase {phase.name} of training.phases has no {key}; null means all")
+        if self.phases and self.phases[-1].steps is not None:
+            raise ValueError(f"phase {names[-1]} is last and takes the steps that are left: give it none")
+        return self
 
 
 class HardwareConfig(Section):
@@ -315,9 +410,13 @@ FAMILY_SECTIONS = {
         "model.encoder",
         "model.predictor",
         "model.decoder",
+        "model.latent",
         "objective.reconstruction",
+        "objective.autoencoder",
+        "objective.kl",
         "objective.embedding",
         "objective.generation",
+        "objective.local",
         "objective.length",
         "objective.regularizer",
         "objective.targets",

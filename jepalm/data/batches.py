@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jepalm.config import SpansConfig
 from jepalm.data.prepared import Role, Split
+from jepalm.data.spans import draw_places, hide
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 
@@ -24,6 +26,8 @@ RESIDENT_BYTES = 2 << 30
 """Largest stream of tokens that is copied to the device."""
 _SHUFFLE_BLOCK = 4096
 _BYTES_A_TOKEN = 4  # resident ids are int32
+_GAPS = 1
+"""Keeps the draws of hidden spans apart from those of the texts they are hidden in."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Tokens:
 
     ids: Tensor  # (B, T) int64, pad id on the right
     lengths: Tensor  # (B,) int64
+    places: Tensor | None = None  # (B, T) int64
+    """Of views of one text: where in the text each token stands. None: a text of its own."""
 
     @property
     def mask(self) -> Tensor:
@@ -40,7 +46,11 @@ class Tokens:
 
     def to(self, device: torch.device | str) -> Tokens:
         """The same on a device."""
-        return Tokens(self.ids.to(device, non_blocking=True), self.lengths.to(device, non_blocking=True))
+        parts = (self.ids, self.lengths, self.places)
+        ids, lengths, places = (None if x is None else x.to(device, non_blocking=True) for x in parts)
+        assert ids is not None
+        assert lengths is not None
+        return Tokens(ids, lengths, places)
 
 
 def pad_rows(rows: Sequence[Sequence[int]], device: torch.device) -> Tokens:
@@ -66,9 +76,11 @@ class Batch:
     n_read_tokens: int = 0
     """Source and action tokens of the global batch."""
     whole: Tensor | None = None  # (B,) bool
-    """Whether a target ends where its text ends; false where it was cut, None for windows."""
+    """Whether a target ends where its text ends; false where it was cut, None for windows and spans."""
     n_whole: int = 0
     """Whole targets of the global batch."""
+    n_target_latents: int = 0
+    """Latents of the global batch's targets, of `tokens_per_latent` tokens each."""
 
     def to(self, device: torch.device | str) -> Batch:
         """The same on a device."""
@@ -87,11 +99,13 @@ class _Texts:
 
     Attributes:
         spans: [start, end) by role, each (B, 2).
-        whole: (B,) bool, whether nothing was cut off the target's end; None for windows.
+        whole: (B,) bool, whether nothing was cut off the target's end; None for windows and spans.
+        hidden: (B, K) places inside the source that are the target; None but for spans.
     """
 
     spans: dict[Role, NDArray[np.int64]]
     whole: NDArray[np.bool_] | None = None
+    hidden: NDArray[np.int64] | None = None
 
 
 class Batches:
@@ -99,7 +113,8 @@ class Batches:
 
     Sources and actions longer than `source_len` keep their last tokens, targets longer than
     `target_len` their first. Stored pairs are seen once a pass, in an order that (seed, pass)
-    decides, and a batch may cross from one pass into the next. Windows are drawn anywhere.
+    decides, and a batch may cross from one pass into the next. Windows are drawn anywhere; so are the
+    texts of `source_len` tokens in which spans are hidden, and the spans are drawn anew at each visit.
 
     Args:
         split: where from.
@@ -111,7 +126,9 @@ class Batches:
         rank: which of the processes this is.
         world_size: how many there are.
         micro_batch_size: most pairs of one Batch; this rank's whole share when empty.
+        tokens_per_latent: target tokens that one latent holds; the latents are counted.
         static_shapes: pad to exactly `source_len` and `target_len` instead of the longest text.
+        spans: how much of a text is hidden, of data with that pairing.
         resident: keep all tokens on the device; when empty, if they are under 2 GiB and under a
             quarter of its free memory. Changes speed only.
 
@@ -131,7 +148,9 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
         micro_batch_size: int | None = None,
+        tokens_per_latent: int = 1,
         static_shapes: bool = False,
+        spans: SpansConfig | None = None,
         resident: bool | None = None,
     ) -> None:
         if batch_size % world_size:
@@ -150,17 +169,21 @@ class Batches:
         self.batch_size = batch_size
         self.source_len = source_len
         self.target_len = target_len
+        self.tokens_per_latent = tokens_per_latent
         self.device = torch.device(device)
         self._seed = seed
         self._rank = rank
         self._static_shapes = static_shapes
-        self._windows = split.pairing == "windows"
-        self.n_pairs = split.n_tokens // (source_len + target_len) if self._windows else split.n_pairs
-        """Pairs of one pass; for windows as many as fit side by side."""
+        self._hides = split.pairing == "spans"
+        self._spans = spans or SpansConfig()
+        self._drawn = self._hides or split.pairing == "windows"
+        self._window = source_len if self._hides else source_len + target_len
+        self.n_pairs = split.n_tokens // self._window if self._drawn else split.n_pairs
+        """Pairs of one pass; of windows and of texts with hidden spans as many as fit side by side."""
         if not self.n_pairs:
+            parts = f"{source_len}" if self._hides else f"{source_len} + {target_len}"
             raise UsageError(
-                f"the {split.name} split has {split.n_tokens:,} tokens, fewer than one window of "
-                f"{source_len} + {target_len}",
+                f"the {split.name} split has {split.n_tokens:,} tokens, fewer than one window of {parts}",
                 "prepare more text, or set smaller model.source_len and model.target_len",
             )
         self.steps_per_pass = max(1, self.n_pairs // batch_size)
@@ -171,7 +194,9 @@ class Batches:
     def at(self, step: int) -> list[Batch]:
         """This rank's micro batches of the batch of a step (from 0)."""
         rows = np.arange(self.batch_size, dtype=np.int64) + step * self.batch_size
-        texts = self._texts(self._draw(step) if self._windows else self._shuffled(rows))
+        texts = self._texts(
+            self._draw(step) if self._drawn else self._shuffled(rows), [self._seed, step, _GAPS]
+        )
         first = self._rank * self._share
         return [
             self._batch(texts, slice(at, at + self._micro), counted=slice(None))
@@ -179,14 +204,14 @@ class Batches:
         ]
 
     def fixed(self, n_batches: int) -> list[Batch]:
-        """Evenly spaced pairs, the same at every call and on every rank.
+        """Evenly spaced pairs, the same at every call, with every seed and on every rank.
 
         At most `n_batches * batch_size` pairs, in batches of the micro batch size; the counts of
         each are its own.
         """
         total = min(n_batches * self.batch_size, self.n_pairs)
         pairs = np.arange(total, dtype=np.int64) * self.n_pairs // total
-        texts = self._texts(pairs * (self.source_len + self.target_len) if self._windows else pairs)
+        texts = self._texts(pairs * self._window if self._drawn else pairs, [_GAPS])
         parts = [slice(at, at + self._micro) for at in range(0, total, self._micro)]
         return [self._batch(texts, part, counted=part) for part in parts]
 
@@ -208,7 +233,7 @@ class Batches:
 
     def _draw(self, step: int) -> NDArray[np.int64]:
         """First token of each window of a step."""
-        last = self.split.n_tokens - self.source_len - self.target_len
+        last = self.split.n_tokens - self._window
         return np.random.default_rng([self._seed, step]).integers(0, last + 1, self.batch_size)
 
     def _shuffled(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -221,9 +246,13 @@ class Batches:
             pairs[here] = order[rows[here] % self.n_pairs - block * _SHUFFLE_BLOCK]
         return pairs
 
-    def _texts(self, picked: NDArray[np.int64]) -> _Texts:
-        """Where the texts of the picked pairs lie in the stream, after cutting."""
-        if self._windows:
+    def _texts(self, picked: NDArray[np.int64], gaps_seed: list[int]) -> _Texts:
+        """Where the texts of the picked pairs lie in the stream, after cutting, and what is hidden."""
+        if self._hides:
+            rng = np.random.default_rng(gaps_seed)
+            hidden = draw_places(rng, len(picked), self._window, self._spans)
+            return _Texts({"source": np.stack([picked, picked + self._window], axis=1)}, hidden=hidden)
+        if self._drawn:
             middle = picked + self.source_len
             source = np.stack([picked, middle], axis=1)
             return _Texts({"source": source, "target": np.stack([middle, middle + self.target_len], axis=1)})
@@ -241,8 +270,11 @@ class Batches:
 
     def _batch(self, texts: _Texts, rows: slice, counted: slice) -> Batch:
         """The micro batch of some rows, with the counts of the batch it is a part of."""
+        if texts.hidden is not None:
+            return self._batch_with_gaps(texts.spans["source"], texts.hidden, rows, counted)
         tokens = {role: self._gather(spans[rows], self._limit(role)) for role, spans in texts.spans.items()}
         counts = {role: int(_lengths(spans[counted]).sum()) for role, spans in texts.spans.items()}
+        latents = -(-_lengths(texts.spans["target"][counted]) // self.tokens_per_latent)
         whole = texts.whole
         return Batch(
             tokens["source"],
@@ -253,6 +285,24 @@ class Batches:
             n_read_tokens=counts["source"] + counts.get("action", 0),
             whole=None if whole is None else torch.from_numpy(whole[rows]).to(self.device),
             n_whole=0 if whole is None else int(whole[counted].sum()),
+            n_target_latents=int(latents.sum()),
+        )
+
+    def _batch_with_gaps(
+        self, spans: NDArray[np.int64], hidden: NDArray[np.int64], rows: slice, counted: slice
+    ) -> Batch:
+        """Texts with the mask token where a target token was; both count places from the text's start."""
+        assert self.split.mask_id is not None
+        text = self._gather(spans[rows], self._window)
+        places = torch.from_numpy(hidden[rows]).to(self.device)  # (B, K)
+        source, target = hide(text.ids, places, self.split.mask_id)  # (B, T), (B, K)
+        return Batch(
+            Tokens(source, text.lengths, self._columns[: self._window].expand_as(source)),
+            Tokens(target, torch.full_like(text.lengths, places.shape[1]), places),
+            None,
+            n_pairs=len(spans[counted]),
+            n_target_tokens=hidden[counted].size,
+            n_read_tokens=int(_lengths(spans[counted]).sum()),
         )
 
     def _gather(self, spans: NDArray[np.int64], limit: int) -> Tokens:

@@ -12,6 +12,7 @@ from jepalm.data.tokenizer import (
     byte_tokenizer,
     char_tokenizer,
     parse_tokenizer,
+    with_mask,
 )
 
 BPE_SAMPLE = 1 << 24
@@ -30,10 +31,12 @@ def build_tokenizer(
     """
     kind, size = parse_tokenizer(request.tokenizer)
     if kind == "bpe":
-        return bpe_tokenizer(size, training_text())
-    if kind == "byte":
-        return byte_tokenizer()
-    return char_tokenizer(sorted(frequency) if request.alphabet == "data" else FIXED_ALPHABET)
+        built = bpe_tokenizer(size, training_text())
+    elif kind == "byte":
+        built = byte_tokenizer()
+    else:
+        built = char_tokenizer(sorted(frequency) if request.alphabet == "data" else FIXED_ALPHABET)
+    return with_mask(built) if request.pairing == "spans" else built
 
 
 def evenly_drawn(texts: Iterator[str], expected: int) -> Iterator[str]:

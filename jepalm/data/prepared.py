@@ -4,7 +4,7 @@
               tokenizer.json                  file of the `tokenizers` library
               SPLIT-00000.safetensors, ...    flat token ids and spans
 
-A shard holds `tokens` (T,) and, except for windows, `source` and `target` (P, 2) and maybe
+A shard holds `tokens` (T,) and, except for windows and spans, `source` and `target` (P, 2) and maybe
 `action` (P, 2): [start, end) spans into the shard's own tokens. In `lines` every line is stored
 once and is the target of one pair and the source of the next.
 """
@@ -30,10 +30,12 @@ TOKENIZER = "tokenizer.json"
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 Role = Literal["source", "target", "action"]
+Pairing = Literal["lines", "windows", "spans", "pairs"]
 
 _MADE_BY = {
     "shakespeare": "jepalm prepare shakespeare",
     "shakespeare-windows": "jepalm prepare shakespeare --pairing windows --name shakespeare-windows",
+    "shakespeare-spans": "jepalm prepare shakespeare --pairing spans --name shakespeare-spans",
     "wikitext-103": "jepalm prepare wikitext-103",
     "openwebtext": "jepalm prepare openwebtext",
 }
@@ -65,8 +67,9 @@ class Origin(_Record):
 class Request(_Record):
     """What was asked for; the same request on the same raw text gives the same data."""
 
-    pairing: Literal["lines", "windows", "pairs"]
-    """`lines`: each line predicts the next; `windows`: spans drawn anywhere; `pairs`: given."""
+    pairing: Pairing
+    """`lines`: each line predicts the next; `windows`: what follows, drawn anywhere; `spans`: what is
+    hidden inside a text drawn anywhere; `pairs`: given."""
     tokenizer: str
     alphabet: Literal["fixed", "data"] = "fixed"
     split: tuple[float, float, float] = (90.0, 5.0, 5.0)
@@ -77,7 +80,7 @@ class SplitCounts(_Record):
     """Counts of one split."""
 
     pairs: int
-    """0 for windows, which are drawn at training time."""
+    """0 for windows and spans, which are drawn at training time."""
     tokens: int
     shards: int
     documents: int = 0
@@ -103,7 +106,7 @@ class Meta(_Record):
     lines: int
     distinct_characters: int
     longest_source: int
-    """Tokens; 0 for windows."""
+    """Tokens; 0 for windows and spans."""
     longest_target: int
     mean_target: float
     """Mean number of tokens of a training target."""
@@ -121,7 +124,7 @@ class Meta(_Record):
     """Over tokenizer and shards: two folders with the same value train the same."""
 
     @property
-    def pairing(self) -> Literal["lines", "windows", "pairs"]:
+    def pairing(self) -> Pairing:
         """How pairs are made of the text."""
         return self.request.pairing
 
@@ -137,8 +140,17 @@ class Shard:
 class Split:
     """One split: its shards as one stream of tokens and one list of pairs."""
 
-    def __init__(self, name: SplitName, pairing: str, shards: list[Shard], has_action: bool) -> None:
+    def __init__(
+        self,
+        name: SplitName,
+        pairing: str,
+        shards: list[Shard],
+        has_action: bool,
+        mask_id: int | None = None,
+    ) -> None:
         self.name = name
+        self.mask_id = mask_id
+        """Token of a hidden place; None but for spans."""
         self.pairing = pairing
         self.shards = shards
         self.has_action = has_action
@@ -152,7 +164,7 @@ class Split:
 
     @property
     def n_pairs(self) -> int:
-        """Stored pairs; 0 for windows."""
+        """Stored pairs; 0 for windows and spans."""
         return int(self.pair_edges[-1])
 
     def spans(self, role: Role, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -199,7 +211,8 @@ class PreparedData:
         """Map one split's shards."""
         count = self.meta.splits[name].shards
         shards = [_map_shard(self.path / shard_name(name, index)) for index in range(count)]
-        return Split(name, self.meta.pairing, shards, self.meta.has_action)
+        mask_id = self.tokenizer.mask_id if self.meta.pairing == "spans" else None
+        return Split(name, self.meta.pairing, shards, self.meta.has_action, mask_id)
 
 
 def shard_name(split: SplitName, index: int) -> str:

@@ -34,7 +34,7 @@ _CHARACTERS_AT_ONCE = 1 << 20
 
 
 def prepare_text(job: Job, raw: RawText) -> Outcome:
-    """Prepare a text for next-line pairs or windows.
+    """Prepare a text for next-line pairs, windows or spans.
 
     Raises:
         UsageError: the text cannot be read or is too short, or the folder is in the way.

@@ -21,10 +21,10 @@ _FILES_SAMPLED = 64
 
 
 def prepare_stream(job: Job, text: HubText, processes: int = 1, piece_bytes: int = PIECE_BYTES) -> Outcome:
-    """Prepare a dataset's documents for windows, and go on where an earlier command stopped.
+    """Prepare a dataset's documents for windows or spans, and go on where an earlier command stopped.
 
     Args:
-        job: what to make; its request is for windows.
+        job: what to make; its request is for windows or spans.
         text: the dataset.
         processes: that make tokens; the result is the same for any number.
         piece_bytes: text from one record of progress to the next.

@@ -7,6 +7,7 @@ contain `<end>` is encoded as the five characters it is.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from jepalm.errors import UsageError
 
 SPECIALS = ("<pad>", "<unk>", "<end>")
+MASK = "<mask>"
+"""Stands for a hidden token; the last entry of the vocabularies that have it, and of no others."""
+GAP = "_"
+"""How people see a hidden token."""
 FIXED_ALPHABET = ("\t", "\n", *map(chr, range(0x20, 0x7F)))
 """Tab, newline and printable ASCII: 97 symbols."""
 
@@ -49,6 +54,17 @@ class TextTokenizer:
         """Symbols and specials."""
         return int(self._library.get_vocab_size())
 
+    @cached_property
+    def mask_id(self) -> int | None:
+        """The token of a hidden place, where the vocabulary has one."""
+        found: int | None = self._library.token_to_id(MASK)
+        return found
+
+    @property
+    def special_ids(self) -> list[int]:
+        """Tokens that are no text."""
+        return [*range(len(SPECIALS)), *([] if self.mask_id is None else [self.mask_id])]
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; nothing is added or stripped."""
         return list(self._library.encode(text, add_special_tokens=False).ids)
@@ -62,8 +78,13 @@ class TextTokenizer:
 
         Bytes that are no UTF-8, such as a model may produce, become U+FFFD.
         """
-        kept = [int(token) for token in ids if int(token) >= len(SPECIALS)]
+        kept = [token for token in map(int, ids) if token >= len(SPECIALS) and token != self.mask_id]
         return str(self._library.decode(kept, skip_special_tokens=False))
+
+    def show(self, ids: Iterable[int]) -> str:
+        """The text of token ids with `_` for each hidden one."""
+        runs = itertools.groupby(map(int, ids), lambda token: token == self.mask_id)
+        return "".join(GAP * len(list(run)) if hidden else self.decode(run) for hidden, run in runs)
 
     def encode_flat(self, text: str) -> NDArray[np.int32]:
         """Token ids of a long text as one array, the same as `encode` gives, (T,).
@@ -133,11 +154,11 @@ class TextTokenizer:
         if not isinstance(library.decoder, decoders.ByteLevel):
             return cls(library, "char")
         merges = json.loads(text)["model"]["merges"]
-        return cls(library, f"bpe:{len(vocabulary)}" if merges else "byte")
+        return cls(library, f"bpe:{len(vocabulary) - (MASK in vocabulary)}" if merges else "byte")
 
     @cached_property
     def _symbols(self) -> set[str]:
-        return set(self._library.get_vocab()) - set(SPECIALS)
+        return set(self._library.get_vocab()) - {*SPECIALS, MASK}
 
     @cached_property
     def _table(self) -> NDArray[np.int32] | None:
@@ -208,6 +229,13 @@ def bpe_tokenizer(size: int, sample: Iterable[str]) -> TextTokenizer:
     learned["added_tokens"] = []  # else the library would look for the specials inside texts
     # Built-in splitting keeps `<`, `end` and `>` apart, so that no merge spells a special.
     return TextTokenizer(Tokenizer.from_str(json.dumps(learned)), f"bpe:{library.get_vocab_size()}")
+
+
+def with_mask(tokenizer: TextTokenizer) -> TextTokenizer:
+    """The same tokenizer with a mask token as one more, last entry; all other ids stay as they are."""
+    tree = json.loads(tokenizer.to_json())
+    tree["model"]["vocab"][MASK] = tokenizer.vocab_size
+    return TextTokenizer(Tokenizer.from_str(json.dumps(tree)), tokenizer.name)
 
 
 def parse_tokenizer(spec: str) -> tuple[str, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -30,8 +32,14 @@ def resampled(
     """
     above = np.asarray(numerators, np.float64)
     below = np.ones(len(above)) if denominators is None else np.asarray(denominators, np.float64)
-    times = np.random.default_rng(seed).multinomial(len(above), np.full(len(above), 1 / len(above)), size=n)
+    times = _times_drawn(len(above), seed, n)
     return ratio(times @ above, times @ below)
+
+
+@functools.lru_cache(maxsize=4)
+def _times_drawn(size: int, seed: int, n: int) -> NDArray[np.int64]:
+    """How often each of `size` prompts stands in each of n draws, (n, size); all figures share it."""
+    return np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=n)
 
 
 def percentile_interval(draws: NDArray[np.float64], level: float = LEVEL) -> Interval | None:

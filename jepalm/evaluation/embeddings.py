@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jepalm.data.batches import Batch, pad_rows
+from jepalm.data.batches import Batch, Tokens, pad_rows
 from jepalm.evaluation.bootstrap import Interval, percentile_interval, resampled
 from jepalm.evaluation.geometry import (
     paired_minus_unpaired_cosine,
@@ -35,10 +35,11 @@ Pairs = Sequence[tuple[list[int], list[int]]]
 
 @dataclass(frozen=True)
 class PairSums:
-    """Sums over the target positions of each pair, (N,) float64, and mean embeddings, (N, D).
+    """Sums over the target positions of each pair, (N,) float64, and mean embeddings, (N, D').
 
     Attributes:
         tokens: target positions.
+        embeddings: target embeddings: as many, or fewer where they are latents.
         reconstruction_ce: nats of the decoder on the trained encoder's embeddings of the target.
         reconstruction_right: tokens it gets right.
         generation_ce: nats of the decoder on predicted embeddings.
@@ -46,12 +47,13 @@ class PairSums:
         other_source_ce: nats of the decoder on embeddings predicted from another pair's source.
         error: squared distance of predicted to target embeddings.
         around_mean: squared distance of target embeddings to their mean over all pairs.
-        source: mean source embedding.
+        source: mean source embedding, as it would be of a target.
         target: mean target embedding.
         predicted: mean predicted embedding.
     """
 
     tokens: NDArray[np.float64]
+    embeddings: NDArray[np.float64]
     reconstruction_ce: NDArray[np.float64]
     reconstruction_right: NDArray[np.float64]
     generation_ce: NDArray[np.float64]
@@ -86,41 +88,63 @@ def measure_embeddings(
         ce_controls: what else predicts the targets, in nats a token.
         accuracy_controls: what else predicts the targets, as a share.
     """
-    batches = [
-        _batch(pairs[at : at + _PAIRS_AT_ONCE], hardware) for at in range(0, len(pairs), _PAIRS_AT_ONCE)
+    parts = [slice(at, at + _PAIRS_AT_ONCE) for at in range(0, len(pairs), _PAIRS_AT_ONCE)]
+    return measure_batches(
+        objective,
+        [_batch(pairs[part], hardware) for part in parts],
+        [pad_rows([pairs[other][0] for other in others[part]], hardware.device) for part in parts],
+        hardware,
+        seed=seed,
+        ce_controls=ce_controls,
+        accuracy_controls=accuracy_controls,
+    )
+
+
+@torch.no_grad()
+def measure_batches(
+    objective: JepalmObjective,
+    batches: list[Batch],
+    other_sources: list[Tokens],
+    hardware: Hardware,
+    *,
+    seed: int,
+    ce_controls: dict[str, float],
+    accuracy_controls: dict[str, float],
+) -> list[Row]:
+    """Measure batches, each beside the sources that are read instead; else as `measure_embeddings`."""
+    targets = [
+        row[:n]
+        for batch in batches
+        for row, n in zip(batch.target.ids.tolist(), batch.target.lengths.tolist(), strict=True)
     ]
-    other_sources = [pairs[other][0] for other in others]
     with hardware.autocast():
         whole = measure(objective, batches)
-        sums = pair_sums(objective, batches, other_sources, hardware)
+        sums = pair_sums(objective, batches, other_sources)
         tolerated = tolerance(_NoisyDecoder(objective, batches[:_TOLERANCE_BATCHES], seed))
     return [
         *_decoder_rows(sums, seed, ce_controls, accuracy_controls),
-        *_embedding_rows(sums, whole, tolerated, [target for _, target in pairs], seed),
+        *_embedding_rows(sums, whole, tolerated, targets, seed),
     ]
 
 
-def pair_sums(
-    objective: JepalmObjective, batches: list[Batch], other_sources: list[list[int]], hardware: Hardware
-) -> PairSums:
-    """Run the model over batches of pairs, each also with another pair's source."""
+def pair_sums(objective: JepalmObjective, batches: list[Batch], other_sources: list[Tokens]) -> PairSums:
+    """Run the model over batches of pairs, each also with other pairs' sources."""
     found: list[dict[str, Tensor]] = []
-    for batch in batches:
+    for batch, other in zip(batches, other_sources, strict=True):
         views = objective.encode_and_predict(batch)
-        layout = views.target_layout
-        rows = slice(sum(len(part["tokens"]) for part in found), None)
-        other = pad_rows(other_sources[rows][: len(batch.target.lengths)], hardware.device)
+        layout, places = views.target_layout, views.embedding_layout
         misled = objective.predict(*objective.encode_source(other), layout)
-        target = layout.pad(views.target).float() * layout.mask[..., None]  # (B, T, D)
-        source = objective.normalise(views.source, views.source_layout)  # (..., D)
+        target = places.pad(views.target).float() * places.mask[..., None]  # (B, T', D')
+        source, source_places = objective.as_targets(views.source, views.source_layout)  # (..., D')
         part = {
             "tokens": batch.target.lengths,
-            "error": _sums(layout, (views.predicted.float() - views.target.float()).square().sum(-1)),
-            "total": target.sum(1),  # (B, D)
+            "embeddings": places.mask.sum(1),
+            "error": _sums(places, (views.predicted.float() - views.target.float()).square().sum(-1)),
+            "total": target.sum(1),  # (B, D')
             "squares": target.square().sum((1, 2)),  # (B,)
-            "source": views.source_layout.mean(source),  # (B, D)
-            "target": layout.mean(views.target),  # (B, D)
-            "predicted": layout.mean(views.predicted),  # (B, D)
+            "source": source_places.mean(source),  # (B, D')
+            "target": places.mean(views.target),  # (B, D')
+            "predicted": places.mean(views.predicted),  # (B, D')
         }
         labels = objective.labels(batch.target, layout)
         read = {"reconstruction": views.decodable, "generation": views.predicted, "other_source": misled}
@@ -133,11 +157,12 @@ def pair_sums(
             part[f"{name}_right"] = _sums(layout, logits.argmax(-1) == labels)
         found.append({name: value.cpu().double() for name, value in part.items()})
     joined = {name: torch.cat([part[name] for part in found]) for name in found[0]}
-    total, tokens = joined["total"], joined["tokens"]
-    mean = total.sum(0) / tokens.sum()  # (D,)
-    around_mean = joined["squares"] - 2 * total @ mean + tokens * mean.square().sum()
+    total, embeddings = joined["total"], joined["embeddings"]
+    mean = total.sum(0) / embeddings.sum()  # (D',)
+    around_mean = joined["squares"] - 2 * total @ mean + embeddings * mean.square().sum()
     return PairSums(
-        tokens=tokens.numpy(),
+        tokens=joined["tokens"].numpy(),
+        embeddings=embeddings.numpy(),
         reconstruction_ce=joined["reconstruction_ce"].numpy(),
         reconstruction_right=joined["reconstruction_right"].numpy(),
         generation_ce=joined["generation_ce"].numpy(),
@@ -159,12 +184,10 @@ class _NoisyDecoder:
         self._inputs = []
         generator = torch.Generator().manual_seed(seed)
         for batch in batches:
-            layout = objective.layout(batch.target)
-            read = objective.model.encoder(batch.target.ids, layout)  # (..., D)
-            target = objective.normalise(read, layout).float()  # (..., D)
-            padded = torch.randn(*layout.mask.shape, target.shape[-1], generator=generator)  # (B, T, D)
-            noise = layout.pack(padded.to(target.device))  # (..., D)
-            self._inputs.append((target, noise, layout, objective.labels(batch.target, layout)))
+            target, layout, places = objective.embed(batch)
+            padded = torch.randn(*places.mask.shape, target.shape[-1], generator=generator)  # (B, T', D')
+            noise = places.pack(padded.to(target.device))  # (..., D')
+            self._inputs.append((target.float(), noise, layout, objective.labels(batch.target, layout)))
 
     def __call__(self, sigma: float) -> float:
         right = n = 0
@@ -213,7 +236,7 @@ def _embedding_rows(
     codes: dict[tuple[int, ...], int] = {}
     labels = [codes.setdefault(tuple(target), len(codes)) for target in targets]
     squared = sums.error / dim
-    copy_error = whole["validation/embedding_copy"] * sums.tokens.sum()
+    copy_error = whole["validation/embedding_copy"] * sums.embeddings.sum()
     around_mean = float(sums.around_mean.sum())
     cosine = paired_minus_unpaired_cosine(sums.predicted, sums.target).numpy()
     copied = paired_minus_unpaired_cosine(sums.source, sums.target).numpy()
@@ -247,8 +270,8 @@ def _embedding_rows(
             "rms_error",
             "the predictor's error",
             "rms/dim",
-            float(np.sqrt(squared.sum() / sums.tokens.sum())),
-            percentile_interval(np.sqrt(resampled(squared, sums.tokens, seed=seed))),
+            float(np.sqrt(squared.sum() / sums.embeddings.sum())),
+            percentile_interval(np.sqrt(resampled(squared, sums.embeddings, seed=seed))),
         ),
         row("std", "standard deviation, predicted", "", predicted_std, None, {"target": target_std}),
         row(

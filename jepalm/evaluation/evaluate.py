@@ -12,6 +12,7 @@ from jepalm.data.batches import Batches
 from jepalm.data.prepared import SPLITS, PreparedData, Split
 from jepalm.errors import UsageError, nearest
 from jepalm.evaluation.embeddings import measure_embeddings
+from jepalm.evaluation.gaps import ORDER, evaluate_gaps, other_places
 from jepalm.evaluation.interfaces import Sampler, Scorer
 from jepalm.evaluation.ngram import NGram
 from jepalm.evaluation.rows import Evaluation
@@ -21,7 +22,6 @@ from jepalm.generation.loading import TrainedModel
 from jepalm.generation.text import read_prompt_again
 from jepalm.objective import JepalmObjective
 
-ORDER = 5
 TRAINING_TOKENS = 4_000_000
 """Most tokens of training text that the 5-gram, the lexicon and the copies read."""
 
@@ -88,6 +88,12 @@ def evaluate(
     if not isinstance(objective, JepalmObjective):
         message = f"{trained.run.name} is a {trained.config.model.family} run, not a JEPALM"
         raise UsageError(message, "evaluate a JEPALM, with this run as its --baseline or --scorer")
+    if trained.pairing == "spans":
+        if baseline is not None or scorer is not None:
+            message = "a run that fills gaps takes no --baseline and no --scorer"
+            raise UsageError(message, "nothing that continues a prompt compares with it")
+        training = read_training_text(prepared)
+        return evaluate_gaps(trained, objective, _split(prepared, split), training.ids, n_prompts, seed)
     held_out = pick_pairs(_split(prepared, split), trained.config.model, n_prompts)
     training = read_training_text(prepared)
     ngram = NGram.fit(training.ids, prepared.meta.vocab_size, ORDER, training.starts)
@@ -185,14 +191,6 @@ def read_training_text(prepared: PreparedData, limit: int = TRAINING_TOKENS) -> 
     ends = np.cumsum([len(document) for document in documents])
     ids = np.concatenate([np.array(document, np.int64) for document in documents])
     return TrainingText(ids, np.append(0, ends[:-1]), "\n".join(map(tokenizer.decode, documents)))
-
-
-def other_places(n: int, seed: int) -> NDArray[np.int64]:
-    """For each of n places another one, each once: a random cycle (Sattolo 1986)."""
-    cycle = np.random.default_rng(seed).permutation(n)
-    other = np.empty(n, np.int64)
-    other[cycle] = np.roll(cycle, 1)
-    return other
 
 
 def _split(prepared: PreparedData, asked: str) -> Split:

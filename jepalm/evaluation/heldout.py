@@ -12,10 +12,13 @@ from jepalm.data.batches import Batch
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.health import effective_rank, mean_std, r2
 from jepalm.evaluation.heldout_causal import causal_samples, measure_causal
+from jepalm.evaluation.heldout_spans import gap_samples, local_sums
 from jepalm.generation.one_shot import generate
 from jepalm.model.layers import Layout
 from jepalm.objective import CausalObjective, Objective
+from jepalm.objective.autoencoder import divergence
 from jepalm.objective.jepalm import JepalmObjective, Views
+from jepalm.objective.spans import picked
 from jepalm.training.trainer import HeldOutResult
 
 
@@ -58,6 +61,8 @@ class HeldOut:
         if not self.n_samples:
             return []
         batch, decode = self.batches[0], self.tokenizer.decode
+        if batch.target.places is not None:
+            return gap_samples(objective, batch, self.tokenizer, self.n_samples)
         written = generate(objective, batch.source).rows()
         texts = zip(batch.source.ids.tolist(), batch.target.ids.tolist(), written, strict=True)
         return [(decode(source), decode(target), decode(row)) for source, target, row in texts][
@@ -69,24 +74,26 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
     """Measure an objective on held-out batches.
 
     Returns:
-        `validation/...` figures: `loss`, the terms with their configured weights; reconstruction CE (nats
+        `validation/...` figures: `loss`, the terms that count as configured; reconstruction CE (nats
         a token) and accuracy from the trained encoder's embeddings of the target; generation CE and
         accuracy from predicted ones; `embedding`, the squared distance to the target embeddings summed over
         dimensions (and `embedding_distance`, where another is configured), beside that of predicting the
-        held-out mean target and of copying the source's embedding at the same position (its mean where
-        the source is shorter); R2 against both; length errors in positions, of a classification those
-        of the expected length, beside its cross-entropy and the accuracy of its likeliest length;
-        standard deviation and effective rank of target and predicted embeddings.
+        held-out mean target and of copying the source's embedding at the same place (its mean where the
+        source is shorter; in a gap, that of the mask token there; of latents, the source's own); R2
+        against both; length errors in positions, of a classification those of the expected length, beside
+        its cross-entropy and the accuracy of its likeliest length; cross-entropy and accuracy of a local
+        head; standard deviation and effective rank of target and predicted embeddings; of a variational
+        encoder `kl` in nats a latent, and `posterior_std`, the mean over dimensions.
     """
     sums = _Sums()
     targets, predictions = [], []
     for batch in batches:
         views = objective.encode_and_predict(batch)
-        layout = views.target_layout
-        target, predicted = _rows(views.target, layout), _rows(views.predicted, layout)  # (N, D)
+        layout, places = views.target_layout, views.embedding_layout
+        target, predicted = _rows(views.target, places), _rows(views.predicted, places)  # (N', D')
         targets.append(target.cpu())
         predictions.append(predicted.cpu())
-        copied = _rows(_copy_of_source(objective, views), layout, packed=False)
+        copied = _rows(_copy_of_source(objective, views), places, packed=False)  # (N', D')
         ids = batch.target.ids[layout.mask]  # (N,)
         for name, embeddings in (("reconstruction", views.decodable), ("generation", views.predicted)):
             logits = _rows(objective.model.decoder(embeddings, layout), layout).float()  # (N, V)
@@ -96,7 +103,9 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
                     f"{name}_right": (logits.argmax(-1) == ids).sum(),
                 }
             )
-        sums.add(copy=(copied - target).square().sum(), tokens=len(ids), pairs=len(batch.target.lengths))
+        sums.add(**local_sums(views, batch))
+        sums.add(copy=(copied - target).square().sum(), embeddings=len(target))
+        sums.add(tokens=len(ids), pairs=len(batch.target.lengths))
         if objective.config.embedding.distance != "mse":
             sums.add(distance=objective.distance(predicted, target).sum())
         if views.lengths is not None:
@@ -104,7 +113,11 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
             sums.add(length_abs=error.abs().sum(), length_square=error.square().sum())
         if objective.regularizer is not None:
             pairs = len(batch.target.lengths)
-            sums.add(regularizer=objective.regularizer(views.decodable, layout) * pairs)
+            sums.add(regularizer=objective.regularizer(views.encoded, places) * pairs)
+        if views.posterior.log_std is not None:
+            nats = divergence(views.posterior, objective.config.kl.floor)  # (...)
+            spread = views.posterior.log_std.exp().mean(-1)  # (...)
+            sums.add(kl=places.total(nats), posterior_std=places.total(spread))
         if views.length_logits is not None:
             logits, lengths = views.length_logits.float(), batch.target.lengths
             sums.add(length_ce=F.cross_entropy(logits, lengths, reduction="sum"))
@@ -113,12 +126,12 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
 
 
 def _figures(objective: JepalmObjective, sums: _Sums, target: Tensor, predicted: Tensor) -> dict[str, float]:
-    tokens, pairs = sums["tokens"], sums["pairs"]
+    tokens, embeddings, pairs = sums["tokens"], sums["embeddings"], sums["pairs"]
     error = (predicted - target).square().sum()
     around_mean = (target - target.mean(0)).square().sum()
     terms = {
         "reconstruction": sums["reconstruction_ce"] / tokens,
-        "embedding": float(error) / tokens,
+        "embedding": float(error) / embeddings,
         "generation": sums["generation_ce"] / tokens,
     }
     figures = {
@@ -127,8 +140,8 @@ def _figures(objective: JepalmObjective, sums: _Sums, target: Tensor, predicted:
         "generation_ce": terms["generation"],
         "generation_accuracy": sums["generation_right"] / tokens,
         "embedding": terms["embedding"],
-        "embedding_mean": float(around_mean) / tokens,
-        "embedding_copy": sums["copy"] / tokens,
+        "embedding_mean": float(around_mean) / embeddings,
+        "embedding_copy": sums["copy"] / embeddings,
         "r2": r2(error, around_mean),
         "r2_copy": r2(error, torch.tensor(sums["copy"])),
         "embedding_std": mean_std(target),
@@ -137,16 +150,22 @@ def _figures(objective: JepalmObjective, sums: _Sums, target: Tensor, predicted:
         "predicted_effective_rank": effective_rank(predicted),
     }
     if "distance" in sums.values:
-        terms["embedding"] = figures["embedding_distance"] = sums["distance"] / tokens
+        terms["embedding"] = figures["embedding_distance"] = sums["distance"] / embeddings
+    if "kl" in sums.values:
+        terms["kl"] = figures["kl"] = sums["kl"] / embeddings
+        figures["posterior_std"] = sums["posterior_std"] / embeddings
     if "regularizer" in sums.values:
         terms["regularizer"] = figures["regularizer"] = sums["regularizer"] / pairs
+    if "local_ce" in sums.values:
+        terms["local"] = sums["local_ce"] / tokens
+        figures |= {"local_ce": terms["local"], "local_accuracy": sums["local_right"] / tokens}
     if "length_square" in sums.values:
         terms["length"] = sums["length_square"] / pairs
         figures |= {"length_mae": sums["length_abs"] / pairs, "length_mse": terms["length"]}
     if "length_ce" in sums.values:
         terms["length"] = sums["length_ce"] / pairs
         figures |= {"length_ce": terms["length"], "length_accuracy": sums["length_right"] / pairs}
-    loss = sum(objective.weights[name] * terms[name] for name in objective.term_names)
+    loss = sum(weight * terms[name] for name, weight in objective.counted.items())
     return {f"validation/{name}": value for name, value in {"loss": loss, **figures}.items()}
 
 
@@ -156,11 +175,13 @@ def _rows(x: Tensor, layout: Layout, *, packed: bool = True) -> Tensor:
 
 
 def _copy_of_source(objective: JepalmObjective, views: Views) -> Tensor:
-    """The source embedding at each target position, in the targets' normalisation, padded (B, T, D)."""
-    layout, width = views.source_layout, views.target_layout.mask.shape[1]
-    embeddings = objective.normalise(views.source, layout)
+    """The source's embedding at the place of each target embedding, as targets are, padded (B, T', D')."""
+    embeddings, layout = objective.as_targets(views.source, views.source_layout)
+    if views.target_layout.given:
+        return views.target_layout.pad(picked(embeddings, layout, views.target_layout))
+    width = views.embedding_layout.mask.shape[1]
     source = layout.pad(embeddings)
-    mean = layout.mean(embeddings)[:, None]  # (B, 1, D)
-    filled = torch.where(layout.mask[..., None], source, mean)[:, :width]  # (B, <=T, D)
+    mean = layout.mean(embeddings)[:, None]  # (B, 1, D')
+    filled = torch.where(layout.mask[..., None], source, mean)[:, :width]  # (B, <=T', D')
     missing = width - filled.shape[1]
     return torch.cat((filled, mean.expand(-1, missing, -1)), 1) if missing > 0 else filled

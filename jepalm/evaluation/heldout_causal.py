@@ -37,7 +37,7 @@ def measure_causal(
         characters += count_characters(labels, tokenizer)
     ce = nats / tokens
     return {
-        "validation/loss": objective.weights["next_token"] * ce,
+        "validation/loss": objective.counted["next_token"] * ce,
         "validation/next_token_ce": ce,
         "validation/next_token_accuracy": right / tokens,
         "validation/nats_per_character": nats / max(1.0, characters),

@@ -68,6 +68,7 @@ class Evaluation:
         training_tokens: tokens of training text behind the 5-gram, the lexicon and the copies.
         rows: the figures.
         by_position: nats a token of each column's text under the scorer, by position from 1.
+        left_out: which figures have no meaning for this run and why, if there are such.
     """
 
     run: str
@@ -83,6 +84,7 @@ class Evaluation:
     training_tokens: int
     rows: list[Row]
     by_position: dict[str, list[float]]
+    left_out: str | None = None
 
     def __getitem__(self, name: str) -> Row:
         return {row.name: row for row in self.rows}[name]

@@ -112,13 +112,20 @@ class Copies:
     def covered(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Characters of each text that lie in an n-gram of the long text, (N,)."""
         keys, inside = _windows(texts, self.n)
-        hits = np.flatnonzero(inside)[np.isin(keys[inside], self._known)]
+        hits = np.flatnonzero(inside)[_among(keys[inside], self._known)]
         edges = np.cumsum([0, *map(len, texts)])
         change = np.zeros(edges[-1] + 1, np.int64)
         change[hits] += 1
         change[hits + self.n] -= 1
         marked = np.concatenate(([0], np.cumsum(np.cumsum(change[:-1]) > 0)))
         return marked[edges[1:]] - marked[edges[:-1]]
+
+
+def _among(keys: Keys, known: Keys) -> NDArray[np.bool_]:
+    """Which keys are among sorted ones, (N,); hashing a long text anew would cost far more."""
+    if not len(known):
+        return np.zeros(len(keys), np.bool_)
+    return known[np.searchsorted(known, keys).clip(max=len(known) - 1)] == keys
 
 
 @dataclass(frozen=True)

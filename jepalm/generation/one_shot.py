@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,12 +21,14 @@ class Passage:
     Attributes:
         ids: (B, T) tokens, 0 beyond each text's length.
         lengths: (B,) positions of each text.
-        embeddings: (B, T, D) predicted embeddings, 0 beyond each text's length.
+        embeddings: (B, T', D') predicted embeddings, 0 beyond each text's own.
+        tokens_per_embedding: how many tokens stand in each.
     """
 
     ids: Tensor
     lengths: Tensor
     embeddings: Tensor
+    tokens_per_embedding: int = 1
 
     def rows(self) -> list[list[int]]:
         """Token ids of each text."""
@@ -59,35 +62,51 @@ def generate(
     """
     embeddings, layout = objective.encode_source(source)
     lengths = _lengths(objective, embeddings, layout, length, length_candidates).to(source.ids.device)
-    n = lengths.shape[1]
+    n, never = lengths.shape[1], range(len(SPECIALS))
     if n > 1:
         ids, sizes = (part.repeat_interleave(n, 0) for part in (source.ids, source.lengths))
         embeddings, layout = objective.encode_source(Tokens(ids, sizes))
-    passage, confidence = _write(objective, embeddings, layout, lengths.flatten(), temperature, generator)
+    width = int(lengths.max())
+    target = Layout.of(lengths.flatten(), width, packed=objective.packing)
+    passage, confidence = write(objective, embeddings, layout, target, never, temperature, generator)
     if n == 1:
         return passage
     best = confidence.view(-1, n).argmax(1)  # (B,)
     rows = torch.arange(len(best), device=best.device) * n + best
     kept = passage.lengths[rows]
     width = int(kept.max())
-    return Passage(passage.ids[rows, :width], kept, passage.embeddings[rows, :width])
+    each = passage.tokens_per_embedding
+    shown = passage.embeddings[rows, : -(-width // each)]
+    return Passage(passage.ids[rows, :width], kept, shown, each)
 
 
-def _write(
+def write(
     objective: JepalmObjective,
     embeddings: Tensor,
     layout: Layout,
-    lengths: Tensor,
+    target_layout: Layout,
+    never: Sequence[int],
     temperature: float,
     generator: torch.Generator | None,
 ) -> tuple[Passage, Tensor]:
-    """Passages of these lengths (B,), and the mean log-probability of each one's tokens (B,)."""
-    width = int(lengths.max())
-    empty = Tokens(torch.zeros(len(lengths), width, dtype=torch.long, device=lengths.device), lengths)
-    target_layout = objective.layout(empty)
+    """Write tokens at the positions of a layout, in one pass of predictor and decoder.
+
+    Args:
+        objective: the trained objective.
+        embeddings: source embeddings (..., D).
+        layout: positions of the source.
+        target_layout: positions to write.
+        never: tokens that are no text.
+        temperature: 0 takes the most likely token of each position; above, tokens are drawn.
+        generator: draws the tokens; torch's own when None.
+
+    Returns:
+        the passages, and the mean log-probability of each one's tokens (B,).
+    """
+    lengths = target_layout.mask.sum(1)  # (B,)
     predicted = objective.predict(embeddings, layout, target_layout)
     logits = objective.model.decoder(predicted, target_layout).float()
-    logits[..., : len(SPECIALS)] = float("-inf")  # they are no text
+    logits[..., list(never)] = float("-inf")
     if temperature > 0:
         chances = (logits / temperature).softmax(-1).flatten(0, -2)
         ids = torch.multinomial(chances, 1, generator=generator).view(logits.shape[:-1])
@@ -96,8 +115,10 @@ def _write(
     chosen = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)  # (...)
     confidence = (target_layout.pad(chosen) * target_layout.mask).sum(1) / lengths  # (B,)
     ids = target_layout.pad(ids) * target_layout.mask
-    kept = target_layout.pad(predicted) * target_layout.mask[..., None]
-    return Passage(ids, lengths, kept), confidence
+    each = objective.model.config.latent.tokens
+    places = target_layout.latents(each)
+    kept = places.pad(predicted) * places.mask[..., None]  # (B, T', D')
+    return Passage(ids, lengths, kept, each), confidence
 
 
 def _lengths(

@@ -46,8 +46,12 @@ def read_prompt(trained: TrainedModel, prompt: str) -> Source:
     line; other models need a prompt. A prompt longer than the source keeps its last tokens.
 
     Raises:
-        UsageError: the prompt is empty where it may not be, or has characters outside the alphabet.
+        UsageError: the model fills gaps instead, the prompt is empty where it may not be, or has characters
+            outside the alphabet.
     """
+    if trained.pairing == "spans":
+        hint = 'give it gaps: jepalm generate --infill "To be, or ____ to be"'
+        raise UsageError(f"{trained.run.name} fills gaps in a text and does not continue one", hint)
     notes = []
     if trained.pairing == "lines":
         *before, last = prompt.removesuffix("\n").split("\n")
@@ -56,17 +60,26 @@ def read_prompt(trained: TrainedModel, prompt: str) -> Source:
         prompt = last + "\n"
     elif not prompt:
         raise UsageError("the prompt is empty", "this model needs a source text to read")
-    unknown = trained.tokenizer.unknown_characters(prompt)
-    if unknown:
-        shown = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in unknown[:3])
-        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-        hint = "use other characters, or train with the byte tokenizer"
-        raise UsageError(f"the prompt has characters outside the model's alphabet: {shown}{more}", hint)
+    check_alphabet(trained, prompt)
     ids = trained.tokenizer.encode(prompt)
     longest = longest_source(trained)
     if len(ids) > longest:
         notes.append(f"the prompt has {len(ids)} tokens: the model reads the last {longest}")
     return Source(ids[-longest:], notes)
+
+
+def check_alphabet(trained: TrainedModel, text: str) -> None:
+    """Check that the model's tokenizer has every character of a text.
+
+    Raises:
+        UsageError: it lacks some.
+    """
+    unknown = trained.tokenizer.unknown_characters(text)
+    if unknown:
+        shown = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in unknown[:3])
+        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        hint = "use other characters, or train with the byte tokenizer"
+        raise UsageError(f"the prompt has characters outside the model's alphabet: {shown}{more}", hint)
 
 
 def continue_text(

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jepalm.config import ModelConfig
+from jepalm.config import LatentConfig, ModelConfig
+from jepalm.model.latents import LatentHead, LatentReader, Posterior
 from jepalm.model.layers import Block, Layout, at_least_float32, init_weights
 
 
@@ -20,10 +21,13 @@ class TextEncoder(nn.Module):
     """Bidirectional Transformer: token ids to one embedding a position.
 
     With `layernorm` normalisation every embedding has mean 0 and variance 1 over its dimensions, so
-    predicting zero costs exactly `dim` in summed squared error.
+    predicting zero costs exactly `dim` in summed squared error. A bottleneck makes latents of a target's
+    embeddings; a source keeps one embedding a position.
     """
 
-    def __init__(self, config: ModelConfig, vocab_size: int, attention: str = "auto") -> None:
+    def __init__(
+        self, config: ModelConfig, vocab_size: int, attention: str = "auto", *, variational: bool = False
+    ) -> None:
         super().__init__()
         self.normalisation = config.encoder.normalisation
         self.tokens = nn.Embedding(vocab_size, config.dim)
@@ -31,7 +35,8 @@ class TextEncoder(nn.Module):
             Block(config.dim, config.n_heads, config.ffn_mult, config.dropout, attention=attention)
             for _ in range(config.encoder.n_layers)
         )
-        init_weights(self, config.encoder.n_layers)
+        init_weights(self, max(1, config.encoder.n_layers))
+        self.latents = LatentHead(config, variational) if has_bottleneck(config, variational) else None
 
     def forward(self, ids: Tensor, layout: Layout) -> Tensor:
         """(B, T) token ids to (..., D) embeddings, packed as the layout says."""
@@ -42,40 +47,53 @@ class TextEncoder(nn.Module):
             x = F.layer_norm(at_least_float32(x), x.shape[-1:])
         return x
 
+    def posterior(self, ids: Tensor, layout: Layout) -> Posterior:
+        """(B, T) token ids to the target embeddings, packed as `layout.latents` says."""
+        return self.squeeze(self(ids, layout), layout)
+
+    def squeeze(self, embeddings: Tensor, layout: Layout) -> Posterior:
+        """One embedding a position (..., D) to those of a target (..., D')."""
+        return Posterior(embeddings) if self.latents is None else self.latents(embeddings, layout)
+
 
 class Predictor(nn.Module):
     """Cross-attention Transformer: source embeddings to all target embeddings in one pass.
 
-    One learned query a target position; width and depth are its own, with projections in and out.
+    One learned query a target embedding, or a place in the text where the target's are given; width and
+    depth are its own, with projections in and out.
     """
 
     def __init__(self, config: ModelConfig, attention: str = "auto") -> None:
         super().__init__()
         own = config.predictor
         dim, heads = own.dim or config.dim, own.n_heads or config.n_heads
-        self.queries = nn.Parameter(torch.empty(config.target_len, dim))
+        n_queries = -(-config.target_len // config.latent.tokens)
+        self.queries = nn.Parameter(torch.empty(n_queries, dim))
         self.blocks = nn.ModuleList(
             Block(dim, heads, config.ffn_mult, config.dropout, source_dim=config.dim, attention=attention)
             for _ in range(own.n_layers)
         )
         self.norm = nn.LayerNorm(dim, bias=False)
-        self.project = nn.Linear(dim, config.dim, bias=False)
+        self.project = nn.Linear(dim, config.target_dim, bias=False)
         init_weights(self, own.n_layers)
         nn.init.zeros_(self.project.weight)
 
     def forward(self, layout: Layout, source: Tensor, source_layout: Layout) -> Tensor:
-        """Predict the embeddings of the target positions in `layout`.
+        """Predict the target embeddings in `layout`.
 
         Args:
-            layout: the target's positions, (B, N) wide.
+            layout: those of the target's positions or latents, (B, N) wide.
             source: source embeddings (..., D), packed as `source_layout` says.
             source_layout: the source's positions.
 
         Returns:
-            predicted embeddings (..., D), packed as `layout` says.
+            predicted embeddings (..., D'), packed as `layout` says.
         """
         batch, width = layout.mask.shape
-        x = layout.pack(self.queries[:width].expand(batch, -1, -1))  # (..., D')
+        if layout.given:
+            x = F.embedding(layout.pack(layout.positions), self.queries)  # (..., its own dim)
+        else:
+            x = layout.pack(self.queries[:width].expand(batch, -1, -1))  # (..., its own dim)
         for block in self.blocks:
             x = block(x, layout, (source, source_layout))
         return self.project(self.norm(x))
@@ -84,9 +102,12 @@ class Predictor(nn.Module):
 class TextDecoder(nn.Module):
     """Bidirectional Transformer: embeddings of a passage to one token distribution a position."""
 
-    def __init__(self, config: ModelConfig, vocab_size: int, attention: str = "auto") -> None:
+    def __init__(
+        self, config: ModelConfig, vocab_size: int, attention: str = "auto", *, variational: bool = False
+    ) -> None:
         super().__init__()
         n_layers = config.decoder.n_layers
+        self.latents = LatentReader(config) if has_bottleneck(config, variational) else None
         self.blocks = nn.ModuleList(
             Block(config.dim, config.n_heads, config.ffn_mult, config.dropout, attention=attention)
             for _ in range(n_layers)
@@ -96,11 +117,16 @@ class TextDecoder(nn.Module):
         init_weights(self, max(1, n_layers))
 
     def forward(self, embeddings: Tensor, layout: Layout) -> Tensor:
-        """(..., D) embeddings to (..., V) logits."""
-        x = embeddings
+        """(..., D') embeddings, packed as `layout.latents` says, to (..., V) logits of the positions."""
+        x = embeddings if self.latents is None else self.latents(embeddings, layout)  # (..., D)
         for block in self.blocks:
             x = block(x, layout)
         return self.vocabulary(self.norm(x))
+
+
+def has_bottleneck(config: ModelConfig, variational: bool) -> bool:
+    """Whether latents stand between encoder and decoder, or the embeddings themselves."""
+    return variational or config.latent != LatentConfig()
 
 
 class LengthHead(nn.Module):
@@ -116,6 +142,19 @@ class LengthHead(nn.Module):
         return self.out(F.silu(self.hidden(layout.mean(source)))).squeeze(-1)
 
 
+class LocalHead(nn.Module):
+    """A hidden token from the source's own embedding at its place, without predictor and decoder."""
+
+    def __init__(self, config: ModelConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(config.dim, config.dim)
+        self.vocabulary = nn.Linear(config.dim, vocab_size, bias=False)
+
+    def forward(self, source: Tensor) -> Tensor:
+        """Source embeddings (..., D) to (..., V) logits."""
+        return self.vocabulary(F.silu(self.hidden(source)))
+
+
 class JEPALM(nn.Module):
     """The model parts together; the objective says how they are trained."""
 
@@ -126,14 +165,17 @@ class JEPALM(nn.Module):
         *,
         length_head: bool,
         length_bins: int = 1,
+        local_head: bool = False,
+        variational: bool = False,
         attention: str = "auto",
     ) -> None:
         super().__init__()
         self.config = config
-        self.encoder = TextEncoder(config, vocab_size, attention)
+        self.encoder = TextEncoder(config, vocab_size, attention, variational=variational)
         self.predictor = Predictor(config, attention)
-        self.decoder = TextDecoder(config, vocab_size, attention)
+        self.decoder = TextDecoder(config, vocab_size, attention, variational=variational)
         self.length = LengthHead(config, length_bins) if length_head else None
+        self.local = LocalHead(config, vocab_size) if local_head else None
 
     def parameters_by_part(self) -> dict[str, int]:
         """Number of parameters of each part."""

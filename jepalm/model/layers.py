@@ -30,22 +30,36 @@ class Layout:
         mask: (B, T) bool, true where there is text.
         index: (N,) flat positions of the text when packed, else None.
         positions: (B, T) place of each position in the passage, for rotary embeddings. Targets count
-            from 0; sources count down to -1, so that a source ends where its target begins.
+            from 0; sources count down to -1, so that a source ends where its target begins. Two views of
+            one text both count from its start.
+        given: whether the positions were given: they are then not simply 0, 1, 2, ...
     """
 
     mask: Tensor
     index: Tensor | None
     positions: Tensor
+    given: bool = False
     _angles: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
     _head_rows: dict[tuple[int, int], HeadRows] = field(default_factory=dict, repr=False)
+    _latents: dict[int, Layout] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, lengths: Tensor, width: int, *, packed: bool, ends_at_zero: bool = False) -> Layout:
-        """Lay out texts of the given lengths (B,) in `width` positions."""
+    def of(
+        cls,
+        lengths: Tensor,
+        width: int,
+        *,
+        packed: bool,
+        ends_at_zero: bool = False,
+        places: Tensor | None = None,
+    ) -> Layout:
+        """Lay out texts of the given lengths (B,) in `width` positions, or at given places (B, width)."""
         steps = torch.arange(width, device=lengths.device).expand(lengths.shape[0], width)  # (B, T)
         mask = steps < lengths[:, None]  # (B, T)
-        positions = steps - lengths[:, None] if ends_at_zero else steps  # (B, T)
         index = mask.flatten().nonzero().squeeze(1) if packed else None  # (N,)
+        if places is not None:
+            return cls(mask, index, places, given=True)
+        positions = steps - lengths[:, None] if ends_at_zero else steps  # (B, T)
         return cls(mask, index, positions)
 
     def pack(self, x: Tensor) -> Tensor:
@@ -59,6 +73,17 @@ class Layout:
         batch, width = self.mask.shape
         rows = x.new_zeros(batch * width, *x.shape[1:]).index_copy(0, self.index, x)
         return rows.unflatten(0, (batch, width))
+
+    def latents(self, tokens: int) -> Layout:
+        """The layout of latents of so many tokens each, (B, ceil(T / tokens)); one of one token is this."""
+        if tokens == 1:
+            return self
+        if tokens not in self._latents:
+            missing = -self.mask.shape[1] % tokens
+            mask = F.pad(self.mask, (0, missing)).unflatten(1, (-1, tokens)).any(-1)  # (B, T')
+            index = None if self.index is None else mask.flatten().nonzero().squeeze(1)  # (N',)
+            self._latents[tokens] = Layout(mask, index, self.positions[:, ::tokens] // tokens)
+        return self._latents[tokens]
 
     def angles(self, head_dim: int) -> tuple[Tensor, Tensor]:
         """Cosine and sine of the rotary angles, two of (B, 1, T, C); worked out once for all layers."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.hardware import Hardware
-from jepalm.objective.base import Objective
+from jepalm.objective.base import Objective, Scope
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.jepalm import JepalmObjective
 
-__all__ = ["CausalObjective", "JepalmObjective", "Objective", "build_objective"]
+__all__ = ["CausalObjective", "JepalmObjective", "Objective", "Scope", "build_objective"]
 
 
 def build_objective(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -18,6 +19,22 @@ class Model(Protocol):
     def parameters_by_part(self) -> dict[str, int]:
         """Number of parameters of each part."""
 
+    def get_submodule(self, target: str) -> nn.Module:
+        """A part by its name."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What counts and what learns for a while, as in a phase of a run.
+
+    Attributes:
+        weights: configured weight of each term that counts, in the order of the terms.
+        parts: the model's parts that learn; the others stand still.
+    """
+
+    weights: Mapping[str, float]
+    parts: frozenset[str]
+
 
 class Objective(nn.Module):
     """Owns the model and turns a batch into named loss terms.
@@ -26,21 +43,60 @@ class Objective(nn.Module):
 
     Attributes:
         model: the parts.
-        weights: configured weight of each term.
+        weights: configured weight of each term that the family has, also of those that are off.
         weighting: how the terms become one loss.
+        optional_parts: parts of the family that a model may lack.
+        scope: what counts and learns now; None: everything.
     """
 
     model: Model
     weights: Mapping[str, float]
     weighting: Weighting
+    optional_parts: frozenset[str] = frozenset()
+    scope: Scope | None = None
+
+    @property
+    def all_terms(self) -> list[str]:
+        """The terms that are on, in the order of `forward`."""
+        raise NotImplementedError
+
+    @property
+    def counted(self) -> Mapping[str, float]:
+        """Configured weight of each term that counts now: what `forward` returns, in its order."""
+        if self.scope is not None:
+            return self.scope.weights
+        return {name: self.weights[name] for name in self.all_terms}
 
     @property
     def term_names(self) -> list[str]:
-        """The terms that `forward` returns, in its order."""
-        raise NotImplementedError
+        """The terms that count now, in the order of `forward`."""
+        return list(self.counted)
+
+    def enter(self, scope: Scope) -> None:
+        """From now on count and teach what the scope says; the weighting starts anew.
+
+        A part that stands still gets no gradient and computes as in evaluation, without dropout.
+        """
+        self.scope = scope
+        for name in self.model.parameters_by_part():
+            self.model.get_submodule(name).requires_grad_(name in scope.parts)
+        self.weighting.enter(scope.weights)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Objective:
+        """Set training or evaluation mode; parts that stand still stay in evaluation mode."""
+        super().train(mode)
+        if self.scope is not None:
+            for name in self.model.parameters_by_part().keys() - self.scope.parts:
+                self.model.get_submodule(name).eval()
+        return self
+
+    def learns(self, part: str) -> bool:
+        """Whether a part of the model learns now."""
+        return self.scope is None or part in self.scope.parts
 
     def forward(self, batch: Batch) -> Losses:
-        """Loss terms of one micro batch, each over the size of its global batch."""
+        """Terms that count of one micro batch, each over the size of its global batch."""
         raise NotImplementedError
 
     def before_step(self, step: int) -> None:
@@ -52,8 +108,8 @@ class Objective(nn.Module):
         """Change, once an optimizer step, what no gradient changes.
 
         Args:
-            step: steps done, of a run of `steps`.
-            steps: steps of the run.
+            step: steps done in which the encoder learns.
+            steps: all such steps of the run.
             terms: see `Weighting.after_step`.
             norms: see `Weighting.after_step`.
         """

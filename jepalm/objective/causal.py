@@ -17,7 +17,7 @@ from jepalm.data.tokenizer import TextTokenizer
 from jepalm.model.causal_lm import CausalLM
 from jepalm.objective.base import Objective
 from jepalm.objective.terms import IGNORE, Losses, cross_entropy
-from jepalm.objective.weighting import Weighting
+from jepalm.objective.weighting import build_weighting
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ class CausalObjective(Objective):
         super().__init__()
         self.config = objective
         self.weights = {"next_token": objective.next_token.weight}
-        self.weighting = Weighting(self.weights)
+        self.weighting = build_weighting(objective, self.weights, cross_entropies=frozenset({"next_token"}))
         self.model = CausalLM(model, vocab_size, attention)
 
     @property
-    def term_names(self) -> list[str]:
-        """The terms that `forward` returns, in its order."""
+    def all_terms(self) -> list[str]:
+        """The terms that are on, in the order of `forward`."""
         return ["next_token"]
 
     def forward(self, batch: Batch) -> Losses:
-        """Loss terms of one micro batch, each over the size of its global batch."""
+        """Terms that count of one micro batch, each over the size of its global batch."""
         read = self.sequences(batch)
         hidden = self.model.hidden(read.ids)  # (B, T, D)
         terms = {"next_token": cross_entropy(self.model.logits(hidden), read.labels, read.n_labels)}

@@ -6,11 +6,12 @@ targets carry a stop-gradient.
 
 The decoder learns to read the trained encoder's embeddings of the target, whoever makes the targets, in
 the targets' normalisation: what the predictor learns to write is then what the decoder reads, up to
-the lag of an averaged target encoder.
+the lag of an averaged target encoder, and up to the autoencoder's noise in training.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -21,9 +22,12 @@ from torch.func import functional_call
 from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens
 from jepalm.model.jepalm import JEPALM
+from jepalm.model.latents import Posterior
 from jepalm.model.layers import Layout, at_least_float32
+from jepalm.objective.autoencoder import disturb, divergence, drop_tokens, sample
 from jepalm.objective.base import Objective
 from jepalm.objective.regularizers import build_regularizer
+from jepalm.objective.spans import Reading, picked, whole_text
 from jepalm.objective.targets import TargetEncoder, normalised, target_momentum
 from jepalm.objective.terms import (
     IGNORE,
@@ -41,31 +45,42 @@ from jepalm.objective.weighting import build_weighting
 class Views:
     """Everything the terms and the measurements read, packed or padded as the layouts say.
 
+    A target has one embedding a position, or one a latent where the model has a bottleneck.
+
     Attributes:
         source: source embeddings (..., D).
-        target: target embeddings (..., D), what the predictor must match.
-        decodable: embeddings of the target (..., D) that the decoder reads, by the trained encoder.
-        predicted: predicted embeddings (..., D).
+        target: target embeddings (..., D'), what the predictor must match.
+        encoded: embeddings of the target (..., D') by the trained encoder.
+        decodable: those that the decoder reads (..., D'), in training with the autoencoder's noise.
+        posterior: what `decodable` was made from.
+        predicted: predicted embeddings (..., D').
         lengths: predicted lengths (B,), of a classification their expectation; None without a length head.
         source_layout: positions of the sources.
         target_layout: positions of the targets.
+        embedding_layout: positions of the targets' embeddings.
         length_logits: (B, L + 1) of a length classification, else None.
+        local_logits: (..., V) of the local head at the target's places, else None.
     """
 
     source: Tensor
     target: Tensor
+    encoded: Tensor
     decodable: Tensor
+    posterior: Posterior
     predicted: Tensor
     lengths: Tensor | None
     source_layout: Layout
     target_layout: Layout
+    embedding_layout: Layout
     length_logits: Tensor | None = None
+    local_logits: Tensor | None = None
 
 
 class JepalmObjective(Objective):
     """Owns the JEPALM and turns a batch into loss terms."""
 
     model: JEPALM
+    optional_parts = frozenset({"local", "length"})
 
     def __init__(
         self,
@@ -83,7 +98,9 @@ class JepalmObjective(Objective):
             "reconstruction": objective.reconstruction.weight,
             "embedding": objective.embedding.weight,
             "generation": objective.generation.weight,
+            "local": objective.local.weight,
             "length": objective.length.weight,
+            "kl": objective.kl.weight,
             "regularizer": objective.regularizer.weight,
         }
         self.model = JEPALM(
@@ -91,49 +108,64 @@ class JepalmObjective(Objective):
             vocab_size,
             length_head=objective.length.kind != "none",
             length_bins=model.target_len + 1 if objective.length.kind == "classification" else 1,
+            local_head=objective.local.weight > 0,
+            variational=objective.kl.weight > 0,
             attention=attention,
         )
-        self.regularizer = build_regularizer(objective.regularizer, model.dim)
+        self.regularizer = build_regularizer(objective.regularizer, model.target_dim)
         averaged = objective.targets.encoder == "ema"
         self.target_encoder = TargetEncoder(self.model.encoder) if averaged else None
         self.weighting = build_weighting(
             objective,
-            {name: self.weights[name] for name in self.term_names},
+            {name: self.weights[name] for name in self.all_terms},
             cross_entropies=self._cross_entropies(),
-            constant=frozenset({"regularizer"}),
+            constant=frozenset({"kl", "regularizer"}),
         )
 
     @property
-    def term_names(self) -> list[str]:
-        """The terms that `forward` returns, in its order."""
+    def all_terms(self) -> list[str]:
+        """The terms that are on, in the order of `forward`."""
         names = ["reconstruction", "embedding"]
         if self.config.generation.weight > 0:
             names.append("generation")
+        if self.model.local is not None:
+            names.append("local")
         if self.model.length is not None:
             names.append("length")
+        if self.config.kl.weight > 0:
+            names.append("kl")
         if self.regularizer is not None:
             names.append("regularizer")
         return names
 
     def forward(self, batch: Batch) -> Losses:
-        """Loss terms of one micro batch, each over the size of its global batch."""
-        views = self.encode_and_predict(batch)
+        """Terms that count of one micro batch, each over the size of its global batch."""
+        counted = self.counted
+        views = self.encode_and_predict(batch, counted)
         layout, n_tokens = views.target_layout, batch.n_target_tokens
+        n_embeddings = n_tokens if views.embedding_layout is layout else batch.n_target_latents
         labels = self.labels(batch.target, layout)
-        distance = self.distance(views.predicted, self._as_target(views.target))  # (...)
-        terms = {
-            "reconstruction": cross_entropy(self.model.decoder(views.decodable, layout), labels, n_tokens),
-            "embedding": layout.total(distance) / n_tokens,
-        }
-        if self.config.generation.weight > 0:
+        terms = {}
+        if "reconstruction" in counted:
+            decoded = self.model.decoder(views.decodable, layout)  # (..., V)
+            terms["reconstruction"] = cross_entropy(decoded, labels, n_tokens)
+        if "embedding" in counted:
+            distance = self.distance(views.predicted, self._as_target(views.target))  # (...)
+            terms["embedding"] = views.embedding_layout.total(distance) / n_embeddings
+        if "generation" in counted:
             terms["generation"] = cross_entropy(self._decode_predicted(views), labels, n_tokens)
+        if views.local_logits is not None:
+            terms["local"] = cross_entropy(views.local_logits, labels, n_tokens)
         if views.length_logits is not None:
             terms["length"] = cross_entropy(views.length_logits, batch.target.lengths, batch.n_pairs)
         elif views.lengths is not None:
             terms["length"] = length_error(views.lengths, batch.target.lengths, batch.n_pairs)
+        if "kl" in counted:
+            nats = divergence(views.posterior, self.config.kl.floor)  # (...)
+            terms["kl"] = views.embedding_layout.total(nats) / n_embeddings
         share = len(batch.target.lengths) / batch.n_pairs
-        if self.regularizer is not None:
-            terms["regularizer"] = share * self.regularizer(views.decodable, layout)
+        if self.regularizer is not None and "regularizer" in counted:
+            terms["regularizer"] = share * self.regularizer(views.encoded, views.embedding_layout)
         return self.weighting(terms, share)
 
     def before_step(self, step: int) -> None:
@@ -145,7 +177,7 @@ class JepalmObjective(Objective):
         self, step: int, steps: int, terms: Tensor | None = None, norms: Tensor | None = None
     ) -> None:
         """Move the target encoder after the trained one; see the base class."""
-        if self.target_encoder is not None:
+        if self.target_encoder is not None and self.learns("encoder"):
             momentum = target_momentum(step - 1, steps, self.config.targets.ema_start)
             self.target_encoder.follow(self.model.encoder, momentum)
         super().after_step(step, steps, terms, norms)
@@ -161,40 +193,74 @@ class JepalmObjective(Objective):
         """The encoder's: who trains it is what a run is judged by."""
         return list(self.model.encoder.parameters())
 
-    def encode_and_predict(self, batch: Batch) -> Views:
-        """Encode both views and predict the target's embeddings from the source's."""
+    def encode_and_predict(self, batch: Batch, terms: Collection[str] | None = None) -> Views:
+        """Encode both views and predict the target's embeddings from the source's.
+
+        Args:
+            batch: the pairs.
+            terms: what none of these terms reads is not computed, and left empty; None computes all.
+        """
         target_layout = self.layout(batch.target)
-        decodable = self.normalise(self.model.encoder(batch.target.ids, target_layout), target_layout)
-        target = decodable  # (..., D)
-        if self.target_encoder is not None:
-            target = self.normalise(self.target_encoder(batch.target.ids, target_layout), target_layout)
-        source, source_layout = self.encode_source(batch.source)
-        predicted = self.predict(source, source_layout, target_layout)
-        found = self._length_output(source, source_layout)
+        reading, embedding_layout = self._reading(batch, target_layout), self._latents(target_layout)
+        encoded = decodable = target = source = predicted = torch.empty(0)
+        posterior = Posterior(encoded)
+        shared = self.target_encoder is None
+        read = _any_of(terms, "reconstruction", "kl")
+        if read or _any_of(terms, "regularizer", *(["embedding"] if shared else [])):
+            encoded, decodable, posterior = self._encode_target(reading, embedding_layout, noisy=read)
+            target = encoded  # (..., D')
+        if self.target_encoder is not None and _any_of(terms, "embedding"):
+            averaged = self.target_encoder(reading.ids, reading.layout)
+            target = reading.pick(self.normalise(averaged, self._latents(reading.layout)))  # (..., D')
+        if _any_of(terms, "embedding", "generation", "local", "length"):
+            source, source_layout = self.encode_source(batch.source)
+        else:
+            source_layout = self.layout(batch.source, ends_at_zero=True)
+        if _any_of(terms, "embedding", "generation"):
+            predicted = self.predict(source, source_layout, target_layout)
+        found = self._length_output(source, source_layout) if _any_of(terms, "length") else None
+        local = self._local_logits(source, source_layout, target_layout) if _any_of(terms, "local") else None
         return Views(
             source,
             target,
+            encoded,
             decodable,
+            posterior,
             predicted,
             self._expected_lengths(found),
             source_layout,
             target_layout,
+            embedding_layout,
             found if self.config.length.kind == "classification" else None,
+            local,
         )
 
     def encode_source(self, tokens: Tokens) -> tuple[Tensor, Layout]:
         """Source embeddings (..., D) and their layout; without a graph where nothing learns from them."""
         layout = self.layout(tokens, ends_at_zero=True)
         unread = self.config.embedding.detach_source and self.config.length.detach_source
+        unread = unread and self.model.local is None
         with torch.no_grad() if unread else nullcontext():
             return self.model.encoder(tokens.ids, layout), layout
 
     def predict(self, source: Tensor, source_layout: Layout, target_layout: Layout) -> Tensor:
-        """Predicted embeddings (..., D) of the target's positions."""
+        """Predicted embeddings (..., D') of a target whose positions are laid out so."""
         if self.config.embedding.detach_source:
             source = source.detach()
-        predicted: Tensor = self.model.predictor(target_layout, source, source_layout)
+        predicted: Tensor = self.model.predictor(self._latents(target_layout), source, source_layout)
         return predicted
+
+    def embed(self, batch: Batch) -> tuple[Tensor, Layout, Layout]:
+        """What the decoder reads of the targets, without noise (..., D'), their layout and its own."""
+        layout = self.layout(batch.target)
+        reading = self._reading(batch, layout)
+        embeddings, _ = self.as_targets(self.model.encoder(reading.ids, reading.layout), reading.layout)
+        return reading.pick(embeddings), layout, self._latents(layout)
+
+    def as_targets(self, embeddings: Tensor, layout: Layout) -> tuple[Tensor, Layout]:
+        """The encoder's embeddings of any text (..., D) as they would be of a target (..., D'), laid out."""
+        latents = self._latents(layout)
+        return self.normalise(self.model.encoder.squeeze(embeddings, layout).mean, latents), latents
 
     def predict_lengths(self, source: Tensor, layout: Layout) -> Tensor | None:
         """Predicted lengths (B,), of a classification their expectation; None without a length head."""
@@ -221,8 +287,14 @@ class JepalmObjective(Objective):
         return normalised(embeddings, layout, self.config.targets.normalisation)
 
     def layout(self, tokens: Tokens, *, ends_at_zero: bool = False) -> Layout:
-        """Lay out one view of a batch."""
-        return Layout.of(tokens.lengths, tokens.ids.shape[1], packed=self.packing, ends_at_zero=ends_at_zero)
+        """Lay out one view of a batch; where its places are given, by them."""
+        return Layout.of(
+            tokens.lengths,
+            tokens.ids.shape[1],
+            packed=self.packing,
+            ends_at_zero=ends_at_zero,
+            places=tokens.places,
+        )
 
     @staticmethod
     def labels(tokens: Tokens, layout: Layout) -> Tensor:
@@ -231,6 +303,47 @@ class JepalmObjective(Objective):
             return layout.pack(tokens.ids)  # (N,)
         return tokens.ids.masked_fill(~layout.mask, IGNORE)  # (B, T)
 
+    def _latents(self, layout: Layout) -> Layout:
+        """The layout of the target embeddings of texts that are laid out so."""
+        return layout.latents(self.model.config.latent.tokens)
+
+    def _reading(self, batch: Batch, layout: Layout) -> Reading:
+        """What an encoder reads to embed the targets, laid out so; hidden spans it reads in their text."""
+        if batch.target.places is None:
+            return Reading(batch.target.ids, layout)
+        text = whole_text(batch.source, batch.target)
+        return Reading(text.ids, self.layout(text), layout)
+
+    def _encode_target(
+        self, reading: Reading, latents: Layout, *, noisy: bool
+    ) -> tuple[Tensor, Tensor, Posterior]:
+        """Embeddings (..., D') of the target, those the decoder reads, and what these were drawn from.
+
+        The last two are without noise in evaluation and where nothing reads them. With hidden tokens the
+        encoder runs twice: the decoder reads what is left of the target, the predictor must match the whole.
+        """
+        encoder, noise = self.model.encoder, self.config.autoencoder
+        read = self._latents(reading.layout)
+        noisy = noisy and self.training
+        hidden = noisy and noise.token_dropout > 0
+        seen = drop_tokens(reading.ids, noise.token_dropout) if hidden else reading.ids
+        posterior: Posterior = encoder.posterior(
+            seen, reading.layout
+        )  # before the one without a graph: see below
+        encoded = posterior.mean
+        if hidden:
+            unread = self.config.embedding.detach_target and self.regularizer is None
+            with torch.no_grad() if unread else nullcontext():  # autocast keeps the first pass's cast weights
+                encoded = encoder.posterior(reading.ids, reading.layout).mean
+        encoded = reading.pick(self.normalise(encoded, read))
+        picked_posterior = posterior.map(reading.pick)
+        if not noisy:
+            return encoded, encoded, picked_posterior
+        drawn = sample(posterior, read)
+        same = drawn is posterior.mean and not hidden
+        decodable = encoded if same else reading.pick(self.normalise(drawn, read))
+        return encoded, disturb(decodable, latents, noise), picked_posterior
+
     def _decode_predicted(self, views: Views) -> Tensor:
         """Logits (..., V) of the predicted embeddings, by a decoder that learns from them or does not."""
         decoder, given = self.model.decoder, (views.predicted, views.target_layout)
@@ -238,6 +351,13 @@ class JepalmObjective(Objective):
             return decoder(*given)
         held = {name: parameter.detach() for name, parameter in decoder.named_parameters()}
         return functional_call(decoder, held, given)
+
+    def _local_logits(self, source: Tensor, layout: Layout, places: Layout) -> Tensor | None:
+        """What the local head makes of the source's embeddings at the target's places, (..., V)."""
+        if self.model.local is None:
+            return None
+        found: Tensor = self.model.local(picked(source, layout, places))
+        return found
 
     def _length_output(self, source: Tensor, layout: Layout) -> Tensor | None:
         if self.model.length is None:
@@ -257,7 +377,11 @@ class JepalmObjective(Objective):
     def _cross_entropies(self) -> frozenset[str]:
         """The terms in nats."""
         length = {"length"} if self.config.length.kind == "classification" else set()
-        return frozenset({"reconstruction", "generation"} | length)
+        return frozenset({"reconstruction", "generation", "local"} | length)
 
     def _as_target(self, target: Tensor) -> Tensor:
         return target.detach() if self.config.embedding.detach_target else target
+
+
+def _any_of(terms: Collection[str] | None, *names: str) -> bool:
+    return terms is None or any(name in terms for name in names)

@@ -1,8 +1,8 @@
 """Regularizers: what keeps embeddings from collapsing, as a loss term of its own.
 
-They read the trained encoder's embeddings of the target, every position that holds text as one sample.
-Positions of one text are not independent, so the statistics see fewer samples than rows. With
-several devices the statistics are those of all devices together, with gradient; with micro batches they
+They read the trained encoder's embeddings of the target, every one of a position that holds text, or of a
+latent, as one sample. Those of one text are not independent, so the statistics see fewer samples than rows.
+With several devices the statistics are those of all devices together, with gradient; with micro batches they
 are those of each micro batch, and the term is their mean. A larger micro batch is another regularizer.
 """
 

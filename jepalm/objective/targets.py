@@ -33,8 +33,8 @@ class TargetEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, ids: Tensor, layout: Layout) -> Tensor:
-        """(B, T) token ids to (..., D) target embeddings."""
-        return self.encoder(ids, layout)
+        """(B, T) token ids to (..., D') target embeddings."""
+        return self.encoder.posterior(ids, layout).mean
 
     @torch.no_grad()
     def follow(self, encoder: TextEncoder, momentum: float) -> None:

@@ -25,6 +25,8 @@ ADAM_EPS = 1e-8
 class Weighting(nn.Module):
     """Fixed weights, and what every other kind starts from.
 
+    State has a place for each of `names`, whether the term counts now or not.
+
     Args:
         fixed: configured weight of each term, in the order of the terms.
         constant: terms that keep their configured weight under every kind, such as a regularizer.
@@ -38,7 +40,25 @@ class Weighting(nn.Module):
     def __init__(self, fixed: Mapping[str, float], constant: frozenset[str] = frozenset()) -> None:
         super().__init__()
         self.fixed = dict(fixed)
-        self.balanced = [name for name in fixed if name not in constant]
+        self.names = [name for name in fixed if name not in constant]
+
+    @property
+    def balanced(self) -> list[str]:
+        """The terms that count and do not keep their configured weight."""
+        return [name for name in self.names if name in self.fixed]
+
+    @property
+    def places(self) -> list[int]:
+        """Where the balanced terms lie in the state."""
+        return [self.names.index(name) for name in self.balanced]
+
+    def enter(self, fixed: Mapping[str, float]) -> None:
+        """From now on weigh these terms, in a balance that starts anew.
+
+        Args:
+            fixed: configured weight of each term that counts, of those known from the start.
+        """
+        self.fixed = dict(fixed)
 
     def forward(self, terms: dict[str, Tensor], share: float) -> Losses:
         """Combine the terms of a micro batch.
@@ -53,7 +73,7 @@ class Weighting(nn.Module):
         """Take the balanced terms (T,) as they are before the first step."""
 
     def gradients_due(self, step: int) -> bool:
-        """Whether `after_step` needs gradient norms after `step` steps."""
+        """Whether `after_step` needs gradient norms after `step` steps of this balance."""
         return False
 
     def after_step(self, terms: Tensor | None, norms: Tensor | None) -> None:
@@ -85,12 +105,18 @@ class UncertaintyWeighting(Weighting):
         super().__init__(fixed, constant)
         self.clamp = config.clamp
         self.lr_factor = config.lr_factor
-        self.factors = {name: 1.0 if name in cross_entropies else 0.5 for name in self.balanced}
-        self.log_variances = nn.Parameter(torch.zeros(len(self.balanced)))
+        self.factors = {name: 1.0 if name in cross_entropies else 0.5 for name in self.names}
+        self.log_variances = nn.Parameter(torch.zeros(len(self.names)))
+
+    @torch.no_grad()
+    def enter(self, fixed: Mapping[str, float]) -> None:
+        """Begin with every s at 0; see the base class."""
+        super().enter(fixed)
+        self.log_variances.zero_()
 
     def forward(self, terms: dict[str, Tensor], share: float) -> Losses:
         """Combine terms; the micro batch carries its share of the s / 2."""
-        learned = dict(zip(self.balanced, self.log_variances.unbind(), strict=True))
+        learned = dict(zip(self.names, self.log_variances.unbind(), strict=True))
         weights: dict[str, float | Tensor] = {}
         parts = []
         for name, term in terms.items():
@@ -128,23 +154,29 @@ class RunningMeanWeighting(Weighting):
     ) -> None:
         super().__init__(fixed, constant)
         self.decay, self.floor = config.decay, config.floor
-        self.register_buffer("mean", torch.ones(len(self.balanced)))
+        self.register_buffer("mean", torch.ones(len(self.names)))
+
+    @torch.no_grad()
+    def enter(self, fixed: Mapping[str, float]) -> None:
+        """Wait for the first means, which `begin` takes; see the base class."""
+        super().enter(fixed)
+        self.mean.fill_(1)
 
     def forward(self, terms: dict[str, Tensor], share: float) -> Losses:
         """Combine terms with weights that change between steps only."""
-        factors = dict(zip(self.balanced, (1 / self.mean.clamp(min=self.floor)).unbind(), strict=True))
+        factors = dict(zip(self.names, (1 / self.mean.clamp(min=self.floor)).unbind(), strict=True))
         return weighted(terms, {name: factors.get(name, 1.0) * self.fixed[name] for name in terms})
 
     @torch.no_grad()
     def begin(self, terms: Tensor) -> None:
         """The first running means."""
-        self.mean.copy_(terms)
+        self.mean[self.places] = terms.to(self.mean)
 
     @torch.no_grad()
     def after_step(self, terms: Tensor | None, norms: Tensor | None) -> None:
         """Move the mean: decay * mean + (1 - decay) * term."""
         assert terms is not None
-        self.mean.lerp_(terms.to(self.mean), 1 - self.decay)
+        self.mean[self.places] = self.mean[self.places].lerp(terms.to(self.mean), 1 - self.decay)
 
 
 class GradNormWeighting(Weighting):
@@ -169,22 +201,36 @@ class GradNormWeighting(Weighting):
     def __init__(
         self, fixed: Mapping[str, float], config: GradNormConfig, constant: frozenset[str] = frozenset()
     ) -> None:
-        super().__init__(fixed, constant | {name for name, weight in fixed.items() if weight == 0})
+        super().__init__(fixed, constant)
         self.config = config
-        n = len(self.balanced)
+        n = len(self.names)
         self.register_buffer("weights", torch.ones(n))
         self.register_buffer("first", torch.ones(n))
         self.register_buffer("moments", torch.zeros(2, n))
         self.register_buffer("updates", torch.zeros(()))
 
+    @property
+    def balanced(self) -> list[str]:
+        """The terms that count, but for those of weight 0 and those that keep their configured weight."""
+        return [name for name in super().balanced if self.fixed[name] > 0]
+
+    @torch.no_grad()
+    def enter(self, fixed: Mapping[str, float]) -> None:
+        """Begin with every weight at 1 and new first values; see the base class."""
+        super().enter(fixed)
+        self.weights.fill_(1)
+        self.first.fill_(1)
+        self.moments.zero_()
+        self.updates.zero_()
+
     def forward(self, terms: dict[str, Tensor], share: float) -> Losses:
         """Combine terms with weights that change between steps only."""
-        factors = dict(zip(self.balanced, self.weights.clone().unbind(), strict=True))
+        factors = dict(zip(self.names, self.weights.clone().unbind(), strict=True))
         return weighted(terms, {name: factors.get(name, 1.0) * self.fixed[name] for name in terms})
 
     def gradients_due(self, step: int) -> bool:
-        """After the first step, and then every `every` steps."""
-        return (step - 1) % self.config.every == 0
+        """After the first step, and then every `every` steps; never without a term to balance."""
+        return (step - 1) % self.config.every == 0 and bool(self.balanced)
 
     @torch.no_grad()
     def after_step(self, terms: Tensor | None, norms: Tensor | None) -> None:
@@ -192,17 +238,18 @@ class GradNormWeighting(Weighting):
         if norms is None:
             return
         assert terms is not None
+        here, weights = self.places, self.weights[self.places]  # (T,)
         own = norms * torch.tensor([self.fixed[name] for name in self.balanced], device=norms.device)
-        self.first.copy_(torch.where(self.updates == 0, terms.clamp(min=ADAM_EPS), self.first))
-        gradient = gradnorm_gradient(self.weights, own, terms / self.first, self.config.alpha)
+        first = torch.where(self.updates == 0, terms.clamp(min=ADAM_EPS), self.first[here])
+        gradient = gradnorm_gradient(weights, own, terms / first, self.config.alpha)
         self.updates += 1
-        mean, square = self.moments
-        mean.lerp_(gradient, 1 - ADAM_BETAS[0])
-        square.lerp_(gradient.square(), 1 - ADAM_BETAS[1])
+        mean = self.moments[0, here].lerp(gradient, 1 - ADAM_BETAS[0])
+        square = self.moments[1, here].lerp(gradient.square(), 1 - ADAM_BETAS[1])
         step = mean / (1 - ADAM_BETAS[0] ** self.updates)
         scale = (square / (1 - ADAM_BETAS[1] ** self.updates)).sqrt() + ADAM_EPS
-        moved = (self.weights - self.config.lr * step / scale).clamp(min=self.config.floor)
-        self.weights.copy_(moved * len(moved) / moved.sum())
+        moved = (weights - self.config.lr * step / scale).clamp(min=self.config.floor)
+        self.first[here], self.weights[here] = first, moved * len(moved) / moved.sum()
+        self.moments[:, here] = torch.stack((mean, square))
 
 
 def gradnorm_gradient(weights: Tensor, norms: Tensor, loss_ratios: Tensor, alpha: float) -> Tensor:

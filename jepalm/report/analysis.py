@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from jepalm.report.numbers import change, percent, three
+from jepalm.numbers import three
+from jepalm.report.numbers import change, percent
 from jepalm.report.read import RunRecord, Series, number
 
 ARTICLE_SECONDS = 8.6 * 3600
@@ -339,7 +340,8 @@ def mean_distance(record: RunRecord) -> tuple[float | None, str]:
     measured = record.series("validation/embedding_mean").finite().last
     if measured is not None:
         return measured, "the distance of predicting the mean (validation)"
-    if record.dim and record.setting("model.encoder.normalisation") == "layernorm":
+    free = number(record.setting("objective.kl.weight"))  # the scale of a variational encoder is its own
+    if record.dim and record.setting("model.encoder.normalisation") == "layernorm" and not free:
         return float(record.dim), "the distance of predicting zero (normalised targets)"
     return None, ""
 

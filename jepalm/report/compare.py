@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from jepalm.config import flatten
+from jepalm.numbers import NOTHING, three
 from jepalm.report.analysis import moving_average
 from jepalm.report.draw import Art, canvas, finish, line, run_style, set_log, step_axis
 from jepalm.report.figures import CURVE_ROWS, UNITS, panels_of, stacked_bars
-from jepalm.report.numbers import NOTHING, count, duration, percent, three
+from jepalm.report.numbers import count, duration, percent
 from jepalm.report.read import TERM_ORDER, RunRecord
 from jepalm.report.summary import Summary, setting_text
 

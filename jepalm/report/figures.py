@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from jepalm.errors import JepalmError
+from jepalm.numbers import three
 from jepalm.report.analysis import (
     ARTICLE_COMPOSITION,
     CE_STEP,
@@ -25,7 +26,7 @@ from jepalm.report.analysis import (
     weighting,
 )
 from jepalm.report.draw import DPI, Art, canvas, colour, finish, line, ramp, set_log, step_axis
-from jepalm.report.numbers import percent, three
+from jepalm.report.numbers import percent
 from jepalm.report.read import RunRecord, Series
 
 UNITS = {
@@ -33,6 +34,7 @@ UNITS = {
     "generation": "nats a character or token",
     "embedding": "squared distance, sum over dims",
     "length": "squared positions",
+    "kl": "nats a latent",
     "next_token": "nats a token",
 }
 DISTANCES = {

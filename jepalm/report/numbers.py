@@ -1,28 +1,12 @@
-"""Numbers as people read them: three significant digits, units, visible whitespace."""
+"""Shares, counts and times with their units, and visible whitespace."""
 
 from __future__ import annotations
 
 import math
 
-NOTHING = "–"
+from jepalm.numbers import NOTHING, three
 
 _MARKS = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
-
-
-def three(value: float | None) -> str:
-    """Return a number with three significant digits, or a dash where there is none."""
-    if value is None:
-        return NOTHING
-    if not math.isfinite(value):
-        return "not finite"
-    if value == 0:
-        return "0"
-    rounded = float(f"{value:.2e}")
-    exponent = math.floor(math.log10(abs(rounded)))
-    if exponent < -4 or exponent > 6:
-        mantissa, power = f"{value:.2e}".split("e")
-        return f"{mantissa}e{int(power)}"
-    return f"{rounded:,.{max(0, 2 - exponent)}f}"
 
 
 def percent(share: float | None) -> str:
@@ -47,7 +31,7 @@ def count(number: float | None) -> str:
     """Return a large count with its unit, such as `10.1 M`."""
     if number is None:
         return NOTHING
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(number) >= size:
             return f"{three(number / size)} {unit}"
     return f"{number:,.0f}"

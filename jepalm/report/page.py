@@ -9,11 +9,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 import jepalm
+from jepalm.numbers import three
 from jepalm.report.compare import Comparison
 from jepalm.report.draw import Art, theme_css
 from jepalm.report.numbers import mark_whitespace
 from jepalm.report.read import Sample
 from jepalm.report.summary import ARTICLE_TIME, Summary
+from jepalm.report.sweep import SweepTable
 
 SAMPLES_SHOWN = 8
 """Most samples of a source on the page; the first and the last are among them."""
@@ -35,6 +37,13 @@ COMPARISON_SECTIONS = [
     ("overlays", "Overlaid curves"),
     ("verdicts", "Verdicts of each run"),
 ]
+SWEEP_SECTIONS = [
+    ("table", "Mean over seeds"),
+    ("differences", "Difference from the first row"),
+    ("figures", "Figure by figure"),
+    ("rows", "The rows"),
+]
+BESIDE = "The data is beside this page: <code>data/*.csv</code>, figures in <code>figures/*.png</code>."
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,19 @@ def comparison_page(comparison: Comparison, figures: list[Art]) -> str:
     )
 
 
+def sweep_page(table: SweepTable, differences: Art | None) -> str:
+    """Return the page of a sweep."""
+    return _render(
+        "sweep.html",
+        title=f"sweep {table.name}",
+        sections=[section for section in SWEEP_SECTIONS if differences or section[0] != "differences"],
+        table=table,
+        differences=differences,
+        foot="How to read it: docs/sweep.md.",
+        beside="The data is beside this page: <code>sweep.csv</code>, <code>sweep.json</code>.",
+    )
+
+
 def sample_groups(samples: list[Sample]) -> list[SampleGroup]:
     """Gather samples by source, in the order in which the sources first came."""
     groups: dict[str, SampleGroup] = {}
@@ -122,7 +144,11 @@ def _render(template: str, **values: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters["marked"] = marked
+    environment.filters["three"] = three
     light, dark = theme_css()
     return environment.get_template(template).render(
-        theme_light=Markup(light), theme_dark=Markup(dark), version=jepalm.__version__, **values
+        theme_light=Markup(light),
+        theme_dark=Markup(dark),
+        version=jepalm.__version__,
+        **{"beside": BESIDE, **values},
     )

@@ -21,7 +21,7 @@ from jepalm.config import load_file, read_config
 from jepalm.errors import JepalmError
 from jepalm.run import RunFolder, open_run
 
-TERM_ORDER = ("reconstruction", "embedding", "generation", "length", "regularizer")
+TERM_ORDER = ("reconstruction", "embedding", "generation", "length", "kl", "regularizer")
 
 Row = dict[str, Any]
 
@@ -133,8 +133,8 @@ class RunRecord:
 
     @property
     def dim(self) -> int | None:
-        """Width of the embeddings."""
-        value = number(self.setting("model.dim"))
+        """Width of the target's embeddings."""
+        value = number(self.setting("model.latent.dim")) or number(self.setting("model.dim"))
         return int(value) if value else None
 
     def setting(self, dotted: str) -> Any:

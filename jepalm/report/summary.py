@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jepalm.config import flatten
+from jepalm.numbers import NOTHING, three
 from jepalm.report.analysis import (
     ARTICLE_COMPOSITION,
     ARTICLE_DEVICE,
@@ -23,7 +24,7 @@ from jepalm.report.analysis import (
     speed,
     stable_phase,
 )
-from jepalm.report.numbers import NOTHING, count, duration, percent, three
+from jepalm.report.numbers import count, duration, percent
 from jepalm.report.read import RunRecord, number
 from jepalm.report.verdicts import Verdict, verdicts
 

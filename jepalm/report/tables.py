@@ -21,11 +21,11 @@ def csv_files(summary: Summary) -> dict[str, str]:
         "train.csv": rows_csv(record.train),
         "validation.csv": rows_csv(record.validation),
         "batches.csv": batches_csv(record),
-        "embedding_by_epoch.csv": _csv(
+        "embedding_by_epoch.csv": to_csv(
             ["epoch", "first_step", "last_step", "mean"],
             [[k, span.first, span.last, span.mean] for k, span in epoch_means(record, "embedding").items()],
         ),
-        "composition.csv": _csv(
+        "composition.csv": to_csv(
             ["term", "share", "article", "first_step", "last_step"],
             [
                 [
@@ -38,7 +38,7 @@ def csv_files(summary: Summary) -> dict[str, str]:
                 for term, share in summary.composition.items()
             ],
         ),
-        "samples.csv": _csv(
+        "samples.csv": to_csv(
             ["step", "source", "target", "generated"],
             [[s.step, s.source, s.target, s.generated] for s in record.samples],
         ),
@@ -50,7 +50,7 @@ def rows_csv(rows: list[Row]) -> str:
     keys: dict[str, None] = dict.fromkeys(key for key in _LEADING if any(key in row for row in rows))
     for row in rows:
         keys.update(dict.fromkeys(key for key, value in row.items() if number(value) is not None))
-    return _csv(list(keys), [[row.get(key, "") for key in keys] for row in rows])
+    return to_csv(list(keys), [[row.get(key, "") for key in keys] for row in rows])
 
 
 def batches_csv(record: RunRecord) -> str:
@@ -61,7 +61,7 @@ def batches_csv(record: RunRecord) -> str:
         series = record.batches[term]
         for step, value in zip(series.step.tolist(), series.value.tolist(), strict=True):
             table.setdefault(step, {})[term] = value
-    return _csv(
+    return to_csv(
         ["step", *terms], [[step, *(table[step].get(term, "") for term in terms)] for step in sorted(table)]
     )
 
@@ -69,18 +69,19 @@ def batches_csv(record: RunRecord) -> str:
 def comparison_csv(comparison: Comparison) -> dict[str, str]:
     """Return the table of several runs and their config differences as CSV by file name."""
     return {
-        "table.csv": _csv(
+        "table.csv": to_csv(
             ["figure", *comparison.names],
             [[row.label, *("" if v is None else v for v in row.values)] for row in comparison.rows],
         ),
-        "config_difference.csv": _csv(
+        "config_difference.csv": to_csv(
             ["setting", *comparison.names],
             [[key, *values] for key, values in comparison.differences.items()],
         ),
     }
 
 
-def _csv(header: list[str], rows: list[list[Any]]) -> str:
+def to_csv(header: list[str], rows: list[list[Any]]) -> str:
+    """Return a header and its rows as CSV text."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

@@ -10,9 +10,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from jepalm.numbers import three
 from jepalm.report.analysis import Finding
 from jepalm.report.compare import Comparison
-from jepalm.report.numbers import three
 from jepalm.report.read import Series
 from jepalm.report.summary import ARTICLE_TIME, Summary
 from jepalm.report.verdicts import Verdict

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from jepalm.numbers import three
 from jepalm.report.analysis import (
     MOVING_AVERAGE,
     Phase,
@@ -22,7 +23,7 @@ from jepalm.report.analysis import (
     term_series,
     variation,
 )
-from jepalm.report.numbers import percent, three
+from jepalm.report.numbers import percent
 from jepalm.report.read import RunRecord, Series, number
 
 DEAD_SHARE = 0.005

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -27,12 +28,19 @@ class Processes:
         """Whether this process writes files and prints."""
         return self.rank == 0
 
-    def wrap(self, objective: nn.Module, hardware: Hardware) -> nn.Module:
-        """Make gradients the mean over all processes."""
+    def wrap(self, objective: nn.Module, hardware: Hardware, *, partial: bool = False) -> nn.Module:
+        """Make gradients the mean over all processes.
+
+        Args:
+            objective: the module, with what learns marked so.
+            hardware: its device.
+            partial: a step may leave some of what learns without a gradient; costs a walk of the graph.
+        """
         if self.world_size == 1:
             return objective
+        gc.collect()  # a wrapper of an earlier phase would hold on to the gradients
         ids = [hardware.device.index] if hardware.device.type == "cuda" else None
-        return DistributedDataParallel(objective, device_ids=ids)
+        return DistributedDataParallel(objective, device_ids=ids, find_unused_parameters=partial)
 
     def accumulate(self, model: nn.Module, last: bool) -> AbstractContextManager[None]:
         """Context of one micro batch: processes exchange gradients after the last one only."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from statistics import median
-
-from torch.utils.flop_counter import FlopCounterMode
 
 from jepalm.config import Config
 from jepalm.data.batches import Batches
 from jepalm.hardware import Hardware, peak_memory
 from jepalm.objective import Objective
 from jepalm.training.checkpoint import checkpoint_bytes
-from jepalm.training.optimizer import build_optimizer
+from jepalm.training.flops import count_flops
+from jepalm.training.phases import check_reach
+from jepalm.training.schedule import Phase, Plan
+from jepalm.training.trial import Trial
 
 WARM_UP_STEPS, TIMED_STEPS = 2, 6
 
@@ -24,42 +25,65 @@ class Estimate:
     """Measured on this machine.
 
     Attributes:
-        seconds_per_step: median over the timed steps, not compiled.
-        flops_per_step: floating-point operations of the matrix products of one step, forward and backward.
+        seconds_per_step: median over the timed steps, not compiled; with phases the mean over what is left.
+        flops_per_step: floating-point operations of the matrix products of one step, forward and backward;
+            with phases the mean over what is left.
         memory: most bytes held so far, on the device or resident.
         disk: bytes that the checkpoints of the run will take at most.
+        by_phase: seconds a step of each phase that is left, by its name; empty without phases.
     """
 
     seconds_per_step: float
     flops_per_step: int
     memory: int
     disk: int
+    by_phase: Mapping[str, float] = field(default_factory=dict)
 
 
-def estimate(objective: Objective, batches: Batches, config: Config, hardware: Hardware) -> Estimate:
-    """Time a few steps on a copy; the objective itself stays as it is."""
-    trial = copy.deepcopy(objective)
-    optimizer = build_optimizer(trial, config.optimizer)
+def estimate(
+    objective: Objective, batches: Batches, config: Config, hardware: Hardware, done: int = 0
+) -> Estimate:
+    """Time a few steps of each phase that is left on a copy; the objective itself stays as it is.
 
-    def step(number: int) -> None:
-        for batch in batches.at(number):
-            with hardware.autocast():
-                total = trial(batch).total
-            total.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+    Args:
+        objective: what is trained.
+        batches: training batches.
+        config: the run's.
+        hardware: where and how to compute.
+        done: steps that were trained before.
 
-    counter = FlopCounterMode(display=False)
-    with counter:
-        step(0)
+    Raises:
+        UsageError: a phase trains a part that none of its terms reaches.
+    """
+    plan = Plan.of(config.training, batches.steps_per_pass)
+    left = [phase for phase in plan.stretches if phase.end > done]
+    found = [_try(phase, objective, batches, config, hardware) for phase in left]
+    steps = [phase.end - max(done, phase.first) for phase in left]
+    seconds, flops = (
+        sum(own * n for own, n in zip(column, steps, strict=True)) / sum(steps)
+        for column in zip(*found, strict=True)
+    )
+    by_phase = {phase.name: own for phase, (own, _) in zip(left, found, strict=True) if phase.name}
+    disk = (config.training.keep + 2) * checkpoint_bytes(objective)
+    return Estimate(seconds, round(flops), peak_memory(hardware.device), disk, by_phase)
+
+
+def _try(
+    phase: Phase, objective: Objective, batches: Batches, config: Config, hardware: Hardware
+) -> tuple[float, int]:
+    """Seconds and matrix-product operations of one step of a phase."""
+    trial = Trial(objective, batches, config, hardware, phase)
+
+    def after(part: str) -> None:
+        if part == "backward":
+            check_reach(phase.config, trial.objective)
+
+    flops = count_flops(lambda: trial.step(0, after))
     times = []
     for number in range(1, 1 + WARM_UP_STEPS + TIMED_STEPS):
         hardware.synchronize()
         start = time.perf_counter()
-        step(number)
+        trial.step(number)
         hardware.synchronize()
         times.append(time.perf_counter() - start)
-    disk = (config.training.keep + 2) * checkpoint_bytes(trial)
-    return Estimate(
-        median(times[WARM_UP_STEPS:]), counter.get_total_flops(), peak_memory(hardware.device), disk
-    )
+    return median(times[WARM_UP_STEPS:]), flops

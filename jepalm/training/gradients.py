@@ -54,6 +54,8 @@ def gradient_norms_of_step(
         with hardware.autocast():
             terms = objective(batch).terms
         for name, own in zip(names, sums, strict=True):
+            if not terms[name].requires_grad:
+                continue
             gradients = torch.autograd.grad(terms[name], parameters, retain_graph=True, allow_unused=True)
             for place, gradient in enumerate(gradients):
                 if gradient is not None:

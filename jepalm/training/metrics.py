@@ -54,7 +54,7 @@ class MetricLog:
         self.run = run
         if resumed_at is not None:
             for path in (run.metrics, run.samples):
-                drop_after(path, resumed_at)
+                drop_after(path, resumed_at, and_event="phase")
         self._rows: TextIO = open(run.metrics, "a", encoding="utf-8")  # noqa: SIM115
         self._samples: TextIO = open(run.samples, "a", encoding="utf-8")  # noqa: SIM115
         self._board = SummaryWriter(str(run.tensorboard), purge_step=resumed_at and resumed_at + 1)
@@ -94,8 +94,14 @@ def short(value: Any) -> Any:
     return value
 
 
-def drop_after(path: Path, step: int) -> None:
-    """Remove the rows of a JSON-lines file that come after a step, and a torn last line."""
+def drop_after(path: Path, step: int, and_event: str = "") -> None:
+    """Remove the rows of a JSON-lines file that come after a step, and a torn last line.
+
+    Args:
+        path: the file.
+        step: the last to keep.
+        and_event: an event that is removed at the step, too, as it comes again.
+    """
     if not path.exists():
         return
     kept = []
@@ -104,6 +110,8 @@ def drop_after(path: Path, step: int) -> None:
             row = json.loads(text)
         except ValueError:
             continue
-        if isinstance(row, dict) and row.get("step", 0) <= step:
+        if not isinstance(row, dict) or row.get("step", 0) > step:
+            continue
+        if not (and_event and row.get("step") == step and row.get("event") == and_event):
             kept.append(text + "\n")
     write_atomically(path, "".join(kept))

@@ -34,6 +34,18 @@ def set_learning_rate(optimizer: AdamW, lr: float) -> None:
         group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
+def forget_at_boundary(optimizer: AdamW, objective: nn.Module) -> None:
+    """Drop the moments of what stands still from now on, and of a weighting, whose balance starts anew.
+
+    A part that begins to learn so has a fresh state, and one that goes on keeps its own.
+    """
+    weighting = getattr(objective, "weighting", None)
+    anew = set(weighting.parameters()) if isinstance(weighting, nn.Module) else set()
+    for parameter in objective.parameters():
+        if not parameter.requires_grad or parameter in anew:
+            optimizer.state.pop(parameter, None)
+
+
 def named_state(optimizer: AdamW, objective: nn.Module) -> dict[str, torch.Tensor]:
     """The optimizer's tensors under `PARAMETER/moment` names, for a file that holds tensors only."""
     names: dict[torch.Tensor, str] = {parameter: name for name, parameter in objective.named_parameters()}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
+from jepalm.numbers import three
 from jepalm.run import RunFolder
 from jepalm.training.schedule import Plan
 
@@ -18,22 +21,14 @@ SAMPLE_SHOWN = 80
 """Characters of a sample on a progress line."""
 
 
-def significant(value: float, digits: int = 3) -> str:
-    """A number with `digits` significant digits and no exponent where one can do without."""
-    if value == 0 or not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.{digits - 1}e}" if value else "0"
-    text = f"{value:.{digits}g}"
-    return f"{float(text):,.0f}" if "e" in text or abs(value) >= 1000 else text
-
-
 def train_line(row: Mapping[str, Any]) -> str:
     """`loss 312 = reconstruction 0.003 (0 %) + embedding 188 (60 %) + ...` of a train row."""
     terms = [
-        f"{name} {significant(row[key])} ({100 * row[f'train/share/{name}']:.0f} %)"
+        f"{name} {three(row[key])} ({100 * row[f'train/share/{name}']:.0f} %)"
         for key in row
         if key.startswith("train/term/") and (name := key.removeprefix("train/term/"))
     ]
-    return f"loss {significant(row['train/loss'])} = {' + '.join(terms)}"
+    return f"loss {three(row['train/loss'])} = {' + '.join(terms)}"
 
 
 def validation_line(row: Mapping[str, Any], dim: int, sample: str = "") -> str:
@@ -42,15 +37,15 @@ def validation_line(row: Mapping[str, Any], dim: int, sample: str = "") -> str:
     shown = shown if len(shown) <= SAMPLE_SHOWN else shown[:SAMPLE_SHOWN] + "…"
     if "validation/next_token_ce" in row:
         text = (
-            f"validation: next-token CE {significant(row['validation/next_token_ce'])} nats"
-            f" · {significant(row['validation/nats_per_character'])} nats a character"
+            f"validation: next-token CE {three(row['validation/next_token_ce'])} nats"
+            f" · {three(row['validation/nats_per_character'])} nats a character"
             f" · accuracy {100 * row['validation/next_token_accuracy']:.0f} %"
         )
         return f'{text} · sample "{shown}"' if shown else text
     text = (
         f"validation: R2 {row['validation/r2']:.2f}"
-        f" · generation CE {significant(row['validation/generation_ce'])}"
-        f" · reconstruction CE {significant(row['validation/reconstruction_ce'])}"
+        f" · generation CE {three(row['validation/generation_ce'])}"
+        f" · reconstruction CE {three(row['validation/reconstruction_ce'])}"
         f" · rank {row['validation/effective_rank']:.0f}/{dim}"
     )
     return f'{text} · sample "{shown}"' if shown else text
@@ -59,8 +54,16 @@ def validation_line(row: Mapping[str, Any], dim: int, sample: str = "") -> str:
 class TrainingProgress:
     """Shows how far training is; a context manager around the loop."""
 
-    def __init__(self, console: Console | None, run: RunFolder, plan: Plan, start: int) -> None:
+    def __init__(
+        self,
+        console: Console | None,
+        run: RunFolder,
+        plan: Plan,
+        start: int,
+        paces: Mapping[str, float] | None = None,
+    ) -> None:
         self.console, self.run, self.plan = console, run, plan
+        self.paces = paces or {}
         self._last_plain = time.monotonic()
         self._live: Progress | None = None
         if console is not None and console.is_terminal:
@@ -68,8 +71,9 @@ class TrainingProgress:
                 TextColumn("{task.fields[place]}", markup=False),
                 BarColumn(bar_width=24),
                 TextColumn("{task.percentage:.0f} % · {task.fields[speed]}"),
-                TimeRemainingColumn(compact=True),
-                TextColumn("left\n  {task.fields[terms]}\n  {task.fields[held_out]}", markup=False),
+                TextColumn(
+                    "{task.fields[left]}\n  {task.fields[terms]}\n  {task.fields[held_out]}", markup=False
+                ),
                 console=console,
             )
             self._task = self._live.add_task(
@@ -78,6 +82,7 @@ class TrainingProgress:
                 completed=start,
                 place=self._place(start),
                 speed="",
+                left="",
                 terms="",
                 held_out="",
             )
@@ -95,16 +100,17 @@ class TrainingProgress:
 
     def trained(self, step: int, row: Mapping[str, Any]) -> None:
         """Show a train row."""
-        left = (self.plan.steps - step) / max(row["speed/steps_per_s"], 1e-9)
-        speed = (
-            f"{significant(row['speed/steps_per_s'])} steps/s · {row['speed/tokens_per_s'] / 1e3:.1f} k tok/s"
-        )
+        left = f"{duration(self._seconds_left(step, 1 / max(row['speed/steps_per_s'], 1e-9)))} left"
+        speed = f"{three(row['speed/steps_per_s'])} steps/s · {row['speed/tokens_per_s'] / 1e3:.1f} k tok/s"
         terms = train_line(row)
         if self._live is not None:
-            self._live.update(self._task, completed=step, place=self._place(step), speed=speed, terms=terms)
+            place = self._place(step)
+            self._live.update(
+                self._task, completed=step, place=place, speed=speed, left=f"· {left}", terms=terms
+            )
         elif time.monotonic() - self._last_plain >= PLAIN_EVERY_S or step >= self.plan.steps:
             self._last_plain = time.monotonic()
-            self._plain(f"{self._place(step)} · {speed} · {duration(left)} left · {terms}")
+            self._plain(f"{self._place(step)} · {speed} · {left} · {terms}")
         self._log(f"step {step} · {speed} · {terms}")
 
     def validated(self, step: int, text: str) -> None:
@@ -120,10 +126,20 @@ class TrainingProgress:
         self._plain(text)
         self._log(text)
 
+    def _seconds_left(self, step: int, pace: float) -> float:
+        """Seconds to the last step, at `pace` seconds a step now and in other phases by their estimates."""
+        now = self.paces.get(self.plan.phase_of(step - 1).name, 0.0)
+        seconds = 0.0
+        for phase in self.plan.stretches:
+            slower = self.paces.get(phase.name, now) / now if now else 1.0
+            seconds += max(0, phase.end - max(step, phase.first)) * pace * slower
+        return seconds
+
     def _place(self, step: int) -> str:
         epochs = -(-self.plan.steps // self.plan.steps_per_epoch)
         epoch = min(epochs, step // self.plan.steps_per_epoch + 1)
-        return f"epoch {epoch}/{epochs} · step {step:,}/{self.plan.steps:,}"
+        phase = self.plan.phase_of(step - 1).name if len(self.plan.phases) > 1 else ""
+        return f"{f'{phase} · ' if phase else ''}epoch {epoch}/{epochs} · step {step:,}/{self.plan.steps:,}"
 
     def _plain(self, text: str) -> None:
         if self.console is not None:
@@ -133,6 +149,13 @@ class TrainingProgress:
         if self.console is not None:
             with open(self.run.log, "a", encoding="utf-8") as log:
                 log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+
+
+@contextmanager
+def silent_console() -> Iterator[Console]:
+    """A console that shows nothing, for trainings whose progress goes to `log.txt` alone."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        yield Console(file=nowhere)
 
 
 def duration(seconds: float) -> str:

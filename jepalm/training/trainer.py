@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -15,11 +13,12 @@ from rich.console import Console
 from torch import nn
 
 from jepalm.config import Config
-from jepalm.data.batches import Batch, Batches
+from jepalm.data.batches import Batches
 from jepalm.errors import Interrupted, JepalmError
 from jepalm.hardware import Hardware
 from jepalm.objective import Objective
 from jepalm.run import RunFolder, now
+from jepalm.training.balance import Balance
 from jepalm.training.checkpoint import (
     Checkpoint,
     load_model,
@@ -29,11 +28,14 @@ from jepalm.training.checkpoint import (
     save_checkpoint,
 )
 from jepalm.training.distributed import Processes
-from jepalm.training.gradients import gradient_norm, gradient_norms_by_term, gradient_norms_of_step
+from jepalm.training.gradients import gradient_norm, gradient_norms_by_term
 from jepalm.training.metrics import MetricLog, StepBuffer
-from jepalm.training.optimizer import build_optimizer, set_learning_rate
+from jepalm.training.optimizer import build_optimizer, forget_at_boundary, set_learning_rate
+from jepalm.training.phases import scope_of
 from jepalm.training.progress import TrainingProgress, duration, validation_line
-from jepalm.training.schedule import Plan, learning_rate
+from jepalm.training.randomness import seed_step
+from jepalm.training.schedule import Phase, Plan
+from jepalm.training.signals import StopSignal
 
 AGREE_EVERY = 10
 """Steps between asking the other processes whether one of them was told to stop."""
@@ -78,6 +80,7 @@ class Trainer:
         hardware: where and how to compute.
         together: the processes that train this run.
         console: where progress is shown; None shows nothing.
+        paces: seconds a step of each phase by its name, where they were estimated.
     """
 
     def __init__(
@@ -90,26 +93,28 @@ class Trainer:
         hardware: Hardware,
         together: Processes,
         console: Console | None,
+        paces: Mapping[str, float] | None = None,
     ) -> None:
         self.run, self.config, self.objective = run, config, objective
         self.batches, self.validate, self.hardware, self.together = batches, validate, hardware, together
         self.console = console if together.first else None
         self.plan = Plan.of(config.training, batches.steps_per_pass)
+        self.paces = paces or {}
+        self.scopes = [scope_of(phase.config, objective) for phase in self.plan.phases]
         self.optimizer = build_optimizer(objective, config.optimizer)
+        self.balance = Balance(objective, config.training.seed, hardware, together)
         self.state = TrainingState()
-        self.model: nn.Module = objective
+        self.stop = StopSignal()
         self.log: MetricLog | None = None
-        names = ["loss", *objective.term_names]
-        self.recent = StepBuffer(names, config.training.log_every, hardware.device)
-        self.pulls = StepBuffer(names[1:], config.training.log_every, hardware.device)
         self._weights: Mapping[str, float | torch.Tensor] = {}
         self._grad_norm = torch.tensor(float("nan"))
         self._tokens = 0
         self._clock = self._logged_at = time.monotonic()
-        self._stop_signal = 0
+        self._enter(self.plan.phase_of(0))
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint: weights, optimizer, step; the rest follows from the step."""
+        self._enter(self.plan.phase_of(checkpoint.step - 1))  # at a boundary the one that ends
         load_model(checkpoint, self.objective)
         load_optimizer(checkpoint, self.objective, self.optimizer)
         saved = checkpoint.state()
@@ -126,11 +131,11 @@ class Trainer:
         self._begin()
         try:
             with (
-                self._signals(),
-                TrainingProgress(self.console, self.run, self.plan, start) as self.shown,
+                self.stop,
+                TrainingProgress(self.console, self.run, self.plan, start, self.paces) as self.shown,
             ):
-                self._begin_weighting()
                 while self.state.step < self.plan.steps:
+                    self._begin_phase_if_due()
                     self._train_step()
                     self._log_if_due()
                     self._validate_if_due()
@@ -149,12 +154,40 @@ class Trainer:
                 self.log.close()
 
     def _begin(self) -> None:
-        model = self.together.wrap(self.objective, self.hardware)
-        self.model = cast(nn.Module, torch.compile(model)) if self.hardware.compile else model
         self.objective.train()
+        self._wrap()
         self.log = self._open_log() if self.together.first else None
         self._clock = self._logged_at = time.monotonic()
         self._manifest(status="running", started=now(), steps=self.plan.steps, resumed=self.state.resumed)
+
+    def _enter(self, phase: Phase) -> None:
+        """Count and teach what the phase says; `self.model` must be wrapped after."""
+        self.phase = phase
+        if self.scopes:
+            self.objective.enter(self.scopes[phase.index])
+        terms, capacity = self.objective.term_names, self.config.training.log_every
+        self.recent = StepBuffer(["loss", *terms], capacity, self.hardware.device)
+        self.pulls = StepBuffer(terms, capacity, self.hardware.device)
+
+    def _wrap(self) -> None:
+        """Wrap the objective as the phase teaches it: for several processes, compiled."""
+        self.model: nn.Module = self.objective  # lets go of what wrapped it before
+        model = self.together.wrap(self.objective, self.hardware, partial=bool(self.scopes))
+        self.model = cast(nn.Module, torch.compile(model)) if self.hardware.compile else model
+
+    def _begin_phase_if_due(self) -> None:
+        step = self.state.step
+        phase = self.plan.phase_of(step)
+        if step != phase.first:
+            return
+        if phase != self.phase:
+            self._enter(phase)
+            forget_at_boundary(self.optimizer, self.objective)
+            self.state.best, self.state.best_step = float("inf"), -1  # losses of other terms do not compare
+            self._wrap()
+        if self.scopes and self.log is not None:
+            self.log.write("event", step, {"event": "phase", "phase": phase.name, "index": phase.index})
+        self.balance.begin(step, self.batches.at(step))
 
     def _open_log(self) -> MetricLog:
         resumed_at = self.state.step if self.state.resumed else None
@@ -165,11 +198,11 @@ class Trainer:
 
     def _train_step(self) -> None:
         step = self.state.step
-        set_learning_rate(self.optimizer, learning_rate(step, self.plan.steps, self.config.optimizer))
+        set_learning_rate(self.optimizer, self.phase.learning_rate(step, self.config.optimizer))
         seed_step(self.config.training.seed, step, self.together.rank)
         self.objective.before_step(step)
         micro_batches = self.batches.at(step)
-        norms = self._norms_if_due(micro_batches)
+        norms = self.balance.norms(step, self.phase.first, micro_batches)
         self.recent.start()
         self.pulls.start()
         for place, batch in enumerate(micro_batches):
@@ -189,39 +222,8 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step = step + 1
-        self.objective.after_step(step + 1, self.plan.steps, self._terms_of_step(), norms)
-
-    def _begin_weighting(self) -> None:
-        """Show a weighting that asks for them the terms before the first step."""
-        weighting = self.objective.weighting
-        if self.state.step > 0 or not weighting.reads_first_terms:
-            return
-        seed_step(self.config.training.seed, 0, self.together.rank)
-        terms = torch.zeros(len(weighting.balanced), device=self.hardware.device)
-        with torch.no_grad(), self.hardware.autocast():
-            for batch in self.batches.at(0):
-                found = self.objective(batch).terms
-                terms += torch.stack([found[name].float() for name in weighting.balanced])
-        weighting.begin(self.together.total(terms))
-
-    def _norms_if_due(self, micro_batches: list[Batch]) -> torch.Tensor | None:
-        """Gradient norms of the terms at this step, where the weighting asks for them."""
-        weighting, step = self.objective.weighting, self.state.step
-        if not weighting.gradients_due(step + 1):
-            return None
-        norms = gradient_norms_of_step(
-            self.objective, weighting.balanced, micro_batches, self.hardware, self.together
-        )
-        seed_step(self.config.training.seed, step, self.together.rank)  # the step itself draws as without
-        return norms
-
-    def _terms_of_step(self) -> torch.Tensor | None:
-        """The balanced terms of the last step over all processes, where the weighting asks for them."""
-        weighting = self.objective.weighting
-        if not weighting.reads_terms:
-            return None
-        row = self.together.total(self.recent.last())
-        return row[[self.recent.names.index(name) for name in weighting.balanced]]
+        learned = self.plan.learned("encoder", step + 1)
+        self.objective.after_step(*learned, self.balance.terms(self.recent), norms)
 
     def _log_due(self, step: int) -> bool:
         """At log points, and before anything that must not be done with a loss that is not finite."""
@@ -243,7 +245,9 @@ class Trainer:
         elapsed = time.monotonic() - self._logged_at
         loss, *terms = values.mean(0).tolist()
         names = self.objective.term_names
+        silent = [name for name in self.objective.all_terms if name not in names]
         row: dict[str, Any] = {
+            **({"phase": self.phase.name} if self.scopes else {}),
             "epoch": step / self.plan.steps_per_epoch,
             "time": self.state.seconds,
             "train/loss": loss,
@@ -253,7 +257,8 @@ class Trainer:
                 f"train/share/{name}": pull / sum(pulls) if sum(pulls) else 0.0
                 for name, pull in zip(names, pulls, strict=True)
             },
-            "train/lr": learning_rate(step - 1, self.plan.steps, self.config.optimizer),
+            **{f"train/{kind}/{name}": 0.0 for kind in ("weight", "share") for name in silent},
+            "train/lr": self.phase.learning_rate(step - 1, self.config.optimizer),
             "train/grad_norm": float(self._grad_norm),
             **self._encoder_gradients(step - 1),
             "speed/steps_per_s": len(values) / elapsed,
@@ -266,7 +271,7 @@ class Trainer:
         self.shown.trained(step, row)
 
     def _encoder_gradients(self, step: int) -> dict[str, float]:
-        parameters = self.objective.encoder_parameters()
+        parameters = [p for p in self.objective.encoder_parameters() if p.requires_grad]
         if not parameters:
             return {}
         batch = self.batches.at(step)[0]
@@ -312,7 +317,7 @@ class Trainer:
         for sample in result.samples:
             self.log.sample(step, *sample)
         first = result.samples[0][2] if result.samples else ""
-        self.shown.validated(step, validation_line(result.values, self.config.model.dim, first))
+        self.shown.validated(step, validation_line(result.values, self.config.model.target_dim, first))
         saved_too = self.plan.due(step, self.plan.checkpoint_every)
         if saved_too and result.values["validation/loss"] < self.state.best:
             self.state.best, self.state.best_step = result.values["validation/loss"], step
@@ -348,9 +353,9 @@ class Trainer:
     def _stop_if_asked(self) -> None:
         step = self.state.step
         alone = self.together.world_size == 1
-        number = self._stop_signal if alone else 0
+        number = self.stop.number if alone else 0
         if not alone and step % AGREE_EVERY == 0:
-            number = self.together.agree(self._stop_signal)
+            number = self.together.agree(self.stop.number)
         if not number or step >= self.plan.steps:
             return
         if self.recent.filled:
@@ -361,22 +366,6 @@ class Trainer:
             self.log.write("event", step, {"event": "interrupted"})
         hint = f"go on with: jepalm train --resume {self.run.path}"
         raise Interrupted(f"saved step {step:,}", hint, number)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM asks to stop after the step; the second SIGINT stops at once."""
-
-        def ask(number: int, frame: object) -> None:
-            if self._stop_signal and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self._stop_signal = number
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _end(self, status: str, error: str | None = None) -> None:
         self._tick()
@@ -395,8 +384,3 @@ class Trainer:
         if self.together.first:
             step, seconds = self.state.step, round(self.state.seconds, 2)
             self.run.update_manifest(step=step, seconds=seconds, **fields)
-
-
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Make the random numbers of a step a function of (seed, step, rank)."""
-    torch.manual_seed((seed * 1_000_003 + step) * 4_099 + rank)

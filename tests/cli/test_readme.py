@@ -1,5 +1,6 @@
 """Every command that the README shows does what it says, on tiny settings."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -23,11 +24,14 @@ PAIRS = "".join(f'{{"source": "add {n} to one", "target": "{n + 1}"}}\n' for n i
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory):
+def work(tmp_path_factory, tiny):
     folder = tmp_path_factory.mktemp("readme")
     (folder / "play.txt").write_text(PLAY)
     (folder / "my.txt").write_text(PLAY)
     (folder / "my.jsonl").write_text(PAIRS)
+    settings = ["training.steps=4", *(text for text in tiny if not text.startswith("--"))]
+    sweep = {"preset": "nano", "set": settings, "seeds": [0, 1], "evaluate": {"prompts": 2}}
+    (folder / "sweep.yaml").write_text(json.dumps(sweep))
     return folder
 
 
@@ -35,8 +39,12 @@ def adapted(command, tiny):
     """The command as written, with a small text and tiny settings."""
     if command[:2] == ["prepare", "shakespeare"]:
         return [*command, "--from", "play.txt"]
+    if command[0] == "sweep":
+        return ["sweep", "sweep.yaml"]
     if command[0] == "train":
         return [*command, *tiny, *(["--steps=8"] if "--resume" in command else [])]
+    if command[0] == "bench":
+        return [*command, "--seconds=0"]
     return command
 
 

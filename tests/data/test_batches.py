@@ -1,3 +1,4 @@
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -190,6 +191,13 @@ def test_a_batch_knows_which_targets_are_whole_and_how_much_is_read(
         assert batch.n_read_tokens == 8 * (4 + 2)
         assert batch.n_whole == sum(int(other.whole.sum()) for other in found if other.whole is not None)
     assert 0 < found[0].n_whole < 8
+
+
+def test_latents_of_the_whole_batch_are_counted(make: Make):
+    data = make("of unequal\nlengths\nare\nthe lines of plays\n" * 6).data
+    found = batches(data.split("train"), micro_batch_size=2, tokens_per_latent=4).at(0)
+    lengths = [int(length) for part in found for length in part.target.lengths]
+    assert {part.n_target_latents for part in found} == {sum(math.ceil(length / 4) for length in lengths)}
 
 
 def test_windows_have_no_end(prepared_kinds: dict[str, PreparedData]):

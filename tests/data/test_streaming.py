@@ -462,6 +462,12 @@ def test_a_network_that_fails_on_the_way_keeps_what_was_done(
     assert content(prepare().data.path) == content(whole.data.path)
 
 
+def test_spans_have_a_mask_and_else_the_same_tokens(prepare: Prepare):
+    spans, windows = prepare("spans", pairing="spans"), prepare()
+    assert spans.data.split("train").mask_id == windows.data.meta.vocab_size == 259
+    assert tokens(spans, "train") == tokens(windows, "train")
+
+
 def test_a_killed_process_is_one_clear_line(prepare: Prepare):
     def kill(stage: str, done: int, total: int) -> None:
         for child in multiprocessing.active_children():

@@ -11,6 +11,7 @@ from jepalm.data.tokenizer import (
     byte_tokenizer,
     char_tokenizer,
     parse_tokenizer,
+    with_mask,
 )
 from jepalm.errors import UsageError
 
@@ -109,3 +110,30 @@ def test_file_without_the_specials_is_no_tokenizer(tmp_path: Path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(UsageError, match="not a tokenizer file"):
         TextTokenizer.load(tmp_path / "tokenizer.json")
+
+
+@pytest.mark.parametrize("tokenizer", ALL, ids=lambda tokenizer: tokenizer.name)
+def test_a_mask_is_one_more_last_entry_and_changes_no_other(tokenizer: TextTokenizer, tmp_path: Path):
+    masked = with_mask(tokenizer)
+    text = "the cat <mask> sat\n"
+    assert (masked.mask_id, masked.vocab_size) == (tokenizer.vocab_size, tokenizer.vocab_size + 1)
+    assert masked.encode(text) == tokenizer.encode(text) == masked.encode_flat(text).tolist()
+    assert masked.decode([*masked.encode(text), masked.mask_id]) == text
+    assert masked.special_ids == [0, 1, 2, masked.mask_id]
+    masked.save(tmp_path / "tokenizer.json")
+    loaded = TextTokenizer.load(tmp_path / "tokenizer.json")
+    assert (loaded.name, loaded.mask_id) == (tokenizer.name, masked.mask_id)
+
+
+def test_other_tokenizers_have_no_mask():
+    assert [tokenizer.mask_id for tokenizer in ALL] == [None] * 3
+    assert CHAR.special_ids == [0, 1, 2]
+
+
+def test_hidden_tokens_are_shown_as_underscores():
+    masked = with_mask(CHAR)
+    ids = masked.encode("to be")
+    ids[1:3] = [masked.mask_id] * 2
+    ids[4] = masked.mask_id
+    assert masked.show(ids) == "t__b_"
+    assert masked.decode(ids) == "tb"

@@ -1,21 +1,24 @@
 """The causal objective: which tokens are learned, and what they cost."""
 
+import math
+
 import pytest
 import torch
 
 from jepalm.config import from_mapping
 from jepalm.data.batches import Batch, Tokens
 from jepalm.data.tokenizer import TextTokenizer
+from jepalm.objective import Scope
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.terms import IGNORE
 
 VOCAB, END = 11, TextTokenizer.END
 
 
-def build(loss_on="all", weight=1.0):
+def build(loss_on="all", weight=1.0, weighting="fixed"):
     tree = {
         "model": {"family": "causal", "dim": 16, "n_heads": 2, "causal": {"n_layers": 2, "context_len": 16}},
-        "objective": {"next_token": {"loss_on": loss_on, "weight": weight}},
+        "objective": {"next_token": {"loss_on": loss_on, "weight": weight}, "weighting": weighting},
     }
     config = from_mapping(tree)
     torch.manual_seed(0)
@@ -153,3 +156,22 @@ def test_a_single_term_is_compared_with_nothing():
     objective = build()
     assert objective.term_names == list(objective(pairs(SOURCES, TARGETS)).terms)
     assert objective.encoder_parameters() == []
+
+
+def test_weighting_is_not_ignored():
+    objective = build(weighting="uncertainty")
+    losses = objective(pairs(SOURCES, TARGETS))
+    with torch.no_grad():
+        objective.weighting.log_variances.fill_(math.log(4))
+    weighed = objective(pairs(SOURCES, TARGETS))
+    term = losses.terms["next_token"].item()
+    assert losses.total.item() == term  # a cross-entropy at s = 0
+    assert weighed.total.item() == pytest.approx(term / 4 + 0.5 * math.log(4), rel=1e-6)
+
+
+def test_parts_that_stand_still_get_no_gradient():
+    objective = build()
+    objective.enter(Scope({"next_token": 1.0}, frozenset({"blocks"})))
+    objective(pairs(SOURCES, TARGETS)).total.backward()
+    learned = {name.split(".")[1] for name, p in objective.named_parameters() if p.grad is not None}
+    assert learned == {"blocks"}

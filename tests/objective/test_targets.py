@@ -17,6 +17,7 @@ from jepalm.config import ObjectiveConfig, from_mapping
 from jepalm.errors import UsageError
 from jepalm.evaluation.heldout import measure
 from jepalm.model.layers import Layout
+from jepalm.objective import Scope
 from jepalm.objective.targets import normalised, target_momentum
 from jepalm.objective.terms import cosine_distance, smooth_l1_distance
 from jepalm.training.optimizer import build_optimizer
@@ -39,6 +40,19 @@ def test_the_target_encoder_moves_by_one_minus_the_momentum() -> None:
     objective.after_step(3, 4)  # the third update: momentum 0.9 + 0.1 * 2 / 4
     for old, own in zip(before, objective.target_encoder.encoder.parameters(), strict=True):
         torch.testing.assert_close(own, old + 0.05)
+
+
+def test_the_target_encoder_stands_still_where_the_encoder_does() -> None:
+    objective = tiny_objective(EMA)
+    assert objective.target_encoder is not None
+    with torch.no_grad():
+        for p in objective.model.encoder.parameters():
+            p.add_(1.0)
+    before = [p.clone() for p in objective.target_encoder.encoder.parameters()]
+    objective.enter(Scope({"embedding": 1.0}, frozenset({"predictor"})))
+    objective.after_step(3, 4)
+    for old, own in zip(before, objective.target_encoder.encoder.parameters(), strict=True):
+        assert torch.equal(old, own)
 
 
 def test_training_follows_the_recursion_of_the_trained_weights(tmp_path: Path) -> None:

@@ -156,6 +156,36 @@ def test_gradnorm_weights_stay_positive() -> None:
     assert weighting.weights.sum().item() == pytest.approx(2)
 
 
+def test_uncertainty_begins_anew_with_the_terms_it_enters() -> None:
+    weighting = uncertainty({"reconstruction": 1.0, "embedding": 1.0})
+    with torch.no_grad():
+        weighting.log_variances.fill_(1.0)
+    weighting.enter({"embedding": 3.0})
+    losses = weighting({"embedding": torch.tensor(8.0)}, 1.0)
+    assert (losses.total.item(), weighting.balanced) == (3 * 8 / 2, ["embedding"])
+
+
+def test_ema_begins_anew_with_the_terms_it_enters() -> None:
+    weighting = RunningMeanWeighting({"a": 1.0, "b": 1.0, "c": 1.0}, RunningMeanConfig(decay=0.5))
+    weighting.begin(torch.tensor([5.0, 6.0, 7.0]))
+    weighting.enter({"a": 1.0, "c": 2.0})
+    weighting.begin(torch.tensor([8.0, 4.0]))
+    weighting.after_step(torch.tensor([4.0, 4.0]), None)
+    losses = weighting({"a": torch.tensor(3.0), "c": torch.tensor(2.0)}, 1.0)
+    assert losses.total.item() == 3 / 6 + 2 * 2 / 4
+    assert weighting.mean.tolist() == [6.0, 1.0, 4.0]
+
+
+def test_gradnorm_begins_anew_and_keeps_the_sum_of_the_terms_it_enters() -> None:
+    weighting = GradNormWeighting({"a": 1.0, "b": 1.0, "c": 1.0, "d": 0.0}, GradNormConfig(lr=0.1))
+    weighting.after_step(torch.tensor([1.0, 1.0, 1.0]), torch.tensor([1.0, 2.0, 3.0]))
+    weighting.enter({"a": 1.0, "c": 1.0, "d": 0.0})
+    assert weighting.weights.tolist() == [1.0] * 4
+    weighting.after_step(torch.tensor([4.0, 200.0]), torch.tensor([1.0, 50.0]))
+    assert weighting.weights.tolist() == pytest.approx([1.1, 1.0, 0.9, 1.0])
+    assert weighting.first.tolist() == [4.0, 1.0, 200.0, 1.0]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_micro_batches_add_up_to_the_batch(kind: str) -> None:
     objective, batch = tiny_objective({"weighting": kind}), tiny_batch()

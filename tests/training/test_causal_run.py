@@ -181,6 +181,8 @@ def test_windows_have_no_target_to_learn_alone(data, tmp_path):
         {"model": {"family": "causal"}, "objective": {"embedding": {"weight": 2}}},
         {"model": {"causal": {"n_layers": 2}}},
         {"objective": {"next_token": {"loss_on": "target"}}},
+        {"model": {"family": "causal", "latent": {"tokens": 4}}},
+        {"model": {"family": "causal"}, "objective": {"kl": {"weight": 1}}},
     ],
 )
 def test_a_setting_of_another_family_is_told(tree):

@@ -66,3 +66,11 @@ def test_a_row_is_on_disk_before_the_log_is_closed(tmp_path: Path):
     sample = {"step": 1, "source": "a", "target": "b", "generated": "c"}
     assert json.loads((tmp_path / "samples.jsonl").read_text()) == sample
     log.close()
+
+
+def test_drop_after_removes_an_event_that_comes_again_at_the_step(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    rows = [{"step": 1, "event": "phase"}, {"step": 2, "event": "phase"}, {"step": 2, "kind": "train"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    drop_after(path, 2, and_event="phase")
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [rows[0], rows[2]]

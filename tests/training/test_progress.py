@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from jepalm.config import TrainingConfig
 from jepalm.run import RunFolder
-from jepalm.training.progress import TrainingProgress, duration, significant, train_line, validation_line
+from jepalm.training.progress import TrainingProgress, duration, train_line, validation_line
 from jepalm.training.schedule import Plan
 
 TRAIN = {
@@ -23,14 +24,6 @@ HELD_OUT = {
     "validation/reconstruction_ce": 0.0311,
     "validation/effective_rank": 170.6,
 }
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0, "0"), (0.0031234, "0.00312"), (57.48, "57.5"), (1204.4, "1,200"), (2e-7, "2.00e-07")],
-)
-def test_significant_digits(value: float, text: str):
-    assert significant(value) == text
 
 
 @pytest.mark.parametrize(
@@ -68,3 +61,16 @@ def test_the_last_step_is_shown_on_plain_output_and_in_the_log(tmp_path: Path):
     line = "12.3 steps/s · 5.5 k tok/s"
     assert f"epoch 2/2 · step 10/10 · {line} · 0 s left" in shown(tmp_path, terminal=False)
     assert f"step 10 · {line}" in (tmp_path / "log.txt").read_text(encoding="utf-8")
+
+
+def test_time_left_counts_each_phase_at_its_own_pace(tmp_path: Path):
+    out = io.StringIO()
+    phases = [{"name": "quick", "steps": 400}, {"name": "slow"}]
+    plan = Plan.of(TrainingConfig.model_validate({"steps": 1000, "phases": phases}), 1000)
+    paces = {"quick": 0.01, "slow": 0.04}
+    with TrainingProgress(Console(file=out, width=200), RunFolder(tmp_path), plan, 0, paces) as progress:
+        progress._last_plain = float("-inf")
+        progress.trained(100, {**TRAIN, "speed/steps_per_s": 20.0})
+    # 300 steps at 0.05 s, and 600 that are four times as long
+    assert "quick · epoch 1/1 · step 100/1,000" in out.getvalue()
+    assert f"{duration(300 * 0.05 + 600 * 0.2)} left" in out.getvalue()

@@ -3,6 +3,7 @@ import math
 import pytest
 
 from jepalm.config import OptimizerConfig, TrainingConfig
+from jepalm.errors import UsageError
 from jepalm.training.schedule import Plan, learning_rate
 
 COSINE = OptimizerConfig(lr=1.0, min_lr=0.2, warmup_steps=4)
@@ -57,3 +58,51 @@ def test_plan_of_a_config_and_7_steps_a_pass(settings: dict[str, int], expected:
 def test_something_is_due_at_its_interval_and_at_the_end():
     plan = Plan(10, 5, 4, 4)
     assert [step for step in range(1, 11) if plan.due(step, 4)] == [4, 8, 10]
+
+
+def phases(*configs: dict[str, object], steps: int = 100) -> list[tuple[int, int]]:
+    """(first, steps) of each phase of a run."""
+    named = [{"name": str(place), **config} for place, config in enumerate(configs)]
+    plan = Plan.of(TrainingConfig.model_validate({"steps": steps, "phases": named}), 7)
+    return [(phase.first, phase.steps) for phase in plan.phases]
+
+
+@pytest.mark.parametrize(
+    ("steps", "configs", "expected"),
+    [
+        (100, [{"share": 1}, {"share": 4}], [(0, 20), (20, 80)]),
+        (100, [{}, {}, {}], [(0, 33), (33, 34), (67, 33)]),  # ends at 33.3 and 66.7, rounded
+        (100, [{"steps": 10}, {"share": 1}, {"share": 2}], [(0, 10), (10, 30), (40, 60)]),
+        (7, [{"steps": 6}, {}], [(0, 6), (6, 1)]),
+    ],
+)
+def test_phases_divide_the_run_by_fixed_steps_and_then_by_shares(
+    steps: int, configs: list[dict[str, object]], expected: list[tuple[int, int]]
+):
+    assert phases(*configs, steps=steps) == expected
+
+
+@pytest.mark.parametrize("configs", [[{"steps": 10}, {}], [{"share": 1}, {"share": 99}]])
+def test_a_run_too_short_for_its_phases_is_told(configs: list[dict[str, object]]):
+    with pytest.raises(UsageError, match="10 steps are too few for the 2 phases"):
+        phases(*configs, steps=10)
+
+
+def test_a_step_belongs_to_one_phase_and_each_ends_with_everything_due():
+    settings = {"steps": 10, "phases": [{"name": "a", "share": 3}, {"name": "b", "share": 7}]}
+    plan = Plan.of(TrainingConfig.model_validate(settings), 7)
+    assert [plan.phase_of(step).name for step in (0, 2, 3, 9)] == ["a", "a", "b", "b"]
+    assert [step for step in range(1, 11) if plan.due(step, 4)] == [3, 4, 8, 10]
+
+
+def test_steps_in_which_a_part_learns_are_counted_over_phases():
+    settings = [
+        {"name": "a", "steps": 10},
+        {"name": "b", "steps": 20, "train": ["predictor"]},
+        {"name": "c", "train": ["encoder"]},
+    ]
+    plan = Plan.of(TrainingConfig.model_validate({"steps": 100, "phases": settings}), 7)
+    assert [plan.learned("encoder", step) for step in (0, 5, 10, 30, 31, 100)] == [
+        (0, 80), (5, 80), (10, 80), (10, 80), (11, 80), (80, 80)
+    ]  # fmt: skip
+    assert Plan(50, 7, 5, 5).learned("encoder", 20) == (20, 50)

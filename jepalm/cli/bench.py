@@ -1,0 +1,198 @@
+"""`jepalm bench`: how fast a run's model writes and trains on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.table import Table
+
+    from jepalm.config import Config, HardwareConfig
+    from jepalm.evaluation.bench import Bench
+    from jepalm.evaluation.step_speed import StepSpeed
+    from jepalm.evaluation.timing import Spread
+
+FAMILIES = {"jepalm": "one pass a passage", "causal": "one pass a token, keys and values kept"}
+FILE = "bench.json"
+
+
+def bench(
+    run: Annotated[
+        Path | None, typer.Argument(help="Run folder.  [default: runs/latest]", show_default=False)
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Another run to set beside; else an untrained model of the other family."
+        ),
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
+    seconds: Annotated[
+        float, typer.Option(min=0.0, help="How long each figure is measured; three rounds at least.")
+    ] = 5.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(help="auto, fp32, bf16.  [default: the run's]", show_default=False)
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads.  [default: the run's]", show_default=False)
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of prepared data.  [default: data]", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure how fast a run writes, beside an equal model of the other family, and how fast it trains.
+
+    Example: jepalm bench runs/latest
+    """
+    from jepalm.cli.console import console, errors, line
+    from jepalm.config import data_root, read_config, runs_root
+    from jepalm.evaluation.bench import Bench
+    from jepalm.evaluation.step_speed import measure_step
+    from jepalm.evaluation.writing_speed import measure_writing, real_text, untrained_writer, writer_of
+    from jepalm.generation.loading import load_trained
+    from jepalm.run import now, open_run, write_json
+    from jepalm.session import new_session
+    from jepalm.training.checkpoint import load_model
+
+    folder = open_run(run or runs_root() / "latest")
+    other = open_run(baseline) if baseline else None
+    config = _on_this_machine(read_config(folder.config), device, precision, threads)
+    trained = load_trained(folder, checkpoint, _writing(config))
+    text = real_text(trained.data(data_dir), trained)
+    if other is not None:
+        beside = writer_of(load_trained(other, hardware=_writing(config)), text)
+    else:
+        beside = untrained_writer(trained, text)
+    if errors.is_terminal:
+        errors.print("timing training, then writing ...", style="dim")
+    with new_session(config, data_root(data_dir)) as session:
+        load_model(trained.checkpoint, session.objective)
+        training = measure_step(session.objective, session.batches, config, session.hardware, seconds)
+        place = session.hardware
+    writing, writers = measure_writing(writer_of(trained, text), beside, text.prompts, seconds)
+    measured = Bench(
+        run=folder.name,
+        step=trained.checkpoint.step,
+        created=now(),
+        hardware={
+            "device": str(place.device),
+            "name": place.name,
+            "threads": place.threads,
+            "precision": place.precision,
+            "compiled": place.compile,
+        },
+        seconds=seconds,
+        writers=writers,
+        writing=writing,
+        training=training,
+    )
+    path = folder.path / FILE
+    if as_json:
+        typer.echo(json.dumps({**measured.as_json(), "file": str(path)}, ensure_ascii=False))
+    else:
+        line("run", f"{measured.run} at step {measured.step:,}")
+        line("hardware", place.describe())
+        for label, who in header(measured).items():
+            line(label, who)
+        console.print(table(measured), soft_wrap=False)
+    write_json(path, measured.as_json())  # shown first: a folder of someone else's may be read-only
+    if not as_json:
+        line("file", str(path))
+
+
+def header(measured: Bench) -> dict[str, str]:
+    """Return who writes what, by label."""
+    from jepalm.report.numbers import count
+
+    own = measured.writers["model"].parameters
+    lines = {}
+    for column, writer in measured.writers.items():
+        size = f"{count(writer.parameters)} parameters"
+        if column != "model":
+            size += f" ({100 * (writer.parameters / own - 1):+.1f} %)"
+        lines[column] = f"{writer.name}, {size}, {writer.layers}, {FAMILIES[writer.family]}"
+    lines["writing"] = "64 characters after held-out sources, most likely tokens; tokenizer not timed"
+    return lines
+
+
+def table(measured: Bench) -> Table:
+    """Return all figures as one table, a section a subject."""
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
+    shown.add_column("", overflow="fold")
+    for _ in range(3):
+        shown.add_column("", justify="right", no_wrap=True)
+    _add_writing(shown, measured)
+    _add_training(shown, measured.training)
+    return shown
+
+
+def _add_writing(shown: Table, measured: Bench) -> None:
+    from jepalm.numbers import three
+    from jepalm.report.numbers import duration
+
+    model, baseline = measured.writers["model"], measured.writers["baseline"]
+    shown.add_row("writing 64 characters", "model", "baseline", "baseline / model", style="bold")
+    shown.add_row("passes", f"{model.passes}", f"{baseline.passes}", three(baseline.passes / model.passes))
+    for speed in measured.writing:
+        times, rates = (speed.model, speed.baseline), speed.characters_per_s
+        medians = [duration(spread.median) for spread in times]
+        halves = [_half(spread, duration) for spread in times] + [_half(speed.ratio, three)]
+        shown.add_row(f"latency, batch {speed.batch}", *medians, three(speed.ratio.median))
+        shown.add_row(f"  middle half, {speed.ratio.n} rounds", *halves, style="dim")
+        shown.add_row("  characters a second", *(three(rates[name]) for name in ("model", "baseline")))
+
+
+def _add_training(shown: Table, training: StepSpeed) -> None:
+    from rich.text import Text
+
+    from jepalm.numbers import three
+    from jepalm.report.numbers import count, duration, percent
+
+    shown.add_row()
+    shown.add_row(f"training step, batch {training.batch_size}", "", "", "share", style="bold")
+    shown.add_row("step", duration(training.seconds.median))
+    shown.add_row(
+        f"  middle half, {training.seconds.n} rounds", _half(training.seconds, duration), style="dim"
+    )
+    whole = sum(training.parts.values())
+    for part, taken in training.parts.items():
+        shown.add_row(f"  {part}", duration(taken), "", percent(taken / whole))
+    shown.add_row("target tokens a second", three(training.tokens_per_s))
+    shown.add_row("FLOP a step", count(training.flops))
+    shown.add_row("FLOP/s", count(training.flops_per_s), "", percent(training.share_of_peak))
+    of = "a matrix product here" if training.peak.measured else "peak of the data sheet"
+    shown.add_row(f"  {of}", count(training.peak.flops_per_s), "", "100 %", style="dim")
+    shown.add_row()
+    shown.add_row("top operators", "", "calls a step", "share of time", style="bold")
+    for operator in training.operators:
+        shown.add_row(Text(operator.name), "", three(operator.calls), percent(operator.share))
+
+
+def _half(spread: Spread, text: Callable[[float], str]) -> str:
+    return f"{text(spread.low)} to {text(spread.high)}"
+
+
+def _on_this_machine(config: Config, device: str, precision: str | None, threads: int | None) -> Config:
+    """The run's config with the hardware asked for."""
+    from jepalm.config import from_mapping
+
+    asked = {"device": device, "precision": precision, "threads": threads}
+    tree = config.model_dump()
+    tree["hardware"].update({key: value for key, value in asked.items() if value is not None})
+    return from_mapping(tree)
+
+
+def _writing(config: Config) -> HardwareConfig:
+    """The same without compiling, which is for training alone."""
+    return config.hardware.model_copy(update={"compile": False})

@@ -1,0 +1,91 @@
+"""`jepalm sweep`: rows of changed configs under several seeds, to one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from jepalm.sweep.running import Sweeping
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(help="YAML file of base, rows or grid, and seeds.")],
+    jobs: Annotated[
+        int, typer.Option(min=1, max=64, help="Trainings side by side, each with its share of the cores.")
+    ] = 1,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="A run, or a row, whose texts stand beside; a causal one scores."),
+    ] = None,
+    scorer: Annotated[
+        str | None, typer.Option(metavar="RUN", help="A causal run, or a row, that scores all text.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, say what is missing, write nothing.")
+    ] = False,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Folder of runs.  [default: runs]", show_default=False)
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of prepared data.  [default: data]", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as one JSON object.")] = False,
+) -> None:
+    """Train rows of changed settings under several seeds, and compare them with the first.
+
+    Trains what is missing; stopped, it goes on when called again.
+
+    Example: jepalm sweep examples/sweep-shakespeare.yaml --jobs 2
+    """
+    import json
+
+    from jepalm.cli.console import console, errors, line
+    from jepalm.config import data_root, runs_root
+    from jepalm.errors import Interrupted
+    from jepalm.report.sweep_writing import sweep_view, write_sweep
+    from jepalm.sweep.file import read_sweep
+    from jepalm.sweep.running import Sweeping
+
+    sweeping = Sweeping(read_sweep(file, baseline, scorer), runs_root(run_dir), data_root(data_dir))
+    if dry_run:
+        _tell(sweeping)
+        return
+    shown = errors if as_json else console
+    stopped: Interrupted | None = None
+    if sweeping.open_cells():
+        try:
+            sweeping.train(jobs, lambda text: shown.print(text, markup=False))
+        except Interrupted as interrupted:
+            stopped = interrupted
+    table = sweeping.table()
+    sweeping.folder.mkdir(parents=True, exist_ok=True)
+    page = write_sweep(table, sweeping.folder)
+    if stopped is not None:
+        raise stopped
+    if as_json:
+        typer.echo(json.dumps({**table.as_json(), "page": str(page)}, ensure_ascii=False))
+    else:
+        console.print(sweep_view(table), soft_wrap=False)
+        line("page", str(page))
+    if any(row.troubles for row in table.rows):
+        raise typer.Exit(1)
+
+
+def _tell(sweeping: Sweeping) -> None:
+    from collections import Counter
+
+    from jepalm.cli.console import line
+
+    sweep = sweeping.sweep
+    cells = sweeping.cells()
+    line("sweep", f"{sweep.name}: {len(sweep.rows)} rows x {len(sweep.seeds)} seeds in {sweeping.folder}")
+    for status, count in Counter(cell.status for cell in cells).items():
+        line(status, f"{count} of {len(cells)}")
+    for row in sweep.rows:
+        line(
+            "row",
+            f"{row.name}: " + (", ".join(f"{k}={v}" for k, v in sweep.changes(row).items()) or "as it is"),
+        )

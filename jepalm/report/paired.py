@@ -1,0 +1,93 @@
+"""Paired comparison of two rows that were trained under the same seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean over seeds and sample standard deviation (n - 1); one seed has none."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread | None:
+        """Of any number of values; None of none."""
+        if not values:
+            return None
+        sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        return cls(float(np.mean(values)), sd, len(values))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean difference over seeds, with the paired t-test of Student (1908).
+
+    Attributes:
+        mean: of the differences seed by seed.
+        low: lower end of its 95 % interval; None with fewer than two common seeds.
+        high: upper end.
+        p: two-sided; None with fewer than two common seeds.
+        n: seeds that both have.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float | None
+    n: int
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+def paired_difference(values: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
+    """Compare two rows over the seeds that both have.
+
+    t = mean / (sd / sqrt(n)) of the differences, with n - 1 degrees of freedom. Differences that are all
+    the same leave no doubt: p is 0, or 1 where they are 0.
+
+    Args:
+        values: figure by seed.
+        reference: the same figure of the reference by seed.
+
+    Returns:
+        None without a common seed.
+    """
+    spread = Spread.of([values[seed] - reference[seed] for seed in values if seed in reference])
+    if spread is None:
+        return None
+    mean, n = spread.mean, spread.n
+    if spread.sd is None:
+        return Difference(mean, None, None, None, n)
+    error = spread.sd / n**0.5
+    if error == 0:
+        return Difference(mean, mean, mean, float(mean == 0), n)
+    half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * error
+    p = 2 * float(stdtr(n - 1, -abs(mean) / error))
+    return Difference(mean, mean - half, mean + half, p, n)
+
+
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """Correct p values for their number (Holm 1979).
+
+    The k-th smallest of m is multiplied by m - k + 1, at most 1 and never falling. None is not counted.
+    """
+    order = sorted((p, place) for place, p in enumerate(ps) if p is not None)
+    corrected: list[float | None] = [None] * len(ps)
+    largest = 0.0
+    for rank, (p, place) in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p))
+        corrected[place] = largest
+    return corrected

@@ -1,0 +1,113 @@
+"""The figures of a sweep's runs, read from their evaluations and metrics."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import yaml
+
+from jepalm.report.read import number, read_run
+from jepalm.report.sweep import CONTROLS, FigureValues, RowFacts, SweepTable, sweep_table
+from jepalm.sweep.file import Sweep, is_metric
+from jepalm.sweep.runs import Cell, Evaluates, read_evaluation
+
+Evaluated = dict[str, dict[str, Any]]
+"""Rows of an evaluation by the figure's name."""
+
+
+def table_of(
+    sweep: Sweep, cells: list[Cell], evaluates: Evaluates, troubles: dict[tuple[str, int], str]
+) -> SweepTable:
+    """Read every figure of every finished run and compare the rows.
+
+    Args:
+        sweep: rows, seeds and figures.
+        cells: what there is of them.
+        evaluates: which evaluation a cell has.
+        troubles: why a row and seed has no figures, one line.
+    """
+    found = [(cell, evaluated_of(cell, evaluates)) for cell in cells]
+    names = sweep.figures
+    values = {
+        (cell.row, cell.seed): {name: value_of(cell, rows, name) for name in names} for cell, rows in found
+    }
+    facts = []
+    for row in sweep.rows:
+        own = [cell for cell in cells if cell.row == row.name]
+        facts.append(
+            RowFacts(
+                row.name,
+                ", ".join(f"{key}={_text(value)}" for key, value in sweep.changes(row).items()),
+                {cell.seed: cell.run.name for cell in own if cell.run is not None},
+                [f"{row.name} seed {cell.seed}: {why}" for cell in own if (why := _trouble(cell, troubles))],
+                [cell.seed for cell in own if cell.status != "done"],
+            )
+        )
+    evaluations = [rows for _, rows in found if rows]
+    figures = [
+        _figure(
+            name, {row.name: _by_seed(values, row.name, sweep.seeds, name) for row in sweep.rows}, evaluations
+        )
+        for name in names
+    ]
+    return sweep_table(sweep.name, sweep.seeds, facts, figures, _measured_on(sweep, cells, evaluates))
+
+
+def evaluated_of(cell: Cell, evaluates: Evaluates) -> Evaluated:
+    """Rows of a cell's evaluation by name; empty where it has none."""
+    evaluate = evaluates(cell)
+    if cell.run is None or cell.status != "done" or evaluate is None:
+        return {}
+    tree = read_evaluation(cell.run, evaluate) or {}
+    return {row["name"]: row for row in tree.get("rows", [])}
+
+
+def value_of(cell: Cell, evaluated: Evaluated, figure: str) -> float | None:
+    """A figure of one run; None where it has none or it is not finite."""
+    if cell.run is None or cell.status != "done":
+        return None
+    if is_metric(figure):
+        value = read_run(cell.run.path).series(figure).last
+    else:
+        value = number(evaluated.get(figure, {}).get("model"))
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _figure(name: str, values: dict[str, dict[int, float]], evaluations: list[Evaluated]) -> FigureValues:
+    rows = [found[name] for found in evaluations if name in found]
+    controls: dict[str, float] = {}
+    for row in rows:
+        named = {title: row.get(column) for column, title in CONTROLS.items()}
+        for title, value in {**named, **row["controls"]}.items():
+            if value is not None and title in CONTROLS.values():
+                controls.setdefault(title, value)
+    label, unit = (rows[0]["figure"], rows[0]["unit"]) if rows else (name, "")
+    return FigureValues(name, label, unit, values, controls)
+
+
+def _by_seed(
+    values: dict[tuple[str, int], dict[str, float | None]], row: str, seeds: list[int], figure: str
+) -> dict[int, float]:
+    found = {seed: values[row, seed][figure] for seed in seeds}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def _trouble(cell: Cell, troubles: dict[tuple[str, int], str]) -> str:
+    return cell.error or troubles.get((cell.row, cell.seed), "")
+
+
+def _measured_on(sweep: Sweep, cells: list[Cell], evaluates: Evaluates) -> str:
+    for cell in cells:
+        evaluate = evaluates(cell)
+        if evaluate is None or cell.run is None or cell.status != "done":
+            continue
+        tree = read_evaluation(cell.run, evaluate)
+        if tree is not None:
+            itself = ", which finds its own text likelier than real text" if tree["scored_by_ngram"] else ""
+            return f"{tree['n_prompts']:,} prompts of {tree['split']}; scorer: {tree['scorer']}{itself}"
+    return ""
+
+
+def _text(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()

@@ -1,0 +1,36 @@
+"""Signals: stop after a step, not in the middle of one."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class StopSignal:
+    """The first SIGINT or SIGTERM asks to stop after the step; the second SIGINT stops at once.
+
+    A context manager; the handlers before it are put back.
+
+    Attributes:
+        number: the signal that came, 0 before.
+    """
+
+    number = 0
+
+    def __enter__(self) -> StopSignal:
+        self._before: dict[int, Any] = {
+            number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.number and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.number = number

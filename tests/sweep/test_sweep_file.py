@@ -1,0 +1,148 @@
+"""The sweep file: what rows and grid become, and every fault as one line."""
+
+from pathlib import Path
+
+import pytest
+
+from jepalm.config import differences, resolve
+from jepalm.errors import UsageError
+from jepalm.sweep.file import read_sweep
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "sweep-shakespeare.yaml"
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(text, **others):
+        path = tmp_path / "lab.yaml"
+        path.write_text(text)
+        return read_sweep(path, **others)
+
+    return read
+
+
+def changes(sweep):
+    return {row.name: sweep.changes(row) for row in sweep.rows}
+
+
+def test_a_row_takes_the_single_change_of_a_preset_over_another_base(read):
+    sweep = read("preset: nano\nseeds: [3, 5]\nrows: {reference: , s: shakespeare-sigreg}")
+    nano = resolve("nano")
+    assert differences(nano, sweep.rows[1].configs[5]) == {
+        "training.seed": (0, 5),
+        "objective.regularizer.kind": ("none", "sigreg"),
+        "objective.regularizer.weight": (1.0, 0.05),
+    }
+    assert differences(nano, sweep.reference.configs[3]) == {"training.seed": (0, 3)}
+    assert sweep.name == "lab"
+
+
+def test_a_preset_without_a_base_is_a_recipe_of_its_own(read):
+    sweep = read("preset: nano\nset: [training.batch_size=4]\nrows: {a: , ar: shakespeare-ar-small}")
+    found = resolve("shakespeare-ar-small", overrides=["training.batch_size=4"])
+    assert differences(found, sweep.rows[1].config) == {}
+
+
+def test_a_row_is_nothing_a_setting_a_list_or_a_mapping(read):
+    sweep = read(
+        """
+        preset: nano
+        set: [optimizer.lr=1e-4]
+        rows:
+          reference:
+          one: optimizer.lr=0.5
+          many: [shakespeare-no-length, model.dim=32, objective.length.kind=classification]
+          whole: {preset: shakespeare-vicreg, data: other, set: [model.dim=16]}
+        """
+    )
+    assert changes(sweep) == {
+        "reference": {},
+        "one": {"optimizer.lr": 0.5},
+        "many": {"model.dim": 32, "objective.length.kind": "classification"},
+        "whole": {"data.name": "other", "model.dim": 16, "objective.regularizer.kind": "vicreg"},
+    }
+    assert sweep.reference.config.optimizer.lr == 1e-4
+
+
+def test_a_grid_is_every_combination(read):
+    sweep = read("preset: nano\ngrid: {optimizer.lr: [0.1, 0.2], training.batch_size: [4, 8]}")
+    assert [row.name for row in sweep.rows] == [
+        "lr=0.1, batch_size=4",
+        "lr=0.1, batch_size=8",
+        "lr=0.2, batch_size=4",
+        "lr=0.2, batch_size=8",
+    ]
+    assert changes(sweep)["lr=0.2, batch_size=8"] == {"optimizer.lr": 0.2, "training.batch_size": 8}
+
+
+def test_a_grid_over_rows_and_keys_of_the_same_last_word(read):
+    sweep = read(
+        "preset: nano\nrows: {a: , b: shakespeare-vicreg}\n"
+        "grid: {model.predictor.n_layers: [1], model.decoder.n_layers: [0, 1]}"
+    )
+    assert [row.name for row in sweep.rows][::3] == [
+        "a, model.predictor.n_layers=1, model.decoder.n_layers=0",
+        "b, model.predictor.n_layers=1, model.decoder.n_layers=1",
+    ]
+
+
+def test_without_rows_the_base_is_the_only_row(read):
+    assert [row.name for row in read("preset: nano").rows] == ["reference"]
+
+
+def test_options_go_over_the_files_baseline_and_scorer(read):
+    text = "preset: nano\nevaluate: {baseline: one, prompts: 9}"
+    assert read(text).evaluate.baseline == "one"
+    found = read(text, baseline="two", scorer="three").evaluate
+    assert (found.baseline, found.scorer, found.prompts) == ("two", "three", 9)
+
+
+def test_only_figures_of_an_evaluation_need_one(read):
+    assert read("preset: nano").needs_evaluation
+    assert not read("preset: nano\nfigures: [validation/r2, train/loss]").needs_evaluation
+    assert read("preset: nano\nfigures: [scorer/positions_3_4]").needs_evaluation
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("presett: nano", "unknown key presett (did you mean preset?)"),
+        ("rows: {a: {sett: [x=1]}}", "unknown key rows.a.sett (did you mean rows.a.set?)"),
+        ("evaluate: {prompt: 3}", "unknown key evaluate.prompt (did you mean evaluate.prompts?)"),
+        ("rows: {a: shakespeare-sigregg}", "row a: unknown preset shakespeare-sigregg (did you mean"),
+        ("rows: {a: model.dmi=3}", "row a: unknown key model.dmi (did you mean model.dim?)"),
+        ("rows: {a: [nano, shakespeare]}", "a row names nano and shakespeare"),
+        ("rows: {a: 3}", "rows.a=3: "),
+        ("rows: {a: , b: }", "rows a and b are the same"),
+        ("rows: {a: , b: hardware.threads=1}", "rows a and b are the same"),
+        ("grid: {model.dim: []}", "grid.model.dim holds no value"),
+        ("set: [training.seed=3]", "training.seed is no setting of a sweep"),
+        ("grid: {training.seed: [0, 1]}", "training.seed is no setting of a sweep"),
+        ("set: [preset=nano]", "preset= is no setting"),
+        ("seeds: [1, 1]", "seeds holds the same one twice"),
+        ("seeds: []", "seeds=[]: "),
+        ("seeds: [-1]", "row reference: training.seed=-1: "),
+        ("figures: [embeddings/r2]", "unknown figure embeddings/r2 (did you mean embedding/r2?)"),
+        ("preset: nano\nconfig: a.yaml", "preset and config are both given"),
+        ("- nano", "not a mapping"),
+    ],
+)
+def test_a_fault_is_one_line_that_names_it(read, text, message):
+    with pytest.raises(UsageError) as caught:
+        read(text)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_told():
+    with pytest.raises(UsageError, match="jepalm sweep takes a YAML file"):
+        read_sweep(Path("nowhere.yaml"))
+
+
+def test_the_example_compares_single_changes_at_nanos_size():
+    sweep = read_sweep(EXAMPLE)
+    assert (sweep.name, sweep.seeds, len(sweep.rows)) == ("sweep-shakespeare", [0, 1, 2], 14)
+    assert sweep.changes(sweep.reference) == {}
+    assert differences(resolve("nano"), sweep.reference.config) == {}
+    sections = {key.rsplit(".", 1)[0] for row in sweep.rows[1:] for key in sweep.changes(row)}
+    assert not sections & {"training", "optimizer", "data", "model"}

@@ -1,0 +1,322 @@
+"""A sweep's runs: trained once, gone on with, evaluated where that is missing, failed ones told."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from jepalm.errors import JepalmError, UsageError
+from jepalm.report.read import read_run
+from jepalm.run import RunFolder, locked
+from jepalm.sweep import running
+from jepalm.sweep.file import EVALUATED, read_sweep
+from jepalm.sweep.pool import Pool
+from jepalm.sweep.running import Sweeping
+from jepalm.sweep.task import Task
+from jepalm.sweep.worker import perform, run_name
+from jepalm.training.checkpoint import MODEL, find_checkpoint
+
+METRICS = "figures: [validation/r2, validation/generation_ce]\n"
+EVALUATION = "evaluate: {split: train, prompts: 2}\n"
+
+
+class HerePool(Pool):
+    """Does the tasks in this process."""
+
+    def run(self, tasks, started):
+        for task in tasks:
+            started(task)
+            yield task, perform(task)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(running, "Pool", HerePool)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def write(tmp_path, tiny_settings):
+    """Write a sweep file of tiny runs."""
+
+    def write(text="", seeds="[0, 1]", **changed):
+        path = tmp_path / "lab.yaml"
+        settings = [setting for setting in tiny_settings(**changed) if not setting.startswith("preset")]
+        path.write_text(f"preset: nano\nset: {json.dumps(settings)}\nseeds: {seeds}\n{text}")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def open_sweep(tmp_path, data_root):
+    return lambda path, **others: Sweeping(read_sweep(path, **others), tmp_path / "runs", data_root)
+
+
+@pytest.fixture
+def lines():
+    return []
+
+
+def folders(sweeping):
+    return sorted(path for path in sweeping.folder.iterdir() if path.is_dir() and not path.is_symlink())
+
+
+def statuses(sweeping):
+    return {f"{cell.row}/{cell.seed}": cell.status for cell in sweeping.cells()}
+
+
+def test_every_row_and_seed_becomes_an_ordinary_run(in_this_process, write, open_sweep, lines):
+    sweeping = open_sweep(write(METRICS + "rows: {base: , low: optimizer.lr=1e-5}"))
+    assert set(statuses(sweeping).values()) == {"missing"}
+    sweeping.train(1, lines.append)
+    assert [path.name.split("_")[1][5:] for path in folders(sweeping)] == [
+        "base-seed0",
+        "base-seed1",
+        "low-seed0",
+        "low-seed1",
+    ]
+    assert set(statuses(sweeping).values()) == {"done"}
+    assert [line.split(" · ")[0] for line in lines] == [
+        "1/4  base seed 0",
+        "2/4  base seed 1",
+        "3/4  low seed 0",
+        "4/4  low seed 1",
+    ]
+    assert not (sweeping.folder.parents[1] / "latest").exists()
+    found = sweeping.table().figures[0].lines
+    for line in found:
+        runs = [path for path in folders(sweeping) if f"-{line.row}-" in path.name]
+        assert list(line.values.values()) == [read_run(run).validation[-1]["validation/r2"] for run in runs]
+    assert found[1].difference.mean == pytest.approx(
+        sum(found[1].values[seed] - found[0].values[seed] for seed in (0, 1)) / 2
+    )
+
+
+def test_a_finished_sweep_trains_nothing_again_and_a_new_row_only_itself(
+    in_this_process, write, open_sweep, lines
+):
+    open_sweep(write(METRICS + "rows: {base: }", seeds="[0]")).train(1, lines.append)
+    again = open_sweep(write(METRICS + "rows: {renamed: , low: optimizer.lr=1e-5}", seeds="[0]"))
+    assert statuses(again) == {"renamed/0": "done", "low/0": "missing"}
+    before = folders(again)[0].stat().st_mtime_ns
+    again.train(1, lines.append)
+    assert len(folders(again)) == 2
+    assert folders(again)[0].stat().st_mtime_ns == before
+    assert open_sweep(write(METRICS, seeds="[0]", hardware__threads=2)).open_cells() == []
+    assert len(open_sweep(write(METRICS, seeds="[0]", training__steps=6)).open_cells()) == 1
+
+
+def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_weights(
+    in_this_process, write, open_sweep, lines, trained_run
+):
+    path = write(METRICS, seeds="[0]")
+    open_sweep(path).train(1, lines.append)
+    run = RunFolder(folders(open_sweep(path))[0])
+    shutil.rmtree(run.checkpoints / "step-00000008")
+    run.update_manifest(status="interrupted")
+    sweeping = open_sweep(path)
+    assert statuses(sweeping) == {"reference/0": "begun"}
+    sweeping.train(1, lines.append)
+    assert len(folders(sweeping)) == 1
+    assert run.read_manifest()["resumed"] == [4]
+    one, other = (load_file(find_checkpoint(made).path / MODEL) for made in (run, trained_run))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_killed_after_its_last_checkpoint_is_only_closed(in_this_process, write, open_sweep, lines):
+    path = write(METRICS, seeds="[0]")
+    open_sweep(path).train(1, lines.append)
+    run = RunFolder(folders(open_sweep(path))[0])
+    run.update_manifest(status="running")
+    open_sweep(path).train(1, lines.append)
+    assert (run.read_manifest()["status"], len(folders(open_sweep(path)))) == ("finished", 1)
+
+
+def test_a_run_without_a_checkpoint_is_begun_anew(in_this_process, write, open_sweep, lines):
+    path = write(METRICS, seeds="[0]")
+    open_sweep(path).train(1, lines.append)
+    run = RunFolder(folders(open_sweep(path))[0])
+    shutil.rmtree(run.checkpoints)
+    run.update_manifest(status="running")
+    open_sweep(path).train(1, lines.append)
+    assert len(folders(open_sweep(path))) == 2
+    assert statuses(open_sweep(path)) == {"reference/0": "done"}
+
+
+def test_a_loss_that_is_not_finite_is_recorded_and_the_sweep_goes_on(
+    in_this_process, write, open_sweep, lines
+):
+    path = write(
+        METRICS + "rows: {base: , lost: objective.embedding.weight=1e38, low: optimizer.lr=1e-5}", "[0]"
+    )
+    sweeping = open_sweep(path)
+    sweeping.train(1, lines.append)
+    assert statuses(sweeping) == {"base/0": "done", "lost/0": "failed", "low/0": "done"}
+    assert "lost seed 0 · failed: the loss of step" in lines[1]
+    table = open_sweep(path).table()
+    assert "is not finite" in table.rows[1].troubles[0]
+    assert [len(line.values) for line in table.figures[0].lines] == [1, 0, 1]
+    assert open_sweep(path).open_cells() == []
+
+
+def test_another_fault_is_told_and_tried_again(in_this_process, write, open_sweep, lines, monkeypatch):
+    path = write(METRICS, seeds="[0]")
+    full = JepalmError("no space left")
+    with monkeypatch.context() as patch:
+        patch.setattr("jepalm.session.Session.train", lambda *_: (_ for _ in ()).throw(full))
+        sweeping = open_sweep(path)
+        sweeping.train(1, lines.append)
+    assert sweeping.table().rows[0].troubles == ["reference seed 0: no space left"]
+    assert len(open_sweep(path).open_cells()) == 1
+
+
+def test_what_is_trained_is_evaluated_once_and_again_when_asked_otherwise(
+    in_this_process, write, open_sweep, lines
+):
+    path = write(EVALUATION, seeds="[0]")
+    sweeping = open_sweep(path)
+    sweeping.train(1, lines.append)
+    file = folders(sweeping)[0] / "report" / "evaluation-train.json"
+    tree = json.loads(file.read_text())
+    rows = {row["name"]: row for row in tree["rows"]}
+    table = open_sweep(path).table()
+    assert table.figures[1].lines[0].values == {0: rows["decoder/generation_ce"]["model"]}
+    assert table.figures[3].figure.controls["real text"] == 0
+    assert "scorer: Witten-Bell 5-gram" in table.notes[0]
+    names = [name for name in rows if not name.startswith("scorer/positions")]
+    assert sorted(names) == sorted(EVALUATED)
+    assert open_sweep(path).open_cells() == []
+    other = open_sweep(write("evaluate: {split: train, prompts: 2, seed: 4}", seeds="[0]"))
+    assert statuses(other) == {"reference/0": "trained"}
+    other.train(1, lines.append)
+    assert json.loads(file.read_text())["seed"] == 4
+    assert len(folders(other)) == 1
+    file.unlink()
+    assert statuses(open_sweep(path)) == {"reference/0": "trained"}
+
+
+def test_a_causal_row_is_trained_first_and_scores_the_others(
+    in_this_process, write, open_sweep, lines, data_root
+):
+    rows = """
+rows:
+  base:
+  ar: [shakespeare-ar-small, data.name=lines, model.causal.n_layers=1, model.causal.context_len=24]
+evaluate: {split: train, prompts: 2, baseline: ar}
+"""
+    path = write(seeds="[0]")
+    keep = ("model.encoder", "model.predictor", "model.decoder")
+    settings = [
+        text for text in json.loads(path.read_text().splitlines()[1][5:]) if not text.startswith(keep)
+    ]
+    path.write_text(f"preset: nano\nset: {json.dumps(settings)}\nseeds: [0]\n{rows}")
+    sweeping = open_sweep(path)
+    sweeping.train(1, lines.append)
+    assert [line.split(" · ")[0] for line in lines] == ["1/2  ar seed 0", "2/2  base seed 0"]
+    again = open_sweep(path)
+    assert statuses(again) == {"base/0": "done", "ar/0": "done"}
+    gap = again.table().figures[3]
+    assert "baseline" in gap.figure.controls
+    assert gap.lines[1].values == {}
+    run = next(folder for folder in folders(again) if "-base-" in folder.name)
+    tree = json.loads((run / "report" / "evaluation-train.json").read_text())
+    assert tree["scorer"] == again.others["scorer"].name
+    assert tree["asked"]["scorer"] == f"{tree['scorer']} at step 8"
+
+
+def test_a_baseline_that_is_nowhere_or_no_judge_is_told(write, open_sweep, trained_run):
+    path = write("rows: {base: }")
+    for others, message in (
+        ({"baseline": "bsae"}, r"no run or row bsae \(did you mean base\?\)"),
+        ({"baseline": "base"}, "row base is no causal model"),
+        ({"scorer": str(trained_run.path)}, "cannot score text"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            open_sweep(path, **others)
+
+
+def test_missing_data_is_told_before_anything_is_written(write, open_sweep, tmp_path):
+    with pytest.raises(UsageError, match="no prepared data"):
+        open_sweep(write("rows: {base: , other: {data: nowhere}}"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_sweep_runs_once_at_a_time(write, open_sweep, lines):
+    sweeping = open_sweep(write(METRICS))
+    sweeping.folder.mkdir(parents=True)
+    with locked(RunFolder(sweeping.folder)), pytest.raises(JepalmError, match="by another process"):
+        sweeping.train(1, lines.append)
+
+
+def test_a_worker_that_dies_fails_its_task_alone(monkeypatch, tmp_path, tiny_config):
+    code = "import sys; sys.stdin.readline(); sys.exit(3)"
+    fake = ["-c", code]
+    real = subprocess.Popen
+    monkeypatch.setattr(
+        "jepalm.sweep.pool.subprocess.Popen", lambda command, **given: real([command[0], *fake], **given)
+    )
+    tasks = [
+        Task(
+            row="a",
+            seed=n,
+            config=tiny_config(),
+            folder=tmp_path,
+            data_root=tmp_path,
+            run=None,
+            evaluate=None,
+            jobs=1,
+        )
+        for n in (0, 1)
+    ]
+    outcomes = list(Pool(1).run(tasks, lambda task: None))
+    assert [(task.seed, outcome.status, outcome.message) for task, outcome in outcomes] == [
+        (0, "failed", "its process ended with code 3"),
+        (1, "failed", "its process ended with code 3"),
+    ]
+
+
+def test_a_folders_name_keeps_the_seed():
+    assert run_name("lr=0.1, batch_size=4", 7) == "lr-0.1-batch_size-4-seed7"
+    assert run_name("x" * 60, 2**31 - 1) == "x" * 25 + "-seed2147483647"
+
+
+def test_processes_side_by_side_are_stopped_and_go_on(
+    in_this_process, write, open_sweep, lines, data_root, tmp_path, train_tiny
+):
+    """The short row ends, Ctrl-C comes, the long row is saved and goes on to a straight run's weights."""
+    long = {"training__steps": 600, "training__validate_every": 100, "training__checkpoint_every": 100}
+    path = write(METRICS + "rows: {short: training.steps=8, long: }", "[0]", **long)
+    command = [sys.executable, "-m", "jepalm", "sweep", str(path), "--jobs", "2"]
+    command += ["--data-dir", str(data_root), "--run-dir", str(tmp_path / "runs")]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
+    )
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=300)
+    assert first.startswith("1/2  short seed 0 · r2 ")
+    assert process.returncode == 130
+    assert f"stopped and saved: 1 of 2 runs are done (go on with: jepalm sweep {path})" in errors
+    assert "Traceback" not in errors
+    assert (tmp_path / "runs" / "sweeps" / "lab" / "sweep.csv").is_file()
+    sweeping = open_sweep(path)
+    assert len(sweeping.open_cells()) == 1
+    sweeping.train(1, lines.append)
+    cell = next(cell for cell in sweeping.cells() if cell.row == "long")
+    straight = train_tiny(tmp_path / "straight", **long)
+    one, other = (load_file(find_checkpoint(run).path / MODEL) for run in (cell.run, straight))
+    assert all(torch.equal(one[name], other[name]) for name in one)
