@@ -138,8 +138,7 @@ class PartialFolder:
         states = {name: writer.state() for name, writer in writers.items()}
         pending = f"pending-{counts.raw_bytes}.safetensors"
         write_flushed(self._path / pending, save({name: tokens for name, (_, tokens) in states.items()}))
-        before = self.progress
-        self.progress = Progress(
+        progress = Progress(
             request=self.job.request,
             origin=self.job.origin,
             identity=self.identity,
@@ -154,9 +153,10 @@ class PartialFolder:
             files=dict(self.writer.files),
             content_sha256=self.writer.content_sha256,
         )
-        write_atomically(self._path / PROGRESS, self.progress.model_dump_json() + "\n")
+        write_atomically(self._path / PROGRESS, progress.model_dump_json() + "\n")
+        before, self.progress = self.progress, progress
         if before is not None and before.pending != pending:
-            (self._path / before.pending).unlink()
+            (self._path / before.pending).unlink(missing_ok=True)
 
     def finish(self, meta: str) -> None:
         """Write `meta.json` and give the folder its name."""
@@ -164,7 +164,7 @@ class PartialFolder:
         self.writer.write_meta(meta)
         put_in_place(self._path, target)
         for name in (PROGRESS, _LOCK, *(path.name for path in target.glob("pending-*.safetensors"))):
-            (target / name).unlink()
+            (target / name).unlink(missing_ok=True)
 
 
 @contextmanager

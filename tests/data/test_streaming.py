@@ -425,7 +425,7 @@ def test_without_the_library_the_extra_is_named(folder: Path, monkeypatch: pytes
     [
         (
             ConnectionError("Couldn't reach 'a/b' on the Hub"),
-            r"cannot reach the hub for a/b: .*--from FOLDER",
+            r"reach the hub for a/b: .*downloaded copy",
         ),
         (RuntimeError("Dataset scripts are no longer supported, but found b.py"), r"by a script.*--revision"),
         (ValueError("BuilderConfig 'x' not found"), r"cannot read dataset a/b: BuilderConfig 'x' not found"),
@@ -473,7 +473,7 @@ def test_a_killed_process_is_one_clear_line(prepare: Prepare):
         for child in multiprocessing.active_children():
             child.kill()
 
-    with pytest.raises(JepalmError, match=r"a process that made tokens was killed .*--processes"):
+    with pytest.raises(JepalmError, match=r"made tokens was killed, .*--processes"):
         prepare(processes=2, watch=kill)
 
 
