@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,7 +24,18 @@ from jepalm.cli.prepare_options import (
     named_after,
     request_of,
 )
-from jepalm.cli.prepare_output import labelled, progress_shown, show, show_present
+from jepalm.cli.prepare_output import counter, labelled, progress_shown, show, show_present
+
+if TYPE_CHECKING:
+    from jepalm.data.prepared import SplitName
+
+
+class Scoring(enum.StrEnum):
+    """How an answer is scored."""
+
+    text = "text"
+    regex = "regex"
+
 
 prepare_app = typer.Typer(
     help="Make training data from a corpus, text or pairs.",
@@ -107,6 +119,15 @@ def pairs(
         Path,
         typer.Argument(metavar="FILE.jsonl", help='Rows {"source", "target", "action"?} or {"messages"}.'),
     ],
+    validation: Annotated[
+        Path | None, typer.Option(metavar="FILE.jsonl", help="All of validation, instead of a share of FILE.")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option(metavar="FILE.jsonl", help="All of test, instead of a share of FILE.")
+    ] = None,
+    task: Annotated[
+        Scoring, typer.Option(help="How answers are scored; regex: by the lines that they describe.")
+    ] = Scoring.text,
     name: NameOption = None,
     tokenizer: TokenizerOption = "char",
     alphabet: AlphabetOption = Alphabet.fixed,
@@ -121,18 +142,75 @@ def pairs(
     """Your own pairs, one JSON row a line; the folder is named after the file.
 
     Example: jepalm prepare pairs chats.jsonl --tokenizer byte
+
+    With a test split of its own: jepalm prepare pairs train.jsonl --test test.jsonl
     """
     from jepalm.config import data_root
     from jepalm.data.prepared import Origin
     from jepalm.data.preparing import prepare_rows
     from jepalm.data.reading import RawRows
+    from jepalm.data.regex.pairs import check_pair
 
-    request = request_of("pairs", tokenizer, alphabet, split)
-    origin = Origin(source="given pairs", where=[str(file)])
+    held_out: dict[SplitName, Path | None] = {"validation": validation, "test": test}
+    given = {split: path for split, path in held_out.items() if path is not None}
+    request = request_of("pairs", tokenizer, alphabet, split, task=task.value)
+    where = [str(file), *(f"{split}: {path}" for split, path in given.items())]
+    origin = Origin(source="given pairs", where=where)
+    raw = RawRows(file, skip_bad, given)
+    if task is Scoring.regex:
+        raw.check = check_pair
     name = name or named_after(file)
     with progress_shown() as watch:
         job = job_of(data_root(data_dir), name, "pairs", origin, licence, request, force, watch)
-        outcome = prepare_rows(job, RawRows(file, skip_bad))
+        outcome = prepare_rows(job, raw)
+    show(outcome)
+
+
+@prepare_app.command("nl-rx")
+def nl_rx(
+    pairs: Annotated[int, typer.Option(min=3, metavar="N", help="Number of pairs.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
+    keep_degenerate: Annotated[
+        bool,
+        typer.Option("--keep-degenerate", help="Keep, in train, expressions of no line or of every line."),
+    ] = False,
+    name: NameOption = None,
+    tokenizer: TokenizerOption = "char",
+    alphabet: AlphabetOption = Alphabet.fixed,
+    split: SplitOption = "80/10/10",
+    data_dir: DataDirOption = None,
+    force: ForceOption = False,
+) -> None:
+    """English sentences and the regular expressions that they mean, drawn; no test language is trained on.
+
+    Example: jepalm prepare nl-rx --pairs 50000 --seed 1
+    """
+    from jepalm.config import data_root
+    from jepalm.data.job import already_prepared, check_request
+    from jepalm.data.prepared import Drawn, Origin
+    from jepalm.data.preparing import prepare_rows
+    from jepalm.data.regex.pairs import draw_rows
+
+    root = data_root(data_dir)
+    name = name or "nl-rx"
+    asked = Drawn(pairs=pairs, seed=seed, keep_degenerate=keep_degenerate)
+    request = request_of("pairs", tokenizer, alphabet, split, task="regex", drawn=asked)
+    check_request(name, request)
+    present = None if force else already_prepared(root, name, request)
+    if present is not None:
+        show_present(present)
+        return
+    origin = Origin(source="drawn from the grammar of NL-RX", where=[f"seed {seed}"])
+    with progress_shown(by_bytes=False) as watch:
+        raw = draw_rows(asked, request.split, counter(watch, "drawing", pairs))
+    with progress_shown() as watch:
+        job = job_of(root, name, "nl-rx", origin, "none needed: drawn, not copied", request, force, watch)
+        outcome = prepare_rows(job, raw)
+    kept = "kept in train" if keep_degenerate else "dropped"
+    share = 100 * raw.degenerate / raw.drawn
+    labelled(
+        "drawn", f"{raw.drawn:,} different sentences, {share:.3g} % of them of no line or every line: {kept}"
+    )
     show(outcome)
 
 

@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from jepalm.data.job import Job, Watch
-    from jepalm.data.prepared import Origin, Request
+    from jepalm.data.prepared import Drawn, Origin, Request, Task
 
 
 class Pairing(enum.StrEnum):
@@ -52,7 +52,14 @@ DataDirOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="Make it again, in place of what is there.")]
 
 
-def request_of(pairing: str, tokenizer: str, alphabet: Alphabet, split: str) -> Request:
+def request_of(
+    pairing: str,
+    tokenizer: str,
+    alphabet: Alphabet,
+    split: str,
+    task: Task = "text",
+    drawn: Drawn | None = None,
+) -> Request:
     """The request that the options make.
 
     Raises:
@@ -71,6 +78,8 @@ def request_of(pairing: str, tokenizer: str, alphabet: Alphabet, split: str) -> 
             "tokenizer": tokenizer,
             "alphabet": alphabet.value,
             "split": (train, validation, test),
+            "task": task,
+            "drawn": drawn,
         }
     )
 

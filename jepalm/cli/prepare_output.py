@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from jepalm.data.job import Outcome
+    from jepalm.data.job import Outcome, Watch
     from jepalm.data.prepared import Meta, PreparedData, SplitName
 
 
@@ -21,11 +21,12 @@ _SECONDS_A_LINE = 30.0
 
 
 @contextmanager
-def progress_shown() -> Iterator[Callable[[str, int, int], None]]:
+def progress_shown(by_bytes: bool = True) -> Iterator[Callable[[str, int, int], None]]:
     """A bar on a terminal, gone when the work is done; elsewhere a line each half minute."""
     from rich.progress import (
         BarColumn,
         DownloadColumn,
+        MofNCompleteColumn,
         Progress,
         TextColumn,
         TimeRemainingColumn,
@@ -35,15 +36,10 @@ def progress_shown() -> Iterator[Callable[[str, int, int], None]]:
     from jepalm.cli.console import console
 
     if not console.is_terminal:
-        yield _lines()
+        yield _lines() if by_bytes else lambda stage, done, total: None
         return
-    columns = (
-        TextColumn("{task.description:<9}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
+    done = (DownloadColumn(), TransferSpeedColumn()) if by_bytes else (MofNCompleteColumn(),)
+    columns = (TextColumn("{task.description:<9}"), BarColumn(), *done, TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         tasks: dict[str, TaskID] = {}
 
@@ -79,6 +75,18 @@ def _pace(done: int, total: int, speed: float) -> str:
     minutes = math.ceil((total - done) / speed / 60)
     left = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
     return f"{size(done)} of about {size(total)}, {size(speed)}/s, {left} left"
+
+
+def counter(watch: Watch, stage: str, total: int) -> Callable[[int], None]:
+    """Tell a watch how many are done, from how many more are."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        watch(stage, done, total)
+
+    return advance
 
 
 def show_present(data: PreparedData) -> None:

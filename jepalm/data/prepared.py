@@ -30,11 +30,13 @@ TOKENIZER = "tokenizer.json"
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 Role = Literal["source", "target", "action"]
+Task = Literal["text", "regex"]
 Pairing = Literal["lines", "windows", "spans", "pairs"]
 
 _MADE_BY = {
     "shakespeare": "jepalm prepare shakespeare",
     "shakespeare-windows": "jepalm prepare shakespeare --pairing windows --name shakespeare-windows",
+    "nl-rx": "jepalm prepare nl-rx",
     "shakespeare-spans": "jepalm prepare shakespeare --pairing spans --name shakespeare-spans",
     "wikitext-103": "jepalm prepare wikitext-103",
     "openwebtext": "jepalm prepare openwebtext",
@@ -64,6 +66,15 @@ class Origin(_Record):
     """Splits that came as such; the others were taken from its train."""
 
 
+class Drawn(_Record):
+    """Pairs drawn from the grammar of regular expressions, not read."""
+
+    pairs: int
+    seed: int
+    keep_degenerate: bool = False
+    """Whether expressions of the empty language, or of every line, are kept, in the training split."""
+
+
 class Request(_Record):
     """What was asked for; the same request on the same raw text gives the same data."""
 
@@ -74,6 +85,9 @@ class Request(_Record):
     alphabet: Literal["fixed", "data"] = "fixed"
     split: tuple[float, float, float] = (90.0, 5.0, 5.0)
     """Percent of the text in train, validation and test; of a dataset, only for those it lacks."""
+    task: Task = "text"
+    """How an answer is scored: as text, or as a regular expression by the lines it describes."""
+    drawn: Drawn | None = None
 
 
 class SplitCounts(_Record):
@@ -127,6 +141,11 @@ class Meta(_Record):
     def pairing(self) -> Pairing:
         """How pairs are made of the text."""
         return self.request.pairing
+
+    @property
+    def task(self) -> Task:
+        """How an answer is scored."""
+        return self.request.task
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from jepalm.data.learning import build_tokenizer, evenly_drawn
 from jepalm.data.prepared import SPLITS, PreparedData, Role, SplitName
 from jepalm.data.reading import (
     CharacterCounter,
-    RawRows,
     RawText,
     Row,
+    Rows,
     TextCounts,
     code_points,
     count_text,
@@ -75,7 +75,7 @@ def prepare_text(job: Job, raw: RawText) -> Outcome:
     return Outcome(PreparedData(job.root / job.name, meta), True, time.perf_counter() - started)
 
 
-def prepare_rows(job: Job, raw: RawRows) -> Outcome:
+def prepare_rows(job: Job, raw: Rows) -> Outcome:
     """Prepare given pairs.
 
     Raises:
@@ -89,7 +89,7 @@ def prepare_rows(job: Job, raw: RawRows) -> Outcome:
     present = already_prepared(job.root, job.name, job.request, counts.raw_sha256) if not job.force else None
     if present is not None:
         return Outcome(present, False, time.perf_counter() - started)
-    blocks = row_blocks(counts, job.request)
+    blocks = row_blocks(counts, job.request, raw.given)
 
     def rows(stage: str) -> Iterator[tuple[SplitName, list[Row]]]:
         remaining = iter(blocks)
@@ -121,7 +121,7 @@ def _needed_bytes(counts: TextCounts, tokenizer: TextTokenizer) -> int:
     return tokens * width + counts.lines * 48 + (1 << 20)
 
 
-def _count_rows(raw: RawRows, advance: Callable[[int], None]) -> tuple[TextCounts, bool]:
+def _count_rows(raw: Rows, advance: Callable[[int], None]) -> tuple[TextCounts, bool]:
     digest = hashlib.sha256()
     counts = TextCounts()
     characters = CharacterCounter()
@@ -180,7 +180,7 @@ def _write_rows(writer: SplitWriter, rows: list[Row], tokenizer: TextTokenizer) 
     writer.rows(ids, {role: spans[:, index] for index, role in enumerate(roles)})
 
 
-def _advance(job: Job, stage: str, raw: RawText | RawRows) -> Callable[[int], None]:
+def _advance(job: Job, stage: str, raw: RawText | Rows) -> Callable[[int], None]:
     total = raw.n_bytes
     done = 0
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import Literal
 
 import numpy as np
 
-from jepalm.data.prepared import Request, SplitName
+from jepalm.data.prepared import SPLITS, Request, SplitName
 from jepalm.data.reading import LONGEST_LINE, TextCounts, code_points
 from jepalm.errors import UsageError
 
@@ -41,9 +42,25 @@ def window_blocks(counts: TextCounts, request: Request) -> list[Block]:
     return _blocks(counts.characters, request, guard=guard, least=2, unit="characters")
 
 
-def row_blocks(counts: TextCounts, request: Request) -> list[Block]:
-    """Blocks of rows; a row's pairs stay together."""
-    return _blocks(counts.lines, request, guard=0, least=1, unit="good rows")
+def row_blocks(
+    counts: TextCounts, request: Request, given: Mapping[SplitName, int] | None = None
+) -> list[Block]:
+    """Blocks of rows; a row's pairs stay together.
+
+    Given splits stand at the end as they are; the others are cut from the rows before them.
+    """
+    if not given:
+        return _blocks(counts.lines, request, guard=0, least=1, unit="good rows")
+    cut = counts.lines - sum(given.values())
+    shares = zip(SPLITS[1:], request.split[1:], strict=True)
+    sizes = {name: max(1, round(cut * percent / 100)) for name, percent in shares if name not in given}
+    train = cut - sum(sizes.values())
+    if train < 1:
+        raise UsageError(
+            f"{cut:,} good rows are too few for train and {' and '.join(sizes)}", "give more rows"
+        )
+    ends = accumulate([train, *sizes.values(), *given.values()])
+    return list(zip(("train", *sizes, *given), ends, strict=True))
 
 
 def segments(
