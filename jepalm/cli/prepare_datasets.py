@@ -34,7 +34,7 @@ RevisionOption = Annotated[
 ]
 ProcessesOption = Annotated[
     int | None,
-    typer.Option(min=1, max=1024, help="Processes that make tokens; one a core if not given."),
+    typer.Option(min=1, max=1024, metavar="N", help="Processes that make tokens; one a core if not given."),
 ]
 BPE = "bpe:16384"
 
