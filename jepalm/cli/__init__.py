@@ -16,7 +16,6 @@ from jepalm.cli.evaluate import evaluate
 from jepalm.cli.generate import generate
 from jepalm.cli.plan import plan
 from jepalm.cli.prepare import prepare_app
-from jepalm.cli.prepare_transitions import transitions
 from jepalm.cli.report import report
 from jepalm.cli.sweep import sweep
 from jepalm.cli.train import train
@@ -54,7 +53,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-prepare_app.command()(transitions)
 app.add_typer(prepare_app, name="prepare")
 app.command()(train)
 app.command()(generate)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jepalm.cli.console import LABEL_WIDTH
-from jepalm.cli.prepare import (
+from jepalm.cli.prepare_options import (
     Alphabet,
     AlphabetOption,
     DataDirOption,
@@ -18,15 +18,11 @@ from jepalm.cli.prepare import (
     NameOption,
     SplitOption,
     TokenizerOption,
+    job_of,
+    named_after,
+    request_of,
 )
-from jepalm.cli.prepare import _counter as counter
-from jepalm.cli.prepare import _job as job_of
-from jepalm.cli.prepare import _line as labelled
-from jepalm.cli.prepare import _named_after as named_after
-from jepalm.cli.prepare import _progress as progress_shown
-from jepalm.cli.prepare import _request as request_of
-from jepalm.cli.prepare import _show as show
-from jepalm.cli.prepare import _show_present as show_present
+from jepalm.cli.prepare_output import counter, labelled, progress_shown, show, show_present
 
 if TYPE_CHECKING:
     from jepalm.data.prepared import Request, Simulated
@@ -133,8 +129,9 @@ def _read(
 def _draw(root: Path, name: str, asked: Simulated, request: Request, force: bool) -> None:
     from contextlib import closing
 
+    from jepalm.data.job import already_prepared, check_request
     from jepalm.data.prepared import Origin
-    from jepalm.data.preparing import already_prepared, check_request, prepare_rows
+    from jepalm.data.preparing import prepare_rows
     from jepalm.data.worlds.drawing import draw_transitions, pairs_by_split
 
     check_request(name, request)

@@ -42,6 +42,8 @@ _MADE_BY = {
     "grid": "jepalm prepare transitions --world grid",
     "files": "jepalm prepare transitions --world files",
     "shakespeare-spans": "jepalm prepare shakespeare --pairing spans --name shakespeare-spans",
+    "wikitext-103": "jepalm prepare wikitext-103",
+    "openwebtext": "jepalm prepare openwebtext",
 }
 """Data that the presets name."""
 
@@ -62,6 +64,10 @@ class Origin(_Record):
     """URL, package or paths."""
     canonical: bool | None = None
     """Whether it is the published text, byte for byte; empty where there is no such text."""
+    revision: str | None = None
+    """Commit of a dataset on the hub."""
+    own_splits: tuple[SplitName, ...] = ()
+    """Splits that came as such; the others were taken from its train."""
 
 
 class Drawn(_Record):
@@ -98,7 +104,7 @@ class Request(_Record):
     tokenizer: str
     alphabet: Literal["fixed", "data"] = "fixed"
     split: tuple[float, float, float] = (90.0, 5.0, 5.0)
-    """Percent of the text in train, validation and test."""
+    """Percent of the text in train, validation and test; of a dataset, only for those it lacks."""
     task: Task = "text"
     """How an answer is scored: as text, as a regular expression by the lines it describes, or as the state
     that follows a state and an action."""
@@ -113,6 +119,8 @@ class SplitCounts(_Record):
     """0 for windows and spans, which are drawn at training time."""
     tokens: int
     shards: int
+    documents: int = 0
+    """0 where the text is one."""
 
 
 class Meta(_Record):
@@ -123,6 +131,7 @@ class Meta(_Record):
     origin: Origin
     raw_bytes: int
     raw_sha256: str
+    """Of the raw text; of a dataset's text beyond the first 64 MiB, see `resuming.TextDigest`."""
     licence: str
     request: Request
     tokenizer: str

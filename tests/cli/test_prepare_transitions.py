@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-import jepalm.cli  # noqa: F401  (puts the command beside the others)
 from jepalm.cli.prepare import prepare_app
 from jepalm.data.prepared import PreparedData, Simulated, SplitName, open_prepared
 from jepalm.data.worlds import world_of

@@ -62,6 +62,13 @@ def test_only_the_compositional_split_has_unseen_combinations(world_rows):
         assert all(unseen) if name == "compositional" else not any(unseen)
 
 
+def test_only_states_of_the_longer_split_have_one_object_more(world_rows):
+    world, rows = world_rows
+    for name, pairs in rows.items():
+        counts = {world.n_objects(world.parse(row.source)) for row in pairs}
+        assert counts == {world.objects + 1} if name == "longer" else max(counts) <= world.objects
+
+
 def test_pairs_are_what_the_simulator_does(world_rows):
     world, rows = world_rows
     for pairs in rows.values():

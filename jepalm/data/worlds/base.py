@@ -122,6 +122,10 @@ class World(ABC, Generic[S]):
         """
 
     @abstractmethod
+    def n_objects(self, state: S) -> int:
+        """How many objects the state has; no step makes it more."""
+
+    @abstractmethod
     def unseen_state(self, state: S) -> bool:
         """Whether it holds a combination that training never has; no step makes one."""
 

@@ -231,7 +231,9 @@ def _belongs(
     """The split of a pair; None where it belongs to none."""
     if draw == "compositional":
         return "compositional" if world.unseen(made.state, made.action) else None
-    return "longer" if draw == "longer" else split_of(world, text, split)
+    if draw == "longer":
+        return "longer" if world.n_objects(made.state) > world.objects else None
+    return split_of(world, text, split)
 
 
 def _choose(world: AnyWorld, state: State, rng: Random, draw: Draw) -> tuple[str, State | None]:

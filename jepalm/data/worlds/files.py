@@ -1,6 +1,8 @@
 """A small file system: folders that may be missing, and for each file its size there, or `-` where it is not.
 
-home/ note 7 plan -, docs- note - plan -
+    home/ note 7 plan -, docs- note - plan -
+
+All folders list the same files, so that each has its place.
 """
 
 from __future__ import annotations
@@ -97,6 +99,10 @@ class Files(World[FilesState]):
                 if place := _place(state, path):
                     return _carried(state, verb, *place, state.folders.index(name))
         return None
+
+    def n_objects(self, state: FilesState) -> int:
+        """Its files, wherever they are."""
+        return len(state.files)
 
     def unseen_state(self, state: FilesState) -> bool:
         """A folder beside the one it never stands beside, or a file on a disk with its folder."""

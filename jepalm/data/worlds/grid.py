@@ -1,13 +1,15 @@
 """A room seen from above: walls, boxes to push, keys and the doors that they open.
 
-bag a-
-#######        @ is you, # a wall, 1 to 9 are boxes, a to h keys, A to H their doors,
-#..@1.#        - an empty place in the bag
-#.#.b.#
-#...#.#
-#.2B..#
-#..#..#
-#######
+    bag a-
+    #######
+    #..@1.#
+    #.#.b.#
+    #...#.#
+    #.2B..#
+    #..#..#
+    #######
+
+`@` is you, `#` a wall, 1 to 9 are boxes, a to h keys, A to H their doors, `-` an empty place in the bag.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from zlib import crc32
 
-from jepalm.data.worlds.base import Draw, Said, State, World
+from jepalm.data.worlds.base import Draw, Kind, Said, State, World
 from jepalm.errors import UsageError
 
 YOU, WALL, FLOOR, EMPTY = "@", "#", ".", "-"
@@ -106,6 +108,11 @@ class Grid(World[GridState]):
             return replace(state, bag=bag, cells=_with(state.cells, {ahead: FLOOR}))
         return None
 
+    def n_objects(self, state: GridState) -> int:
+        """Its boxes, and its keys, each together with its door."""
+        things = (state.bag + state.cells).lower()
+        return sum(thing in things for thing in (*BOXES, *KEYS))
+
     def unseen_state(self, state: GridState) -> bool:
         """Walls that training does not have, or a box in a room with its key or door."""
         things = (state.bag + state.cells).lower()
@@ -148,9 +155,8 @@ class Grid(World[GridState]):
 
     def _draw_names(self, rng: Random, draw: Draw, broken: str) -> tuple[list[str], list[str]]:
         """Boxes and keys: combinations of training, or one of them broken."""
-        count = (
-            self.objects + 1 if draw == "longer" else rng.randint(2 if broken == "box" else 1, self.objects)
-        )
+        fewest = 2 if broken == "box" else 1
+        count = self.objects + 1 if draw == "longer" else rng.randint(fewest, self.objects)
         keys = rng.sample(KEYS, count // 2)
         strange = [box for box in BOXES if _key_without(box) in keys]
         known = [box for box in BOXES if box not in strange]
@@ -173,11 +179,8 @@ class Grid(World[GridState]):
         words = f"\n{self._edge}\n{WALL}"
         for place, cell in enumerate(state.cells):
             row, column = divmod(place, self.size)
-            said.append(
-                Said(
-                    words, f"row {row + 1} column {column + 1}", cell, "still" if cell == WALL else "changing"
-                )
-            )
+            kind: Kind = "still" if cell == WALL else "changing"
+            said.append(Said(words, f"row {row + 1} column {column + 1}", cell, kind))
             words = f"{WALL}\n{WALL}" if column == self.size - 1 else ""
         return said
 

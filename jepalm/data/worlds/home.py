@@ -86,6 +86,10 @@ class Home(World[HomeState]):
                 return _placed(state, thing, state.you)
         return None
 
+    def n_objects(self, state: HomeState) -> int:
+        """Its things."""
+        return len(state.things)
+
     def unseen_state(self, state: HomeState) -> bool:
         """A room beside the one it never stands beside, or a thing in a house with its room."""
         return _NAMES.unseen(state.rooms, [thing for thing, _ in state.things])
