@@ -61,16 +61,18 @@ class TextEncoder(nn.Module):
 class Predictor(nn.Module):
     """Cross-attention Transformer: source embeddings to all target embeddings in one pass.
 
-    One learned query a target embedding, or a place in the text where the target's are given; width and
-    depth are its own, with projections in and out. An action's embeddings are keys beside the source's, told
-    apart by a learned vector; or their mean modulates every block; or both.
+    One learned query a target embedding, or a place in the text where the target's are given; where sources
+    are aligned one for all, which rotary positions tell apart. Width and depth are its own, with projections
+    in and out. An action's embeddings are keys beside the source's, told apart by a learned vector; or their
+    mean modulates every block; or both.
     """
 
     def __init__(self, config: ModelConfig, attention: str = "auto") -> None:
         super().__init__()
         own = config.predictor
         dim, heads = own.dim or config.dim, own.n_heads or config.n_heads
-        n_queries = -(-config.target_len // config.latent.tokens)
+        aligned = config.source_positions == "aligned"
+        n_queries = 1 if aligned else -(-config.target_len // config.latent.tokens)
         self.queries = nn.Parameter(torch.empty(n_queries, dim))
         conditioning = config.action.conditioning
         self.modulated = conditioning in ("adaln", "both")
@@ -115,7 +117,9 @@ class Predictor(nn.Module):
             predicted embeddings (..., D'), packed as `layout` says.
         """
         batch, width = layout.mask.shape
-        if layout.given:
+        if len(self.queries) == 1:
+            x = layout.pack(self.queries.expand(batch, width, -1))  # (..., its own dim)
+        elif layout.given:
             x = F.embedding(layout.pack(layout.positions), self.queries)  # (..., its own dim)
         else:
             x = layout.pack(self.queries[:width].expand(batch, -1, -1))  # (..., its own dim)

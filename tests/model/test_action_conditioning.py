@@ -106,6 +106,18 @@ def test_an_action_that_is_read_across_is_a_marked_continuation_of_the_source() 
     )
 
 
+def test_aligned_sources_have_one_query_for_targets_of_any_length() -> None:
+    """What stands at one distance from every place is predicted alike at all of them, beyond `target_len` too."""
+    torch.manual_seed(0)
+    config = {**SIZES, "source_positions": "aligned", "predictor": {"n_layers": 1}}
+    made = Predictor(ModelConfig.model_validate(config))
+    assert made.queries.shape == (1, 8)
+    torch.nn.init.normal_(made.project.weight)
+    source, layout = torch.randn(1, 1, 8).expand(1, 9, 8), Layout.of(torch.tensor([9]), 9, packed=False)
+    found = made(layout, source, layout)  # (1, 9, 8)
+    torch.testing.assert_close(found, found[:, :1].expand_as(found))
+
+
 def test_without_conditioning_a_model_has_the_weights_it_always_had() -> None:
     def built(conditioning: str, encoder: str) -> dict[str, torch.Tensor]:
         torch.manual_seed(0)
