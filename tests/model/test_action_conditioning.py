@@ -107,7 +107,7 @@ def test_an_action_that_is_read_across_is_a_marked_continuation_of_the_source() 
 
 
 def test_aligned_sources_have_one_query_for_targets_of_any_length() -> None:
-    """What stands at one distance from every place is predicted alike at all of them, beyond `target_len` too."""
+    """Of nine equal embeddings all nine places are predicted alike, also those beyond `target_len`."""
     torch.manual_seed(0)
     config = {**SIZES, "source_positions": "aligned", "predictor": {"n_layers": 1}}
     made = Predictor(ModelConfig.model_validate(config))
