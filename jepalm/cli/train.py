@@ -132,6 +132,8 @@ def _introduce(session: Session, cost: Estimate, runs: Path) -> None:
 
 
 def _example(session: Session) -> str:
+    if session.prepared.meta.has_action and not session.unread_actions:
+        return "jepalm generate STATE --action ACTION"
     fills = session.prepared.meta.pairing == "spans"
     return 'jepalm generate --infill "To be, or ____ to be"' if fills else 'jepalm generate "To be"'
 

@@ -77,15 +77,15 @@ def make_plan(
         seed: see `search`.
 
     Raises:
-        UsageError: the run has no embeddings or reads no actions, a text is empty or outside its alphabet, or
-            its embeddings do not feed back.
+        UsageError: the run has no embeddings or reads no actions, a text is empty, too long or outside its
+            alphabet, or its embeddings do not feed back.
     """
     objective, device = trained.objective, trained.hardware.device
     if not isinstance(objective, JepalmObjective):
         message = f"{trained.run.name} is a {trained.config.model.family} run, without embeddings to plan in"
         raise UsageError(message, "plan with a run of --preset transitions")
     choices = pad_rows([read_action(trained, action) for action in actions], device)
-    start, aim = (pad_rows([read_prompt(trained, text).ids], device) for text in (state, goal))
+    start, aim = (pad_rows([_read_whole(trained, text)], device) for text in (state, goal))
     if feedback == "latent":
         check_feedback(objective)
     with trained.hardware.autocast():
@@ -182,6 +182,16 @@ class TextDynamics:
     def keep(self, states: Tokens, rows: Tensor) -> Tokens:
         """The states at some rows."""
         return _at(states, rows.to(states.ids.device))
+
+
+def _read_whole(trained: TrainedModel, text: str) -> list[int]:
+    read = read_prompt(trained, text)
+    if read.notes:
+        longest = trained.config.model.source_len
+        raise UsageError(
+            f"a state has more than the {longest} tokens that this model reads", "plan with less"
+        )
+    return read.ids
 
 
 def distances_to(objective: JepalmObjective, states: LatentStates, goal: LatentStates) -> list[float]:

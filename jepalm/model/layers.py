@@ -31,8 +31,8 @@ class Layout:
         mask: (B, T) bool, true where there is text.
         index: (N,) flat position of each packed row, else None.
         positions: (B, T) place of each position in the passage, for rotary embeddings. Targets count
-            from 0; sources count down to -1, so that a source ends where its target begins. Two views of
-            one text both count from its start.
+            from 0; sources count down to -1, so that a source ends where its target begins, unless both
+            are aligned. Two views of one text both count from its start.
         given: whether the positions were given: they are then not simply 0, 1, 2, ...
     """
 
@@ -246,6 +246,10 @@ class FeedForward(nn.Module):
         return self.down(F.silu(self.up(x)))
 
 
+Change = tuple[Tensor, Tensor, Tensor]
+"""Shift, scale and gate of a branch, each (..., D)."""
+
+
 class Modulation(nn.Module):
     """AdaLN-zero: what one vector a text does to a block's branches (DiT, arXiv 2212.09748, section 3.2).
 
@@ -263,7 +267,7 @@ class Modulation(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, condition: Tensor, layout: Layout) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def forward(self, condition: Tensor, layout: Layout) -> list[Change]:
         """(B, D') to shift, scale and gate of each branch, each (..., D) at the layout's positions."""
         told = layout.spread(self.linear(F.silu(condition)))  # (..., 3 * branches * D)
         parts = told.chunk(3 * self.n_branches, dim=-1)
@@ -305,22 +309,23 @@ class Block(nn.Module):
         condition: Tensor | None = None,
     ) -> Tensor:
         """(..., D) to (..., D); cross-attention reads `memory`, a `condition` (B, D') modulates."""
-        changes = None
+        changes: list[Change | None] = [None, None, None]
         if self.modulation is not None:
             assert condition is not None
-            changes = iter(self.modulation(condition, layout))
-
-        def branch(x: Tensor, norm: nn.Module, part: nn.Module, *given: Any) -> Tensor:
-            if changes is None:
-                return x + self.dropout(part(norm(x), *given))
-            shift, scale, gate = next(changes)
-            return x + self.dropout(gate * part(norm(x) * (1 + scale) + shift, *given))
-
-        x = branch(x, self.attention_norm, self.attention, layout)
+            changes = [*self.modulation(condition, layout)]
+        x = self._branch(x, changes[0], self.attention_norm, self.attention, layout)
         if self.cross is not None and self.cross_norm is not None:
             assert memory is not None
-            x = branch(x, self.cross_norm, self.cross, layout, memory)
-        return branch(x, self.ffn_norm, self.ffn)
+            x = self._branch(x, changes[1], self.cross_norm, self.cross, layout, memory)
+        return self._branch(x, changes[-1], self.ffn_norm, self.ffn)
+
+    def _branch(
+        self, x: Tensor, change: Change | None, norm: nn.Module, part: nn.Module, *given: Any
+    ) -> Tensor:
+        if change is None:
+            return x + self.dropout(part(norm(x), *given))
+        shift, scale, gate = change
+        return x + self.dropout(gate * part(norm(x) * (1 + scale) + shift, *given))
 
 
 def init_weights(module: nn.Module, n_layers: int) -> None:

@@ -180,6 +180,7 @@ PLAN = ("plan", "--state=a0 b1", "--goal=a1 b1", "--run", "switches")
         ((*PLAN, "--actions=actions.txt", "--verify"), "was not drawn from a world"),
         ((*PLAN, "--actions=none.txt"), "cannot read none.txt"),
         ((*PLAN, "--actions=actions.txt", "--goal="), "is empty"),
+        ((*PLAN, "--actions=actions.txt", "--state=a0 b1 a0 b1"), "more than the 8 tokens"),
         (("plan", "--state=here", "--goal", STATE, "--run", "home"), "no state of the home world"),
         (("plan", "--goal=here", "--state", STATE, "--run", "home", "--verify"), "no state of the home"),
         (("train", "--preset=transitions", "--data=plain"), "plain has no actions, and this model is"),
