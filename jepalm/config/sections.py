@@ -114,8 +114,8 @@ class ModelConfig(Section):
     action_len: int | None = Field(None, ge=1, le=65536)
     """Most positions of an action; longer ones keep their last ones. `source_len` when empty."""
     source_positions: Literal["before", "aligned"] = "before"
-    """`before`: they count down to -1, where the target begins. `aligned`: from 0, as the target's, for
-    targets that are their source with some changes."""
+    """`before`: they count down to -1, where the target begins. `aligned`: from 0, as the target's, and the
+    predictor starts from the source's embeddings, for targets that are their source with some changes."""
     dropout: float = Field(0.0, ge=0, lt=1)
     encoder: EncoderConfig = EncoderConfig()
     predictor: PredictorConfig = PredictorConfig()
@@ -133,6 +133,12 @@ class ModelConfig(Section):
     def longest_action(self) -> int:
         """Most positions of an action."""
         return self.action_len or self.source_len
+
+    @model_validator(mode="after")
+    def _aligned_places_are_tokens(self) -> ModelConfig:
+        if self.source_positions == "aligned" and self.latent.tokens > 1:
+            raise ValueError("model.source_positions=aligned needs model.latent.tokens=1")
+        return self
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ModelConfig:

@@ -62,9 +62,9 @@ class Predictor(nn.Module):
     """Cross-attention Transformer: source embeddings to all target embeddings in one pass.
 
     One learned query a target embedding, or a place in the text where the target's are given; where sources
-    are aligned one for all, which rotary positions tell apart. Width and depth are its own, with projections
-    in and out. An action's embeddings are keys beside the source's, told apart by a learned vector; or their
-    mean modulates every block; or both.
+    are aligned one for all, to which the source's own embedding at the place is added. Width and depth are
+    its own, with projections in and out. An action's embeddings are keys beside the source's, told apart by a
+    learned vector; or their mean modulates every block; or both.
     """
 
     def __init__(self, config: ModelConfig, attention: str = "auto") -> None:
@@ -74,6 +74,7 @@ class Predictor(nn.Module):
         aligned = config.source_positions == "aligned"
         n_queries = 1 if aligned else -(-config.target_len // config.latent.tokens)
         self.queries = nn.Parameter(torch.empty(n_queries, dim))
+        self.carry = nn.Linear(config.dim, dim, bias=False) if aligned else None
         conditioning = config.action.conditioning
         self.modulated = conditioning in ("adaln", "both")
         self.blocks = nn.ModuleList(
@@ -117,8 +118,10 @@ class Predictor(nn.Module):
             predicted embeddings (..., D'), packed as `layout` says.
         """
         batch, width = layout.mask.shape
-        if len(self.queries) == 1:
-            x = layout.pack(self.queries.expand(batch, width, -1))  # (..., its own dim)
+        if self.carry is not None:
+            there = source_layout.pad(self.carry(source)) * source_layout.mask[..., None]  # (B, Ts, own dim)
+            there = F.pad(there, (0, 0, 0, width - there.shape[1]))  # (B, T, own dim)
+            x = layout.pack(self.queries + there)  # (..., its own dim)
         elif layout.given:
             x = F.embedding(layout.pack(layout.positions), self.queries)  # (..., its own dim)
         else:

@@ -35,7 +35,7 @@ TRANSITIONS = {
 
 @pytest.fixture
 def world(random_objective: Any) -> Any:
-    return lambda **changed: random_objective(**TRANSITIONS, **changed).eval()
+    return lambda **changed: random_objective(**(TRANSITIONS | changed)).eval()
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_a_causal_model_writes_each_state_behind_the_one_before_and_its_action(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"model__latent__tokens": 2}, "predicts latents"),
+        ({"model__latent__tokens": 2, "model__source_positions": "before"}, "predicts latents"),
         ({"objective__targets__normalisation": "instance"}, "normalised by instance, and reads others"),
         ({"model__source_len": 8}, "states of up to 12 tokens and reads 8"),
     ],

@@ -106,6 +106,27 @@ def test_an_action_that_is_read_across_is_a_marked_continuation_of_the_source() 
     )
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_aligned_predictions_start_from_the_source_at_their_place(packed: bool) -> None:
+    """Blocks that add nothing leave one query for all and, where the source has the place, its embedding."""
+    torch.manual_seed(0)
+    config = {**SIZES, "source_positions": "aligned", "predictor": {"n_layers": 1}}
+    made = Predictor(ModelConfig.model_validate(config)).double()
+    assert made.carry is not None
+    with torch.no_grad():
+        for name in ("attention.out", "cross.out", "ffn.down"):
+            made.blocks[0].get_submodule(name).weight.zero_()
+        made.project.weight.copy_(torch.eye(8))
+    (source, layout), target = (
+        view([2, 4], 1, packed=packed),
+        Layout.of(torch.tensor([3, 1]), 3, packed=packed),
+    )
+    found = target.pad(made(target, source, layout))
+    there = layout.pad(source) @ made.carry.weight.T
+    for row, place, carried in ((0, 0, there[0, 0]), (0, 1, there[0, 1]), (0, 2, 0), (1, 0, there[1, 0])):
+        torch.testing.assert_close(found[row, place], F.layer_norm(made.queries[0] + carried, (8,)))
+
+
 def test_aligned_sources_have_one_query_for_targets_of_any_length() -> None:
     """Of nine equal embeddings all nine places are predicted alike, also those beyond `target_len`."""
     torch.manual_seed(0)
