@@ -105,6 +105,7 @@ def plan(
         "horizon": horizon,
         "predicted": made.n_predicted,
         "complete": made.complete,
+        "merged": made.merged,
         "rollout": rollout.value,
         "seconds": round(seconds, 6),
         "seed": seed,
@@ -211,9 +212,10 @@ def _show(row: dict[str, Any]) -> None:
         illegal = truth["legal"].count(False)
         line("verified", f"goal {what} in the {truth['world']} world, {illegal} illegal actions")
     complete = "all" if row["complete"] else "not all"
+    merged = ", states that read the same once" if row["merged"] else ""
     errors.print(
         f"{row['predicted']:,} states predicted, {complete} sequences of {row['choices']} actions up to"
-        f" {row['horizon']} · {row['seconds']:.1f} s · {row['run']} at step {row['step']:,}",
+        f" {row['horizon']}{merged} · {row['seconds']:.1f} s · {row['run']} at step {row['step']:,}",
         style="dim",
         markup=False,
     )

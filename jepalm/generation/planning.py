@@ -42,6 +42,7 @@ class Plan:
         distances: to the goal's embeddings, before the first action and after each.
         n_predicted: states predicted in the search.
         complete: whether every sequence up to the horizon was followed.
+        merged: whether states that read the same were followed once.
     """
 
     actions: list[str]
@@ -49,6 +50,7 @@ class Plan:
     distances: list[float]
     n_predicted: int
     complete: bool
+    merged: bool
 
 
 def make_plan(
@@ -101,7 +103,7 @@ def make_plan(
             rows, distances = _followed(told, start, found, told.names)
     chosen = [actions[number] for number in found.actions]
     texts = [trained.tokenizer.decode(row) for row in rows]
-    return Plan(chosen, texts, distances, found.n_predicted, found.complete)
+    return Plan(chosen, texts, distances, found.n_predicted, found.complete, found.merged)
 
 
 class LatentDynamics:

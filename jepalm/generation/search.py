@@ -1,9 +1,9 @@
 """Search for the actions that lead from a state to a goal, in what a model predicts.
 
-`exhaustive` follows every action from every state it meets and meets each state once, as breadth-first search
-does: states that read the same are one. `cem` is the cross-entropy method (Rubinstein 1999, "The
-cross-entropy method for combinatorial and continuous optimization"): it draws sequences of actions, and draws
-the next ones like the best of these.
+`exhaustive` follows every sequence of actions, breadth first; where these are more than the budget, states
+that read the same are followed once. `cem` is the cross-entropy method (Rubinstein 1999, "The cross-entropy
+method for combinatorial and continuous optimization"): it draws sequences of actions, and draws the next ones
+like the best of these.
 """
 
 from __future__ import annotations
@@ -53,12 +53,14 @@ class Found:
         distance: of the state after the last of them to the goal.
         n_predicted: states predicted on the way.
         complete: whether every sequence up to the horizon was followed.
+        merged: whether states that read the same were followed once.
     """
 
     actions: tuple[int, ...]
     distance: float
     n_predicted: int
     complete: bool
+    merged: bool = False
 
 
 def search(
@@ -87,43 +89,52 @@ def search(
         return found
     drawn = cem(dynamics, start, horizon, budget=budget, seed=seed)
     best = drawn if drawn.distance < found.distance else found
-    return Found(best.actions, best.distance, found.n_predicted + drawn.n_predicted, False)
+    n_predicted = found.n_predicted + drawn.n_predicted
+    return Found(best.actions, best.distance, n_predicted, complete=False, merged=found.merged)
 
 
 def exhaustive(dynamics: Dynamics[S], start: S, horizon: int, *, budget: int = 10_000) -> Found:
-    """Follow all actions from all states that are met, each state once, while the budget lasts.
+    """Follow all actions from all states while the budget lasts; merge states where it would not.
 
-    Of equally near states the one that takes fewest actions is chosen.
+    Two embeddings may read the same and one of them lead further: merging is exact as far as the model is. Of
+    equally near states the one that takes fewest actions is chosen.
     """
+    merged = sum(dynamics.n_actions**depth for depth in range(1, horizon + 1)) > budget
     best: tuple[int, ...] = ()
     (nearest,) = dynamics.distances(start)
-    met = set(dynamics.names(start))
+    met = set(dynamics.names(start)) if merged else None
     layer, n_predicted = [(start, [best])], 0
-    for _ in range(horizon):
+    for depth in range(1, horizon + 1):
         n = sum(len(paths) for _, paths in layer) * dynamics.n_actions
         if n_predicted + n > budget:
-            return Found(best, nearest, n_predicted, complete=False)
+            return Found(best, nearest, n_predicted, complete=False, merged=merged)
         n_predicted += n
-        layer = [part for states, paths in layer for part in _fresh(dynamics, states, paths, met)]
-        for states, paths in layer:
-            for path, distance in zip(paths, dynamics.distances(states), strict=True):
-                if distance < nearest:
-                    best, nearest = path, distance
-    return Found(best, nearest, n_predicted, complete=True)
+        following = []
+        for part in layer:
+            for states, paths in _fresh(dynamics, *part, met):
+                for path, distance in zip(paths, dynamics.distances(states), strict=True):
+                    if distance < nearest:
+                        best, nearest = path, distance
+                if depth < horizon:
+                    following.append((states, paths))
+        layer = following
+    return Found(best, nearest, n_predicted, complete=True, merged=merged)
 
 
 def _fresh(
-    dynamics: Dynamics[S], states: S, paths: list[tuple[int, ...]], met: set[Hashable]
+    dynamics: Dynamics[S], states: S, paths: list[tuple[int, ...]], met: set[Hashable] | None
 ) -> Iterator[tuple[S, list[tuple[int, ...]]]]:
-    """States that are met for the first time one action further, part by part, and the paths to them."""
+    """States one action further, part by part, and the paths to them; only those first met, if any were."""
     for numbers in torch.arange(len(paths) * dynamics.n_actions).split(STATES_AT_ONCE):
         rows, actions = numbers // dynamics.n_actions, numbers % dynamics.n_actions  # (N,), (N,)
         reached = dynamics.follow(states, rows, actions)
-        fresh = []
-        for place, name in enumerate(dynamics.names(reached)):
-            if name not in met:
-                met.add(name)
-                fresh.append(place)
+        fresh = list(range(len(numbers)))
+        if met is not None:
+            places: dict[Hashable, int] = {}
+            for place, name in enumerate(dynamics.names(reached)):
+                places.setdefault(name, place)
+            fresh = [place for name, place in places.items() if name not in met]
+            met.update(places)
         if fresh:
             found = [(*paths[int(rows[place])], int(actions[place])) for place in fresh]
             yield dynamics.keep(reached, torch.tensor(fresh)), found

@@ -48,18 +48,41 @@ def test_exhaustive_search_is_as_good_as_trying_every_sequence(goal: int):
         for action in sequence:
             state = world.follow(state, torch.tensor([0]), torch.tensor([action]))
             nearest = min(nearest, abs(int(state) - goal))
-    assert exhaustive(world, START, 4).distance == nearest
+    assert [exhaustive(world, START, 4, budget=budget).distance for budget in (340, 339)] == [nearest] * 2
 
 
-def test_states_that_read_the_same_are_followed_once():
+def test_states_that_read_the_same_are_followed_once_where_the_budget_is_less_than_all_sequences():
     """After one step 2, 6, 3 are new and 1 is not: 4 + 3 * 4 predictions reach two steps, not 4 + 16."""
-    assert exhaustive(Ladder(1000), START, 2).n_predicted == 16
+    every, once = (exhaustive(Ladder(1000), START, 2, budget=budget) for budget in (20, 19))
+    assert (every.n_predicted, every.merged, every.complete) == (20, False, True)
+    assert (once.n_predicted, once.merged, once.complete) == (16, True, True)
+    assert (every.actions, every.distance) == (once.actions, once.distance)
 
 
-def test_the_plan_does_not_depend_on_how_many_states_are_followed_at_once(monkeypatch: pytest.MonkeyPatch):
-    whole = exhaustive(Ladder(33), START, 4)
+def test_two_states_that_read_the_same_may_lead_to_different_places():
+    """Of a state only the whole part can be read; the second action alone leaves the half that leads to 2."""
+
+    class Halves(Ladder):
+        n_actions = 2
+
+        def follow(self, states: Tensor, rows: Tensor, actions: Tensor) -> Tensor:
+            return torch.where(actions == 1, states[rows] + 0.5, states[rows])
+
+        def names(self, states: Tensor) -> list[object]:
+            return states.floor().tolist()
+
+    start = torch.tensor([1.0])
+    assert exhaustive(Halves(2), start, 2, budget=6).actions == (1, 1)
+    assert exhaustive(Halves(2), start, 2, budget=5).actions == ()
+
+
+@pytest.mark.parametrize("budget", [340, 339])
+def test_the_plan_does_not_depend_on_how_many_states_are_followed_at_once(
+    budget: int, monkeypatch: pytest.MonkeyPatch
+):
+    whole = exhaustive(Ladder(33), START, 4, budget=budget)
     monkeypatch.setattr("jepalm.generation.search.STATES_AT_ONCE", 3)
-    assert exhaustive(Ladder(33), START, 4) == whole
+    assert exhaustive(Ladder(33), START, 4, budget=budget) == whole
 
 
 def test_it_stops_where_nothing_new_is_met():
