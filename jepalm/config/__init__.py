@@ -34,6 +34,7 @@ from jepalm.config.sections import (
     HardwareConfig,
     KLConfig,
     LatentConfig,
+    LatentPredictionConfig,
     LengthConfig,
     LocalConfig,
     ModelConfig,
@@ -49,6 +50,7 @@ from jepalm.config.sections import (
     SpansConfig,
     TargetsConfig,
     TrainingConfig,
+    TubeConfig,
     UncertaintyConfig,
 )
 
@@ -66,6 +68,7 @@ __all__ = [
     "HardwareConfig",
     "KLConfig",
     "LatentConfig",
+    "LatentPredictionConfig",
     "LengthConfig",
     "LocalConfig",
     "ModelConfig",
@@ -81,6 +84,7 @@ __all__ = [
     "SpansConfig",
     "TargetsConfig",
     "TrainingConfig",
+    "TubeConfig",
     "UncertaintyConfig",
     "apply_overrides",
     "assign",
