@@ -36,7 +36,7 @@ def measure_causal(
     for batch in batches:
         read = objective.sequences(batch)
         learned = read.labels != IGNORE  # (B, T)
-        hidden = objective.model.hidden(read.ids)  # (B, T, D)
+        hidden, _ = objective.read(read)  # (B, T, D)
         logits = objective.model.logits(hidden[learned]).float()  # (N, V)
         labels = read.labels[learned]  # (N,)
         nats += float(F.cross_entropy(logits, labels, reduction="sum"))

@@ -7,7 +7,7 @@ cache, attention, feed-forward, block, model.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from jepalm.config import ModelConfig
 from jepalm.model.layers import (
     EMBEDDING_STD,
     MATMUL_ATTENTION_UP_TO,
+    Layout,
     init_weights,
     rotary_angles,
     rotate,
@@ -63,12 +64,22 @@ class Reading:
         positions: (B, T) places in the text, when a cache is written.
         mask: (B, 1, T, Tk) bool, which keys each position sees; None: those up to itself.
         cache: what earlier passes read.
+        text: which positions are computed, where it is not all of them.
     """
 
     angles: tuple[Tensor, Tensor]
     positions: Tensor | None = None
     mask: Tensor | None = None
     cache: KVCache | None = None
+    text: Layout | None = None
+
+    def pad(self, x: Tensor) -> Tensor:
+        """(N, ...) of the computed positions to (B, T, ...)."""
+        return x if self.text is None else self.text.pad(x)
+
+    def pack(self, x: Tensor) -> Tensor:
+        """Inverse of `pad`."""
+        return x if self.text is None else self.text.pack(x)
 
 
 class CausalAttention(nn.Module):
@@ -81,15 +92,15 @@ class CausalAttention(nn.Module):
         self.out = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor, reading: Reading) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
-        split = self.query_key_value(x).unflatten(-1, (3, self.n_heads, -1))  # (B, T, 3, H, C)
+        """(B, T, D) to (B, T, D), or (N, D) to (N, D) of the computed positions."""
+        split = reading.pad(self.query_key_value(x)).unflatten(-1, (3, self.n_heads, -1))  # (B, T, 3, H, C)
         q, k, v = split.permute(2, 0, 3, 1, 4).unbind(0)  # three of (B, H, T, C)
         q, k = rotate(q, reading.angles), rotate(k, reading.angles)
         if reading.cache is not None:
             assert reading.positions is not None
             k, v = reading.cache.write(self.layer, reading.positions, k, v)  # (B, H, filled, C)
         mixed = attend_before(q, k, v, reading.mask, self.dropout if self.training else 0.0, self.kind)
-        return self.out(mixed.transpose(1, 2).flatten(2))  # (B, T, D)
+        return self.out(reading.pack(mixed.transpose(1, 2).flatten(2)))  # (B, T, D)
 
 
 def attend_before(
@@ -103,14 +114,15 @@ def attend_before(
         v: (B, H, Tk, C).
         mask: (B, 1, T, Tk) bool; None is the lower triangle, of as many keys as queries.
         dropout: chance that an attention weight is dropped.
-        kind: "sdpa", "matmul" or "auto" (by device, precision and length).
+        kind: "sdpa", "matmul" or "auto" (by device, precision, length and mask).
 
     Returns:
         (B, H, T, C).
     """
     short = q.shape[2] == k.shape[2] <= MATMUL_ATTENTION_UP_TO
-    half = q.dtype != torch.float32  # in float32 the fused kernel is twice as fast from 32 positions on
-    if kind == "matmul" or (kind == "auto" and q.device.type == "cpu" and half and short):
+    # without a mask, in float32, the fused kernel is twice as fast from 32 positions on
+    slow = q.dtype != torch.float32 or mask is not None
+    if kind == "matmul" or (kind == "auto" and q.device.type == "cpu" and slow and short):
         if mask is None:
             mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
         scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # (B, H, T, Tk)
@@ -146,7 +158,7 @@ class CausalBlock(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, reading: Reading) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
+        """(B, T, D) to (B, T, D), or (N, D) to (N, D) of the computed positions."""
         x = x + self.dropout(self.attention(self.attention_norm(x), reading))
         return x + self.dropout(self.ffn(self.ffn_norm(x)))
 
@@ -209,7 +221,13 @@ class CausalLM(nn.Module):
         """(B, T) token ids to (B, T, V) logits of each next token."""
         return self.logits(self.hidden(ids, cache))
 
-    def hidden(self, ids: Tensor, cache: KVCache | None = None, segments: Tensor | None = None) -> Tensor:
+    def hidden(
+        self,
+        ids: Tensor,
+        cache: KVCache | None = None,
+        segments: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Tensor:
         """(B, T) token ids to (B, T, D), what the last layer makes of them, after the last norm.
 
         Args:
@@ -217,21 +235,24 @@ class CausalLM(nn.Module):
             cache: is written. Its lengths grow by T; who reads padded texts sets them right after.
             segments: (B, T) numbers that never fall along a row. Positions of one number are a text of
                 their own: blind to the others, its places counted from 0. None: each row is one text.
+            lengths: (B,) positions of each row to compute; the others are 0. None computes all, padding too.
         """
         reading = self._reading(ids, cache) if segments is None else self._reading_apart(segments)
-        x = self.dropout(self.embed(ids))  # (B, T, D)
+        if lengths is not None:
+            reading = replace(reading, text=Layout.of(lengths, ids.shape[1], packed=True))
+        x = self.dropout(self.embed(reading.pack(ids)))  # (B, T, D)
         for block in self.blocks:
             x = block(x, reading)
         if cache is not None:
             cache.lengths = cache.lengths + ids.shape[1]
-        return self.norm(x)
+        return reading.pad(self.norm(x))
 
     def embed(self, ids: Tensor) -> Tensor:
-        """(B, T) token ids to (B, T, D), those from the vocabulary's size on as predictor tokens."""
+        """(...) token ids to (..., D), those from the vocabulary's size on as predictor tokens."""
         if self.predictor_tokens is None:
             return self.tokens(ids)
-        beyond = ids - self.tokens.num_embeddings  # (B, T)
-        text = self.tokens(ids.clamp(max=self.tokens.num_embeddings - 1))  # (B, T, D)
+        beyond = ids - self.tokens.num_embeddings  # (...)
+        text = self.tokens(ids.clamp(max=self.tokens.num_embeddings - 1))  # (..., D)
         return torch.where((beyond >= 0)[..., None], self.predictor_tokens(beyond.clamp(min=0)), text)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -36,12 +36,14 @@ class Sequences:
         labels: (B, T) the token after each; `IGNORE` where none is learned.
         lengths: (B,) tokens of each text that are read, its end not among them.
         n_labels: labels of the global batch.
+        padded: whether there may be padding.
     """
 
     ids: Tensor
     labels: Tensor
     lengths: Tensor
     n_labels: int
+    padded: bool = True
 
 
 class CausalObjective(Objective):
@@ -56,10 +58,17 @@ class CausalObjective(Objective):
     optional_parts = frozenset({"vocabulary", "predictor_tokens", "predictor"})
 
     def __init__(
-        self, model: ModelConfig, objective: ObjectiveConfig, vocab_size: int, *, attention: str = "auto"
+        self,
+        model: ModelConfig,
+        objective: ObjectiveConfig,
+        vocab_size: int,
+        *,
+        packing: bool = False,
+        attention: str = "auto",
     ) -> None:
         super().__init__()
         self.config = objective
+        self.packing = packing
         latent = objective.latent
         rescaling = 1 / (1 - latent.dropout) if latent.rescale else 1.0
         self.weights = {
@@ -107,7 +116,7 @@ class CausalObjective(Objective):
         names = [name for name in self.term_names if name not in self.left_out]
         read = self.sequences(batch)
         views = self.views(batch) if "latent" in names else None
-        hidden, of_views = self._read(read, views)
+        hidden, of_views = self.read(read, views)
         terms: dict[str, Tensor] = {}
         for name in names:
             if name == "next_token":
@@ -170,7 +179,7 @@ class CausalObjective(Objective):
             labels = ids.clone()
             labels[:, :first] = IGNORE
             full = torch.full_like(batch.target.lengths, ids.shape[1] - 1)  # (B,)
-            return Sequences(ids[:, :-1], labels[:, 1:], full, n_source + batch.n_target_tokens)
+            return Sequences(ids[:, :-1], labels[:, 1:], full, n_source + batch.n_target_tokens, False)
         parts = [batch.source, *([batch.action] if batch.action is not None else []), batch.target]
         ids, lengths = joined(parts, batch.whole)  # (B, T + 1), (B,)
         read = torch.stack([part.lengths for part in parts[:-1]]).sum(0)  # (B,)
@@ -183,15 +192,22 @@ class CausalObjective(Objective):
         labels = ids.masked_fill(~learned, IGNORE)[:, 1:]  # (B, T)
         return Sequences(ids[:, :-1], labels, read + batch.target.lengths, n_labels)
 
-    def _read(self, read: Sequences, views: PackedViews | None) -> tuple[Tensor, Tensor]:
-        """States (B, T, D) of the texts, and those of the views, in one call of the model."""
+    def read(self, read: Sequences, views: PackedViews | None = None) -> tuple[Tensor, Tensor]:
+        """States (B, T, D) of the texts, and those of the views, in one call of the model.
+
+        With packing the states of padding are 0. Without views those of the texts are given twice.
+        """
+        lengths = read.lengths if self.packing and read.padded else None
         if views is None:
-            hidden = self.model.hidden(read.ids)  # (B, T, D)
+            hidden = self.model.hidden(read.ids, lengths=lengths)  # (B, T, D)
             return hidden, hidden
+        if lengths is not None:
+            lengths = torch.cat((lengths, views.end))  # (2B,)
         width = max(read.ids.shape[1], views.ids.shape[1])
         ids = torch.cat([widened(part, width, TextTokenizer.PAD) for part in (read.ids, views.ids)])
         segments = widened(views.segments, width, PADDING)  # (B, T)
-        hidden = self.model.hidden(ids, segments=torch.cat((torch.zeros_like(segments), segments)))
+        segments = torch.cat((torch.zeros_like(segments), segments))  # (2B, T)
+        hidden = self.model.hidden(ids, segments=segments, lengths=lengths)  # (2B, T, D)
         texts, of_views = hidden.chunk(2)  # two of (B, width, D)
         return texts[:, : read.ids.shape[1]], of_views[:, : views.ids.shape[1]]
 
