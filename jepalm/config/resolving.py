@@ -40,7 +40,9 @@ def load_preset(name: str) -> dict[str, Any]:
 
 
 def preset_changes(name: str) -> tuple[str | None, dict[str, Any]]:
-    """Return the preset that a preset starts from, if any, and what it writes over it.
+    """Return the recipe that a preset starts from, if any, and all that it changes in it.
+
+    What a preset between the two changes belongs to it.
 
     Raises:
         UsageError: there is no such preset.
@@ -50,7 +52,14 @@ def preset_changes(name: str) -> tuple[str | None, dict[str, Any]]:
         raise UsageError(f"unknown preset {name}", hint)
     text = (resources.files("jepalm") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
     changes = _parse(text, f"preset {name}")
-    return changes.pop("base", None), changes
+    base = changes.pop("base", None)
+    if base is None:
+        return None, changes
+    recipe, inherited = preset_changes(base)
+    if recipe is None:
+        return base, changes
+    merge(inherited, changes)
+    return recipe, inherited
 
 
 def load_file(path: Path, hint: str = "--config takes a YAML file") -> dict[str, Any]:

@@ -30,12 +30,16 @@ TOKENIZER = "tokenizer.json"
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 Role = Literal["source", "target", "action"]
+Task = Literal["text", "regex"]
 Pairing = Literal["lines", "windows", "spans", "pairs"]
 
 _MADE_BY = {
     "shakespeare": "jepalm prepare shakespeare",
     "shakespeare-windows": "jepalm prepare shakespeare --pairing windows --name shakespeare-windows",
+    "nl-rx": "jepalm prepare nl-rx",
     "shakespeare-spans": "jepalm prepare shakespeare --pairing spans --name shakespeare-spans",
+    "wikitext-103": "jepalm prepare wikitext-103",
+    "openwebtext": "jepalm prepare openwebtext",
 }
 """Data that the presets name."""
 
@@ -56,6 +60,19 @@ class Origin(_Record):
     """URL, package or paths."""
     canonical: bool | None = None
     """Whether it is the published text, byte for byte; empty where there is no such text."""
+    revision: str | None = None
+    """Commit of a dataset on the hub."""
+    own_splits: tuple[SplitName, ...] = ()
+    """Splits that came as such; the others were taken from its train."""
+
+
+class Drawn(_Record):
+    """Pairs drawn from the grammar of regular expressions, not read."""
+
+    pairs: int
+    seed: int
+    keep_degenerate: bool = False
+    """Whether expressions of the empty language, or of every line, are kept, in the training split."""
 
 
 class Request(_Record):
@@ -67,7 +84,10 @@ class Request(_Record):
     tokenizer: str
     alphabet: Literal["fixed", "data"] = "fixed"
     split: tuple[float, float, float] = (90.0, 5.0, 5.0)
-    """Percent of the text in train, validation and test."""
+    """Percent of the text in train, validation and test; of a dataset, only for those it lacks."""
+    task: Task = "text"
+    """How an answer is scored: as text, or as a regular expression by the lines it describes."""
+    drawn: Drawn | None = None
 
 
 class SplitCounts(_Record):
@@ -77,6 +97,8 @@ class SplitCounts(_Record):
     """0 for windows and spans, which are drawn at training time."""
     tokens: int
     shards: int
+    documents: int = 0
+    """0 where the text is one."""
 
 
 class Meta(_Record):
@@ -87,6 +109,7 @@ class Meta(_Record):
     origin: Origin
     raw_bytes: int
     raw_sha256: str
+    """Of the raw text; of a dataset's text beyond the first 64 MiB, see `resuming.TextDigest`."""
     licence: str
     request: Request
     tokenizer: str
@@ -118,6 +141,11 @@ class Meta(_Record):
     def pairing(self) -> Pairing:
         """How pairs are made of the text."""
         return self.request.pairing
+
+    @property
+    def task(self) -> Task:
+        """How an answer is scored."""
+        return self.request.task
 
 
 @dataclass(frozen=True)

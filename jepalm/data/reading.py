@@ -8,11 +8,12 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jepalm.data.prepared import SplitName
 from jepalm.errors import UsageError
 
 CHUNK_BYTES = 1 << 20
@@ -155,18 +156,41 @@ class BadRowError(UsageError):
     """A row that is no pair."""
 
 
-@dataclass
-class RawRows:
-    """A file of JSON rows; counts what it skips when told to go on."""
+class Rows(Protocol):
+    """Pairs that can be read more than once, those of a given split after all others."""
 
-    path: Path
-    skip_bad: bool = False
-    skipped: int = 0
+    skipped: int
+    """Broken rows left out by the last reading."""
 
     @property
     def n_bytes(self) -> int:
-        """Size of the file."""
-        return _size(self.path)
+        """Size of what is read."""
+
+    @property
+    def given(self) -> dict[SplitName, int]:
+        """Rows of the splits that are given rather than cut, in the order they are read, once all are."""
+
+    def rows(self, digest: Any = None, advance: Advance | None = None) -> Iterator[list[Row]]:
+        """Yield the pairs of each row, the same each time."""
+
+
+@dataclass
+class RawRows:
+    """Files of JSON rows; counts what it skips when told to go on."""
+
+    path: Path
+    skip_bad: bool = False
+    held_out: dict[SplitName, Path] = field(default_factory=dict)
+    """Files of whole splits, apart from `path`."""
+    check: Callable[[Row], None] = lambda pair: None
+    """Raises `BadRowError` for a pair of texts that is no pair of the task."""
+    skipped: int = 0
+    given: dict[SplitName, int] = field(default_factory=dict)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of all files."""
+        return sum(_size(path) for path in (self.path, *self.held_out.values()))
 
     def rows(self, digest: Any = None, advance: Advance | None = None) -> Iterator[list[Row]]:
         """Yield the pairs of each good row: one, or one for each answered turn of a chat.
@@ -176,29 +200,56 @@ class RawRows:
             UsageError: the file cannot be read or is empty.
         """
         self.skipped = 0
-        with_action: bool | None = None
-        for number, line in _raw_lines(self.path, digest, advance):
+        self.given = {}
+        actions = _Actions()
+        yield from self._rows(self.path, actions, digest, advance)
+        for name, path in self.held_out.items():
+            if digest is not None:
+                digest.update(f"\0{name}\0".encode())  # the same rows split otherwise are other data
+            self.given[name] = 0
+            for pairs in self._rows(path, actions, digest, advance):
+                self.given[name] += 1
+                yield pairs
+            if not self.given[name]:
+                raise UsageError(f"{path} holds no pair for {name}", "give a file with one JSON row a line")
+
+    def _rows(
+        self, path: Path, actions: _Actions, digest: Any, advance: Advance | None
+    ) -> Iterator[list[Row]]:
+        for number, line in _raw_lines(path, digest, advance):
             if not line.strip():
                 continue
             try:
                 pairs = parse_row(line)
-                if with_action is None:
-                    with_action = pairs[0].action is not None
-                elif any((pair.action is not None) != with_action for pair in pairs):
-                    raise BadRowError(
-                        "has no action, but earlier rows do"
-                        if with_action
-                        else "has an action, but earlier rows have none"
-                    )
+                for pair in pairs:
+                    self.check(pair)
+                actions.check(pairs)
             except BadRowError as error:
                 if not self.skip_bad:
                     raise BadRowError(
-                        f"{self.path}, line {number}: {error.message}",
+                        f"{path}, line {number}: {error.message}",
                         error.hint or "--skip-bad leaves such rows out",
                     ) from None
                 self.skipped += 1
                 continue
             yield pairs
+
+
+@dataclass
+class _Actions:
+    """Whether rows have an action: all or none."""
+
+    present: bool | None = None
+
+    def check(self, pairs: list[Row]) -> None:
+        if self.present is None:
+            self.present = pairs[0].action is not None
+        elif any((pair.action is not None) != self.present for pair in pairs):
+            raise BadRowError(
+                "has no action, but earlier rows do"
+                if self.present
+                else "has an action, but earlier rows have none"
+            )
 
 
 def parse_row(line: bytes) -> list[Row]:

@@ -265,7 +265,14 @@ def _embedding_rows(
             {"mean": 0.0, "copy of the source": _share_gone(copy_error, around_mean)},
         ),
         row("r2_copy", "R2 against a copy of the source", "", whole["validation/r2_copy"]),
-        row("tolerance", "noise the decoder tolerates", "sd/dim", tolerated),
+        row(
+            "tolerance",
+            "noise the decoder tolerates",
+            "sd/dim",
+            tolerated,
+            None,
+            {"the targets' own deviation": target_std},
+        ),
         row(
             "rms_error",
             "the predictor's error",

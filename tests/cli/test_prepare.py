@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from jepalm.cli.prepare import prepare_app
 from jepalm.data import shakespeare
+from jepalm.data.prepared import Drawn, open_prepared
 from jepalm.errors import JepalmError
 
 Run = Callable[..., Result]
@@ -103,6 +104,75 @@ def test_pairs_count_skipped_rows(run: Run):
     assert said["pairs"].startswith("pairs: 18 train / 1 validation / 1 test")
 
 
+CHAT = (
+    '{"messages": [{"role": "system", "content": "Convert."}, '
+    '{"role": "user", "content": "lines with a number, %d or more times"}, '
+    '{"role": "assistant", "content": "([0-9]){%d,}"}]}\n'
+)
+
+
+def test_published_files_keep_their_own_test_split(run: Run):
+    Path("synth_train.jsonl").write_text("".join(CHAT % (k, k) for k in range(20)))
+    Path("synth_test.jsonl").write_text("".join(CHAT % (k, k) for k in range(50, 57)))
+    files = ("synth_train.jsonl", "--test", "synth_test.jsonl")
+    said = labelled(run("pairs", *files, "--task", "regex").output)
+    assert said["source"] == "given pairs (synth_train.jsonl, test: synth_test.jsonl)"
+    assert said["pairs"].startswith("pairs: 19 train / 1 validation / 7 test")
+    data = open_prepared("synth_train", Path("data"))
+    assert data.meta.task == "regex"
+    sources = [data.tokenizer.decode(data.split("test").pair(k)[0]) for k in range(7)]
+    assert sources == [f"lines with a number, {k} or more times" for k in range(50, 57)]
+    assert "already prepared" in run("pairs", *files, "--task", "regex").output
+    assert "prepared with other settings" in refused(run("pairs", *files))
+    assert "prepared from another text" in refused(run("pairs", "synth_train.jsonl", "--task", "regex"))
+
+
+def test_both_held_out_files_leave_the_first_whole(run: Run):
+    Path("rows.jsonl").write_text("".join(CHAT % (k, k) for k in range(9)))
+    said = labelled(run("pairs", "rows.jsonl", "--validation", "rows.jsonl", "--test", "rows.jsonl").output)
+    assert said["pairs"].startswith("pairs: 9 train / 9 validation / 9 test")
+
+
+def test_one_row_is_too_few_beside_a_test_file(run: Run):
+    Path("rows.jsonl").write_text(CHAT % (1, 1))
+    why = "1 good rows are too few for train and validation"
+    assert why in refused(run("pairs", "rows.jsonl", "--test", "rows.jsonl"))
+    assert not Path("data").exists()
+
+
+def test_a_target_that_is_no_expression_is_named_by_line(run: Run):
+    Path("rows.jsonl").write_text(CHAT % (1, 1) * 5 + '{"source": "a", "target": "(a"}\n')
+    why = "rows.jsonl, line 6: target is no regular expression: '(' is not closed at character 3"
+    assert why in refused(run("pairs", "rows.jsonl", "--task", "regex"))
+    assert (
+        labelled(run("pairs", "rows.jsonl", "--task", "regex", "--skip-bad").output)["skipped"]
+        == "1 broken rows"
+    )
+    assert run("pairs", "rows.jsonl", "--name", "as-text").exit_code == 0
+
+
+def test_drawn_pairs_say_what_was_drawn_and_are_the_same_again(run: Run):
+    result = run("nl-rx", "--pairs", "60", "--seed", "3")
+    said = labelled(result.output)
+    assert re.fullmatch(r"\d+ different sentences, [\d.]+ % .* every line: dropped", said["drawn"])
+    assert said["source"] == "drawn from the grammar of NL-RX (seed 3)"
+    assert said["pairs"].startswith("pairs: 48 train / 6 validation / 6 test")
+    assert said["next"] == "jepalm train --data nl-rx"
+    first = open_prepared("nl-rx", Path("data"))
+    assert first.meta.task == "regex"
+    assert first.meta.request.drawn == Drawn(pairs=60, seed=3)
+    assert "already prepared" in run("nl-rx", "--pairs", "60", "--seed", "3").output
+    assert "other settings" in refused(run("nl-rx", "--pairs", "60", "--seed", "4"))
+    run("nl-rx", "--pairs", "60", "--seed", "3", "--name", "again")
+    assert open_prepared("again", Path("data")).meta.content_sha256 == first.meta.content_sha256
+
+
+def test_text_has_the_task_of_text(run: Run):
+    lines_file()
+    run("text", "poem.txt")
+    assert open_prepared("poem", Path("data")).meta.task == "text"
+
+
 def test_characters_outside_the_alphabet_are_counted_and_shown(run: Run):
     Path("poem.txt").write_text("né\n" * 20, encoding="utf-8")
     said = labelled(run("text", "poem.txt").output)
@@ -157,6 +227,9 @@ def test_text_that_cannot_be_prepared(run: Run, content: bytes, why: str):
         (("text", "poem.txt", "--tokenizer", "byte", "--alphabet", "data"), "has no alphabet"),
         (("text", "poem.txt", "--name", "../up"), "cannot name prepared data '../up'"),
         (("text", "poem.txt", "--data-dir", "poem.txt"), "poem.txt is not a folder"),
+        (("pairs", "poem.txt", "--test", "none.jsonl"), "no such file: none.jsonl"),
+        (("nl-rx", "--split", "100/0/0"), "split 100/0/0 is out of range"),
+        (("nl-rx", "--name", "../up"), "cannot name prepared data '../up'"),
     ],
 )
 def test_bad_input_is_one_clear_line(run: Run, arguments: tuple[str, ...], why: str):
@@ -169,7 +242,9 @@ def test_empty_file_of_pairs(run: Run):
     assert "rows.jsonl is empty" in refused(run("pairs", "rows.jsonl"))
 
 
-@pytest.mark.parametrize("arguments", [("shakspeare",), ("text", "poem.txt", "--pairing", "pages")])
+@pytest.mark.parametrize(
+    "arguments", [("shakspeare",), ("text", "poem.txt", "--pairing", "pages"), ("nl-rx", "--pairs", "2")]
+)
 def test_unknown_words_are_usage_errors(run: Run, arguments: tuple[str, ...]):
     result = run(*arguments)
     assert result.exit_code == 2

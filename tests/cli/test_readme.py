@@ -41,6 +41,8 @@ def adapted(command, tiny):
         return [*command, "--from", "play.txt"]
     if command[0] == "sweep":
         return ["sweep", "sweep.yaml"]
+    if command[:2] == ["prepare", "nl-rx"]:
+        return [*command, "--pairs", "60"]
     if command[0] == "train":
         return [*command, *tiny, *(["--steps=8"] if "--resume" in command else [])]
     if command[0] == "bench":

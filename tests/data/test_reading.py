@@ -122,3 +122,42 @@ def test_overlong_row_is_a_broken_row(tmp_path: Path, monkeypatch: pytest.Monkey
     rows = RawRows(path, skip_bad=True)
     assert list(rows.rows()) == [[Row("a", "b")]]
     assert rows.skipped == 1
+
+
+def test_held_out_files_follow_and_are_counted(tmp_path: Path):
+    for name, count in (("train", 3), ("validation", 1), ("test", 2)):
+        rows = [json.dumps({"source": name, "target": str(place)}) for place in range(count)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
+    held_out = {name: tmp_path / f"{name}.jsonl" for name in ("validation", "test")}
+    raw = RawRows(tmp_path / "train.jsonl", held_out=held_out)
+    assert [row.source for [row] in raw.rows()] == ["train"] * 3 + ["validation"] + ["test"] * 2
+    assert raw.given == {"validation": 1, "test": 2}
+    assert raw.n_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+
+
+def test_the_same_rows_split_otherwise_are_other_data(tmp_path: Path):
+    def digest_of(*sizes: int) -> str:
+        row = b'{"source": "a", "target": "b"}\n'
+        paths = [tmp_path / name for name in ("train", "validation", "test")]
+        for path, size in zip(paths, sizes, strict=True):
+            path.write_bytes(row * size)
+        digest = hashlib.sha256()
+        list(RawRows(paths[0], held_out={"validation": paths[1], "test": paths[2]}).rows(digest))
+        return digest.hexdigest()
+
+    assert len({digest_of(2, 1, 1), digest_of(1, 2, 1), digest_of(1, 1, 2)}) == 3
+
+
+def test_an_action_is_in_all_files_or_in_none(tmp_path: Path):
+    (tmp_path / "train").write_text('{"source": "a", "target": "b"}\n')
+    (tmp_path / "test").write_text('{"source": "a", "target": "b", "action": "c"}\n')
+    raw = RawRows(tmp_path / "train", held_out={"test": tmp_path / "test"})
+    with pytest.raises(BadRowError, match="test, line 1: has an action, but earlier rows have none"):
+        list(raw.rows())
+
+
+def test_a_held_out_file_without_a_pair_is_refused(tmp_path: Path):
+    (tmp_path / "train").write_text('{"source": "a", "target": "b"}\n')
+    (tmp_path / "test").write_text("\n")
+    with pytest.raises(UsageError, match="holds no pair for test"):
+        list(RawRows(tmp_path / "train", held_out={"test": tmp_path / "test"}).rows())

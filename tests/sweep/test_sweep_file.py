@@ -37,6 +37,14 @@ def test_a_row_takes_the_single_change_of_a_preset_over_another_base(read):
     assert sweep.name == "lab"
 
 
+def test_what_a_preset_inherits_on_the_way_to_its_recipe_is_part_of_its_change(read):
+    sweep = read("preset: nano\nrows: {reference: , latents: shakespeare-latents}")
+    alone = differences(resolve("shakespeare"), resolve("shakespeare-latents"))
+    expected = {key: value for key, (_, value) in alone.items() if key != "preset"}
+    assert sweep.changes(sweep.rows[1]) == expected
+    assert {"model.latent.tokens", "objective.autoencoder.token_dropout"} <= expected.keys()
+
+
 def test_a_preset_without_a_base_is_a_recipe_of_its_own(read):
     sweep = read("preset: nano\nset: [training.batch_size=4]\nrows: {a: , ar: shakespeare-ar-small}")
     found = resolve("shakespeare-ar-small", overrides=["training.batch_size=4"])

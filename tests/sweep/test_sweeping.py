@@ -289,12 +289,11 @@ def test_a_folders_name_keeps_the_seed():
     assert run_name("x" * 60, 2**31 - 1) == "x" * 25 + "-seed2147483647"
 
 
-def test_processes_side_by_side_are_stopped_and_go_on(
-    in_this_process, write, open_sweep, lines, data_root, tmp_path, train_tiny
-):
-    """The short row ends, Ctrl-C comes, the long row is saved and goes on to a straight run's weights."""
-    long = {"training__steps": 600, "training__validate_every": 100, "training__checkpoint_every": 100}
-    path = write(METRICS + "rows: {short: training.steps=8, long: }", "[0]", **long)
+def test_processes_side_by_side_are_saved_by_ctrl_c(write, open_sweep, data_root, tmp_path):
+    """The short row ends, then Ctrl-C comes while the other one trains, or is still being put together."""
+    path = write(
+        METRICS + "rows: {long: training.steps=1000000, short: }", "[0]", training__checkpoint_every=10
+    )
     command = [sys.executable, "-m", "jepalm", "sweep", str(path), "--jobs", "2"]
     command += ["--data-dir", str(data_root), "--run-dir", str(tmp_path / "runs")]
     process = subprocess.Popen(
@@ -307,16 +306,14 @@ def test_processes_side_by_side_are_stopped_and_go_on(
     )
     first = process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=300)
+    rest, errors = process.communicate(timeout=300)
     assert first.startswith("1/2  short seed 0 · r2 ")
+    assert rest == "long seed 0 · saved\n"
     assert process.returncode == 130
     assert f"stopped and saved: 1 of 2 runs are done (go on with: jepalm sweep {path})" in errors
     assert "Traceback" not in errors
-    assert (tmp_path / "runs" / "sweeps" / "lab" / "sweep.csv").is_file()
     sweeping = open_sweep(path)
-    assert len(sweeping.open_cells()) == 1
-    sweeping.train(1, lines.append)
-    cell = next(cell for cell in sweeping.cells() if cell.row == "long")
-    straight = train_tiny(tmp_path / "straight", **long)
-    one, other = (load_file(find_checkpoint(run).path / MODEL) for run in (cell.run, straight))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert (sweeping.folder / "sweep.csv").is_file()
+    (cell,) = sweeping.open_cells()
+    if cell.run is not None and cell.run.read_manifest()["status"] == "interrupted":
+        assert find_checkpoint(cell.run).step == cell.run.read_manifest()["step"]
