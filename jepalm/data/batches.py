@@ -291,6 +291,7 @@ class Batches:
         tokens = {role: self._gather(spans[rows], self._limit(role)) for role, spans in texts.spans.items()}
         counts = {role: int(_lengths(spans[counted]).sum()) for role, spans in texts.spans.items()}
         latents = -(-_lengths(texts.spans["target"][counted]) // self.tokens_per_latent)
+        lengths = [_lengths(spans[counted]) for spans in texts.spans.values()]
         whole = texts.whole
         return Batch(
             tokens["source"],
@@ -302,7 +303,7 @@ class Batches:
             whole=None if whole is None else torch.from_numpy(whole[rows]).to(self.device),
             n_whole=0 if whole is None else int(whole[counted].sum()),
             n_target_latents=int(latents.sum()),
-            n_with_three=int((sum(_lengths(spans[counted]) for spans in texts.spans.values()) >= 3).sum()),
+            n_with_three=int((np.sum(lengths, axis=0) >= 3).sum()),
         )
 
     def _batch_with_gaps(

@@ -20,7 +20,7 @@ from jepalm.data.tokenizer import TextTokenizer
 from jepalm.model.causal_lm import CausalLM
 from jepalm.objective.base import Objective
 from jepalm.objective.latent import counts_at, latent_distance
-from jepalm.objective.targets import Average, target_momentum
+from jepalm.objective.targets import TargetLM, target_momentum
 from jepalm.objective.terms import IGNORE, Losses, cross_entropy
 from jepalm.objective.tube import draw_triples, tube_cosine
 from jepalm.objective.views import PADDING, PackedViews, joined, pack_views, views_of
@@ -87,7 +87,7 @@ class CausalObjective(Objective):
             predictor_tokens=latent.predictor_tokens if on else 0,
             linear_predictor=on and latent.predictor == "linear",
         )
-        self.average = Average(self.model) if on and latent.target == "ema" else None
+        self.average = TargetLM(self.model) if on and latent.target == "ema" else None
         self.latent_counts = True
         self._seed = torch.initial_seed()  # the run's, so that runs drop the term at different steps
 
@@ -166,8 +166,7 @@ class CausalObjective(Objective):
             target = views.second(hidden, pooling)
             return predicted, target.detach() if self.config.latent.stop_gradient else target
         alone = pack_views(views_of(batch, reverse=self.config.latent.reverse)[1], [])
-        with torch.no_grad():
-            return predicted, alone.first(self.average.encoder.hidden(alone.ids), pooling)
+        return predicted, alone.first(self.average(alone.ids), pooling)
 
     def sequences(self, batch: Batch) -> Sequences:
         """Join each pair to one text, with the label of every position."""

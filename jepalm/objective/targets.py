@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jepalm.model.causal_lm import CausalLM
 from jepalm.model.jepalm import TextEncoder
 from jepalm.model.layers import Layout, at_least_float32
 
@@ -50,6 +51,17 @@ class TargetEncoder(Average):
     def forward(self, ids: Tensor, layout: Layout) -> Tensor:
         """(B, T) token ids to (..., D') target embeddings."""
         return self.encoder.posterior(ids, layout).mean
+
+
+class TargetLM(Average):
+    """The average of a causal model, which embeds the predicted view."""
+
+    encoder: CausalLM
+
+    @torch.no_grad()
+    def forward(self, ids: Tensor) -> Tensor:
+        """(B, T) token ids to (B, T, D) states."""
+        return self.encoder.hidden(ids)
 
 
 def target_momentum(step: int, steps: int, start: float) -> float:
