@@ -18,7 +18,8 @@ def evaluate(
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
     split: Annotated[
-        str, typer.Option(help="train, validation or test: where the prompts are.")
+        str,
+        typer.Option(help="train, validation, test, or a further split of the data: where the prompts are."),
     ] = "validation",
     prompts: Annotated[int, typer.Option(min=2, help="Prompts, evenly spaced over the split.")] = 1000,
     samples: Annotated[int, typer.Option(min=2, help="Texts of each prompt, for Brier-n.")] = 2,

@@ -25,6 +25,7 @@ from jepalm.cli.prepare_options import (
     request_of,
 )
 from jepalm.cli.prepare_output import counter, labelled, progress_shown, show, show_present
+from jepalm.cli.prepare_transitions import transitions
 
 if TYPE_CHECKING:
     from jepalm.data.prepared import SplitName
@@ -214,6 +215,7 @@ def nl_rx(
     show(outcome)
 
 
+prepare_app.command()(transitions)
 prepare_app.command("wikitext-103")(wikitext_103)
 prepare_app.command()(openwebtext)
 prepare_app.command()(dataset)

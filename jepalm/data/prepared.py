@@ -27,16 +27,20 @@ from jepalm.errors import JepalmError, UsageError, nearest
 FORMAT = 1
 META = "meta.json"
 TOKENIZER = "tokenizer.json"
-SplitName = Literal["train", "validation", "test"]
+SplitName = Literal["train", "validation", "test", "compositional", "longer"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+"""Those that all data have; simulated transitions have more."""
 Role = Literal["source", "target", "action"]
-Task = Literal["text", "regex"]
+Task = Literal["text", "regex", "transitions"]
 Pairing = Literal["lines", "windows", "spans", "pairs"]
 
 _MADE_BY = {
     "shakespeare": "jepalm prepare shakespeare",
     "shakespeare-windows": "jepalm prepare shakespeare --pairing windows --name shakespeare-windows",
     "nl-rx": "jepalm prepare nl-rx",
+    "home": "jepalm prepare transitions --world home",
+    "grid": "jepalm prepare transitions --world grid",
+    "files": "jepalm prepare transitions --world files",
     "shakespeare-spans": "jepalm prepare shakespeare --pairing spans --name shakespeare-spans",
     "wikitext-103": "jepalm prepare wikitext-103",
     "openwebtext": "jepalm prepare openwebtext",
@@ -75,6 +79,22 @@ class Drawn(_Record):
     """Whether expressions of the empty language, or of every line, are kept, in the training split."""
 
 
+class Simulated(_Record):
+    """Transitions drawn from a simulator, not read: all that is needed to build it again."""
+
+    world: Literal["home", "grid", "files"]
+    size: int
+    objects: int
+    """Most objects in a state of the training split; states of the split `longer` have one more."""
+    noise: int
+    """Facts of a state that change at random at each step."""
+    distractors: int
+    """Facts that no action changes."""
+    pairs: int
+    """In train, validation and test together."""
+    seed: int
+
+
 class Request(_Record):
     """What was asked for; the same request on the same raw text gives the same data."""
 
@@ -86,8 +106,10 @@ class Request(_Record):
     split: tuple[float, float, float] = (90.0, 5.0, 5.0)
     """Percent of the text in train, validation and test; of a dataset, only for those it lacks."""
     task: Task = "text"
-    """How an answer is scored: as text, or as a regular expression by the lines it describes."""
+    """How an answer is scored: as text, as a regular expression by the lines it describes, or as the state
+    that follows a state and an action."""
     drawn: Drawn | None = None
+    simulated: Simulated | None = None
 
 
 class SplitCounts(_Record):

@@ -107,7 +107,8 @@ def prepare_rows(job: Job, raw: Rows) -> Outcome:
     tokenizer = build_tokenizer(job.request, counts.frequency, training_text)
     with new_folder(job.root, job.name, _needed_bytes(counts, tokenizer)) as folder:
         folder.write_tokenizer(tokenizer)
-        writers = {name: SplitWriter(folder, name, tokenizer) for name in SPLITS}
+        names = dict.fromkeys((*SPLITS, *raw.given))
+        writers = {name: SplitWriter(folder, name, tokenizer) for name in names}
         for name, batch in _batched(rows("writing")):
             _write_rows(writers[name], batch, tokenizer)
         meta = describe(job, counts, tokenizer, folder, writers, has_action, raw.skipped)
