@@ -22,6 +22,7 @@ from jepalm.generation.rollout import (
 )
 from jepalm.model.layers import Layout
 from jepalm.objective.causal import CausalObjective
+from jepalm.objective.views import joined
 
 CPU = torch.device("cpu")
 FORMS = pytest.mark.parametrize("packing", [True, False])
