@@ -39,6 +39,12 @@ class Scoring(enum.StrEnum):
 
     text = "text"
     regex = "regex"
+    gsm8k = "gsm8k"
+    spider = "spider"
+    nq_open = "nq-open"
+    hellaswag = "hellaswag"
+    rotten_tomatoes = "rotten-tomatoes"
+    yelp = "yelp"
 
 
 class Alphabet(enum.StrEnum):
@@ -153,7 +159,11 @@ def pairs(
         Path | None, typer.Option(metavar="FILE.jsonl", help="All of test, instead of a share of FILE.")
     ] = None,
     task: Annotated[
-        Scoring, typer.Option(help="How answers are scored; regex: by the lines that they describe.")
+        Scoring,
+        typer.Option(
+            help="How answers are scored: as text, as expressions by their lines, or as a published task,"
+            " whose own rows are read too."
+        ),
     ] = Scoring.text,
     name: NameOption = None,
     tokenizer: TokenizerOption = "char",
@@ -171,21 +181,22 @@ def pairs(
     Example: jepalm prepare pairs chats.jsonl --tokenizer byte
 
     With a test split of its own: jepalm prepare pairs train.jsonl --test test.jsonl
+
+    A published task: jepalm prepare pairs gsm8k.jsonl --task gsm8k
     """
     from jepalm.config import data_root
     from jepalm.data.prepared import Origin
     from jepalm.data.preparing import prepare_rows
     from jepalm.data.reading import RawRows
-    from jepalm.data.regex.pairs import check_pair
+    from jepalm.data.tasks import reading_of
 
     held_out: dict[SplitName, Path | None] = {"validation": validation, "test": test}
     given = {split: path for split, path in held_out.items() if path is not None}
     request = _request("pairs", tokenizer, alphabet, split, task=task.value)
     where = [str(file), *(f"{split}: {path}" for split, path in given.items())]
     origin = Origin(source="given pairs", where=where)
-    raw = RawRows(file, skip_bad, given)
-    if task is Scoring.regex:
-        raw.check = check_pair
+    reading = reading_of(request.task)
+    raw = RawRows(file, skip_bad, given, reading.convert, reading.check)
     name = name or _named_after(file)
     with _progress() as watch:
         job = _job(data_root(data_dir), name, "pairs", origin, licence, request, force, watch)

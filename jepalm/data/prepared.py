@@ -30,7 +30,7 @@ TOKENIZER = "tokenizer.json"
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 Role = Literal["source", "target", "action"]
-Task = Literal["text", "regex"]
+Task = Literal["text", "regex", "gsm8k", "spider", "nq-open", "hellaswag", "rotten-tomatoes", "yelp"]
 Pairing = Literal["lines", "windows", "spans", "pairs"]
 
 _MADE_BY = {
@@ -80,7 +80,8 @@ class Request(_Record):
     split: tuple[float, float, float] = (90.0, 5.0, 5.0)
     """Percent of the text in train, validation and test."""
     task: Task = "text"
-    """How an answer is scored: as text, or as a regular expression by the lines it describes."""
+    """How an answer is scored: as text, as a regular expression by the lines it describes, or as a
+    published task does."""
     drawn: Drawn | None = None
 
 

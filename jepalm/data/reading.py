@@ -182,6 +182,8 @@ class RawRows:
     skip_bad: bool = False
     held_out: dict[SplitName, Path] = field(default_factory=dict)
     """Files of whole splits, apart from `path`."""
+    convert: Callable[[dict[str, Any]], list[Row]] = lambda row: rows_of(row)
+    """Makes pairs of a row; raises `BadRowError` for one that holds none."""
     check: Callable[[Row], None] = lambda pair: None
     """Raises `BadRowError` for a pair of texts that is no pair of the task."""
     skipped: int = 0
@@ -220,7 +222,7 @@ class RawRows:
             if not line.strip():
                 continue
             try:
-                pairs = parse_row(line)
+                pairs = self.convert(read_object(line))
                 for pair in pairs:
                     self.check(pair)
                 actions.check(pairs)
@@ -258,6 +260,15 @@ def parse_row(line: bytes) -> list[Row]:
     Raises:
         BadRowError: says what is wrong; the caller knows where.
     """
+    return rows_of(read_object(line))
+
+
+def read_object(line: bytes) -> dict[str, Any]:
+    """Read one JSON object.
+
+    Raises:
+        BadRowError: it is none, or too long.
+    """
     if len(line) > LONGEST_ROW:
         raise BadRowError(f"longer than {LONGEST_ROW >> 20} MiB")
     try:
@@ -274,6 +285,15 @@ def parse_row(line: bytes) -> list[Row]:
         raise BadRowError("not JSON that can be read") from None
     if not isinstance(row, dict):
         raise BadRowError("not a JSON object")
+    return row
+
+
+def rows_of(row: dict[str, Any]) -> list[Row]:
+    """Return the pairs of `{"source", "target", "action"?}` or of a chat row.
+
+    Raises:
+        BadRowError: says what is wrong.
+    """
     if "messages" in row:
         return _chat_pairs(row["messages"], row.get("action"))
     missing = [key for key in ("source", "target") if key not in row]
@@ -281,7 +301,7 @@ def parse_row(line: bytes) -> list[Row]:
         raise BadRowError(
             f"has no {missing[0]}", 'rows are {"source": ..., "target": ...} or {"messages": [...]}'
         )
-    return [_pair(row["source"], row["target"], row.get("action"))]
+    return [pair_of(row["source"], row["target"], row.get("action"))]
 
 
 def _chat_pairs(messages: Any, action: Any) -> list[Row]:
@@ -295,14 +315,19 @@ def _chat_pairs(messages: Any, action: Any) -> list[Row]:
         if message["role"] == "user":
             asked = message["content"]
         elif message["role"] == "assistant" and asked is not None:
-            pairs.append(_pair(asked, message["content"], action))
+            pairs.append(pair_of(asked, message["content"], action))
             asked = None
     if not pairs:
         raise BadRowError("has no user turn that an assistant turn answers")
     return pairs
 
 
-def _pair(source: Any, target: Any, action: Any) -> Row:
+def pair_of(source: Any, target: Any, action: Any = None) -> Row:
+    """Return a pair of texts.
+
+    Raises:
+        BadRowError: one of them is no text, or empty.
+    """
     for key, value in (("source", source), ("target", target), ("action", action)):
         if key == "action" and value is None:
             continue

@@ -9,6 +9,8 @@ from typing import Any
 
 from jepalm.evaluation.bootstrap import Interval
 
+PROMPTS = 1000
+"""Prompts of an evaluation that is not told how many."""
 COLUMNS = ("model", "real", "ngram", "baseline")
 """Whose texts: the model's, the real continuations, the 5-gram sampler's, the baseline's."""
 
@@ -69,6 +71,8 @@ class Evaluation:
         rows: the figures.
         by_position: nats a token of each column's text under the scorer, by position from 1.
         left_out: which figures have no meaning for this run and why, if there are such.
+        task: how the answers of given pairs were scored; empty where there are none.
+        n_answers: how many there were.
     """
 
     run: str
@@ -85,6 +89,8 @@ class Evaluation:
     rows: list[Row]
     by_position: dict[str, list[float]]
     left_out: str | None = None
+    task: str | None = None
+    n_answers: int = 0
 
     def __getitem__(self, name: str) -> Row:
         return {row.name: row for row in self.rows}[name]

@@ -54,6 +54,17 @@ def sampler_of(trained: TrainedModel, other: TrainedModel, temperature: float = 
     return _causal(other, temperature)
 
 
+def baseline_of(trained: TrainedModel, other: TrainedModel | None, temperature: float) -> Sampler | None:
+    """The sampler beside a run; none beside a causal run, of which no text is sampled.
+
+    Raises:
+        UsageError: the two do not share a tokenizer.
+    """
+    if other is None or trained.config.model.family == "causal":
+        return None
+    return sampler_of(trained, other, temperature)
+
+
 def scorer_of(trained: TrainedModel, other: TrainedModel) -> Scorer:
     """A causal run as the scorer of a run's text.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -23,7 +25,7 @@ class Generated:
     Attributes:
         text: all passages, as text.
         passes: forward passes of the generator.
-        passages: each passage as the JEPALM gave it, for `samples` texts at once; none of a causal model.
+        passages: each passage as the JEPALM gave it, for all texts at once; none of a causal model.
     """
 
     text: list[str]
@@ -82,12 +84,16 @@ def check_alphabet(trained: TrainedModel, text: str) -> None:
         raise UsageError(f"the prompt has characters outside the model's alphabet: {shown}{more}", hint)
 
 
-def continue_text(
+def continue_text(trained: TrainedModel, source: Source, *, samples: int = 1, **settings: Any) -> Generated:
+    """Generate `samples` texts after one source; settings and errors are those of `continue_texts`."""
+    return continue_texts(trained, [source] * samples, **settings)
+
+
+def continue_texts(
     trained: TrainedModel,
-    source: Source,
+    sources: Sequence[Source],
     *,
     passages: int = 1,
-    samples: int = 1,
     length: int | None = None,
     length_candidates: int = 1,
     temperature: float = 0.0,
@@ -95,15 +101,14 @@ def continue_text(
     top_p: float | None = None,
     seed: int = 0,
 ) -> Generated:
-    """Generate passages after a source; each passage's text is the source of the next.
+    """Generate passages after each source, all at once; each passage's text is the source of the next.
 
     A causal model of windows goes on from all of the text so far.
 
     Args:
         trained: the model.
-        source: what to go on from.
+        sources: what to go on from; the same one several times gives several samples.
         passages: passages to write, one after another.
-        samples: texts to write.
         length_candidates: JEPALM only: likeliest lengths to try, of which the surest text is kept.
         length: tokens of a passage. A causal model may write any number; it takes the context's length
             when None, and ends a passage sooner where it was trained on ends.
@@ -125,7 +130,7 @@ def continue_text(
         if length_candidates > 1:
             raise UsageError("length candidates go with a JEPALM", "this one writes token by token")
         return _continue_causal(
-            trained, objective, source, passages, samples, length, Sampling(temperature, top_k, top_p), seed
+            trained, objective, sources, passages, length, Sampling(temperature, top_k, top_p), seed
         )
     assert isinstance(objective, JepalmObjective)
     if top_k is not None or top_p is not None:
@@ -137,13 +142,13 @@ def continue_text(
         )
     device = trained.hardware.device
     generator = torch.Generator(device).manual_seed(seed)
-    sources = [source.ids] * samples
-    text, made = [""] * samples, []
+    read = [source.ids for source in sources]
+    text, made = [""] * len(read), []
     for _ in range(passages):
         with trained.hardware.autocast():
             passage = one_shot.generate(
                 objective,
-                pad_rows(sources, device),
+                pad_rows(read, device),
                 length=length,
                 length_candidates=length_candidates,
                 temperature=temperature,
@@ -151,7 +156,7 @@ def continue_text(
             )
         written = [trained.tokenizer.decode(row) for row in passage.rows()]
         text = [before + after for before, after in zip(text, written, strict=True)]
-        sources = [read_prompt_again(trained, after) for after in written]
+        read = [read_prompt_again(trained, after) for after in written]
         made.append(passage)
     return Generated(text, passages, made)
 
@@ -159,9 +164,8 @@ def continue_text(
 def _continue_causal(
     trained: TrainedModel,
     objective: CausalObjective,
-    source: Source,
+    sources: Sequence[Source],
     passages: int,
-    samples: int,
     length: int | None,
     sampling: Sampling,
     seed: int,
@@ -171,13 +175,13 @@ def _continue_causal(
     endless = trained.pairing == "windows"
     model = trained.config.model
     length = length or (model.causal.context_len if endless else model.target_len)
-    sources = [source.ids] * samples
-    text, passes = [""] * samples, 0
+    read = [source.ids for source in sources]
+    text, passes = [""] * len(read), 0
     for _ in range(passages):
         with trained.hardware.autocast():
             made = autoregressive.generate(
                 objective,
-                pad_rows(sources, device),
+                pad_rows(read, device),
                 length=length,
                 end=None if endless else TextTokenizer.END,
                 sampling=sampling,
@@ -186,9 +190,9 @@ def _continue_causal(
         written = [trained.tokenizer.decode(row) for row in made.rows]
         text = [before + after for before, after in zip(text, written, strict=True)]
         if endless:
-            sources = [before + after for before, after in zip(sources, made.rows, strict=True)]
+            read = [before + after for before, after in zip(read, made.rows, strict=True)]
         else:
-            sources = [read_prompt_again(trained, after) for after in written]
+            read = [read_prompt_again(trained, after) for after in written]
         passes += made.passes
     return Generated(text, passes, [])
 

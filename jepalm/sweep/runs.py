@@ -39,7 +39,7 @@ class Cell:
 
     @property
     def causal(self) -> bool:
-        """Whether it is a causal model, which is trained but not evaluated."""
+        """Whether it is a causal model, which is evaluated by its answers to given pairs alone."""
         return self.config.model.family == "causal"
 
 
