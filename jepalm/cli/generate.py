@@ -210,7 +210,7 @@ def _standard_input() -> str:
 
 
 def _draw(trained, passage) -> Path:  # type: ignore[no-untyped-def]
-    from jepalm.report.figures import embedding_heatmap
+    from jepalm.report.heatmap import embedding_heatmap
 
     row, each = passage.rows()[0], passage.tokens_per_embedding
     labels = [trained.tokenizer.decode(row[at : at + each]) for at in range(0, len(row), each)]

@@ -182,8 +182,8 @@ class RawRows:
     skip_bad: bool = False
     held_out: dict[SplitName, Path] = field(default_factory=dict)
     """Files of whole splits, apart from `path`."""
-    convert: Callable[[dict[str, Any]], list[Row]] = lambda row: rows_of(row)
-    """Makes pairs of a row; raises `BadRowError` for one that holds none."""
+    parse: Callable[[bytes], list[Row]] = field(default_factory=lambda: parse_row)
+    """Reads the pairs of one line; raises `BadRowError` where there are none."""
     check: Callable[[Row], None] = lambda pair: None
     """Raises `BadRowError` for a pair of texts that is no pair of the task."""
     skipped: int = 0
@@ -222,7 +222,7 @@ class RawRows:
             if not line.strip():
                 continue
             try:
-                pairs = self.convert(read_object(line))
+                pairs = self.parse(line)
                 for pair in pairs:
                     self.check(pair)
                 actions.check(pairs)
@@ -263,6 +263,32 @@ def parse_row(line: bytes) -> list[Row]:
     return rows_of(read_object(line))
 
 
+def rows_of(row: dict[str, Any]) -> list[Row]:
+    """Return the pairs of `{"source", "target", "action"?}` or of a chat row.
+
+    Raises:
+        BadRowError: says what is wrong.
+    """
+    if "messages" in row:
+        return _chat_pairs(row["messages"], row.get("action"))
+    _has_all(row, ("source", "target"), 'rows are {"source": ..., "target": ...} or {"messages": [...]}')
+    return [pair_of(row["source"], row["target"], row.get("action"))]
+
+
+def parse_transition(line: bytes) -> list[Row]:
+    """Read `{"state", "action", "next_state"}` as source, action and target.
+
+    Raises:
+        BadRowError: says what is wrong; the caller knows where.
+    """
+    row = read_object(line)
+    keys = ("state", "action", "next_state")
+    _has_all(row, keys, 'rows are {"state": ..., "action": ..., "next_state": ...}')
+    for key in keys:
+        _check_text(key, row[key])
+    return [Row(row["state"], row["next_state"], row["action"])]
+
+
 def read_object(line: bytes) -> dict[str, Any]:
     """Read one JSON object.
 
@@ -288,20 +314,10 @@ def read_object(line: bytes) -> dict[str, Any]:
     return row
 
 
-def rows_of(row: dict[str, Any]) -> list[Row]:
-    """Return the pairs of `{"source", "target", "action"?}` or of a chat row.
-
-    Raises:
-        BadRowError: says what is wrong.
-    """
-    if "messages" in row:
-        return _chat_pairs(row["messages"], row.get("action"))
-    missing = [key for key in ("source", "target") if key not in row]
-    if missing:
-        raise BadRowError(
-            f"has no {missing[0]}", 'rows are {"source": ..., "target": ...} or {"messages": [...]}'
-        )
-    return [pair_of(row["source"], row["target"], row.get("action"))]
+def _has_all(row: dict[str, Any], keys: tuple[str, ...], hint: str) -> None:
+    for key in keys:
+        if key not in row:
+            raise BadRowError(f"has no {key}", hint)
 
 
 def _chat_pairs(messages: Any, action: Any) -> list[Row]:
@@ -329,17 +345,20 @@ def pair_of(source: Any, target: Any, action: Any = None) -> Row:
         BadRowError: one of them is no text, or empty.
     """
     for key, value in (("source", source), ("target", target), ("action", action)):
-        if key == "action" and value is None:
-            continue
-        if not isinstance(value, str):
-            raise BadRowError(f"{key} is not a text")
-        if not value:
-            raise BadRowError(f"{key} is empty")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise BadRowError(f"{key} holds half a surrogate pair") from None
+        if key != "action" or value is not None:
+            _check_text(key, value)
     return Row(source, target, action)
+
+
+def _check_text(key: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise BadRowError(f"{key} is not a text")
+    if not value:
+        raise BadRowError(f"{key} is empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadRowError(f"{key} holds half a surrogate pair") from None
 
 
 def _raw_lines(path: Path, digest: Any, advance: Advance | None) -> Iterator[tuple[int, bytes]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jepalm.data.prepared import Task
-from jepalm.data.reading import BadRowError, Row, pair_of, rows_of
+from jepalm.data.reading import BadRowError, Row, pair_of, read_object, rows_of
 from jepalm.data.regex.pairs import check_pair as check_expression
 
 LETTERS = ("A", "B", "C", "D")
@@ -40,6 +40,10 @@ class Reading:
     """Of one JSON object; raises `BadRowError`."""
     check: Check = lambda pair: None
     """Raises `BadRowError` for a pair that could not be scored."""
+
+    def parse(self, line: bytes) -> list[Row]:
+        """Pairs of one line of JSON."""
+        return self.convert(read_object(line))
 
 
 def reading_of(task: Task) -> Reading:

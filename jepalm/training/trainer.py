@@ -28,7 +28,7 @@ from jepalm.training.checkpoint import (
     save_checkpoint,
 )
 from jepalm.training.distributed import Processes
-from jepalm.training.gradients import gradient_norm, gradient_norms_by_term
+from jepalm.training.gradients import gradient_norm, gradients_by_term, norms_and_cosines
 from jepalm.training.metrics import MetricLog, StepBuffer
 from jepalm.training.optimizer import build_optimizer, forget_at_boundary, set_learning_rate
 from jepalm.training.phases import scope_of
@@ -277,8 +277,11 @@ class Trainer:
         batch = self.batches.at(step)[0]
         with self.hardware.autocast():
             losses = self.objective(batch)
-        norms = gradient_norms_by_term(losses, parameters)
-        return {f"train/grad_norm_encoder/{name}": value for name, value in norms.items()}
+        norms, cosines = norms_and_cosines(gradients_by_term(losses, parameters))
+        return {
+            **{f"train/grad_norm_encoder/{name}": value for name, value in norms.items()},
+            **{f"train/grad_cosine/{a}/{b}": value for (a, b), value in cosines.items()},
+        }
 
     def _stop_if_not_finite(self, values: torch.Tensor, first_step: int) -> None:
         """Stop for a loss that is not finite, or weights that the last update made so."""

@@ -41,7 +41,7 @@ def adapted(command, tiny):
         return [*command, "--from", "play.txt"]
     if command[0] == "sweep":
         return ["sweep", "sweep.yaml"]
-    if command[:2] == ["prepare", "nl-rx"]:
+    if command[:2] in (["prepare", "nl-rx"], ["prepare", "transitions"]):
         return [*command, "--pairs", "60"]
     if command[0] == "train":
         return [*command, *tiny, *(["--steps=8"] if "--resume" in command else [])]

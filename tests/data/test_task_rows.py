@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jepalm.data.reading import BadRowError, RawRows, Row, read_object
+from jepalm.data.reading import BadRowError, RawRows, Row
 from jepalm.data.tasks import database_of, reading_of
 
 ENDINGS = ["sits", "runs", "flies", "sings"]
@@ -38,7 +38,7 @@ FORMS = [
 
 def pairs(task, row):
     reading = reading_of(task)
-    found = reading.convert(read_object(json.dumps(row).encode()))
+    found = reading.parse(json.dumps(row).encode())
     for pair in found:
         reading.check(pair)
     return found
@@ -86,7 +86,7 @@ def test_a_file_names_the_line_of_a_bad_row(tmp_path):
     path.write_text('{"text": "a", "label": 1}\n{"text": "b", "label": 2}\n')
     reading = reading_of("rotten-tomatoes")
     with pytest.raises(BadRowError, match=r"line 2: label is not a number"):
-        list(RawRows(path, convert=reading.convert, check=reading.check).rows())
+        list(RawRows(path, parse=reading.parse, check=reading.check).rows())
 
 
 @pytest.mark.parametrize(

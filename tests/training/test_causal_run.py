@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from jepalm.config import from_mapping, load_preset, preset_names
+from jepalm.data.job import Job
 from jepalm.data.prepared import Origin, Request
-from jepalm.data.preparing import Job, prepare_rows, prepare_text
+from jepalm.data.preparing import prepare_rows, prepare_text
 from jepalm.data.reading import RawRows, RawText
 from jepalm.errors import UsageError
 from jepalm.generation.loading import load_trained

@@ -18,6 +18,7 @@ from jepalm.evaluation.tasks.text import score_label, score_text
 SCORES: dict[Task, Score] = {
     "text": score_text,
     "regex": score_expressions,
+    "transitions": score_text,
     "gsm8k": score_gsm8k,
     "spider": score_spider,
     "nq-open": score_nq_open,
