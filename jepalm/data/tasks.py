@@ -59,6 +59,11 @@ def database_of(source: str) -> str | None:
     return found[1] if found else None
 
 
+def column_of(task: Task) -> str:
+    """A column of text that rows of a task have as they are published."""
+    return _COLUMNS.get(task, "source")
+
+
 def _published(key: str, convert: Convert) -> Convert:
     """Convert rows that have the key of the published form; the others are pairs or chats already."""
     return lambda row: rows_of(row) if {"messages", "source"} & row.keys() or key not in row else convert(row)
@@ -131,4 +136,12 @@ _READINGS: Mapping[Task, Reading] = {
     "spider": Reading(_published("query", _spider), _check_spider),
     "nq-open": Reading(_published("question", _nq_open)),
     "hellaswag": Reading(_published("endings", _hellaswag), _check_hellaswag),
+}
+_COLUMNS: Mapping[Task, str] = {
+    "gsm8k": "question",
+    "spider": "question",
+    "nq-open": "question",
+    "hellaswag": "ctx",
+    "rotten-tomatoes": "text",
+    "yelp": "text",
 }
