@@ -11,6 +11,7 @@ from typing import Any
 from jepalm.data.prepared import PreparedData, Split
 from jepalm.data.regex.syntax import Reading
 from jepalm.data.tasks import LETTERS
+from jepalm.data.worlds import world_of
 from jepalm.errors import UsageError
 from jepalm.evaluation.answering import Answerer, Written, write_in_turns
 from jepalm.evaluation.bootstrap import percentile_interval, resampled
@@ -103,7 +104,9 @@ def measure_answers(trained: TrainedModel, prepared: PreparedData, asked: Asked)
         UsageError: a setting of the scoring does nothing, or a right answer cannot be scored.
     """
     task = prepared.meta.task
-    score = score_of(task, asked.scoring.reading, asked.scoring.databases)
+    simulated = prepared.meta.request.simulated
+    masked = world_of(simulated).masked if simulated is not None else None
+    score = score_of(task, asked.scoring.reading, asked.scoring.databases, masked)
     questions = read_questions(asked.split, prepared.tokenizer, asked.n or MOST_QUESTIONS)
     training, training_tokens = training_questions(prepared, asked.training_tokens)
     answerers = {"model": Answerer(trained)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from jepalm.evaluation.tasks.nq_open import score_nq_open
 from jepalm.evaluation.tasks.shares import Score
 from jepalm.evaluation.tasks.spider import Databases, score_spider
 from jepalm.evaluation.tasks.text import score_label, score_text
+from jepalm.evaluation.tasks.transitions import score_transitions
 
 SCORES: dict[Task, Score] = {
     "text": score_text,
     "regex": score_expressions,
-    "transitions": score_text,
+    "transitions": score_transitions,
     "gsm8k": score_gsm8k,
     "spider": score_spider,
     "nq-open": score_nq_open,
@@ -28,13 +30,19 @@ SCORES: dict[Task, Score] = {
 }
 
 
-def score_of(task: Task, reading: Reading = "boundary", databases: Path | None = None) -> Score:
+def score_of(
+    task: Task,
+    reading: Reading = "boundary",
+    databases: Path | None = None,
+    masked: Callable[[str], str] | None = None,
+) -> Score:
     r"""Return how a task is scored.
 
     Args:
         task: of the data.
         reading: of a `\b` in an expression.
         databases: folder of sqlite files in which queries are executed; without, their texts are compared.
+        masked: hides the random facts of a state.
 
     Raises:
         UsageError: a setting does nothing for this task, or there is no such folder.
@@ -51,4 +59,6 @@ def score_of(task: Task, reading: Reading = "boundary", databases: Path | None =
         if not databases.is_dir():
             raise UsageError(f"no folder {databases}", "--databases takes a folder of NAME/NAME.sqlite")
         return partial(score_spider, databases=Databases(databases))
+    if masked is not None:
+        return partial(score_transitions, masked=masked)
     return partial(score_expressions, reading=reading) if task == "regex" else SCORES[task]

@@ -107,6 +107,17 @@ def test_labels_are_right_or_wrong(task):
     assert scored(task, ["Very Good", "A"], ["Good", "A "])["exact_match"].above.tolist() == [0, 1]
 
 
+def test_random_facts_of_a_state_do_not_count_and_what_is_known_does():
+    def masked(text):
+        return "?" * len(text[:3]) + text[3:]
+
+    gold, written = ["wet, lamp on"] * 3, ["dry, lamp on", "wet, lamp of", ""]
+    shares = scored("transitions", gold, written, masked=masked)
+    assert shares["exact_match"].above.tolist() == [1, 0, 0]
+    assert shares["in_place"].value == pytest.approx((12 + 11 + 0) / 36)
+    assert scored("transitions", gold, written)["exact_match"].above.tolist() == [0, 0, 0]
+
+
 def test_settings_that_do_nothing_are_refused(tmp_path):
     with pytest.raises(UsageError, match="--reading does nothing for the task text"):
         score_of("text", "letter")
