@@ -24,7 +24,7 @@ from jepalm.config import (
     read_config,
 )
 from jepalm.data.batches import Batches
-from jepalm.data.prepared import PreparedData, open_prepared
+from jepalm.data.prepared import Meta, PreparedData, open_prepared
 from jepalm.errors import JepalmError, UsageError
 from jepalm.evaluation.heldout import HeldOut
 from jepalm.generation.loading import TOKENIZER
@@ -58,6 +58,13 @@ class Session:
     objective: Objective
     plan: Plan
     resumed: tuple[RunFolder, Checkpoint] | None = None
+
+    @property
+    def unread_actions(self) -> bool:
+        """Whether the data has actions that the model does not read."""
+        model = self.config.model
+        ignores = model.family == "jepalm" and model.action.conditioning == "none"
+        return ignores and self.prepared.meta.has_action
 
     def cost(self) -> Estimate:
         """Time a few steps here.
@@ -132,6 +139,7 @@ class Session:
                 "name": self.config.data.name,
                 "corpus": meta.corpus,
                 "pairing": meta.pairing,
+                "has_action": meta.has_action,
                 "canonical": meta.origin.canonical,
                 "content_sha256": meta.content_sha256,
             },
@@ -185,6 +193,7 @@ def _session(
 ) -> Iterator[Session]:
     prepared = open_prepared(config.data.name, data_root)
     _check_pairing(config, prepared.meta.pairing)
+    _check_actions(config, prepared.meta.has_action)
     hardware = choose_hardware(config.hardware, _planned_steps(config))
     with processes(hardware) as together:
         torch.manual_seed(config.training.seed)
@@ -210,7 +219,7 @@ def _planned_steps(config: Config) -> int:
 def _batches(
     config: Config, prepared: PreparedData, split: str, hardware: Hardware, together: Processes
 ) -> Batches:
-    source_len, target_len = _view_lengths(config, prepared.meta.pairing)
+    source_len, target_len = _view_lengths(config, prepared.meta)
     return Batches(
         prepared.split("train" if split == "train" else "validation"),
         batch_size=config.training.batch_size,
@@ -221,13 +230,14 @@ def _batches(
         rank=together.rank,
         world_size=together.world_size,
         micro_batch_size=config.training.micro_batch_size,
+        action_len=config.model.longest_action,
         tokens_per_latent=config.model.latent.tokens,
         static_shapes=hardware.compile and split == "train",
         spans=config.data.spans,
     )
 
 
-def _view_lengths(config: Config, pairing: str) -> tuple[int, int]:
+def _view_lengths(config: Config, meta: Meta) -> tuple[int, int]:
     """Most tokens of a source and of a target.
 
     A causal model reads a window as its first token and the `context_len` that it predicts.
@@ -238,16 +248,19 @@ def _view_lengths(config: Config, pairing: str) -> tuple[int, int]:
     model = config.model
     if model.family == "causal":
         context = model.causal.context_len
-        if pairing == "windows":
+        if meta.pairing == "windows":
             if config.objective.next_token.loss_on != "all":
                 message = "objective.next_token.loss_on=target does nothing with windows"
                 raise UsageError(message, "a window has no source: train on lines or pairs")
             return 1, context
-        if model.source_len + model.target_len > context:
+        lengths = {"source_len": model.source_len, "target_len": model.target_len}
+        if meta.has_action:
+            lengths["action_len"] = model.longest_action
+        if sum(lengths.values()) > context:
+            parts = " + ".join(f"model.{key} {length}" for key, length in lengths.items())
             raise UsageError(
-                f"model.source_len {model.source_len} + model.target_len {model.target_len} is more than "
-                f"model.causal.context_len {context}",
-                f"set model.causal.context_len={model.source_len + model.target_len}",
+                f"{parts} is more than model.causal.context_len {context}",
+                f"set model.causal.context_len={sum(lengths.values())}",
             )
     return model.source_len, model.target_len
 
@@ -281,6 +294,17 @@ def _check_pairing(config: Config, pairing: str) -> None:
     if model.latent.tokens > 1:
         message = f"model.latent.tokens={model.latent.tokens} does not go with hidden spans"
         raise UsageError(message, "one latent would hold hidden and visible tokens: set it to 1")
+
+
+def _check_actions(config: Config, has_action: bool) -> None:
+    """Check that there are actions where the model is conditioned on them.
+
+    Raises:
+        UsageError: the data has none.
+    """
+    if config.model.action.conditioning != "none" and not has_action:
+        message = f"{config.data.name} has no actions, and this model is conditioned on one"
+        raise UsageError(message, "train on transitions, or set model.action.conditioning=none")
 
 
 def _changed(run: RunFolder, flags: dict[str, Any], settings: list[str]) -> Config:

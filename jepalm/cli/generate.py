@@ -20,6 +20,12 @@ def generate(
             show_default=False,
         ),
     ] = None,
+    action: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="What is done to the state that is read; for models of transitions."
+        ),
+    ] = None,
     prompts: Annotated[
         Path | None,
         typer.Option(
@@ -85,7 +91,7 @@ def generate(
     from jepalm.config import from_mapping, runs_root
     from jepalm.errors import UsageError
     from jepalm.generation.loading import load_trained
-    from jepalm.generation.text import continue_text, read_prompt
+    from jepalm.generation.text import continue_text, read_action, read_prompt
     from jepalm.run import open_run
 
     given = {"a prompt": prompt, "--infill": infill, "--prompts": prompts}
@@ -97,11 +103,12 @@ def generate(
     hardware = from_mapping({"hardware": {"device": device}}).hardware
     trained = load_trained(folder, checkpoint, hardware)
     lines = [] if prompts is None else _lines(prompts)
-    text = _standard_input() if text == "-" else text
+    text = standard_input() if text == "-" else text
     drawn = temperature if temperature is not None else float(samples > 1)
     if infill is not None:
         _check_given(
             {
+                "--action": action is not None,
                 "--length": length is not None,
                 "--length-candidates": length_candidates > 1,
                 "--passages": passages > 1,
@@ -119,7 +126,11 @@ def generate(
             draw=_draw if show_embeddings else None,
         )
         return
+    act = None if action is None else read_action(trained, action)
+    if act is not None and passages > 1:
+        raise UsageError("--action does not go with --passages", "an action makes one passage")
     settings: dict[str, Any] = {
+        "action": act,
         "passages": passages,
         "samples": samples,
         "length": length,
@@ -148,6 +159,7 @@ def generate(
     if as_json:
         row = {
             "prompt": trained.tokenizer.decode(source.ids),
+            "action": action,
             "texts": made.text,
             "passes": made.passes,
             "seconds": round(seconds, 6),
@@ -187,7 +199,7 @@ def _lines(path: Path) -> list[str]:
     from jepalm.errors import UsageError
 
     if str(path) == "-":
-        text = _standard_input()
+        text = standard_input()
     else:
         try:
             text = path.read_bytes().decode("utf-8-sig")
@@ -198,7 +210,12 @@ def _lines(path: Path) -> list[str]:
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
 
-def _standard_input() -> str:
+def standard_input() -> str:
+    """All of the standard input.
+
+    Raises:
+        UsageError: it is not UTF-8.
+    """
     import sys
 
     from jepalm.errors import UsageError

@@ -22,6 +22,7 @@ from jepalm.config.resolving import (
 )
 from jepalm.config.sections import (
     DEFAULT_PRESET,
+    ActionConfig,
     AutoencoderConfig,
     CausalConfig,
     Config,
@@ -54,6 +55,7 @@ from jepalm.config.sections import (
 
 __all__ = [
     "DEFAULT_PRESET",
+    "ActionConfig",
     "AutoencoderConfig",
     "CausalConfig",
     "Config",

@@ -75,13 +75,24 @@ class LatentConfig(Section):
     """Width of a latent; the model's own when empty."""
 
 
+class ActionConfig(Section):
+    """How the action of a transition conditions the Predictor."""
+
+    conditioning: Literal["none", "cross", "adaln", "both"] = "none"
+    """`cross`: keys beside the source's. `adaln`: shift, scale and gate of every branch (AdaLN-zero)."""
+    encoder: Literal["shared", "own"] = "shared"
+    """What reads the action: the TextEncoder, or one of its own."""
+    n_layers: int = Field(2, ge=0, le=128)
+    """Layers of its own encoder."""
+
+
 class CausalConfig(Section):
     """The CausalLM; width, heads and dropout are the model's."""
 
     n_layers: int = Field(6, ge=1, le=128)
     context_len: int = Field(256, ge=2, le=65536)
     """Most positions that a token is predicted from. Windows are drawn this long; pairs have
-    `source_len + target_len`, which must fit in."""
+    `source_len + target_len`, and `action_len` where there are actions, which must fit in."""
     tied: bool = True
     """One table of tokens for reading and writing."""
 
@@ -100,17 +111,34 @@ class ModelConfig(Section):
     """Most positions of a source; longer ones keep their last ones."""
     target_len: int = Field(64, ge=1, le=65536)
     """Most positions of a target; longer ones keep their first ones."""
+    action_len: int | None = Field(None, ge=1, le=65536)
+    """Most positions of an action; longer ones keep their last ones. `source_len` when empty."""
+    source_positions: Literal["before", "aligned"] = "before"
+    """`before`: they count down to -1, where the target begins. `aligned`: from 0, as the target's, and the
+    predictor starts from the source's embeddings, for targets that are their source with some changes."""
     dropout: float = Field(0.0, ge=0, lt=1)
     encoder: EncoderConfig = EncoderConfig()
     predictor: PredictorConfig = PredictorConfig()
     decoder: DecoderConfig = DecoderConfig()
     latent: LatentConfig = LatentConfig()
+    action: ActionConfig = ActionConfig()
     causal: CausalConfig = CausalConfig()
 
     @property
     def target_dim(self) -> int:
         """Width of the target's embeddings, D'."""
         return self.latent.dim or self.dim
+
+    @property
+    def longest_action(self) -> int:
+        """Most positions of an action."""
+        return self.action_len or self.source_len
+
+    @model_validator(mode="after")
+    def _aligned_places_are_tokens(self) -> ModelConfig:
+        if self.source_positions == "aligned" and self.latent.tokens > 1:
+            raise ValueError("model.source_positions=aligned needs model.latent.tokens=1")
+        return self
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ModelConfig:
@@ -182,6 +210,8 @@ class LengthConfig(Section):
     kind: Literal["mse", "classification", "none"] = "mse"
     """`classification`: one bin a length from 0 to `target_len`, the term in nats a pair."""
     weight: float = Field(1.0, ge=0)
+    relative: bool = False
+    """Predict how much longer than its source the target is, instead of how long."""
     detach_source: bool = True
     """The length head reads detached source embeddings."""
 
@@ -411,6 +441,8 @@ FAMILY_SECTIONS = {
         "model.predictor",
         "model.decoder",
         "model.latent",
+        "model.action",
+        "model.source_positions",
         "objective.reconstruction",
         "objective.autoencoder",
         "objective.kl",

@@ -65,6 +65,7 @@ class Answerer:
     def __init__(self, trained: TrainedModel) -> None:
         self.hardware, self.objective = trained.hardware, trained.objective
         self._tokenizer, self._model = trained.tokenizer, trained.config.model
+        self._reads_actions = trained.reads_actions
 
     def write(self, questions: Sequence[Question]) -> tuple[list[str], int]:
         """Write the likeliest text of each, all at once; return them and the forward passes.
@@ -72,18 +73,19 @@ class Answerer:
         One-shot: the likeliest length and the likeliest token of each position. Token by token: until the end
         token, or one token beyond the longest target of the training.
         """
+        read, action = self._read(questions)
         with self.hardware.autocast():
             if isinstance(self.objective, CausalObjective):
                 made = autoregressive.generate(
                     self.objective,
-                    self._read(questions),
+                    read,
                     length=self._model.target_len + 1,
                     end=TextTokenizer.END,
                 )
                 rows, passes = made.rows, made.passes
             else:
                 assert isinstance(self.objective, JepalmObjective)
-                rows, passes = one_shot.generate(self.objective, self._read(questions)).rows(), 1
+                rows, passes = one_shot.generate(self.objective, read, action=action).rows(), 1
         return [self._tokenizer.decode(row) for row in rows], passes
 
     @torch.no_grad()
@@ -97,24 +99,25 @@ class Answerer:
         tokens = [self._tokenizer.encode(choice)[0] for choice in choices]
         found = []
         for at in range(0, len(questions), AT_ONCE):
-            read = self._read(questions[at : at + AT_ONCE])
+            read, action = self._read(questions[at : at + AT_ONCE])
             with self.hardware.autocast():
-                logits = self._first_logits(read)  # (B, V)
+                logits = self._first_logits(read, action)  # (B, V)
             found.append(logits.float()[:, tokens].argmax(-1).cpu().numpy())
         return np.concatenate(found)
 
-    def _read(self, questions: Sequence[Question]) -> Tokens:
-        """The last tokens of each question, and of its action for a causal model, as in training."""
-        most = self._model.source_len
-        rows = []
-        for question in questions:
-            row = self._tokenizer.encode(question.source)[-most:]
-            if isinstance(self.objective, CausalObjective):
-                row += self._tokenizer.encode(question.action)[-most:]
-            rows.append(row)
-        return pad_rows(rows, self.hardware.device)
+    def _read(self, questions: Sequence[Question]) -> tuple[Tokens, Tokens | None]:
+        """The last tokens of each question and of its action, which a causal model reads as one text."""
+        encode, model, device = self._tokenizer.encode, self._model, self.hardware.device
+        sources = [encode(question.source)[-model.source_len :] for question in questions]
+        if not self._reads_actions:
+            return pad_rows(sources, device), None
+        actions = [encode(question.action)[-model.longest_action :] for question in questions]
+        if isinstance(self.objective, CausalObjective):
+            rows = [[*source, *action] for source, action in zip(sources, actions, strict=True)]
+            return pad_rows(rows, device), None
+        return pad_rows(sources, device), pad_rows(actions, device)
 
-    def _first_logits(self, read: Tokens) -> Tensor:
+    def _first_logits(self, read: Tokens, action: Tokens | None) -> Tensor:
         """What follows a question, or the one token of an answer of length 1, (B, V)."""
         n = len(read.lengths)
         rows = torch.arange(n, device=read.ids.device)
@@ -124,8 +127,9 @@ class Answerer:
         assert isinstance(self.objective, JepalmObjective)
         embeddings, layout = self.objective.encode_source(read)
         target = Layout.of(torch.ones_like(read.lengths), 1, packed=self.objective.packing)
-        logits = self.objective.model.decoder(self.objective.predict(embeddings, layout, target), target)
-        return logits.view(n, -1)
+        act = self.objective.encode_action(action)
+        predicted = self.objective.predict(embeddings, layout, target, act)
+        return self.objective.model.decoder(predicted, target).view(n, -1)
 
 
 def write_in_turns(

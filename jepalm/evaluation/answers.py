@@ -29,7 +29,7 @@ from jepalm.generation.loading import TrainedModel
 
 MOST_QUESTIONS = 10_000
 """Questions of an evaluation that is not told how many."""
-LEFT_OUT = "a causal run predicts no embeddings: no figures of decoder and embeddings, no sampled text"
+LEFT_OUT = "figures of decoder, embeddings and sampled text, which are of one-shot runs without actions"
 FREQUENT, NEAREST = "always the most frequent training answer", "the nearest training source's answer"
 _FAULTS = ("malformed", "undecided")
 """Shares that no control shares."""
@@ -111,6 +111,8 @@ def measure_answers(trained: TrainedModel, prepared: PreparedData, asked: Asked)
     training, training_tokens = training_questions(prepared, asked.training_tokens)
     answerers = {"model": Answerer(trained)}
     if asked.other is not None and asked.other.pairing == "pairs":
+        if asked.other.reads_actions and not prepared.meta.has_action:
+            raise UsageError(f"{asked.other.run.name} reads actions", f"{prepared.path.name} has none")
         answerers["baseline"] = Answerer(asked.other)
     written = write_in_turns(answerers, questions)
     sources, gold = [one.source for one in questions], [one.gold for one in questions]
@@ -132,8 +134,8 @@ def measure_answers(trained: TrainedModel, prepared: PreparedData, asked: Asked)
     return Answers(rows, len(questions), training_tokens)
 
 
-def evaluate_causal(trained: TrainedModel, prepared: PreparedData, asked: Asked) -> Evaluation:
-    """Evaluate a causal run of given pairs by its answers.
+def evaluate_answers(trained: TrainedModel, prepared: PreparedData, asked: Asked) -> Evaluation:
+    """Evaluate a run of given pairs by its answers.
 
     Raises:
         UsageError: the run, or the one beside it, is of another pairing; or as `measure_answers`.

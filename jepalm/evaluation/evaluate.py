@@ -11,17 +11,23 @@ from jepalm.config import ModelConfig
 from jepalm.data.batches import Batches
 from jepalm.data.prepared import PreparedData, Split
 from jepalm.errors import UsageError, nearest
-from jepalm.evaluation.answers import BY_ITS_TASK, Asked, Scoring, evaluate_causal, measure_answers
+from jepalm.evaluation.answers import (
+    BY_ITS_TASK,
+    Asked,
+    Scoring,
+    evaluate_answers,
+    measure_answers,
+)
 from jepalm.evaluation.embeddings import measure_embeddings
 from jepalm.evaluation.gaps import ORDER, evaluate_gaps, other_places
 from jepalm.evaluation.interfaces import Sampler, Scorer
 from jepalm.evaluation.ngram import NGram
-from jepalm.evaluation.rows import PROMPTS, Evaluation
+from jepalm.evaluation.rows import PROMPTS, Evaluation, answers_alone
 from jepalm.evaluation.samplers import OneShotSampler
 from jepalm.evaluation.writing import Columns, Texts, brier_rows, scored_rows, statistics_rows
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.text import read_prompt_again
-from jepalm.objective import CausalObjective, JepalmObjective
+from jepalm.objective import JepalmObjective
 
 TRAINING_TOKENS = 4_000_000
 """Most tokens of training text that the 5-gram, the lexicon and the copies read."""
@@ -70,7 +76,7 @@ def evaluate(
     scorer: Scorer | None = None,
     scoring: Scoring = BY_ITS_TASK,
 ) -> Evaluation:
-    """Evaluate a JEPALM run, or a causal run of given pairs by its answers alone.
+    """Evaluate a JEPALM run; a causal run, or one that reads actions, by its answers to given pairs alone.
 
     Args:
         trained: the run.
@@ -95,10 +101,10 @@ def evaluate(
     held = _split(prepared, split)
     asked = Asked(held, n_prompts, TRAINING_TOKENS, seed, other, scoring)
     n_prompts = n_prompts or PROMPTS
-    if isinstance(objective, CausalObjective):
+    if answers_alone(trained.config):
         if scorer is not None:
-            raise UsageError("answers of a causal run are not scored by a model", "leave --scorer out")
-        return evaluate_causal(trained, prepared, asked)
+            raise UsageError(f"answers of {trained.run.name} are scored by their task", "leave --scorer out")
+        return evaluate_answers(trained, prepared, asked)
     assert isinstance(objective, JepalmObjective)
     if scoring != BY_ITS_TASK and trained.pairing != "pairs":
         message = f"--reading and --databases do nothing for {trained.run.name}: it answers no questions"

@@ -11,7 +11,7 @@ from torch import Tensor
 from jepalm.data.batches import Batch
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.health import effective_rank, mean_std, r2
-from jepalm.evaluation.heldout_causal import causal_samples, measure_causal
+from jepalm.evaluation.heldout_causal import causal_samples, measure_causal, shown_sources
 from jepalm.evaluation.heldout_spans import gap_samples, local_sums
 from jepalm.generation.one_shot import generate
 from jepalm.model.layers import Layout
@@ -63,11 +63,10 @@ class HeldOut:
         batch, decode = self.batches[0], self.tokenizer.decode
         if batch.target.places is not None:
             return gap_samples(objective, batch, self.tokenizer, self.n_samples)
-        written = generate(objective, batch.source).rows()
-        texts = zip(batch.source.ids.tolist(), batch.target.ids.tolist(), written, strict=True)
-        return [(decode(source), decode(target), decode(row)) for source, target, row in texts][
-            : self.n_samples
-        ]
+        written = generate(objective, batch.source, action=batch.action).rows()
+        read = shown_sources(batch, self.tokenizer)
+        texts = zip(read, batch.target.ids.tolist(), written, strict=True)
+        return [(source, decode(target), decode(row)) for source, target, row in texts][: self.n_samples]
 
 
 def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float]:

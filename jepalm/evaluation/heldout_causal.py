@@ -8,7 +8,7 @@ from torch import Tensor
 from jepalm.data.batches import Batch, Tokens
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.generation.autoregressive import generate
-from jepalm.objective.causal import CausalObjective
+from jepalm.objective.causal import CausalObjective, behind
 from jepalm.objective.terms import IGNORE
 
 SAMPLE_TOKENS = 128
@@ -67,9 +67,22 @@ def causal_samples(
         length, end = max(1, target.shape[1]), None
     else:
         source = Tokens(batch.source.ids[:n_samples], batch.source.lengths[:n_samples])
+        if batch.action is not None:
+            source = behind(source, Tokens(batch.action.ids[:n_samples], batch.action.lengths[:n_samples]))
         target = batch.target.ids[:n_samples]
         length, end = target.shape[1], TextTokenizer.END
     written = generate(objective, source, length=length, end=end).rows
     decode = tokenizer.decode
-    texts = zip(source.ids.tolist(), target.tolist(), written, strict=True)
-    return [(decode(read), decode(right), decode(made)) for read, right, made in texts]
+    windows = batch.whole is None
+    shown = [decode(row) for row in source.ids.tolist()] if windows else shown_sources(batch, tokenizer)
+    texts = zip(shown[:n_samples], target.tolist(), written, strict=True)
+    return [(read, decode(right), decode(made)) for read, right, made in texts]
+
+
+def shown_sources(batch: Batch, tokenizer: TextTokenizer) -> list[str]:
+    """The sources of a batch as text, each with its action on a line of its own."""
+    texts = [tokenizer.decode(row) for row in batch.source.ids.tolist()]
+    if batch.action is None:
+        return texts
+    actions = [tokenizer.decode(row) for row in batch.action.ids.tolist()]
+    return [f"{text}\n> {action}" for text, action in zip(texts, actions, strict=True)]

@@ -9,12 +9,18 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from jepalm.config import Config
 from jepalm.evaluation.bootstrap import Interval
 
 PROMPTS = 1000
 """Prompts of an evaluation that is not told how many."""
 COLUMNS = ("model", "real", "ngram", "baseline")
 """Whose texts: the model's, the real continuations, the 5-gram sampler's, the baseline's."""
+
+
+def answers_alone(config: Config) -> bool:
+    """Whether the table of a run has answers to given pairs and no other figures of its model."""
+    return config.model.family == "causal" or config.model.action.conditioning != "none"
 
 
 @dataclass(frozen=True)

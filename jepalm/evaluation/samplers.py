@@ -11,6 +11,7 @@ from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.evaluation.causal_scorer import CausalScorer
 from jepalm.evaluation.interfaces import Sampler, Scorer
+from jepalm.evaluation.rows import answers_alone
 from jepalm.generation import one_shot
 from jepalm.generation.loading import TrainedModel
 from jepalm.hardware import Hardware
@@ -55,12 +56,12 @@ def sampler_of(trained: TrainedModel, other: TrainedModel, temperature: float = 
 
 
 def baseline_of(trained: TrainedModel, other: TrainedModel | None, temperature: float) -> Sampler | None:
-    """The sampler beside a run; none beside a causal run, of which no text is sampled.
+    """The sampler beside a run; none beside a run that is evaluated by its answers alone.
 
     Raises:
         UsageError: the two do not share a tokenizer.
     """
-    if other is None or trained.config.model.family == "causal":
+    if other is None or answers_alone(trained.config):
         return None
     return sampler_of(trained, other, temperature)
 

@@ -70,6 +70,21 @@ def read_prompt(trained: TrainedModel, prompt: str) -> Source:
     return Source(ids[-longest:], notes)
 
 
+def read_action(trained: TrainedModel, action: str) -> list[int]:
+    """Turn an action into the tokens that the model reads, the last `action_len` of them.
+
+    Raises:
+        UsageError: the model reads no action, or it is empty or has characters outside the alphabet.
+    """
+    if not trained.reads_actions:
+        hint = "train one with --preset transitions"
+        raise UsageError(f"{trained.run.name} was trained without actions", hint)
+    if not action:
+        raise UsageError("the action is empty", "say what is done")
+    check_alphabet(trained, action)
+    return trained.tokenizer.encode(action)[-trained.config.model.longest_action :]
+
+
 def check_alphabet(trained: TrainedModel, text: str) -> None:
     """Check that the model's tokenizer has every character of a text.
 
@@ -93,6 +108,7 @@ def continue_texts(
     trained: TrainedModel,
     sources: Sequence[Source],
     *,
+    action: list[int] | None = None,
     passages: int = 1,
     length: int | None = None,
     length_candidates: int = 1,
@@ -108,6 +124,7 @@ def continue_texts(
     Args:
         trained: the model.
         sources: what to go on from; the same one several times gives several samples.
+        action: tokens of the action on each, for a model that reads actions; it makes one passage.
         passages: passages to write, one after another.
         length_candidates: JEPALM only: likeliest lengths to try, of which the surest text is kept.
         length: tokens of a passage. A causal model may write any number; it takes the context's length
@@ -118,19 +135,29 @@ def continue_texts(
         seed: of the draws.
 
     Raises:
-        UsageError: the length is outside 1 to the model's longest target, there are length candidates
-            although the length is given or the model has no length head, or a setting does nothing here.
+        UsageError: the model reads actions and there is none, the length is outside 1 to the model's longest
+            target, there are length candidates although the length is given or the model has no length
+            head, or a setting does nothing here.
     """
     if length_candidates > 1 and length is not None:
         raise UsageError("length candidates do not go with a length", "leave --length out")
     if length_candidates > 1 and trained.config.objective.length.kind == "none":
         raise UsageError("this model has no length head to take candidates from", "give --length instead")
+    if trained.reads_actions and action is None:
+        hint = 'give one with --action, such as --action "open the door"'
+        raise UsageError(f"{trained.run.name} predicts what an action makes of a state", hint)
     objective = trained.objective
     if isinstance(objective, CausalObjective):
         if length_candidates > 1:
             raise UsageError("length candidates go with a JEPALM", "this one writes token by token")
         return _continue_causal(
-            trained, objective, sources, passages, length, Sampling(temperature, top_k, top_p), seed
+            trained,
+            objective,
+            [[*source.ids, *(action or [])] for source in sources],
+            passages,
+            length,
+            Sampling(temperature, top_k, top_p),
+            seed,
         )
     assert isinstance(objective, JepalmObjective)
     if top_k is not None or top_p is not None:
@@ -149,6 +176,7 @@ def continue_texts(
             passage = one_shot.generate(
                 objective,
                 pad_rows(read, device),
+                action=None if action is None else pad_rows([action] * len(read), device),
                 length=length,
                 length_candidates=length_candidates,
                 temperature=temperature,
@@ -164,7 +192,7 @@ def continue_texts(
 def _continue_causal(
     trained: TrainedModel,
     objective: CausalObjective,
-    sources: Sequence[Source],
+    read: list[list[int]],
     passages: int,
     length: int | None,
     sampling: Sampling,
@@ -175,7 +203,6 @@ def _continue_causal(
     endless = trained.pairing == "windows"
     model = trained.config.model
     length = length or (model.causal.context_len if endless else model.target_len)
-    read = [source.ids for source in sources]
     text, passes = [""] * len(read), 0
     for _ in range(passages):
         with trained.hardware.autocast():

@@ -87,6 +87,12 @@ class CausalObjective(Objective):
         return Sequences(ids[:, :-1], ids.masked_fill(~learned, IGNORE)[:, 1:], n_labels)
 
 
+def behind(source: Tokens, action: Tokens) -> Tokens:
+    """What the model reads before it writes a target: each source and its action."""
+    ids, lengths = joined([source, action], torch.zeros_like(source.lengths, dtype=torch.bool))
+    return Tokens(ids[:, :-1], lengths)
+
+
 def joined(parts: list[Tokens], whole: Tensor) -> tuple[Tensor, Tensor]:
     """Texts behind one another without padding between, closed by the end token.
 

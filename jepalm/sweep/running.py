@@ -12,7 +12,7 @@ from jepalm.config import Config, read_config
 from jepalm.data.prepared import open_prepared
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import Interrupted, JepalmError, UsageError, nearest
-from jepalm.evaluation.rows import PROMPTS
+from jepalm.evaluation.rows import PROMPTS, answers_alone
 from jepalm.numbers import three
 from jepalm.report.sweep import SweepTable
 from jepalm.run import RunFolder, locked, open_run, write_atomically
@@ -111,23 +111,23 @@ class Sweeping:
             temperature=settings.temperature,
             seed=settings.seed,
             baseline=self.others["baseline"] if beside else None,
-            scorer=None if cell.causal else self.others["scorer"],
+            scorer=None if cell.has_answers_alone else self.others["scorer"],
             task=task,
             reading=settings.reading if task == "regex" else "boundary",
             databases=settings.databases if task == "spider" else None,
         )
 
     def _is_evaluated(self, config: Config) -> bool:
-        """A JEPALM where any figure needs it, a causal model of given pairs where figures of answers do."""
-        if config.model.family != "causal":
+        """Where any figure needs it; what has answers alone, on given pairs where figures of these do."""
+        if not answers_alone(config):
             return self.sweep.needs_evaluation
         answered = any(is_answered(figure) for figure in self.sweep.figures)
         return answered and self._tasks[config.data.name] is not None
 
     def _first_evaluated(self) -> SweepRow:
-        """The row that the baseline stands beside: a JEPALM where there is one."""
+        """The row that the baseline stands beside: one whose texts it can stand beside, if there is one."""
         rows = [row for row in self.sweep.rows if self._is_evaluated(row.config)]
-        return min(rows, key=lambda row: row.config.model.family == "causal")
+        return min(rows, key=lambda row: answers_alone(row.config))
 
     def _run(self, pool: Pool, cells: list[Cell], progress: _Progress) -> None:
         tasks = [

@@ -107,7 +107,6 @@ def test_a_jepalm_says_what_it_answered(work, jepalm_command):
     [
         (("--reading", "letter"), "--reading does nothing for the task gsm8k"),
         (("--databases", "."), "--databases does nothing for the task gsm8k"),
-        (("--scorer", "runs-ar/latest"), "answers of a causal run are not scored by a model"),
     ],
 )
 def test_settings_that_do_nothing_for_answers_are_refused(work, jepalm_command, arguments, message):

@@ -28,11 +28,11 @@ from jepalm.training.estimate import Estimate
 
 ORIGIN = Origin(source="given pairs", where=["rows.jsonl"])
 HARDWARE = {"device": "cpu", "precision": "fp32", "threads": 1}
-SIZES = {"dim": 16, "n_heads": 2, "ffn_mult": 2, "source_len": 12, "target_len": 6}
+SIZES = {"dim": 16, "n_heads": 2, "ffn_mult": 2, "source_len": 12, "target_len": 6, "action_len": 2}
 PARTS = {part: {"n_layers": 1} for part in ("encoder", "predictor", "decoder")}
 FAMILIES = {
     "jepalm": {**SIZES, **PARTS},
-    "causal": {**SIZES, "family": "causal", "causal": {"n_layers": 1, "context_len": 18}},
+    "causal": {**SIZES, "family": "causal", "causal": {"n_layers": 1, "context_len": 20}},
 }
 LETTERS = "abcdefgh"
 
@@ -61,9 +61,12 @@ def train(root, tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
 
     @functools.cache
-    def train(family, data="regex"):
+    def train(family, data="regex", conditioning="none"):
         training = {"steps": 2, "batch_size": 8, "validation_batches": 1, "samples": 0}
-        start = {"model": FAMILIES[family], "hardware": HARDWARE}
+        start = {
+            "model": {**FAMILIES[family], "action": {"conditioning": conditioning}},
+            "hardware": HARDWARE,
+        }
         config = from_mapping({**start, "data": {"name": data}, "training": training})
         with new_session(config, root) as session:
             run = session.open_folder(runs, f"{family}-{data}", Estimate(0.0, 0, 0, 0))
@@ -219,14 +222,34 @@ def test_what_the_alphabet_lacks_makes_an_answer_that_no_model_writes(tmp_path):
     assert read_questions(data.split("train"), data.tokenizer, 1) == [Question(f"q {LOST}", f"a{LOST}")]
 
 
-def test_an_action_is_read_after_the_source(tmp_path, train):
-    rows = [{"source": f"s{k}", "target": "t", "action": "push"} for k in range(9)]
-    data = prepare(tmp_path, "acted", rows)
-    question = read_questions(data.split("test"), data.tokenizer, 1)[0]
-    assert question == Question("s7", "t", "push")
-    read = Answerer(train("causal"))._read([question])
-    assert data.tokenizer.decode(read.ids[0].tolist()) == "s7push"
-    assert data.tokenizer.decode(Answerer(train("jepalm"))._read([question]).ids[0].tolist()) == "s7"
+@pytest.fixture(scope="module")
+def acted(root):
+    """Data whose answer is the action's letter, and the source."""
+    rows = [{"source": f"s{k % 4}", "target": f"{a}{k % 4}", "action": a} for k in range(12) for a in "uv"]
+    return prepare(root, "acted", rows, task="transitions")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_run_that_reads_actions_is_evaluated_by_its_answers(train, acted, family):
+    trained = train(family, "acted", "adaln" if family == "jepalm" else "none")
+    questions = read_questions(acted.split("test"), acted.tokenizer, 100)
+    assert questions[0] == Question("s1", "v1", "v")
+    answerer, encode = Answerer(trained), trained.tokenizer.encode
+    if family == "causal":
+        expected = pad_rows([encode("s1v")], torch.device("cpu"))
+        made = autoregressive.generate(trained.objective, expected, length=7, end=TextTokenizer.END).rows
+    else:
+        source, action = (pad_rows([encode(text)], torch.device("cpu")) for text in ("s1", "v"))
+        made = one_shot.generate(trained.objective, source, action=action).rows()
+    assert answerer.write(questions[:1])[0] == [trained.tokenizer.decode(made[0])]
+    found = evaluate(trained, acted, split="test")
+    assert {row.group for row in found.rows} == {"task", "writing"}
+    assert (found.n_answers, found.n_samples) == (5, 0)
+
+
+def test_a_baseline_that_reads_actions_does_not_go_with_data_without(train, prepared, acted):
+    with pytest.raises(UsageError, match="reads actions"):
+        evaluate(train("causal"), prepared, other=train("causal", "acted"))
 
 
 def test_health_of_the_views_is_what_was_logged_at_the_step(tmp_path):

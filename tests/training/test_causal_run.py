@@ -54,6 +54,7 @@ def config(name="windows", **training):
                 "n_heads": 2,
                 "source_len": 16,
                 "target_len": 16,
+                "action_len": 8,
                 "dropout": 0.1,
                 "causal": {"n_layers": 2, "context_len": CONTEXT if name == "windows" else 40},
             },
