@@ -30,7 +30,8 @@ from jepalm.generation.loading import TrainedModel
 MOST_QUESTIONS = 10_000
 """Questions of an evaluation that is not told how many."""
 LEFT_OUT = "figures of decoder, embeddings and sampled text, which are of one-shot runs without actions"
-FREQUENT, NEAREST = "always the most frequent training answer", "the nearest training source's answer"
+FREQUENT, NEAREST = "most frequent answer", "nearest source's answer"
+"""Controls: the answer that train has most often, and that of the training source nearest to the question."""
 _FAULTS = ("malformed", "undecided")
 """Shares that no control shares."""
 _VIEWS = {
