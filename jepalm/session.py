@@ -120,7 +120,9 @@ class Session:
     def _held_out(self) -> HeldOut:
         training, alone = self.config.training, Processes()
         batches = _batches(self.config, self.prepared, "validation", self.hardware, alone)
-        return HeldOut(batches.fixed(training.validation_batches), self.prepared.tokenizer, training.samples)
+        exact = self.prepared.meta.pairing == "pairs"
+        fixed = batches.fixed(training.validation_batches)
+        return HeldOut(fixed, self.prepared.tokenizer, training.samples, exact=exact)
 
     def _manifest(self, cost: Estimate) -> dict[str, Any]:
         parts, meta, hardware = self.objective.model.parameters_by_part(), self.prepared.meta, self.hardware
@@ -266,12 +268,15 @@ def _view_lengths(config: Config, meta: Meta) -> tuple[int, int]:
 
 
 def _check_pairing(config: Config, pairing: str) -> None:
-    """Check the settings that go with hidden spans only, and those that do not go with them.
+    """Check the settings that go with hidden spans only, with two views, and not with hidden spans.
 
     Raises:
         UsageError: the data has another pairing than a setting needs.
     """
     model, objective = config.model, config.objective
+    if pairing == "windows" and objective.latent.weight > 0:
+        message = f"objective.latent.weight does nothing with {config.data.name}, whose pairing is windows"
+        raise UsageError(message, "a window has no second view: train on lines or pairs")
     if pairing != "spans":
         only = {
             "data.spans": config.data.spans != SpansConfig(),

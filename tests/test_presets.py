@@ -82,6 +82,29 @@ def test_latents_are_the_noisy_autoencoder_with_four_tokens_each() -> None:
     }
 
 
+NL_RX: dict[str, dict[str, Any]] = {
+    "llm-jepa": {"objective.latent.weight": 1.0},
+    "llm-jepa-dropout": {
+        "objective.latent.weight": 1.0,
+        "objective.latent.dropout": 0.5,
+        "objective.latent.rescale": True,
+    },
+    "llm-jepa-dropout-75": {
+        "objective.latent.weight": 1.0,
+        "objective.latent.dropout": 0.75,
+        "objective.latent.rescale": True,
+    },
+    "stp": {"objective.tube.weight": 0.02},
+}
+
+
+@pytest.mark.parametrize("name", NL_RX)
+def test_a_latent_variation_changes_nothing_but_its_term(name: str) -> None:
+    changed = differences(resolve("nl-rx-ar"), resolve(f"nl-rx-{name}"))
+    assert changed.pop("preset")
+    assert {key: after for key, (_, after) in changed.items()} == NL_RX[name]
+
+
 def test_a_resolved_preset_has_no_base() -> None:
     assert "base" not in load_preset("shakespeare-vicreg")
 

@@ -35,6 +35,7 @@ from jepalm.config.sections import (
     HardwareConfig,
     KLConfig,
     LatentConfig,
+    LatentPredictionConfig,
     LengthConfig,
     LocalConfig,
     ModelConfig,
@@ -50,6 +51,7 @@ from jepalm.config.sections import (
     SpansConfig,
     TargetsConfig,
     TrainingConfig,
+    TubeConfig,
     UncertaintyConfig,
 )
 
@@ -68,6 +70,7 @@ __all__ = [
     "HardwareConfig",
     "KLConfig",
     "LatentConfig",
+    "LatentPredictionConfig",
     "LengthConfig",
     "LocalConfig",
     "ModelConfig",
@@ -83,6 +86,7 @@ __all__ = [
     "SpansConfig",
     "TargetsConfig",
     "TrainingConfig",
+    "TubeConfig",
     "UncertaintyConfig",
     "apply_overrides",
     "assign",

@@ -224,6 +224,43 @@ class NextTokenConfig(Section):
     """Which tokens of a pair are learned: source and target, or the target alone."""
 
 
+class LatentPredictionConfig(Section):
+    """Latent prediction of one view of a pair from the other by a causal model (LLM-JEPA)."""
+
+    weight: float = Field(0.0, ge=0)
+    """The lambda of the paper; 0 leaves the term out."""
+    distance: Literal["cosine", "mse", "l2", "infonce"] = "cosine"
+    """1 - cosine; squared difference, mean over dims; length of the difference; or the cross-entropy of
+    finding the pair's own embedding among those of the batch."""
+    temperature: float = Field(0.07, gt=0, le=10)
+    """InfoNCE: what cosines are divided by."""
+    predictor_tokens: int = Field(1, ge=0, le=10)
+    """Learned tokens behind the view that predicts: the model itself is the predictor."""
+    predictor: Literal["tied", "linear"] = "tied"
+    """`linear`: the embedding passes a linear map, too."""
+    pooling: Literal["last", "mean"] = "last"
+    """A view's embedding: the state at its last token, or the mean over its tokens."""
+    reverse: bool = False
+    """The target predicts the source."""
+    stop_gradient: bool = False
+    """The view that is predicted does not learn from this term."""
+    target: Literal["shared", "ema"] = "shared"
+    """Who embeds the view that is predicted: the model, or an exponential moving average of it."""
+    ema_start: float = Field(0.996, ge=0, le=1)
+    """Momentum of the moving average at the first step; it rises in a straight line to 1."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the steps that leave the term out and do not compute it."""
+    rescale: bool = False
+    """Weigh the term by 1 / (1 - dropout) where it counts, so that its weight is the same on average."""
+
+
+class TubeConfig(Section):
+    """Semantic Tube Prediction: the states of a text move in a straight line."""
+
+    weight: float = Field(0.0, ge=0)
+    """0 leaves the term out; the paper takes about 0.02."""
+
+
 class TargetsConfig(Section):
     """The embeddings that the predictor must match."""
 
@@ -300,6 +337,8 @@ class ObjectiveConfig(Section):
     local: LocalConfig = LocalConfig()
     length: LengthConfig = LengthConfig()
     next_token: NextTokenConfig = NextTokenConfig()
+    latent: LatentPredictionConfig = LatentPredictionConfig()
+    tube: TubeConfig = TubeConfig()
     regularizer: RegularizerConfig = RegularizerConfig()
     targets: TargetsConfig = TargetsConfig()
     weighting: Literal["fixed", "uncertainty", "ema", "gradnorm"] = "fixed"
@@ -312,6 +351,13 @@ class ObjectiveConfig(Section):
     def _averages_take_no_gradient(self) -> ObjectiveConfig:
         if self.targets.encoder == "ema" and not self.embedding.detach_target:
             raise ValueError("objective.embedding.detach_target=false needs objective.targets.encoder=shared")
+        return self
+
+    @model_validator(mode="after")
+    def _balances_need_every_term(self) -> ObjectiveConfig:
+        if self.latent.dropout > 0 and self.weighting != "fixed":
+            kind = f"objective.weighting={self.weighting}"
+            raise ValueError(f"objective.latent.dropout does not go with {kind}")
         return self
 
 
@@ -453,6 +499,6 @@ FAMILY_SECTIONS = {
         "objective.regularizer",
         "objective.targets",
     ),
-    "causal": ("model.causal", "objective.next_token"),
+    "causal": ("model.causal", "objective.next_token", "objective.latent", "objective.tube"),
 }
 """Sections that only one family reads; elsewhere they keep their defaults."""

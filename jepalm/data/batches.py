@@ -44,6 +44,10 @@ class Tokens:
         """True where a position holds text, (B, T)."""
         return torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None]
 
+    def first(self, n: int) -> Tokens:
+        """The first n texts."""
+        return Tokens(self.ids[:n], self.lengths[:n], None if self.places is None else self.places[:n])
+
     def to(self, device: torch.device | str) -> Tokens:
         """The same on a device."""
         parts = (self.ids, self.lengths, self.places)
@@ -81,6 +85,18 @@ class Batch:
     """Whole targets of the global batch."""
     n_target_latents: int = 0
     """Latents of the global batch's targets, of `tokens_per_latent` tokens each."""
+    n_with_three: int = 0
+    """Pairs of the global batch that have three tokens or more, all parts together."""
+
+    def first(self, n: int) -> Batch:
+        """The first n pairs; counts stay those of the whole."""
+        return replace(
+            self,
+            source=self.source.first(n),
+            target=self.target.first(n),
+            action=None if self.action is None else self.action.first(n),
+            whole=None if self.whole is None else self.whole[:n],
+        )
 
     def to(self, device: torch.device | str) -> Batch:
         """The same on a device."""
@@ -278,6 +294,7 @@ class Batches:
         tokens = {role: self._gather(spans[rows], self._limit(role)) for role, spans in texts.spans.items()}
         counts = {role: int(_lengths(spans[counted]).sum()) for role, spans in texts.spans.items()}
         latents = -(-_lengths(texts.spans["target"][counted]) // self.tokens_per_latent)
+        lengths = [_lengths(spans[counted]) for spans in texts.spans.values()]
         whole = texts.whole
         return Batch(
             tokens["source"],
@@ -289,6 +306,7 @@ class Batches:
             whole=None if whole is None else torch.from_numpy(whole[rows]).to(self.device),
             n_whole=0 if whole is None else int(whole[counted].sum()),
             n_target_latents=int(latents.sum()),
+            n_with_three=int((np.sum(lengths, axis=0) >= 3).sum()),
         )
 
     def _batch_with_gaps(

@@ -21,6 +21,8 @@ MATMUL_ATTENTION_UP_TO = 256
 """On a CPU, plain matrix products beat the fused kernel's backward up to about this many positions."""
 
 ROTARY_BASE = 10_000.0
+EMBEDDING_STD = 0.02
+"""Deviation that embeddings and most matrices start with."""
 
 
 @dataclass(frozen=True)
@@ -337,4 +339,4 @@ def init_weights(module: nn.Module, n_layers: int) -> None:
         if parameter.ndim < 2:
             continue
         writes = name.endswith(("out.weight", "down.weight"))
-        nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * n_layers) if writes else 0.02)
+        nn.init.normal_(parameter, std=EMBEDDING_STD / math.sqrt(2 * n_layers) if writes else EMBEDDING_STD)

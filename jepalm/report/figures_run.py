@@ -19,7 +19,7 @@ from jepalm.report.analysis import (
 from jepalm.report.draw import Art, canvas, colour, finish, line, panels_of, set_log, step_axis
 from jepalm.report.phases import phase_marks
 from jepalm.report.read import RunRecord, Series
-from jepalm.report.units import DISTANCES, UNITS
+from jepalm.report.units import DISTANCES, LATENT_DISTANCES, UNITS
 
 
 def curves(record: RunRecord) -> Art | None:
@@ -36,6 +36,7 @@ def curves(record: RunRecord) -> Art | None:
     distance = choice(record, "embedding", "distance", "mse")
     if distance != "mse":
         held_out["embedding"], units["embedding"] = "embedding_distance", DISTANCES.get(distance, "")
+    units["latent"] = LATENT_DISTANCES.get(choice(record, "latent", "distance", "cosine"), "")
     for term in record.terms:
         names.append((term, f"train/term/{term}", f"validation/{held_out.get(term, term)}"))
     panels = [

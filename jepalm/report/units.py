@@ -9,9 +9,16 @@ UNITS = {
     "length": "squared positions",
     "kl": "nats a latent",
     "next_token": "nats a token",
+    "tube": "1 - cosine",
 }
 DISTANCES = {
     "mse": UNITS["embedding"],
     "smooth_l1": "smooth L1 distance, sum over dims",
     "cosine": "1 - cosine",
+}
+LATENT_DISTANCES = {
+    "cosine": "1 - cosine",
+    "mse": "squared difference, mean over dims",
+    "l2": "length of the difference",
+    "infonce": "nats a pair",
 }

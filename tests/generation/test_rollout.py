@@ -21,7 +21,8 @@ from jepalm.generation.rollout import (
     target_states,
 )
 from jepalm.model.layers import Layout
-from jepalm.objective.causal import CausalObjective, behind
+from jepalm.objective.causal import CausalObjective
+from jepalm.objective.views import joined
 
 CPU = torch.device("cpu")
 FORMS = pytest.mark.parametrize("packing", [True, False])
@@ -119,7 +120,7 @@ def test_a_causal_model_writes_each_state_behind_the_one_before_and_its_action(
     objective = CausalObjective(config.model, config.objective, 11).eval()
     torch.nn.init.normal_(objective.model.tokens.weight)
     found = rollout(objective, states, actions)
-    read = behind(states, actions[0])
+    read = Tokens(*joined([states, actions[0]]))
     assert read.ids[1].tolist()[:3] == [9, 3, 5]
     assert read.lengths.tolist() == [6, 3, 9]
     rows = autoregressive.generate(objective, read, length=12, end=TextTokenizer.END).rows
