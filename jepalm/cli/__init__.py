@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 import jepalm
 from jepalm.cli.bench import bench
 from jepalm.cli.evaluate import evaluate
+from jepalm.cli.export import export
 from jepalm.cli.generate import generate
 from jepalm.cli.prepare import prepare_app
 from jepalm.cli.report import report
@@ -31,7 +32,7 @@ HELP = """Train, sample and dissect non-autoregressive JEPA language models.
   jepalm report runs/latest         which loss really trained the model?
 """
 
-COMMANDS = ["prepare", "train", "generate", "report", "evaluate", "sweep", "bench"]
+COMMANDS = ["prepare", "train", "generate", "report", "evaluate", "sweep", "bench", "export"]
 """In the order a newcomer needs them."""
 
 
@@ -59,6 +60,7 @@ app.command()(report)
 app.command()(evaluate)
 app.command()(sweep)
 app.command()(bench)
+app.command()(export)
 
 
 def _version(asked: bool) -> None:

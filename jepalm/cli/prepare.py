@@ -54,7 +54,13 @@ PairingOption = Annotated[
         help="lines: each line predicts the next. windows: what follows, anywhere. spans: gaps inside a text."
     ),
 ]
-TokenizerOption = Annotated[str, typer.Option(metavar="char|byte|bpe:SIZE", help="How text becomes tokens.")]
+TokenizerOption = Annotated[
+    str,
+    typer.Option(
+        metavar="char|byte|bpe:SIZE|MODEL",
+        help="How text becomes tokens; MODEL: as a Hugging Face model does, given by its folder or name.",
+    ),
+]
 AlphabetOption = Annotated[
     Alphabet, typer.Option(help="For char: printable ASCII, tab and newline, or the symbols that occur.")
 ]
@@ -365,6 +371,7 @@ def _show(outcome: Outcome) -> None:
 
 def _show_next(data: PreparedData) -> None:
     from jepalm.config import data_root
+    from jepalm.data.tokenizer import parse_tokenizer
 
     name: str = data.path.name
     if data.path.parent != data_root():
@@ -373,6 +380,8 @@ def _show_next(data: PreparedData) -> None:
         command, preset_has = f"jepalm train --preset {SPANS_PRESET}", SPANS_PRESET
     else:
         command, preset_has = "jepalm train", "shakespeare"
+    if parse_tokenizer(data.meta.request.tokenizer)[0] == "backbone":
+        command = f"jepalm train --preset lora model.backbone={data.meta.request.tokenizer}"
     _line("next", command if name == preset_has else f"{command} --data {name}")
 
 
@@ -394,11 +403,13 @@ def _by_split(counts: Mapping[SplitName, int]) -> str:
 
 
 def _tokenizer(meta: Meta) -> str:
-    from jepalm.data.tokenizer import SPECIALS
+    from jepalm.data.tokenizer import SPECIALS, parse_tokenizer
 
     n_special = len(SPECIALS) + (meta.pairing == "spans")
     text = f"{meta.tokenizer}, {meta.vocab_size - n_special:,} symbols + {n_special}"
     wanted = meta.request.tokenizer
+    if parse_tokenizer(wanted)[0] == "backbone":
+        return f"{text}, of {wanted}"
     return (
         text if wanted in (meta.tokenizer, "char") else f"{text} (the text gave no more; {wanted} was asked)"
     )

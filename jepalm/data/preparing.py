@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 
+from jepalm.data.backbone_tokenizer import load_backbone_tokenizer
 from jepalm.data.prepared import (
     META,
     SPLITS,
@@ -106,6 +107,11 @@ def check_request(name: str, request: Request) -> None:
     kind, _ = parse_tokenizer(request.tokenizer)
     if request.alphabet == "data" and kind != "char":
         raise UsageError(f"tokenizer {request.tokenizer} has no alphabet", "--alphabet goes with char")
+    if request.pairing == "spans" and kind == "backbone":
+        raise UsageError(
+            f"the tokenizer of {request.tokenizer} has no mask for hidden spans",
+            "take char, byte or bpe:SIZE",
+        )
     parts = request.split
     if not all(math.isfinite(part) and part > 0 for part in parts) or abs(sum(parts) - 100) > 1e-6:
         shown = "/".join(f"{part:g}" for part in parts)
@@ -319,6 +325,8 @@ def _build_tokenizer(
         built = bpe_tokenizer(size, training_text())
     elif kind == "byte":
         built = byte_tokenizer()
+    elif kind == "backbone":
+        built = load_backbone_tokenizer(request.tokenizer).text
     else:
         built = char_tokenizer(sorted(frequency) if request.alphabet == "data" else FIXED_ALPHABET)
     return with_mask(built) if request.pairing == "spans" else built

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepalm.config import ModelConfig
+from jepalm.model.causal_model import CausalModel
 from jepalm.model.layers import MATMUL_ATTENTION_UP_TO, init_weights, rotary_angles, rotate
 
 
@@ -145,7 +146,7 @@ class CausalBlock(nn.Module):
         return x + self.dropout(self.ffn(self.ffn_norm(x)))
 
 
-class CausalLM(nn.Module):
+class CausalLM(CausalModel):
     """Token ids to a distribution over the next token at every position.
 
     Texts are left-aligned: padding on the right is never seen by what stands before it, so no mask
@@ -163,15 +164,6 @@ class CausalLM(nn.Module):
         self.norm = nn.RMSNorm(config.dim)
         self.vocabulary = None if config.causal.tied else nn.Linear(config.dim, vocab_size, bias=False)
         init_weights(self, config.causal.n_layers)
-
-    @property
-    def context_len(self) -> int:
-        """Most positions that a token is predicted from."""
-        return self.config.causal.context_len
-
-    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
-        """(B, T) token ids to (B, T, V) logits of each next token."""
-        return self.logits(self.hidden(ids, cache))
 
     def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """(B, T) token ids to (B, T, D), what the last layer makes of them.
@@ -202,14 +194,6 @@ class CausalLM(nn.Module):
         dtype = torch.get_autocast_dtype(device.type) if half else self.tokens.weight.dtype
         keys, values = torch.zeros(2, *shape, dtype=dtype, device=device)
         return KVCache(keys, values, torch.zeros(n_texts, dtype=torch.long, device=device))
-
-    def parameters_by_part(self) -> dict[str, int]:
-        """Number of parameters of each part."""
-        return {
-            name: count
-            for name, part in self.named_children()
-            if (count := sum(p.numel() for p in part.parameters()))
-        }
 
     def _reading(self, ids: Tensor, cache: KVCache | None) -> Reading:
         head_dim = self.config.dim // self.config.n_heads

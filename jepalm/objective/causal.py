@@ -7,6 +7,7 @@ window of a stream has no end. Further terms of the same forward pass join in `f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens
 from jepalm.data.tokenizer import TextTokenizer
+from jepalm.model.backbone import Backbone
 from jepalm.model.causal_lm import CausalLM
+from jepalm.model.causal_model import CausalModel
 from jepalm.objective.base import Objective
 from jepalm.objective.terms import IGNORE, Losses, cross_entropy
 from jepalm.objective.weighting import build_weighting
@@ -36,23 +39,35 @@ class Sequences:
 
 
 class CausalObjective(Objective):
-    """Owns the CausalLM and turns a batch into loss terms."""
+    """Owns the CausalLM, or a backbone in its place, and turns a batch into loss terms."""
 
-    model: CausalLM
+    model: CausalModel
 
     def __init__(
-        self, model: ModelConfig, objective: ObjectiveConfig, vocab_size: int, *, attention: str = "auto"
+        self,
+        model: ModelConfig,
+        objective: ObjectiveConfig,
+        vocab_size: int,
+        *,
+        attention: str = "auto",
+        half: bool = False,
     ) -> None:
         super().__init__()
         self.config = objective
         self.weights = {"next_token": objective.next_token.weight}
         self.weighting = build_weighting(objective, self.weights, cross_entropies=frozenset({"next_token"}))
-        self.model = CausalLM(model, vocab_size, attention)
+        build = CausalLM if model.backbone is None else partial(Backbone, half=half)
+        self.model = build(model, vocab_size, attention)
 
     @property
     def all_terms(self) -> list[str]:
         """The terms that are on, in the order of `forward`."""
         return ["next_token"]
+
+    def parameters_by_part(self) -> dict[str, int]:
+        """Number of parameters of each part that can learn, and of the backbone under adapters."""
+        frozen = {"frozen": self.model.n_frozen} if self.model.n_frozen else {}
+        return self.model.parameters_by_part() | frozen
 
     def forward(self, batch: Batch) -> Losses:
         """Terms that count of one micro batch, each over the size of its global batch."""
