@@ -22,6 +22,7 @@ from jepalm.data.tokenizer import SPECIALS, TextTokenizer
 from jepalm.errors import JepalmError, UsageError
 
 GGUF = ".gguf"
+WAYS = "give a folder, a .gguf file or a name on the hub"
 PAD, UNK, END = SPECIALS
 _NEEDED = ("transformers", "peft")
 
@@ -53,8 +54,10 @@ def hugging_face() -> ModuleType:
     """
     if not all(map(find_spec, _NEEDED)):
         raise UsageError("a Hugging Face model needs transformers and peft", "pip install 'jepalm[hf]'")
+    import huggingface_hub
     import transformers
 
+    huggingface_hub.utils.logging.set_verbosity_error()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers
@@ -70,7 +73,7 @@ def where_is(name: str) -> dict[str, str]:
         return {"pretrained_model_name_or_path": name}
     path = Path(name)
     if not path.is_file():
-        raise UsageError(f"no such file: {name}", "give a folder, a .gguf file or a name on the hub")
+        raise UsageError(f"no such file: {name}", WAYS)
     if find_spec("gguf") is None:
         raise UsageError(f"reading {name} needs gguf", "pip install gguf")
     return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
@@ -89,7 +92,7 @@ def loading(name: str, what: str) -> Any:
         raise
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UsageError(f"cannot load the {what} of {name}: {reason}", "give a folder or a name") from None
+        raise UsageError(f"cannot load the {what} of {name}: {reason}", WAYS) from None
 
 
 @lru_cache(maxsize=2)
@@ -104,10 +107,10 @@ def load_backbone_tokenizer(name: str) -> BackboneTokenizer:
     """
     with loading(name, "tokenizer"):
         library = hugging_face().AutoTokenizer.from_pretrained(**where_is(name))
-    backend = getattr(library, "backend_tokenizer", None)
-    tree = json.loads(backend.to_str()) if backend is not None else {"model": {"type": "unknown kind"}}
-    if tree["model"]["type"] != "BPE":
-        raise UsageError(f"the tokenizer of {name} is {tree['model']['type']}", "only byte pairs are read")
+    backend: Any = getattr(library, "backend_tokenizer", None)
+    kind = json.loads(backend.to_str())["model"]["type"] if backend is not None else "of a kind of its own"
+    if kind != "BPE":
+        raise UsageError(f"the tokenizer of {name} is {kind}", "only byte pairs are read")
     if library.eos_token_id is None:
         raise UsageError(f"the tokenizer of {name} has no end token", "give it an eos_token")
     before = backend.get_vocab(with_added_tokens=True)

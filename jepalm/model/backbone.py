@@ -65,10 +65,17 @@ class Backbone(CausalModel):
         predictor_tokens: how many tokens are read beside the vocabulary: the ids from the table's size on.
         linear_predictor: whether the model has a linear map of a view's embedding, at first the identity.
 
+    Attributes:
+        lm: the library's model.
+        order: the model's own row of each of ours; None where it had none.
+
     Raises:
         UsageError: there is no such model, it is of a kind that cannot be split into states and logits, the
             context is longer than its own, or its tokenizer is not that of the data.
     """
+
+    lm: Any
+    _tuned: Any
 
     def __init__(
         self,
@@ -89,7 +96,6 @@ class Backbone(CausalModel):
                 f"{config.backbone} has {self.tokenizer.text.vocab_size:,} tokens, the data's {vocab_size:,}",
                 f"prepare the data with --tokenizer {config.backbone}",
             )
-        self.lm: Any
         self._hold("lm", load(config.backbone, attention, half=half and config.lora.r > 0))
         self._check_context()
         fingerprint = fingerprint_of(self.lm) if config.lora.r else None
@@ -193,7 +199,7 @@ class Backbone(CausalModel):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backbone:
         if self.config.lora.r:
             self.lm._apply(fn, recurse)
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
@@ -307,7 +313,7 @@ class Backbone(CausalModel):
             UsageError: the model has layers whose mask is not known.
         """
         config = self.lm.config.get_text_config()
-        window = getattr(config, "sliding_window", None)
+        window: int = getattr(config, "sliding_window", None) or 0
         kinds = set(getattr(config, "layer_types", None) or [SLIDING if window else FULL])
         if not kinds <= {FULL, SLIDING}:
             odd = ", ".join(sorted(kinds - {FULL, SLIDING}))

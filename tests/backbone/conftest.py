@@ -74,7 +74,8 @@ def model_of(kind, n_rows):
         model = transformers.Gemma2ForCausalLM(config)
     with torch.no_grad():
         for weight in model.parameters():
-            weight.normal_(std=0.3)  # so that a wrong mask shows
+            if weight.ndim > 1:
+                weight.normal_(std=0.3)  # so that a wrong mask shows
     return model
 
 

@@ -121,7 +121,7 @@ def test_the_optimizer_gets_the_adapters_alone(runs, build):
     optimizer = build_optimizer(objective, from_mapping({}).optimizer)
     given = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert given == {id(p) for p in objective.model.adapters.parameters()}
-    frozen = {name: p for name, p in build("gemma").lm.named_parameters()}
+    frozen = dict(build("gemma").lm.named_parameters())
     now = dict(objective.model.lm.named_parameters())
     for name, before in frozen.items():
         after = now.get(name, now.get(name.replace(".weight", ".base_layer.weight")))
@@ -174,13 +174,26 @@ def test_a_folder_in_the_way_is_left_alone(runs, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-@pytest.mark.parametrize("r", [0, 8])
-def test_pairs_are_learned_and_their_ends_too(config, train, tmp_path, r):
-    run = train(config("gemma", r, steps=120, lr=1e-2 if r else 3e-3), tmp_path)
-    trained = loaded(run)
+def end_after(trained, text):
+    """Chance that the model ends after a text."""
+    with torch.no_grad():
+        last = trained.objective.model(torch.tensor([trained.tokenizer.encode(text)]))[0, -1]
+    return float(last.softmax(-1)[TextTokenizer.END])
+
+
+def test_pairs_are_learned_and_their_ends_too(config, train, tmp_path):
+    trained = loaded(train(config("llama", 0, steps=120), tmp_path))
     made = continue_text(trained, read_prompt(trained, "3 + 1 ="), length=12)
     assert made.text[0] in (" 4", " 4 4")  # both follow this source
     assert made.passes < 12
+    assert end_after(trained, "3 + 1 = 4 4") > 0.5
+
+
+def test_adapters_learn_the_end(runs, config, train, tmp_path):
+    trained = loaded(train(config("llama", 8, steps=60, lr=3e-2), tmp_path))
+    before, after = (end_after(one, "3 + 1 = 4 4") for one in (loaded(runs["llama", 2]), trained))
+    assert before < 0.05
+    assert after > 0.2
 
 
 def test_a_scorer_gives_the_nats_of_the_model(runs):
