@@ -25,7 +25,7 @@ from jepalm.config import (
 )
 from jepalm.data.backbone_tokenizer import load_backbone_tokenizer
 from jepalm.data.batches import Batches
-from jepalm.data.prepared import PreparedData, open_prepared
+from jepalm.data.prepared import Meta, PreparedData, open_prepared
 from jepalm.errors import JepalmError, UsageError
 from jepalm.evaluation.heldout import HeldOut
 from jepalm.generation.loading import TOKENIZER
@@ -59,6 +59,13 @@ class Session:
     objective: Objective
     plan: Plan
     resumed: tuple[RunFolder, Checkpoint] | None = None
+
+    @property
+    def unread_actions(self) -> bool:
+        """Whether the data has actions that the model does not read."""
+        model = self.config.model
+        ignores = model.family == "jepalm" and model.action.conditioning == "none"
+        return ignores and self.prepared.meta.has_action
 
     def cost(self) -> Estimate:
         """Time a few steps here.
@@ -114,7 +121,9 @@ class Session:
     def _held_out(self) -> HeldOut:
         training, alone = self.config.training, Processes()
         batches = _batches(self.config, self.prepared, "validation", self.hardware, alone)
-        return HeldOut(batches.fixed(training.validation_batches), self.prepared.tokenizer, training.samples)
+        exact = self.prepared.meta.pairing == "pairs"
+        fixed = batches.fixed(training.validation_batches)
+        return HeldOut(fixed, self.prepared.tokenizer, training.samples, exact=exact)
 
     def _manifest(self, cost: Estimate) -> dict[str, Any]:
         parts, meta, hardware = self.objective.parameters_by_part(), self.prepared.meta, self.hardware
@@ -133,6 +142,7 @@ class Session:
                 "name": self.config.data.name,
                 "corpus": meta.corpus,
                 "pairing": meta.pairing,
+                "has_action": meta.has_action,
                 "canonical": meta.origin.canonical,
                 "content_sha256": meta.content_sha256,
             },
@@ -187,6 +197,7 @@ def _session(
     prepared = open_prepared(config.data.name, data_root)
     _check_pairing(config, prepared.meta.pairing)
     _check_tokenizer(config, prepared)
+    _check_actions(config, prepared.meta.has_action)
     hardware = choose_hardware(config.hardware, _planned_steps(config))
     with processes(hardware) as together:
         torch.manual_seed(config.training.seed)
@@ -228,7 +239,7 @@ def _planned_steps(config: Config) -> int:
 def _batches(
     config: Config, prepared: PreparedData, split: str, hardware: Hardware, together: Processes
 ) -> Batches:
-    source_len, target_len = _view_lengths(config, prepared.meta.pairing)
+    source_len, target_len = _view_lengths(config, prepared.meta)
     return Batches(
         prepared.split("train" if split == "train" else "validation"),
         batch_size=config.training.batch_size,
@@ -239,13 +250,14 @@ def _batches(
         rank=together.rank,
         world_size=together.world_size,
         micro_batch_size=config.training.micro_batch_size,
+        action_len=config.model.longest_action,
         tokens_per_latent=config.model.latent.tokens,
         static_shapes=hardware.compile and split == "train",
         spans=config.data.spans,
     )
 
 
-def _view_lengths(config: Config, pairing: str) -> tuple[int, int]:
+def _view_lengths(config: Config, meta: Meta) -> tuple[int, int]:
     """Most tokens of a source and of a target.
 
     A causal model reads a window as its first token and the `context_len` that it predicts.
@@ -256,27 +268,33 @@ def _view_lengths(config: Config, pairing: str) -> tuple[int, int]:
     model = config.model
     if model.family == "causal":
         context = model.causal.context_len
-        if pairing == "windows":
+        if meta.pairing == "windows":
             if config.objective.next_token.loss_on != "all":
                 message = "objective.next_token.loss_on=target does nothing with windows"
                 raise UsageError(message, "a window has no source: train on lines or pairs")
             return 1, context
-        if model.source_len + model.target_len > context:
+        lengths = {"source_len": model.source_len, "target_len": model.target_len}
+        if meta.has_action:
+            lengths["action_len"] = model.longest_action
+        if sum(lengths.values()) > context:
+            parts = " + ".join(f"model.{key} {length}" for key, length in lengths.items())
             raise UsageError(
-                f"model.source_len {model.source_len} + model.target_len {model.target_len} is more than "
-                f"model.causal.context_len {context}",
-                f"set model.causal.context_len={model.source_len + model.target_len}",
+                f"{parts} is more than model.causal.context_len {context}",
+                f"set model.causal.context_len={sum(lengths.values())}",
             )
     return model.source_len, model.target_len
 
 
 def _check_pairing(config: Config, pairing: str) -> None:
-    """Check the settings that go with hidden spans only, and those that do not go with them.
+    """Check the settings that go with hidden spans only, with two views, and not with hidden spans.
 
     Raises:
         UsageError: the data has another pairing than a setting needs.
     """
     model, objective = config.model, config.objective
+    if pairing == "windows" and objective.latent.weight > 0:
+        message = f"objective.latent.weight does nothing with {config.data.name}, whose pairing is windows"
+        raise UsageError(message, "a window has no second view: train on lines or pairs")
     if pairing != "spans":
         only = {
             "data.spans": config.data.spans != SpansConfig(),
@@ -299,6 +317,17 @@ def _check_pairing(config: Config, pairing: str) -> None:
     if model.latent.tokens > 1:
         message = f"model.latent.tokens={model.latent.tokens} does not go with hidden spans"
         raise UsageError(message, "one latent would hold hidden and visible tokens: set it to 1")
+
+
+def _check_actions(config: Config, has_action: bool) -> None:
+    """Check that there are actions where the model is conditioned on them.
+
+    Raises:
+        UsageError: the data has none.
+    """
+    if config.model.action.conditioning != "none" and not has_action:
+        message = f"{config.data.name} has no actions, and this model is conditioned on one"
+        raise UsageError(message, "train on transitions, or set model.action.conditioning=none")
 
 
 def _changed(run: RunFolder, flags: dict[str, Any], settings: list[str]) -> Config:

@@ -39,10 +39,21 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="session")
+def no_hub(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The library `datasets` reaches no hub and keeps its files in a temporary folder."""
+    os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+    os.environ["HF_HOME"] = str(tmp_path_factory.mktemp("hub"))
+    import datasets  # which reads the environment once
+
+    assert datasets.config.HF_HUB_OFFLINE
+
+
+@pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prepared data: `lines` (28 training pairs, so 7 steps of 4 are a pass), `windows` and `spans`."""
+    from jepalm.data.job import Job
     from jepalm.data.prepared import Origin, Request
-    from jepalm.data.preparing import Job, prepare_text
+    from jepalm.data.preparing import prepare_text
     from jepalm.data.reading import RawText
 
     root = tmp_path_factory.mktemp("data")

@@ -120,6 +120,12 @@ def test_an_unknown_key_names_the_nearest(override: str, message: str):
         ("training.seed=", "training.seed=None: input should be a valid integer"),
         ("model.n_heads=3", "model.dim 256 over n_heads 3 is not an even whole number"),
         ("model.predictor={dim: 24, n_heads: 8}", "model.predictor.dim 24 over n_heads 8 is not an even"),
+        (
+            "model={source_positions: aligned, latent: {tokens: 2}}",
+            "model.source_positions=aligned needs model.latent.tokens=1",
+        ),
+        ("model={family: causal, source_positions: aligned}", "model.source_positions does nothing with"),
+        ("model={family: causal, action: {encoder: own}}", "model.action does nothing with model.family"),
     ],
 )
 def test_a_wrong_value_names_key_value_and_fault(override: str, start: str):

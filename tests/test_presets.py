@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from jepalm.config import Config, differences, dump, from_mapping, load_preset, preset_names, resolve
@@ -81,6 +82,29 @@ def test_latents_are_the_noisy_autoencoder_with_four_tokens_each() -> None:
     }
 
 
+NL_RX: dict[str, dict[str, Any]] = {
+    "llm-jepa": {"objective.latent.weight": 1.0},
+    "llm-jepa-dropout": {
+        "objective.latent.weight": 1.0,
+        "objective.latent.dropout": 0.5,
+        "objective.latent.rescale": True,
+    },
+    "llm-jepa-dropout-75": {
+        "objective.latent.weight": 1.0,
+        "objective.latent.dropout": 0.75,
+        "objective.latent.rescale": True,
+    },
+    "stp": {"objective.tube.weight": 0.02},
+}
+
+
+@pytest.mark.parametrize("name", NL_RX)
+def test_a_latent_variation_changes_nothing_but_its_term(name: str) -> None:
+    changed = differences(resolve("nl-rx-ar"), resolve(f"nl-rx-{name}"))
+    assert changed.pop("preset")
+    assert {key: after for key, (_, after) in changed.items()} == NL_RX[name]
+
+
 def test_a_resolved_preset_has_no_base() -> None:
     assert "base" not in load_preset("shakespeare-vicreg")
 
@@ -93,3 +117,34 @@ def test_overrides_go_on_top_of_a_variation() -> None:
 def test_the_defaults_are_the_reference_but_for_intervals() -> None:
     changed = differences(resolve("shakespeare"), Config()).keys()
     assert changed == {"training.steps_per_epoch", "training.log_every", "training.validate_every"}
+
+
+def test_the_latent_world_model_differs_from_transitions_in_what_is_learned() -> None:
+    changed = differences(resolve("transitions"), resolve("transitions-latent"))
+    assert changed.keys() == {
+        "preset",
+        "objective.embedding.weight",
+        "objective.generation.weight",
+        "objective.regularizer.kind",
+        "training.phases",
+    }
+    jepa, probe = resolve("transitions-latent").training.phases
+    assert "decoder" not in (jepa.train or ())
+    assert (probe.train, probe.terms) == (("decoder",), ("reconstruction",))
+
+
+def test_the_baseline_of_transitions_is_of_nearly_equal_size_and_reads_the_same() -> None:
+    from jepalm.hardware import Hardware
+    from jepalm.objective import build_objective
+
+    own, causal = resolve("transitions"), resolve("transitions-ar")
+    cpu = Hardware(torch.device("cpu"), "fp32", 1, False, "auto", False, "cpu")
+    sizes = [
+        sum(build_objective(c.model, c.objective, 100, cpu).model.parameters_by_part().values())
+        for c in (own, causal)
+    ]
+    assert abs(sizes[1] / sizes[0] - 1) < 0.1
+    for key in ("source_len", "target_len", "action_len"):
+        assert getattr(own.model, key) == getattr(causal.model, key)
+    assert own.training == causal.training
+    assert own.optimizer == causal.optimizer

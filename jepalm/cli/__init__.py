@@ -15,6 +15,7 @@ from jepalm.cli.bench import bench
 from jepalm.cli.evaluate import evaluate
 from jepalm.cli.export import export
 from jepalm.cli.generate import generate
+from jepalm.cli.plan import plan
 from jepalm.cli.prepare import prepare_app
 from jepalm.cli.report import report
 from jepalm.cli.sweep import sweep
@@ -32,7 +33,7 @@ HELP = """Train, sample and dissect non-autoregressive JEPA language models.
   jepalm report runs/latest         which loss really trained the model?
 """
 
-COMMANDS = ["prepare", "train", "generate", "report", "evaluate", "sweep", "bench", "export"]
+COMMANDS = ["prepare", "train", "generate", "report", "evaluate", "plan", "sweep", "bench", "export"]
 """In the order a newcomer needs them."""
 
 
@@ -58,6 +59,7 @@ app.command()(train)
 app.command()(generate)
 app.command()(report)
 app.command()(evaluate)
+app.command()(plan)
 app.command()(sweep)
 app.command()(bench)
 app.command()(export)

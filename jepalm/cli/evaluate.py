@@ -9,19 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import Text
-
-    from jepalm.evaluation.rows import Evaluation, Row
-
-
-TITLES = {
-    "decoder": "decoder",
-    "embedding": "embeddings",
-    "scorer": "text under the scorer",
-    "text": "statistics of the text",
-    "brier": "agreement with the real text",
-}
+    pass
 
 
 def evaluate(
@@ -30,7 +18,8 @@ def evaluate(
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
     split: Annotated[
-        str, typer.Option(help="train, validation or test: where the prompts are.")
+        str,
+        typer.Option(help="train, validation, test, or a further split of the data: where the prompts are."),
     ] = "validation",
     prompts: Annotated[int, typer.Option(min=2, help="Prompts, evenly spaced over the split.")] = 1000,
     samples: Annotated[int, typer.Option(min=2, help="Texts of each prompt, for Brier-n.")] = 2,
@@ -61,6 +50,8 @@ def evaluate(
     from jepalm.evaluation.evaluate import evaluate as measure
     from jepalm.evaluation.samplers import sampler_of, scorer_of
     from jepalm.generation.loading import load_trained
+    from jepalm.report.evaluations import header
+    from jepalm.report.terminal import evaluation_table
     from jepalm.run import open_run, write_json
 
     hardware = from_mapping({"hardware": {"device": device}}).hardware
@@ -85,82 +76,5 @@ def evaluate(
         return
     for text in header(evaluation):
         console.print(text, markup=False)
-    console.print(table(evaluation), soft_wrap=False)
+    console.print(evaluation_table(evaluation), soft_wrap=False)
     line("file", str(path))
-
-
-def header(evaluation: Evaluation) -> list[str]:
-    """Return what was measured, on what, in one line each."""
-    if evaluation.left_out is not None:
-        return [
-            f"{evaluation.run} at step {evaluation.step:,} · {evaluation.n_prompts:,} texts of "
-            f"{evaluation.split} with gaps · seed {evaluation.seed}",
-            f"left out: {evaluation.left_out}",
-            f"unigram and 5-gram read {evaluation.training_tokens:,} tokens of train",
-            "[low, high]: 95 % bootstrap interval of the model over texts",
-        ]
-    asked = f"{evaluation.n_prompts:,} prompts of {evaluation.split}, {evaluation.n_samples} samples each"
-    drawn = f"temperature {evaluation.temperature:g}, seed {evaluation.seed}"
-    read = "read" if evaluation.split != "train" else "read these very prompts, and"
-    itself = " (which scores its own text in the 5-gram column)" if evaluation.scored_by_ngram else ""
-    lines = [
-        f"{evaluation.run} at step {evaluation.step:,} · {asked} · {drawn}",
-        f"scorer: {evaluation.scorer}{itself}",
-        f"5-gram, lexicon and copies {read} {evaluation.training_tokens:,} tokens of train",
-        "[low, high]: 95 % bootstrap interval of the model over prompts",
-    ]
-    return lines if evaluation.baseline is None else [*lines, f"baseline: {evaluation.baseline}"]
-
-
-def table(evaluation: Evaluation) -> Table:
-    """Return all figures as one table, a section a group."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    columns = {"model": "model", "real": "real", "ngram": "5-gram", "baseline": "baseline"}
-    if evaluation.baseline is None:
-        columns.pop("baseline")
-    if evaluation.left_out is not None:
-        columns = {"model": "model"}
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    shown.add_column("", overflow="fold")
-    for name, title in columns.items():
-        shown.add_column(title, justify="right", no_wrap=True, style="bold" if name == "model" else None)
-        if name == "model":
-            shown.add_column("", justify="right", no_wrap=True, style="dim")
-    group = None
-    for row in evaluation.rows:
-        if row.group != group:
-            group = row.group
-            if shown.row_count:
-                shown.add_row()
-            shown.add_row(Text(TITLES[group], style="bold"))
-        values = [_value(row, name) for name in columns]
-        shown.add_row(_label(row), values[0], _interval(row), *values[1:])
-    return shown
-
-
-def _label(row: Row) -> Text:
-    from rich.text import Text
-
-    from jepalm.numbers import three
-
-    label = Text(row.figure)
-    if row.unit:
-        label.append(f", {row.unit}")
-    for name, value in row.controls.items():
-        label.append(f"\n  {name} {three(value)}", style="dim")
-    return label
-
-
-def _value(row: Row, column: str) -> str:
-    from jepalm.numbers import three
-
-    return three(row.values[column]) if column in row.values else ""
-
-
-def _interval(row: Row) -> str:
-    from jepalm.numbers import three
-
-    return f"[{three(row.interval[0])}, {three(row.interval[1])}]" if row.interval else ""

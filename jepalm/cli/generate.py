@@ -20,6 +20,12 @@ def generate(
             show_default=False,
         ),
     ] = None,
+    action: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="What is done to the state that is read; for models of transitions."
+        ),
+    ] = None,
     run: Annotated[
         Path | None, typer.Option(help="Run folder.  [default: runs/latest]", show_default=False)
     ] = None,
@@ -74,7 +80,7 @@ def generate(
     from jepalm.config import from_mapping, runs_root
     from jepalm.errors import UsageError
     from jepalm.generation.loading import load_trained
-    from jepalm.generation.text import continue_text, read_prompt
+    from jepalm.generation.text import continue_text, read_action, read_prompt
     from jepalm.run import open_run
 
     if (prompt is None) == (infill is None):
@@ -84,11 +90,12 @@ def generate(
     folder = open_run(run or runs_root() / "latest")
     hardware = from_mapping({"hardware": {"device": device}}).hardware
     trained = load_trained(folder, checkpoint, hardware)
-    text = _standard_input() if text == "-" else text
+    text = standard_input() if text == "-" else text
     drawn = temperature if temperature is not None else float(samples > 1)
     if infill is not None:
         _check_given(
             {
+                "--action": action is not None,
                 "--length": length is not None,
                 "--length-candidates": length_candidates > 1,
                 "--passages": passages > 1,
@@ -106,6 +113,9 @@ def generate(
             draw=_draw if show_embeddings else None,
         )
         return
+    act = None if action is None else read_action(trained, action)
+    if act is not None and passages > 1:
+        raise UsageError("--action does not go with --passages", "an action makes one passage")
     source = read_prompt(trained, text)
     for note in source.notes:
         errors.print(f"note: {note}", markup=False)
@@ -115,6 +125,7 @@ def generate(
     made = continue_text(
         trained,
         source,
+        action=act,
         passages=passages,
         samples=samples,
         length=length,
@@ -131,6 +142,7 @@ def generate(
     if as_json:
         row = {
             "prompt": trained.tokenizer.decode(source.ids),
+            "action": action,
             "texts": made.text,
             "passes": made.passes,
             "seconds": round(seconds, 6),
@@ -165,7 +177,12 @@ def _check_given(flags: dict[str, bool]) -> None:
             raise UsageError(f"{flag} does not go with --infill", "the gaps say where and how much to write")
 
 
-def _standard_input() -> str:
+def standard_input() -> str:
+    """All of the standard input.
+
+    Raises:
+        UsageError: it is not UTF-8.
+    """
     import sys
 
     from jepalm.errors import UsageError
@@ -177,7 +194,7 @@ def _standard_input() -> str:
 
 
 def _draw(trained, passage) -> Path:  # type: ignore[no-untyped-def]
-    from jepalm.report.figures import embedding_heatmap
+    from jepalm.report.heatmap import embedding_heatmap
 
     row, each = passage.rows()[0], passage.tokens_per_embedding
     labels = [trained.tokenizer.decode(row[at : at + each]) for at in range(0, len(row), each)]

@@ -109,6 +109,8 @@ def _introduce(session: Session, cost: Estimate, runs: Path) -> None:
     line("data", f"{session.prepared.path}, {batches.n_pairs:,} pairs, batch {config.training.batch_size}")
     if batches.truncated:
         line("", f"{batches.truncated:,} pairs are longer than the model and are cut")
+    if session.unread_actions:
+        line("", "its actions are not read: model.action.conditioning is none")
     line("hardware", session.hardware.describe())
     going_on = f", going on from step {done:,}" if done else ""
     line("steps", f"{plan.steps_per_epoch:,} an epoch, {plan.steps:,} in all{going_on}")
@@ -130,6 +132,8 @@ def _introduce(session: Session, cost: Estimate, runs: Path) -> None:
 
 
 def _example(session: Session) -> str:
+    if session.prepared.meta.has_action and not session.unread_actions:
+        return "jepalm generate STATE --action ACTION"
     fills = session.prepared.meta.pairing == "spans"
     return 'jepalm generate --infill "To be, or ____ to be"' if fills else 'jepalm generate "To be"'
 

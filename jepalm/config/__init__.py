@@ -22,6 +22,7 @@ from jepalm.config.resolving import (
 )
 from jepalm.config.sections import (
     DEFAULT_PRESET,
+    ActionConfig,
     AutoencoderConfig,
     CausalConfig,
     Config,
@@ -34,6 +35,7 @@ from jepalm.config.sections import (
     HardwareConfig,
     KLConfig,
     LatentConfig,
+    LatentPredictionConfig,
     LengthConfig,
     LocalConfig,
     LoraConfig,
@@ -50,11 +52,13 @@ from jepalm.config.sections import (
     SpansConfig,
     TargetsConfig,
     TrainingConfig,
+    TubeConfig,
     UncertaintyConfig,
 )
 
 __all__ = [
     "DEFAULT_PRESET",
+    "ActionConfig",
     "AutoencoderConfig",
     "CausalConfig",
     "Config",
@@ -67,6 +71,7 @@ __all__ = [
     "HardwareConfig",
     "KLConfig",
     "LatentConfig",
+    "LatentPredictionConfig",
     "LengthConfig",
     "LocalConfig",
     "LoraConfig",
@@ -83,6 +88,7 @@ __all__ = [
     "SpansConfig",
     "TargetsConfig",
     "TrainingConfig",
+    "TubeConfig",
     "UncertaintyConfig",
     "apply_overrides",
     "assign",

@@ -80,13 +80,24 @@ class LatentConfig(Section):
     """Width of a latent; the model's own when empty."""
 
 
+class ActionConfig(Section):
+    """How the action of a transition conditions the Predictor."""
+
+    conditioning: Literal["none", "cross", "adaln", "both"] = "none"
+    """`cross`: keys beside the source's. `adaln`: shift, scale and gate of every branch (AdaLN-zero)."""
+    encoder: Literal["shared", "own"] = "shared"
+    """What reads the action: the TextEncoder, or one of its own."""
+    n_layers: int = Field(2, ge=0, le=128)
+    """Layers of its own encoder."""
+
+
 class CausalConfig(Section):
     """The CausalLM; width, heads and dropout are the model's."""
 
     n_layers: int = Field(6, ge=1, le=128)
     context_len: int = Field(256, ge=2, le=65536)
     """Most positions that a token is predicted from. Windows are drawn this long; pairs have
-    `source_len + target_len`, which must fit in."""
+    `source_len + target_len`, and `action_len` where there are actions, which must fit in."""
     tied: bool = True
     """One table of tokens for reading and writing."""
 
@@ -116,11 +127,17 @@ class ModelConfig(Section):
     """Most positions of a source; longer ones keep their last ones."""
     target_len: int = Field(64, ge=1, le=65536)
     """Most positions of a target; longer ones keep their first ones."""
+    action_len: int | None = Field(None, ge=1, le=65536)
+    """Most positions of an action; longer ones keep their last ones. `source_len` when empty."""
+    source_positions: Literal["before", "aligned"] = "before"
+    """`before`: they count down to -1, where the target begins. `aligned`: from 0, as the target's, and the
+    predictor starts from the source's embeddings, for targets that are their source with some changes."""
     dropout: float = Field(0.0, ge=0, lt=1)
     encoder: EncoderConfig = EncoderConfig()
     predictor: PredictorConfig = PredictorConfig()
     decoder: DecoderConfig = DecoderConfig()
     latent: LatentConfig = LatentConfig()
+    action: ActionConfig = ActionConfig()
     causal: CausalConfig = CausalConfig()
     backbone: str | None = Field(None, min_length=1)
     """A Hugging Face causal language model in place of the CausalLM: a folder, a `.gguf` file, or a name on
@@ -133,6 +150,17 @@ class ModelConfig(Section):
     def target_dim(self) -> int:
         """Width of the target's embeddings, D'."""
         return self.latent.dim or self.dim
+
+    @property
+    def longest_action(self) -> int:
+        """Most positions of an action."""
+        return self.action_len or self.source_len
+
+    @model_validator(mode="after")
+    def _aligned_places_are_tokens(self) -> ModelConfig:
+        if self.source_positions == "aligned" and self.latent.tokens > 1:
+            raise ValueError("model.source_positions=aligned needs model.latent.tokens=1")
+        return self
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ModelConfig:
@@ -222,6 +250,8 @@ class LengthConfig(Section):
     kind: Literal["mse", "classification", "none"] = "mse"
     """`classification`: one bin a length from 0 to `target_len`, the term in nats a pair."""
     weight: float = Field(1.0, ge=0)
+    relative: bool = False
+    """Predict how much longer than its source the target is, instead of how long."""
     detach_source: bool = True
     """The length head reads detached source embeddings."""
 
@@ -232,6 +262,43 @@ class NextTokenConfig(Section):
     weight: float = Field(1.0, gt=0)
     loss_on: Literal["all", "target"] = "all"
     """Which tokens of a pair are learned: source and target, or the target alone."""
+
+
+class LatentPredictionConfig(Section):
+    """Latent prediction of one view of a pair from the other by a causal model (LLM-JEPA)."""
+
+    weight: float = Field(0.0, ge=0)
+    """The lambda of the paper; 0 leaves the term out."""
+    distance: Literal["cosine", "mse", "l2", "infonce"] = "cosine"
+    """1 - cosine; squared difference, mean over dims; length of the difference; or the cross-entropy of
+    finding the pair's own embedding among those of the batch."""
+    temperature: float = Field(0.07, gt=0, le=10)
+    """InfoNCE: what cosines are divided by."""
+    predictor_tokens: int = Field(1, ge=0, le=10)
+    """Learned tokens behind the view that predicts: the model itself is the predictor."""
+    predictor: Literal["tied", "linear"] = "tied"
+    """`linear`: the embedding passes a linear map, too."""
+    pooling: Literal["last", "mean"] = "last"
+    """A view's embedding: the state at its last token, or the mean over its tokens."""
+    reverse: bool = False
+    """The target predicts the source."""
+    stop_gradient: bool = False
+    """The view that is predicted does not learn from this term."""
+    target: Literal["shared", "ema"] = "shared"
+    """Who embeds the view that is predicted: the model, or an exponential moving average of it."""
+    ema_start: float = Field(0.996, ge=0, le=1)
+    """Momentum of the moving average at the first step; it rises in a straight line to 1."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the steps that leave the term out and do not compute it."""
+    rescale: bool = False
+    """Weigh the term by 1 / (1 - dropout) where it counts, so that its weight is the same on average."""
+
+
+class TubeConfig(Section):
+    """Semantic Tube Prediction: the states of a text move in a straight line."""
+
+    weight: float = Field(0.0, ge=0)
+    """0 leaves the term out; the paper takes about 0.02."""
 
 
 class TargetsConfig(Section):
@@ -310,6 +377,8 @@ class ObjectiveConfig(Section):
     local: LocalConfig = LocalConfig()
     length: LengthConfig = LengthConfig()
     next_token: NextTokenConfig = NextTokenConfig()
+    latent: LatentPredictionConfig = LatentPredictionConfig()
+    tube: TubeConfig = TubeConfig()
     regularizer: RegularizerConfig = RegularizerConfig()
     targets: TargetsConfig = TargetsConfig()
     weighting: Literal["fixed", "uncertainty", "ema", "gradnorm"] = "fixed"
@@ -322,6 +391,13 @@ class ObjectiveConfig(Section):
     def _averages_take_no_gradient(self) -> ObjectiveConfig:
         if self.targets.encoder == "ema" and not self.embedding.detach_target:
             raise ValueError("objective.embedding.detach_target=false needs objective.targets.encoder=shared")
+        return self
+
+    @model_validator(mode="after")
+    def _balances_need_every_term(self) -> ObjectiveConfig:
+        if self.latent.dropout > 0 and self.weighting != "fixed":
+            kind = f"objective.weighting={self.weighting}"
+            raise ValueError(f"objective.latent.dropout does not go with {kind}")
         return self
 
 
@@ -449,6 +525,8 @@ FAMILY_SECTIONS = {
         "model.predictor",
         "model.decoder",
         "model.latent",
+        "model.action",
+        "model.source_positions",
         "objective.reconstruction",
         "objective.autoencoder",
         "objective.kl",
@@ -465,6 +543,8 @@ FAMILY_SECTIONS = {
         "model.lora",
         "model.gradient_checkpointing",
         "objective.next_token",
+        "objective.latent",
+        "objective.tube",
     ),
 }
 """Sections that only one family reads; elsewhere they keep their defaults."""

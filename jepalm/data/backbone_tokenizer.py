@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
+from logging import ERROR, getLogger
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -54,10 +55,9 @@ def hugging_face() -> ModuleType:
     """
     if not all(map(find_spec, _NEEDED)):
         raise UsageError("a Hugging Face model needs transformers and peft", "pip install 'jepalm[hf]'")
-    import huggingface_hub
     import transformers
 
-    huggingface_hub.utils.logging.set_verbosity_error()
+    getLogger("huggingface_hub").setLevel(ERROR)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers

@@ -44,6 +44,10 @@ class Tokens:
         """True where a position holds text, (B, T)."""
         return torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None]
 
+    def first(self, n: int) -> Tokens:
+        """The first n texts."""
+        return Tokens(self.ids[:n], self.lengths[:n], None if self.places is None else self.places[:n])
+
     def to(self, device: torch.device | str) -> Tokens:
         """The same on a device."""
         parts = (self.ids, self.lengths, self.places)
@@ -81,6 +85,18 @@ class Batch:
     """Whole targets of the global batch."""
     n_target_latents: int = 0
     """Latents of the global batch's targets, of `tokens_per_latent` tokens each."""
+    n_with_three: int = 0
+    """Pairs of the global batch that have three tokens or more, all parts together."""
+
+    def first(self, n: int) -> Batch:
+        """The first n pairs; counts stay those of the whole."""
+        return replace(
+            self,
+            source=self.source.first(n),
+            target=self.target.first(n),
+            action=None if self.action is None else self.action.first(n),
+            whole=None if self.whole is None else self.whole[:n],
+        )
 
     def to(self, device: torch.device | str) -> Batch:
         """The same on a device."""
@@ -111,8 +127,8 @@ class _Texts:
 class Batches:
     """Draws batches from one split.
 
-    Sources and actions longer than `source_len` keep their last tokens, targets longer than
-    `target_len` their first. Stored pairs are seen once a pass, in an order that (seed, pass)
+    Sources longer than `source_len` and actions longer than `action_len` keep their last tokens, targets
+    longer than `target_len` their first. Stored pairs are seen once a pass, in an order that (seed, pass)
     decides, and a batch may cross from one pass into the next. Windows are drawn anywhere; so are the
     texts of `source_len` tokens in which spans are hidden, and the spans are drawn anew at each visit.
 
@@ -121,6 +137,7 @@ class Batches:
         batch_size: pairs of an optimizer step, over all devices.
         source_len: most tokens of a source.
         target_len: most tokens of a target.
+        action_len: most tokens of an action; `source_len` when empty.
         seed: of the order.
         device: where the tensors lie.
         rank: which of the processes this is.
@@ -148,6 +165,7 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
         micro_batch_size: int | None = None,
+        action_len: int | None = None,
         tokens_per_latent: int = 1,
         static_shapes: bool = False,
         spans: SpansConfig | None = None,
@@ -169,6 +187,7 @@ class Batches:
         self.batch_size = batch_size
         self.source_len = source_len
         self.target_len = target_len
+        self.action_len = action_len or source_len
         self.tokens_per_latent = tokens_per_latent
         self.device = torch.device(device)
         self._seed = seed
@@ -189,7 +208,7 @@ class Batches:
         self.steps_per_pass = max(1, self.n_pairs // batch_size)
         self.resident = _fits(split.n_tokens, self.device) if resident is None else resident
         self._stream = self._load() if self.resident else None
-        self._columns = torch.arange(max(source_len, target_len), device=self.device)
+        self._columns = torch.arange(max(source_len, target_len, self.action_len), device=self.device)
 
     def at(self, step: int) -> list[Batch]:
         """This rank's micro batches of the batch of a step (from 0)."""
@@ -229,7 +248,7 @@ class Batches:
         )
 
     def _limit(self, role: Role) -> int:
-        return self.target_len if role == "target" else self.source_len
+        return {"source": self.source_len, "target": self.target_len, "action": self.action_len}[role]
 
     def _draw(self, step: int) -> NDArray[np.int64]:
         """First token of each window of a step."""
@@ -265,7 +284,7 @@ class Batches:
             if role == "target":
                 found[:, 1] = np.minimum(found[:, 1], found[:, 0] + self.target_len)
             else:
-                found[:, 0] = np.maximum(found[:, 0], found[:, 1] - self.source_len)
+                found[:, 0] = np.maximum(found[:, 0], found[:, 1] - self._limit(role))
         return _Texts(spans, whole)
 
     def _batch(self, texts: _Texts, rows: slice, counted: slice) -> Batch:
@@ -275,6 +294,7 @@ class Batches:
         tokens = {role: self._gather(spans[rows], self._limit(role)) for role, spans in texts.spans.items()}
         counts = {role: int(_lengths(spans[counted]).sum()) for role, spans in texts.spans.items()}
         latents = -(-_lengths(texts.spans["target"][counted]) // self.tokens_per_latent)
+        lengths = [_lengths(spans[counted]) for spans in texts.spans.values()]
         whole = texts.whole
         return Batch(
             tokens["source"],
@@ -286,6 +306,7 @@ class Batches:
             whole=None if whole is None else torch.from_numpy(whole[rows]).to(self.device),
             n_whole=0 if whole is None else int(whole[counted].sum()),
             n_target_latents=int(latents.sum()),
+            n_with_three=int((np.sum(lengths, axis=0) >= 3).sum()),
         )
 
     def _batch_with_gaps(

@@ -27,17 +27,23 @@ from jepalm.errors import JepalmError, UsageError, nearest
 FORMAT = 1
 META = "meta.json"
 TOKENIZER = "tokenizer.json"
-SplitName = Literal["train", "validation", "test"]
+SplitName = Literal["train", "validation", "test", "compositional", "longer"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+"""Those that all data have; simulated transitions have more."""
 Role = Literal["source", "target", "action"]
-Task = Literal["text", "regex"]
+Task = Literal["text", "regex", "transitions"]
 Pairing = Literal["lines", "windows", "spans", "pairs"]
 
 _MADE_BY = {
     "shakespeare": "jepalm prepare shakespeare",
     "shakespeare-windows": "jepalm prepare shakespeare --pairing windows --name shakespeare-windows",
     "nl-rx": "jepalm prepare nl-rx",
+    "home": "jepalm prepare transitions --world home",
+    "grid": "jepalm prepare transitions --world grid",
+    "files": "jepalm prepare transitions --world files",
     "shakespeare-spans": "jepalm prepare shakespeare --pairing spans --name shakespeare-spans",
+    "wikitext-103": "jepalm prepare wikitext-103",
+    "openwebtext": "jepalm prepare openwebtext",
 }
 """Data that the presets name."""
 
@@ -58,6 +64,10 @@ class Origin(_Record):
     """URL, package or paths."""
     canonical: bool | None = None
     """Whether it is the published text, byte for byte; empty where there is no such text."""
+    revision: str | None = None
+    """Commit of a dataset on the hub."""
+    own_splits: tuple[SplitName, ...] = ()
+    """Splits that came as such; the others were taken from its train."""
 
 
 class Drawn(_Record):
@@ -69,6 +79,22 @@ class Drawn(_Record):
     """Whether expressions of the empty language, or of every line, are kept, in the training split."""
 
 
+class Simulated(_Record):
+    """Transitions drawn from a simulator, not read: all that is needed to build it again."""
+
+    world: Literal["home", "grid", "files"]
+    size: int
+    objects: int
+    """Most objects in a state of the training split; states of the split `longer` have one more."""
+    noise: int
+    """Facts of a state that change at random at each step."""
+    distractors: int
+    """Facts that no action changes."""
+    pairs: int
+    """In train, validation and test together."""
+    seed: int
+
+
 class Request(_Record):
     """What was asked for; the same request on the same raw text gives the same data."""
 
@@ -78,10 +104,12 @@ class Request(_Record):
     tokenizer: str
     alphabet: Literal["fixed", "data"] = "fixed"
     split: tuple[float, float, float] = (90.0, 5.0, 5.0)
-    """Percent of the text in train, validation and test."""
+    """Percent of the text in train, validation and test; of a dataset, only for those it lacks."""
     task: Task = "text"
-    """How an answer is scored: as text, or as a regular expression by the lines it describes."""
+    """How an answer is scored: as text, as a regular expression by the lines it describes, or as the state
+    that follows a state and an action."""
     drawn: Drawn | None = None
+    simulated: Simulated | None = None
 
 
 class SplitCounts(_Record):
@@ -91,6 +119,8 @@ class SplitCounts(_Record):
     """0 for windows and spans, which are drawn at training time."""
     tokens: int
     shards: int
+    documents: int = 0
+    """0 where the text is one."""
 
 
 class Meta(_Record):
@@ -101,6 +131,7 @@ class Meta(_Record):
     origin: Origin
     raw_bytes: int
     raw_sha256: str
+    """Of the raw text; of a dataset's text beyond the first 64 MiB, see `resuming.TextDigest`."""
     licence: str
     request: Request
     tokenizer: str

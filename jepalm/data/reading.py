@@ -182,6 +182,8 @@ class RawRows:
     skip_bad: bool = False
     held_out: dict[SplitName, Path] = field(default_factory=dict)
     """Files of whole splits, apart from `path`."""
+    parse: Callable[[bytes], list[Row]] = field(default_factory=lambda: parse_row)
+    """Reads the pairs of one line; raises `BadRowError` where there are none."""
     check: Callable[[Row], None] = lambda pair: None
     """Raises `BadRowError` for a pair of texts that is no pair of the task."""
     skipped: int = 0
@@ -220,7 +222,7 @@ class RawRows:
             if not line.strip():
                 continue
             try:
-                pairs = parse_row(line)
+                pairs = self.parse(line)
                 for pair in pairs:
                     self.check(pair)
                 actions.check(pairs)
@@ -258,6 +260,28 @@ def parse_row(line: bytes) -> list[Row]:
     Raises:
         BadRowError: says what is wrong; the caller knows where.
     """
+    row = _json_object(line)
+    if "messages" in row:
+        return _chat_pairs(row["messages"], row.get("action"))
+    _has_all(row, ("source", "target"), 'rows are {"source": ..., "target": ...} or {"messages": [...]}')
+    return [_pair(row["source"], row["target"], row.get("action"))]
+
+
+def parse_transition(line: bytes) -> list[Row]:
+    """Read `{"state", "action", "next_state"}` as source, action and target.
+
+    Raises:
+        BadRowError: says what is wrong; the caller knows where.
+    """
+    row = _json_object(line)
+    keys = ("state", "action", "next_state")
+    _has_all(row, keys, 'rows are {"state": ..., "action": ..., "next_state": ...}')
+    for key in keys:
+        _check_text(key, row[key])
+    return [Row(row["state"], row["next_state"], row["action"])]
+
+
+def _json_object(line: bytes) -> dict[str, Any]:
     if len(line) > LONGEST_ROW:
         raise BadRowError(f"longer than {LONGEST_ROW >> 20} MiB")
     try:
@@ -274,14 +298,13 @@ def parse_row(line: bytes) -> list[Row]:
         raise BadRowError("not JSON that can be read") from None
     if not isinstance(row, dict):
         raise BadRowError("not a JSON object")
-    if "messages" in row:
-        return _chat_pairs(row["messages"], row.get("action"))
-    missing = [key for key in ("source", "target") if key not in row]
-    if missing:
-        raise BadRowError(
-            f"has no {missing[0]}", 'rows are {"source": ..., "target": ...} or {"messages": [...]}'
-        )
-    return [_pair(row["source"], row["target"], row.get("action"))]
+    return row
+
+
+def _has_all(row: dict[str, Any], keys: tuple[str, ...], hint: str) -> None:
+    for key in keys:
+        if key not in row:
+            raise BadRowError(f"has no {key}", hint)
 
 
 def _chat_pairs(messages: Any, action: Any) -> list[Row]:
@@ -304,17 +327,20 @@ def _chat_pairs(messages: Any, action: Any) -> list[Row]:
 
 def _pair(source: Any, target: Any, action: Any) -> Row:
     for key, value in (("source", source), ("target", target), ("action", action)):
-        if key == "action" and value is None:
-            continue
-        if not isinstance(value, str):
-            raise BadRowError(f"{key} is not a text")
-        if not value:
-            raise BadRowError(f"{key} is empty")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise BadRowError(f"{key} holds half a surrogate pair") from None
+        if key != "action" or value is not None:
+            _check_text(key, value)
     return Row(source, target, action)
+
+
+def _check_text(key: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise BadRowError(f"{key} is not a text")
+    if not value:
+        raise BadRowError(f"{key} is empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadRowError(f"{key} holds half a surrogate pair") from None
 
 
 def _raw_lines(path: Path, digest: Any, advance: Advance | None) -> Iterator[tuple[int, bytes]]:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,16 @@ from jepalm.errors import JepalmError, UsageError
 SHARD_TOKENS = 1 << 24
 SHARD_PAIRS = 1 << 20
 _SMALL_VOCABULARY = 1 << 16
+_PIECE = 1 << 20
+
+
+class StreamState(NamedTuple):
+    """What a writer of a stream has counted."""
+
+    shards: int
+    tokens: int
+    unknown: int
+    documents: int
 
 
 class SplitWriter:
@@ -42,6 +52,7 @@ class SplitWriter:
         self.tokens = 0
         self.shards = 0
         self.unknown = 0
+        self.documents = 0
         self.longest: dict[Role, int] = {"source": 0, "target": 0, "action": 0}
         self.target_sum = 0
         self.target_squares = 0
@@ -90,7 +101,17 @@ class SplitWriter:
         """Write what is left and return the counts."""
         if self._n_tokens:
             self._write()
-        return SplitCounts(pairs=self.pairs, tokens=self.tokens, shards=self.shards)
+        return SplitCounts(pairs=self.pairs, tokens=self.tokens, shards=self.shards, documents=self.documents)
+
+    def state(self) -> tuple[StreamState, NDArray[Any]]:
+        """Counts of a stream, and its tokens that no shard holds yet, (T,)."""
+        pending = np.concatenate([np.zeros(0, self._dtype), *self._tokens])
+        return StreamState(self.shards, self.tokens, self.unknown, self.documents), pending
+
+    def go_on(self, state: StreamState, pending: NDArray[Any]) -> None:
+        """Take over a stream where another writer left it."""
+        self.shards, self.tokens, self.unknown, self.documents = state
+        self._tokens, self._n_tokens = [pending], len(pending)
 
     def _append(self, ids: NDArray[np.int32], repeated: bool = False) -> None:
         self._tokens.append(ids.astype(self._dtype))
@@ -145,11 +166,25 @@ class FolderWriter:
         self._digest.update(f"{name}\0{len(content)}\0".encode())
         self._digest.update(content)
         self.files[name] = len(content)
-        _write_flushed(self.path / name, content)
+        write_flushed(self.path / name, content)
+
+    def take_over(self, files: dict[str, int]) -> None:
+        """Count files in that an earlier process wrote, in their order.
+
+        Raises:
+            OSError: one cannot be read.
+        """
+        for name in files:
+            with open(self.path / name, "rb") as file:
+                length = os.fstat(file.fileno()).st_size
+                self._digest.update(f"{name}\0{length}\0".encode())
+                while piece := file.read(_PIECE):
+                    self._digest.update(piece)
+            self.files[name] = length
 
     def write_meta(self, text: str) -> None:
         """Write `meta.json`, last."""
-        _write_flushed(self.path / META, text.encode())
+        write_flushed(self.path / META, text.encode())
 
 
 @contextmanager
@@ -168,35 +203,47 @@ def new_folder(root: Path, name: str, needed_bytes: int) -> Iterator[FolderWrite
         UsageError: the folder cannot be written.
         JepalmError: too little room on the disk.
     """
-    target = root / name
     temporary = root / f".{name}-{os.getpid()}.tmp"
-    replaced = root / f".{name}-{os.getpid()}.old.tmp"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        _remove_stale(root)
-        free = shutil.disk_usage(root).free
-        if free < needed_bytes:
-            raise JepalmError(
-                f"too little room under {root}: about {size(needed_bytes)} needed, {size(free)} free",
-                "make room, or give another folder with --data-dir",
-            )
+        make_room(root, needed_bytes)
         temporary.mkdir()
+        yield FolderWriter(temporary)
+        put_in_place(temporary, root / name)
     except OSError as error:
-        raise _for_people(error, root) from None
+        raise for_people(error, root) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_room(root: Path, needed_bytes: int) -> None:
+    """Make the data folder, clean up after killed processes, and check that there is room.
+
+    Raises:
+        OSError: the folder cannot be written.
+        JepalmError: too little room on the disk.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    _remove_stale(root)
+    free = shutil.disk_usage(root).free
+    if free < needed_bytes:
+        raise JepalmError(
+            f"too little room under {root}: about {size(needed_bytes)} needed, {size(free)} free",
+            "make room, or give another folder with --data-dir",
+        )
+
+
+def put_in_place(made: Path, target: Path) -> None:
+    """Flush a finished folder to disk and rename it, in place of an older one."""
+    replaced = target.parent / f".{target.name}-{os.getpid()}.old.tmp"
     try:
-        writer = FolderWriter(temporary)
-        yield writer
-        _flush_folder(temporary)
+        _flush_folder(made)
         if target.exists():
             target.rename(replaced)
-        temporary.rename(target)
-        _flush_folder(root)
-    except OSError as error:
-        raise _for_people(error, root) from None
+        made.rename(target)
+        _flush_folder(target.parent)
     finally:
         if replaced.exists() and not target.exists():
             replaced.rename(target)
-        shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -206,7 +253,8 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
 
 
-def _write_flushed(path: Path, content: bytes) -> None:
+def write_flushed(path: Path, content: bytes) -> None:
+    """Write a file and flush it to disk."""
     with open(path, "wb") as file:
         file.write(content)
         file.flush()
@@ -242,7 +290,8 @@ def _alive(pid: int) -> bool:
     return pid != os.getpid()
 
 
-def _for_people(error: OSError, root: Path) -> JepalmError:
+def for_people(error: OSError, root: Path) -> JepalmError:
+    """What the disk refused, in one line."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return JepalmError(f"no room left under {root}", "make room, or give another folder with --data-dir")
     if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR) and not root.is_dir():

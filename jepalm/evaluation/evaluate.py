@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from jepalm.config import ModelConfig
 from jepalm.data.batches import Batches
-from jepalm.data.prepared import SPLITS, PreparedData, Split
+from jepalm.data.prepared import PreparedData, Split
 from jepalm.errors import UsageError, nearest
 from jepalm.evaluation.embeddings import measure_embeddings
 from jepalm.evaluation.gaps import ORDER, evaluate_gaps, other_places
@@ -194,10 +194,11 @@ def read_training_text(prepared: PreparedData, limit: int = TRAINING_TOKENS) -> 
 
 
 def _split(prepared: PreparedData, asked: str) -> Split:
-    for name in SPLITS:
+    present = prepared.meta.splits
+    for name in present:
         if name == asked:
             return prepared.split(name)
-    raise UsageError(f"unknown split {asked}", nearest(asked, SPLITS) or f"one of {', '.join(SPLITS)}")
+    raise UsageError(f"unknown split {asked}", nearest(asked, present) or f"one of {', '.join(present)}")
 
 
 def _next_passages(

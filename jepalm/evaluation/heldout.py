@@ -10,8 +10,9 @@ from torch import Tensor
 
 from jepalm.data.batches import Batch
 from jepalm.data.tokenizer import TextTokenizer
+from jepalm.evaluation.exact_match import Write, exact_match, writes_at_once, writes_token_by_token
 from jepalm.evaluation.health import effective_rank, mean_std, r2
-from jepalm.evaluation.heldout_causal import causal_samples, measure_causal
+from jepalm.evaluation.heldout_causal import causal_samples, measure_causal, shown_sources
 from jepalm.evaluation.heldout_spans import gap_samples, local_sums
 from jepalm.generation.one_shot import generate
 from jepalm.model.layers import Layout
@@ -43,19 +44,27 @@ class HeldOut:
         batches: held-out batches.
         tokenizer: turns ids back into text.
         n_samples: how many of the first batch's sources get the text that the model writes.
+        exact: whether to count the targets that the model writes exactly, of pairs with one right answer.
     """
 
-    def __init__(self, batches: list[Batch], tokenizer: TextTokenizer, n_samples: int) -> None:
-        self.batches, self.tokenizer, self.n_samples = batches, tokenizer, n_samples
+    def __init__(
+        self, batches: list[Batch], tokenizer: TextTokenizer, n_samples: int, *, exact: bool = False
+    ) -> None:
+        self.batches, self.tokenizer, self.n_samples, self.exact = batches, tokenizer, n_samples, exact
 
     def __call__(self, objective: Objective) -> HeldOutResult:
         """Measure as the family asks; the caller has set evaluation mode and precision."""
         if isinstance(objective, CausalObjective):
             values = measure_causal(objective, self.batches, self.tokenizer)
+            values |= self._exact_match(writes_token_by_token(objective))
             samples = causal_samples(objective, self.batches[0], self.tokenizer, self.n_samples)
             return HeldOutResult(values, samples)
         assert isinstance(objective, JepalmObjective)
-        return HeldOutResult(measure(objective, self.batches), self._samples(objective))
+        values = measure(objective, self.batches) | self._exact_match(writes_at_once(objective))
+        return HeldOutResult(values, self._samples(objective))
+
+    def _exact_match(self, write: Write) -> dict[str, float]:
+        return {"validation/exact_match": exact_match(self.batches, write)} if self.exact else {}
 
     def _samples(self, objective: JepalmObjective) -> list[tuple[str, str, str]]:
         if not self.n_samples:
@@ -63,11 +72,10 @@ class HeldOut:
         batch, decode = self.batches[0], self.tokenizer.decode
         if batch.target.places is not None:
             return gap_samples(objective, batch, self.tokenizer, self.n_samples)
-        written = generate(objective, batch.source).rows()
-        texts = zip(batch.source.ids.tolist(), batch.target.ids.tolist(), written, strict=True)
-        return [(decode(source), decode(target), decode(row)) for source, target, row in texts][
-            : self.n_samples
-        ]
+        written = generate(objective, batch.source, action=batch.action).rows()
+        read = shown_sources(batch, self.tokenizer)
+        texts = zip(read, batch.target.ids.tolist(), written, strict=True)
+        return [(source, decode(target), decode(row)) for source, target, row in texts][: self.n_samples]
 
 
 def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float]:

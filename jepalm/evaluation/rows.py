@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from jepalm.evaluation.bootstrap import Interval
 
 COLUMNS = ("model", "real", "ngram", "baseline")
@@ -86,6 +88,19 @@ class Evaluation:
     by_position: dict[str, list[float]]
     left_out: str | None = None
 
+    @classmethod
+    def from_json(cls, tree: Any) -> Evaluation:
+        """Return what `as_json` wrote; keys that are not known are left out.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        if not isinstance(tree, dict) or not isinstance(tree.get("rows"), list):
+            raise ValueError("an evaluation is an object with rows")
+        curves = _not_a_number(tree.get("by_position"))
+        given = {**tree, "rows": [_row(row) for row in tree["rows"]], "by_position": curves}
+        return TypeAdapter(cls).validate_python(given)
+
     def __getitem__(self, name: str) -> Row:
         return {row.name: row for row in self.rows}[name]
 
@@ -94,6 +109,22 @@ class Evaluation:
         tree = {key: value for key, value in vars(self).items() if key not in ("rows", "by_position")}
         curves = {name: [_finite(value) for value in curve] for name, curve in self.by_position.items()}
         return {**tree, "rows": [row.as_json() for row in self.rows], "by_position": curves}
+
+
+def _row(tree: Any) -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        raise ValueError("a row is an object")
+    values = {column: tree[column] for column in COLUMNS if tree.get(column) is not None}
+    return {**tree, "values": values, "controls": _not_a_number(tree.get("controls"))}
+
+
+def _not_a_number(tree: Any) -> Any:
+    """The same with not-a-number for null."""
+    if isinstance(tree, dict):
+        return {key: _not_a_number(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_not_a_number(value) for value in tree]
+    return math.nan if tree is None else tree
 
 
 def _finite(value: float | None) -> float | None:

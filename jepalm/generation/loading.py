@@ -28,6 +28,7 @@ class TrainedModel:
     objective: Objective
     hardware: Hardware
     pairing: str
+    reads_actions: bool = False
 
     def data(self, root: Path | None = None) -> PreparedData:
         """The data the run was trained on, checked against the hash in its manifest.
@@ -56,5 +57,8 @@ def load_trained(run: RunFolder, which: str = "last", hardware: HardwareConfig |
     objective = build_objective(config.model, config.objective, tokenizer.vocab_size, place)
     load_model(checkpoint, objective)
     objective.eval()
-    pairing = str(run.read_manifest().get("data", {}).get("pairing", "pairs"))
-    return TrainedModel(run, config, tokenizer, checkpoint, objective, place, pairing)
+    data = run.read_manifest().get("data", {})
+    pairing, has_action = str(data.get("pairing", "pairs")), bool(data.get("has_action", False))
+    causal = config.model.family == "causal"
+    reads_actions = has_action if causal else config.model.action.conditioning != "none"
+    return TrainedModel(run, config, tokenizer, checkpoint, objective, place, pairing, reads_actions)

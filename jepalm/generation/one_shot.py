@@ -11,7 +11,7 @@ from torch import Tensor
 from jepalm.data.batches import Tokens
 from jepalm.data.tokenizer import SPECIALS
 from jepalm.model.layers import Layout
-from jepalm.objective.jepalm import JepalmObjective
+from jepalm.objective.jepalm import ActionView, JepalmObjective
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ def generate(
     objective: JepalmObjective,
     source: Tokens,
     *,
+    action: Tokens | None = None,
     length: int | None = None,
     length_candidates: int = 1,
     temperature: float = 0.0,
@@ -54,6 +55,7 @@ def generate(
     Args:
         objective: the trained objective.
         source: the sources, on the objective's device.
+        action: the action on each, for a model that is conditioned on actions.
         length: positions of every target; the length head's likeliest when None, and the longest
             target where the model has no length head.
         length_candidates: lengths to try for each source where the length head chooses.
@@ -61,14 +63,14 @@ def generate(
         generator: draws the tokens; torch's own when None.
     """
     embeddings, layout = objective.encode_source(source)
-    lengths = _lengths(objective, embeddings, layout, length, length_candidates).to(source.ids.device)
+    act = objective.encode_action(action)
+    lengths = likely_lengths(objective, embeddings, layout, act, length, length_candidates)  # (B, candidates)
     n, never = lengths.shape[1], range(len(SPECIALS))
     if n > 1:
-        ids, sizes = (part.repeat_interleave(n, 0) for part in (source.ids, source.lengths))
-        embeddings, layout = objective.encode_source(Tokens(ids, sizes))
-    width = int(lengths.max())
-    target = Layout.of(lengths.flatten(), width, packed=objective.packing)
-    passage, confidence = write(objective, embeddings, layout, target, never, temperature, generator)
+        embeddings, layout = objective.encode_source(_repeated(source, n))
+        act = objective.encode_action(None if action is None else _repeated(action, n))
+    target = Layout.of(lengths.flatten(), int(lengths.max()), packed=objective.packing)
+    passage, confidence = write(objective, embeddings, layout, target, never, temperature, generator, act)
     if n == 1:
         return passage
     best = confidence.view(-1, n).argmax(1)  # (B,)
@@ -88,6 +90,7 @@ def write(
     never: Sequence[int],
     temperature: float,
     generator: torch.Generator | None,
+    action: ActionView | None = None,
 ) -> tuple[Passage, Tensor]:
     """Write tokens at the positions of a layout, in one pass of predictor and decoder.
 
@@ -99,12 +102,13 @@ def write(
         never: tokens that are no text.
         temperature: 0 takes the most likely token of each position; above, tokens are drawn.
         generator: draws the tokens; torch's own when None.
+        action: embeddings of the actions, for a model that is conditioned on them.
 
     Returns:
         the passages, and the mean log-probability of each one's tokens (B,).
     """
     lengths = target_layout.mask.sum(1)  # (B,)
-    predicted = objective.predict(embeddings, layout, target_layout)
+    predicted = objective.predict(embeddings, layout, target_layout, action)
     logits = objective.model.decoder(predicted, target_layout).float()
     logits[..., list(never)] = float("-inf")
     if temperature > 0:
@@ -121,12 +125,22 @@ def write(
     return Passage(ids, lengths, kept, each), confidence
 
 
-def _lengths(
-    objective: JepalmObjective, embeddings: Tensor, layout: Layout, asked: int | None, candidates: int
+def likely_lengths(
+    objective: JepalmObjective,
+    embeddings: Tensor,
+    layout: Layout,
+    action: ActionView | None = None,
+    asked: int | None = None,
+    candidates: int = 1,
 ) -> Tensor:
-    """Lengths to write (B, candidates), the likeliest first."""
-    likely = None if asked is not None else objective.likely_lengths(embeddings, layout, candidates)
+    """Lengths to write (B, candidates), the likeliest first; the longest target's without a length head."""
+    likely = None if asked is not None else objective.likely_lengths(embeddings, layout, candidates, action)
     if likely is not None:
         return likely
     longest = objective.model.config.target_len
-    return torch.full((len(layout.mask), 1), min(asked or longest, longest), dtype=torch.long)
+    return layout.mask.new_full((len(layout.mask), 1), min(asked or longest, longest), dtype=torch.long)
+
+
+def _repeated(texts: Tokens, n: int) -> Tokens:
+    """Every text `n` times."""
+    return Tokens(texts.ids.repeat_interleave(n, 0), texts.lengths.repeat_interleave(n, 0))

@@ -68,6 +68,21 @@ def read_prompt(trained: TrainedModel, prompt: str) -> Source:
     return Source(ids[-longest:], notes)
 
 
+def read_action(trained: TrainedModel, action: str) -> list[int]:
+    """Turn an action into the tokens that the model reads, the last `action_len` of them.
+
+    Raises:
+        UsageError: the model reads no action, or it is empty or has characters outside the alphabet.
+    """
+    if not trained.reads_actions:
+        hint = "train one with --preset transitions"
+        raise UsageError(f"{trained.run.name} was trained without actions", hint)
+    if not action:
+        raise UsageError("the action is empty", "say what is done")
+    check_alphabet(trained, action)
+    return trained.tokenizer.encode(action)[-trained.config.model.longest_action :]
+
+
 def check_alphabet(trained: TrainedModel, text: str) -> None:
     """Check that the model's tokenizer has every character of a text.
 
@@ -86,6 +101,7 @@ def continue_text(
     trained: TrainedModel,
     source: Source,
     *,
+    action: list[int] | None = None,
     passages: int = 1,
     samples: int = 1,
     length: int | None = None,
@@ -102,6 +118,7 @@ def continue_text(
     Args:
         trained: the model.
         source: what to go on from.
+        action: tokens of the action on it, for a model that reads actions; it makes one passage.
         passages: passages to write, one after another.
         samples: texts to write.
         length_candidates: JEPALM only: likeliest lengths to try, of which the surest text is kept.
@@ -113,19 +130,30 @@ def continue_text(
         seed: of the draws.
 
     Raises:
-        UsageError: the length is outside 1 to the model's longest target, there are length candidates
-            although the length is given or the model has no length head, or a setting does nothing here.
+        UsageError: the model reads actions and there is none, the length is outside 1 to the model's longest
+            target, there are length candidates although the length is given or the model has no length
+            head, or a setting does nothing here.
     """
     if length_candidates > 1 and length is not None:
         raise UsageError("length candidates do not go with a length", "leave --length out")
     if length_candidates > 1 and trained.config.objective.length.kind == "none":
         raise UsageError("this model has no length head to take candidates from", "give --length instead")
+    if trained.reads_actions and action is None:
+        hint = 'give one with --action, such as --action "open the door"'
+        raise UsageError(f"{trained.run.name} predicts what an action makes of a state", hint)
     objective = trained.objective
     if isinstance(objective, CausalObjective):
         if length_candidates > 1:
             raise UsageError("length candidates go with a JEPALM", "this one writes token by token")
         return _continue_causal(
-            trained, objective, source, passages, samples, length, Sampling(temperature, top_k, top_p), seed
+            trained,
+            objective,
+            [*source.ids, *(action or [])],
+            passages,
+            samples,
+            length,
+            Sampling(temperature, top_k, top_p),
+            seed,
         )
     assert isinstance(objective, JepalmObjective)
     if top_k is not None or top_p is not None:
@@ -144,6 +172,7 @@ def continue_text(
             passage = one_shot.generate(
                 objective,
                 pad_rows(sources, device),
+                action=None if action is None else pad_rows([action] * samples, device),
                 length=length,
                 length_candidates=length_candidates,
                 temperature=temperature,
@@ -159,7 +188,7 @@ def continue_text(
 def _continue_causal(
     trained: TrainedModel,
     objective: CausalObjective,
-    source: Source,
+    prompt: list[int],
     passages: int,
     samples: int,
     length: int | None,
@@ -171,7 +200,7 @@ def _continue_causal(
     endless = trained.pairing == "windows"
     model = trained.config.model
     length = length or (model.causal.context_len if endless else model.target_len)
-    sources = [source.ids] * samples
+    sources = [prompt] * samples
     text, passes = [""] * samples, 0
     for _ in range(passages):
         with trained.hardware.autocast():

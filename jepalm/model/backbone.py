@@ -100,12 +100,13 @@ class Backbone(CausalModel):
         self._check_context()
         fingerprint = fingerprint_of(self.lm) if config.lora.r else None
         self.order = reorder(self.lm, self.tokenizer)
+        self._hold("tokens", self.lm.get_input_embeddings())  # with rows beyond the vocabulary, maybe
         if config.gradient_checkpointing:
             self._recompute()
         if fingerprint is None:
             self.decoder = self.lm.base_model
-            head, table = self.lm.get_output_embeddings(), self.tokens
-            self.vocabulary = None if head.weight is table.weight else head
+            head = self.lm.get_output_embeddings()
+            self.vocabulary = None if head.weight is self.tokens.weight else head
         else:
             self.adapters = self._adapt(config)
             self.register_buffer("fingerprint", fingerprint)
@@ -119,22 +120,16 @@ class Backbone(CausalModel):
         self._check_split()
 
     @property
-    def tokens(self) -> Any:
-        """The table of tokens, with rows beyond the vocabulary where the model has them."""
-        return self.lm.get_input_embeddings()
-
-    @property
-    def n_predictor_tokens(self) -> int:
-        """Tokens that are read beside the vocabulary."""
-        return 0 if self.predictor_tokens is None else self.predictor_tokens.num_embeddings
-
-    @property
     def n_frozen(self) -> int:
         """Parameters that never learn and that no checkpoint holds."""
         return sum(p.numel() for p in self._frozen())
 
     def hidden(
-        self, ids: Tensor, cache: BackboneCache | None = None, segments: Tensor | None = None
+        self,
+        ids: Tensor,
+        cache: BackboneCache | None = None,
+        segments: Tensor | None = None,
+        lengths: Tensor | None = None,
     ) -> Tensor:
         """(B, T) token ids to (B, T, D), what the last layer makes of them, after the last norm.
 
@@ -143,12 +138,17 @@ class Backbone(CausalModel):
             cache: is written. What it reads first may be padded.
             segments: (B, T) numbers that never fall along a row. Positions of one number are a text of
                 their own: blind to the others, its places counted from 0. None: each row is one text.
+            lengths: (B,) positions of each row that are wanted; the others are computed and set to 0.
         """
         if cache is not None:
             return self._hidden_after(ids, cache)
         mask, positions = (None, None) if segments is None else self._apart(segments)
         states = self._read(self._begun(ids), mask, positions, use_cache=False)  # (B, F + T, D)
-        return states[:, self._front :]
+        states = states[:, self._front :]  # (B, T, D)
+        if lengths is None:
+            return states
+        wanted = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]  # (B, T)
+        return states * wanted[..., None]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) to (..., V)."""
@@ -167,14 +167,6 @@ class Backbone(CausalModel):
             torch.zeros(n_texts, dtype=torch.long, device=device),
             room or self.context_len,
         )
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """(B, T) token ids to (B, T, D), those from the table's size on as predictor tokens."""
-        if self.predictor_tokens is None:
-            return self.tokens(ids)
-        beyond = ids - self.tokens.num_embeddings  # (B, T)
-        text = self.tokens(ids.clamp(max=self.tokens.num_embeddings - 1))  # (B, T, D)
-        return torch.where((beyond >= 0)[..., None], self.predictor_tokens(beyond.clamp(min=0)), text)
 
     def plain(self) -> Any:
         """The library's model with the adapters merged in and rows in its own order. Ends this one's life."""

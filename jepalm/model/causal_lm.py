@@ -7,7 +7,7 @@ cache, attention, feed-forward, block, model.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,14 @@ from torch import Tensor, nn
 
 from jepalm.config import ModelConfig
 from jepalm.model.causal_model import CausalModel
-from jepalm.model.layers import MATMUL_ATTENTION_UP_TO, init_weights, rotary_angles, rotate
+from jepalm.model.layers import (
+    EMBEDDING_STD,
+    MATMUL_ATTENTION_UP_TO,
+    Layout,
+    init_weights,
+    rotary_angles,
+    rotate,
+)
 
 
 @dataclass
@@ -56,14 +63,24 @@ class Reading:
     Attributes:
         angles: rotary angles of the positions.
         positions: (B, T) places in the text, when a cache is written.
-        mask: (B, 1, T, filled) bool, which cached keys each position sees.
+        mask: (B, 1, T, Tk) bool, which keys each position sees; None: those up to itself.
         cache: what earlier passes read.
+        text: which positions are computed, where it is not all of them.
     """
 
     angles: tuple[Tensor, Tensor]
     positions: Tensor | None = None
     mask: Tensor | None = None
     cache: KVCache | None = None
+    text: Layout | None = None
+
+    def pad(self, x: Tensor) -> Tensor:
+        """(N, ...) of the computed positions to (B, T, ...)."""
+        return x if self.text is None else self.text.pad(x)
+
+    def pack(self, x: Tensor) -> Tensor:
+        """Inverse of `pad`."""
+        return x if self.text is None else self.text.pack(x)
 
 
 class CausalAttention(nn.Module):
@@ -76,15 +93,15 @@ class CausalAttention(nn.Module):
         self.out = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor, reading: Reading) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
-        split = self.query_key_value(x).unflatten(-1, (3, self.n_heads, -1))  # (B, T, 3, H, C)
+        """(B, T, D) to (B, T, D), or (N, D) to (N, D) of the computed positions."""
+        split = reading.pad(self.query_key_value(x)).unflatten(-1, (3, self.n_heads, -1))  # (B, T, 3, H, C)
         q, k, v = split.permute(2, 0, 3, 1, 4).unbind(0)  # three of (B, H, T, C)
         q, k = rotate(q, reading.angles), rotate(k, reading.angles)
         if reading.cache is not None:
             assert reading.positions is not None
             k, v = reading.cache.write(self.layer, reading.positions, k, v)  # (B, H, filled, C)
         mixed = attend_before(q, k, v, reading.mask, self.dropout if self.training else 0.0, self.kind)
-        return self.out(mixed.transpose(1, 2).flatten(2))  # (B, T, D)
+        return self.out(reading.pack(mixed.transpose(1, 2).flatten(2)))  # (B, T, D)
 
 
 def attend_before(
@@ -98,14 +115,15 @@ def attend_before(
         v: (B, H, Tk, C).
         mask: (B, 1, T, Tk) bool; None is the lower triangle, of as many keys as queries.
         dropout: chance that an attention weight is dropped.
-        kind: "sdpa", "matmul" or "auto" (by device, precision and length).
+        kind: "sdpa", "matmul" or "auto" (by device, precision, length and mask).
 
     Returns:
         (B, H, T, C).
     """
-    short = mask is None and k.shape[2] <= MATMUL_ATTENTION_UP_TO
-    half = q.dtype != torch.float32  # in float32 the fused kernel is twice as fast from 32 positions on
-    if kind == "matmul" or (kind == "auto" and q.device.type == "cpu" and half and short):
+    short = q.shape[2] == k.shape[2] <= MATMUL_ATTENTION_UP_TO
+    # without a mask, in float32, the fused kernel is twice as fast from 32 positions on
+    slow = q.dtype != torch.float32 or mask is not None
+    if kind == "matmul" or (kind == "auto" and q.device.type == "cpu" and slow and short):
         if mask is None:
             mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
         scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # (B, H, T, Tk)
@@ -141,7 +159,7 @@ class CausalBlock(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, reading: Reading) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
+        """(B, T, D) to (B, T, D), or (N, D) to (N, D) of the computed positions."""
         x = x + self.dropout(self.attention(self.attention_norm(x), reading))
         return x + self.dropout(self.ffn(self.ffn_norm(x)))
 
@@ -151,9 +169,27 @@ class CausalLM(CausalModel):
 
     Texts are left-aligned: padding on the right is never seen by what stands before it, so no mask
     is needed.
+
+    For latent prediction (LLM-JEPA, arXiv 2509.14252) it may have tokens that stand in no vocabulary:
+    the ids from `vocab_size` on, which are read and never written.
+
+    Args:
+        config: sizes.
+        vocab_size: tokens that are read and written.
+        attention: see `attend_before`.
+        predictor_tokens: how many tokens are read beside the vocabulary.
+        linear_predictor: whether the model has a linear map of a view's embedding, at first the identity.
     """
 
-    def __init__(self, config: ModelConfig, vocab_size: int, attention: str = "auto") -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        vocab_size: int,
+        attention: str = "auto",
+        *,
+        predictor_tokens: int = 0,
+        linear_predictor: bool = False,
+    ) -> None:
         super().__init__()
         self.config = config
         self.tokens = nn.Embedding(vocab_size, config.dim)
@@ -164,21 +200,39 @@ class CausalLM(CausalModel):
         self.norm = nn.RMSNorm(config.dim)
         self.vocabulary = None if config.causal.tied else nn.Linear(config.dim, vocab_size, bias=False)
         init_weights(self, config.causal.n_layers)
+        # last, so that the rest starts as it does without them
+        self.predictor_tokens = nn.Embedding(predictor_tokens, config.dim) if predictor_tokens else None
+        if self.predictor_tokens is not None:
+            nn.init.normal_(self.predictor_tokens.weight, std=EMBEDDING_STD)
+        self.predictor = nn.Linear(config.dim, config.dim, bias=False) if linear_predictor else None
+        if self.predictor is not None:
+            nn.init.eye_(self.predictor.weight)
 
-    def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
-        """(B, T) token ids to (B, T, D), what the last layer makes of them.
+    def hidden(
+        self,
+        ids: Tensor,
+        cache: KVCache | None = None,
+        segments: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Tensor:
+        """(B, T) token ids to (B, T, D), what the last layer makes of them, after the last norm.
 
         Args:
             ids: left-aligned; with a cache, those that follow what it holds.
             cache: is written. Its lengths grow by T; who reads padded texts sets them right after.
+            segments: (B, T) numbers that never fall along a row. Positions of one number are a text of
+                their own: blind to the others, its places counted from 0. None: each row is one text.
+            lengths: (B,) positions of each row to compute; the others are 0. None computes all, padding too.
         """
-        reading = self._reading(ids, cache)
-        x = self.dropout(self.tokens(ids))  # (B, T, D)
+        reading = self._reading(ids, cache) if segments is None else self._reading_apart(segments)
+        if lengths is not None:
+            reading = replace(reading, text=Layout.of(lengths, ids.shape[1], packed=True))
+        x = self.dropout(self.embed(reading.pack(ids)))  # (B, T, D)
         for block in self.blocks:
             x = block(x, reading)
         if cache is not None:
             cache.lengths = cache.lengths + ids.shape[1]
-        return self.norm(x)
+        return reading.pad(self.norm(x))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) to (..., V)."""
@@ -205,3 +259,14 @@ class CausalLM(CausalModel):
         keys = torch.arange(cache.filled, device=ids.device)
         mask = keys <= positions[:, None, :, None]  # (B, 1, T, filled)
         return Reading(rotary_angles(positions, head_dim), positions, mask, cache)
+
+    def _reading_apart(self, segments: Tensor) -> Reading:
+        """Each segment causal in itself; every position sees at least itself."""
+        width = segments.shape[1]
+        steps = torch.arange(width, device=segments.device).expand_as(segments)  # (B, T)
+        begins = F.pad(segments[:, 1:] != segments[:, :-1], (1, 0))  # (B, T)
+        starts = (steps * begins).cummax(1).values  # (B, T)
+        before = torch.ones(width, width, dtype=torch.bool, device=segments.device).tril()
+        mask = before & (segments[:, :, None] == segments[:, None])  # (B, T, T)
+        angles = rotary_angles(steps - starts, self.config.dim // self.config.n_heads)
+        return Reading(angles, mask=mask[:, None])

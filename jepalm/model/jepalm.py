@@ -4,6 +4,8 @@ source text -> TextEncoder -> source embeddings
                                    |
                                Predictor  -> predicted embeddings -> TextDecoder -> target text
                                (one shot)
+
+The predictor of transitions also reads an action, by itself encoded.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jepalm.config import LatentConfig, ModelConfig
+from jepalm.config import EncoderConfig, LatentConfig, ModelConfig
 from jepalm.model.latents import LatentHead, LatentReader, Posterior
-from jepalm.model.layers import Block, Layout, at_least_float32, init_weights
+from jepalm.model.layers import Block, Layout, Modulation, at_least_float32, init_weights
 
 
 class TextEncoder(nn.Module):
@@ -59,43 +61,81 @@ class TextEncoder(nn.Module):
 class Predictor(nn.Module):
     """Cross-attention Transformer: source embeddings to all target embeddings in one pass.
 
-    One learned query a target embedding, or a place in the text where the target's are given; width and
-    depth are its own, with projections in and out.
+    One learned query a target embedding, or a place in the text where the target's are given; where sources
+    are aligned one for all, to which the source's own embedding at the place is added. Width and depth are
+    its own, with projections in and out. An action's embeddings are keys beside the source's, told apart by a
+    learned vector; or their mean modulates every block; or both.
     """
 
     def __init__(self, config: ModelConfig, attention: str = "auto") -> None:
         super().__init__()
         own = config.predictor
         dim, heads = own.dim or config.dim, own.n_heads or config.n_heads
-        n_queries = -(-config.target_len // config.latent.tokens)
+        aligned = config.source_positions == "aligned"
+        n_queries = 1 if aligned else -(-config.target_len // config.latent.tokens)
         self.queries = nn.Parameter(torch.empty(n_queries, dim))
+        self.carry = nn.Linear(config.dim, dim, bias=False) if aligned else None
+        conditioning = config.action.conditioning
+        self.modulated = conditioning in ("adaln", "both")
         self.blocks = nn.ModuleList(
-            Block(dim, heads, config.ffn_mult, config.dropout, source_dim=config.dim, attention=attention)
+            Block(
+                dim,
+                heads,
+                config.ffn_mult,
+                config.dropout,
+                source_dim=config.dim,
+                attention=attention,
+                condition_dim=config.dim if self.modulated else None,
+            )
             for _ in range(own.n_layers)
         )
         self.norm = nn.LayerNorm(dim, bias=False)
         self.project = nn.Linear(dim, config.target_dim, bias=False)
+        crossed = conditioning in ("cross", "both")
+        self.action_mark = nn.Parameter(torch.empty(1, config.dim)) if crossed else None
         init_weights(self, own.n_layers)
         nn.init.zeros_(self.project.weight)
+        for module in self.modules():
+            if isinstance(module, Modulation):
+                module.reset()
 
-    def forward(self, layout: Layout, source: Tensor, source_layout: Layout) -> Tensor:
+    def forward(
+        self,
+        layout: Layout,
+        source: Tensor,
+        source_layout: Layout,
+        action: tuple[Tensor, Layout] | None = None,
+    ) -> Tensor:
         """Predict the target embeddings in `layout`.
 
         Args:
             layout: those of the target's positions or latents, (B, N) wide.
             source: source embeddings (..., D), packed as `source_layout` says.
             source_layout: the source's positions.
+            action: embeddings (..., D) of the action and their positions, where the model is conditioned.
 
         Returns:
             predicted embeddings (..., D'), packed as `layout` says.
         """
         batch, width = layout.mask.shape
-        if layout.given:
+        if self.carry is not None:
+            there = source_layout.pad(self.carry(source)) * source_layout.mask[..., None]  # (B, Ts, own dim)
+            there = F.pad(there, (0, 0, 0, width - there.shape[1]))  # (B, T, own dim)
+            x = layout.pack(self.queries + there)  # (..., its own dim)
+        elif layout.given:
             x = F.embedding(layout.pack(layout.positions), self.queries)  # (..., its own dim)
         else:
             x = layout.pack(self.queries[:width].expand(batch, -1, -1))  # (..., its own dim)
+        memory, condition = (source, source_layout), None
+        if action is not None:
+            embeddings, places = action
+            if self.action_mark is not None:
+                marked = embeddings + self.action_mark  # (..., D)
+                memory = source_layout.join(source, marked), source_layout.beside(places)
+            if self.modulated:
+                condition = places.mean(embeddings)  # (B, D)
         for block in self.blocks:
-            x = block(x, layout, (source, source_layout))
+            x = block(x, layout, memory, condition)
         return self.project(self.norm(x))
 
 
@@ -124,22 +164,36 @@ class TextDecoder(nn.Module):
         return self.vocabulary(self.norm(x))
 
 
+def action_encoder(config: ModelConfig, vocab_size: int, attention: str = "auto") -> TextEncoder:
+    """An encoder of actions alone: of the same width, with its own depth."""
+    encoder = EncoderConfig(n_layers=config.action.n_layers, normalisation=config.encoder.normalisation)
+    own = {"encoder": encoder, "latent": LatentConfig()}
+    return TextEncoder(config.model_copy(update=own), vocab_size, attention)
+
+
 def has_bottleneck(config: ModelConfig, variational: bool) -> bool:
     """Whether latents stand between encoder and decoder, or the embeddings themselves."""
     return variational or config.latent != LatentConfig()
 
 
 class LengthHead(nn.Module):
-    """Length of the target from the mean source embedding: one number, or a logit a length."""
+    """Length of the target from the mean embeddings of source and action: one number, or a logit a length."""
 
     def __init__(self, config: ModelConfig, n_bins: int = 1) -> None:
         super().__init__()
         self.hidden = nn.Linear(config.dim, config.dim)
         self.out = nn.Linear(config.dim, n_bins)
+        conditioned = config.action.conditioning != "none"
+        self.action = nn.Linear(config.dim, config.dim, bias=False) if conditioned else None
 
-    def forward(self, source: Tensor, layout: Layout) -> Tensor:
+    def forward(self, source: Tensor, layout: Layout, action: tuple[Tensor, Layout] | None = None) -> Tensor:
         """Source embeddings (..., D) to (B,) predicted lengths, or to (B, n_bins) logits."""
-        return self.out(F.silu(self.hidden(layout.mean(source)))).squeeze(-1)
+        hidden = self.hidden(layout.mean(source))  # (B, D)
+        if self.action is not None:
+            assert action is not None
+            embeddings, places = action
+            hidden = hidden + self.action(places.mean(embeddings))
+        return self.out(F.silu(hidden)).squeeze(-1)
 
 
 class LocalHead(nn.Module):
@@ -176,6 +230,8 @@ class JEPALM(nn.Module):
         self.decoder = TextDecoder(config, vocab_size, attention, variational=variational)
         self.length = LengthHead(config, length_bins) if length_head else None
         self.local = LocalHead(config, vocab_size) if local_head else None
+        own = config.action.conditioning != "none" and config.action.encoder == "own"
+        self.action = action_encoder(config, vocab_size, attention) if own else None
 
     def parameters_by_part(self) -> dict[str, int]:
         """Number of parameters of each part."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,8 @@ MATMUL_ATTENTION_UP_TO = 256
 """On a CPU, plain matrix products beat the fused kernel's backward up to about this many positions."""
 
 ROTARY_BASE = 10_000.0
+EMBEDDING_STD = 0.02
+"""Deviation that embeddings and most matrices start with."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,10 @@ class Layout:
 
     Attributes:
         mask: (B, T) bool, true where there is text.
-        index: (N,) flat positions of the text when packed, else None.
+        index: (N,) flat position of each packed row, else None.
         positions: (B, T) place of each position in the passage, for rotary embeddings. Targets count
-            from 0; sources count down to -1, so that a source ends where its target begins. Two views of
-            one text both count from its start.
+            from 0; sources count down to -1, so that a source ends where its target begins, unless both
+            are aligned. Two views of one text both count from its start.
         given: whether the positions were given: they are then not simply 0, 1, 2, ...
     """
 
@@ -73,6 +76,27 @@ class Layout:
         batch, width = self.mask.shape
         rows = x.new_zeros(batch * width, *x.shape[1:]).index_copy(0, self.index, x)
         return rows.unflatten(0, (batch, width))
+
+    def beside(self, other: Layout) -> Layout:
+        """Two texts of each pair as one of (B, T + T') positions, in which both keep their places."""
+        mask = torch.cat((self.mask, other.mask), 1)  # (B, T + T')
+        positions = torch.cat((self.positions, other.positions), 1)  # (B, T + T')
+        if self.index is None or other.index is None:
+            return Layout(mask, None, positions)
+        width, others = self.mask.shape[1], other.mask.shape[1]
+        own = self.index + self.index // width * others  # (N,)
+        index = torch.cat((own, other.index + (other.index // others + 1) * width))  # (N + N',)
+        return Layout(mask, index, positions)
+
+    def join(self, x: Tensor, other: Tensor) -> Tensor:
+        """What stands at the positions of this layout and of another, (..., D) each, as `beside` lays out."""
+        return torch.cat((x, other), 1 if self.index is None else 0)
+
+    def spread(self, x: Tensor) -> Tensor:
+        """One row a text (B, D) to each of its positions (..., D); padded as (B, 1, D)."""
+        if self.index is None:
+            return x[:, None]
+        return x.index_select(0, self.index // self.mask.shape[1])
 
     def latents(self, tokens: int) -> Layout:
         """The layout of latents of so many tokens each, (B, ceil(T / tokens)); one of one token is this."""
@@ -224,8 +248,39 @@ class FeedForward(nn.Module):
         return self.down(F.silu(self.up(x)))
 
 
+Change = tuple[Tensor, Tensor, Tensor]
+"""Shift, scale and gate of a branch, each (..., D)."""
+
+
+class Modulation(nn.Module):
+    """AdaLN-zero: what one vector a text does to a block's branches (DiT, arXiv 2212.09748, section 3.2).
+
+    `x + gate * branch(norm(x) * (1 + scale) + shift)`, all three linear in the vector and zero at first: the
+    block begins as the identity. LeWorldModel (arXiv 2603.19312) conditions its predictor on actions so.
+    """
+
+    def __init__(self, dim: int, condition_dim: int, n_branches: int) -> None:
+        super().__init__()
+        self.n_branches = n_branches
+        self.linear = nn.Linear(condition_dim, 3 * n_branches * dim)
+
+    def reset(self) -> None:
+        """Make the block the identity."""
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, condition: Tensor, layout: Layout) -> list[Change]:
+        """(B, D') to shift, scale and gate of each branch, each (..., D) at the layout's positions."""
+        told = layout.spread(self.linear(F.silu(condition)))  # (..., 3 * branches * D)
+        parts = told.chunk(3 * self.n_branches, dim=-1)
+        return list(zip(parts[::3], parts[1::3], parts[2::3], strict=True))
+
+
 class Block(nn.Module):
-    """Pre-norm Transformer block: self-attention, optional cross-attention, feed-forward."""
+    """Pre-norm Transformer block: self-attention, optional cross-attention, feed-forward.
+
+    With a condition, each of these branches is modulated by it.
+    """
 
     def __init__(
         self,
@@ -235,6 +290,7 @@ class Block(nn.Module):
         dropout: float = 0.0,
         source_dim: int | None = None,
         attention: str = "auto",
+        condition_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(dim, bias=False)
@@ -244,14 +300,34 @@ class Block(nn.Module):
         self.ffn_norm = nn.LayerNorm(dim, bias=False)
         self.ffn = FeedForward(dim, ffn_mult)
         self.dropout = nn.Dropout(dropout)
+        branches = 2 if source_dim is None else 3
+        self.modulation = None if condition_dim is None else Modulation(dim, condition_dim, branches)
 
-    def forward(self, x: Tensor, layout: Layout, memory: tuple[Tensor, Layout] | None = None) -> Tensor:
-        """(..., D) to (..., D); `memory` is what the cross-attention reads."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), layout))
+    def forward(
+        self,
+        x: Tensor,
+        layout: Layout,
+        memory: tuple[Tensor, Layout] | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """(..., D) to (..., D); cross-attention reads `memory`, a `condition` (B, D') modulates."""
+        changes: list[Change | None] = [None, None, None]
+        if self.modulation is not None:
+            assert condition is not None
+            changes = [*self.modulation(condition, layout)]
+        x = self._branch(x, changes[0], self.attention_norm, self.attention, layout)
         if self.cross is not None and self.cross_norm is not None:
             assert memory is not None
-            x = x + self.dropout(self.cross(self.cross_norm(x), layout, memory))
-        return x + self.dropout(self.ffn(self.ffn_norm(x)))
+            x = self._branch(x, changes[1], self.cross_norm, self.cross, layout, memory)
+        return self._branch(x, changes[-1], self.ffn_norm, self.ffn)
+
+    def _branch(
+        self, x: Tensor, change: Change | None, norm: nn.Module, part: nn.Module, *given: Any
+    ) -> Tensor:
+        if change is None:
+            return x + self.dropout(part(norm(x), *given))
+        shift, scale, gate = change
+        return x + self.dropout(gate * part(norm(x) * (1 + scale) + shift, *given))
 
 
 def init_weights(module: nn.Module, n_layers: int) -> None:
@@ -263,4 +339,4 @@ def init_weights(module: nn.Module, n_layers: int) -> None:
         if parameter.ndim < 2:
             continue
         writes = name.endswith(("out.weight", "down.weight"))
-        nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * n_layers) if writes else 0.02)
+        nn.init.normal_(parameter, std=EMBEDDING_STD / math.sqrt(2 * n_layers) if writes else EMBEDDING_STD)

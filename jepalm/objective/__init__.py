@@ -17,8 +17,14 @@ def build_objective(
     """Build the family's objective on the device, with weights drawn from torch's global generator."""
     built: Objective
     if model.family == "causal":
-        half = hardware.precision == "bf16"
-        built = CausalObjective(model, objective, vocab_size, attention=hardware.attention, half=half)
+        built = CausalObjective(
+            model,
+            objective,
+            vocab_size,
+            packing=hardware.packing,
+            attention=hardware.attention,
+            half=hardware.precision == "bf16",
+        )
     else:
         built = JepalmObjective(
             model, objective, vocab_size, packing=hardware.packing, attention=hardware.attention

@@ -72,6 +72,16 @@ class Objective(nn.Module):
         """The terms that count now, in the order of `forward`."""
         return list(self.counted)
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Terms that count and that `forward` leaves out in this step, drawn in `before_step`."""
+        return ()
+
+    @property
+    def may_leave_out(self) -> bool:
+        """Whether there are steps that leave terms out."""
+        return False
+
     def enter(self, scope: Scope) -> None:
         """From now on count and teach what the scope says; the weighting starts anew.
 

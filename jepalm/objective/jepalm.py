@@ -2,7 +2,8 @@
 
 Where gradients flow decides what is learned. In the reference arrangement the encoder learns by
 reconstruction alone: the predictor and the length head read detached source embeddings and the
-targets carry a stop-gradient.
+targets carry a stop-gradient. An action that the same encoder reads is detached where the source is;
+an encoder of its own has nothing else to learn from and never is, but for the length head.
 
 The decoder learns to read the trained encoder's embeddings of the target, whoever makes the targets, in
 the targets' normalisation: what the predictor learns to write is then what the decoder reads, up to
@@ -21,11 +22,13 @@ from torch.func import functional_call
 
 from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens
+from jepalm.errors import UsageError
 from jepalm.model.jepalm import JEPALM
 from jepalm.model.latents import Posterior
-from jepalm.model.layers import Layout, at_least_float32
+from jepalm.model.layers import Layout
 from jepalm.objective.autoencoder import disturb, divergence, drop_tokens, sample
 from jepalm.objective.base import Objective
+from jepalm.objective.lengths import as_lengths, expected_length, length_bins, likeliest_lengths
 from jepalm.objective.regularizers import build_regularizer
 from jepalm.objective.spans import Reading, picked, whole_text
 from jepalm.objective.targets import TargetEncoder, normalised, target_momentum
@@ -39,6 +42,9 @@ from jepalm.objective.terms import (
     squared_distance,
 )
 from jepalm.objective.weighting import build_weighting
+
+ActionView = tuple[Tensor, Layout]
+"""Embeddings (..., D) of actions, packed or padded as their layout says."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class JepalmObjective(Objective):
     """Owns the JEPALM and turns a batch into loss terms."""
 
     model: JEPALM
-    optional_parts = frozenset({"local", "length"})
+    optional_parts = frozenset({"local", "length", "action"})
 
     def __init__(
         self,
@@ -107,7 +113,7 @@ class JepalmObjective(Objective):
             model,
             vocab_size,
             length_head=objective.length.kind != "none",
-            length_bins=model.target_len + 1 if objective.length.kind == "classification" else 1,
+            length_bins=length_bins(model, objective.length),
             local_head=objective.local.weight > 0,
             variational=objective.kl.weight > 0,
             attention=attention,
@@ -215,10 +221,12 @@ class JepalmObjective(Objective):
         if _any_of(terms, "embedding", "generation", "local", "length"):
             source, source_layout = self.encode_source(batch.source)
         else:
-            source_layout = self.layout(batch.source, ends_at_zero=True)
+            source_layout = self.source_layout(batch.source)
+        acts = _any_of(terms, "embedding", "generation", "length")
+        action = self.encode_action(batch.action) if acts else None
         if _any_of(terms, "embedding", "generation"):
-            predicted = self.predict(source, source_layout, target_layout)
-        found = self._length_output(source, source_layout) if _any_of(terms, "length") else None
+            predicted = self.predict(source, source_layout, target_layout, action)
+        found = self._length_output(source, source_layout, action) if _any_of(terms, "length") else None
         local = self._local_logits(source, source_layout, target_layout) if _any_of(terms, "local") else None
         return Views(
             source,
@@ -237,17 +245,57 @@ class JepalmObjective(Objective):
 
     def encode_source(self, tokens: Tokens) -> tuple[Tensor, Layout]:
         """Source embeddings (..., D) and their layout; without a graph where nothing learns from them."""
-        layout = self.layout(tokens, ends_at_zero=True)
-        unread = self.config.embedding.detach_source and self.config.length.detach_source
-        unread = unread and self.model.local is None
+        layout = self.source_layout(tokens)
+        unread = self._detached and self.model.local is None
         with torch.no_grad() if unread else nullcontext():
             return self.model.encoder(tokens.ids, layout), layout
 
-    def predict(self, source: Tensor, source_layout: Layout, target_layout: Layout) -> Tensor:
-        """Predicted embeddings (..., D') of a target whose positions are laid out so."""
+    def encode_action(self, tokens: Tokens | None) -> ActionView | None:
+        """Embeddings (..., D) of actions and their layout; None where the model is conditioned on none.
+
+        Raises:
+            UsageError: the model is conditioned on actions, and there are none.
+        """
+        if not self.conditioned:
+            return None
+        if tokens is None:
+            message = "this model predicts from a source and an action, and there is no action"
+            raise UsageError(message, "give it transitions: state, action, next state")
+        layout = self.layout(tokens)
+        if self.model.action is not None:
+            return self.model.action(tokens.ids, layout), layout
+        with torch.no_grad() if self._detached else nullcontext():
+            return self.model.encoder(tokens.ids, layout), layout
+
+    @property
+    def conditioned(self) -> bool:
+        """Whether the predictor reads an action."""
+        return self.model.config.action.conditioning != "none"
+
+    @property
+    def _detached(self) -> bool:
+        """Whether predictor and length head teach the encoder nothing."""
+        return self.config.embedding.detach_source and self.config.length.detach_source
+
+    def predict(
+        self,
+        source: Tensor,
+        source_layout: Layout,
+        target_layout: Layout,
+        action: ActionView | None = None,
+    ) -> Tensor:
+        """Predicted embeddings (..., D') of a target whose positions are laid out so.
+
+        Raises:
+            UsageError: the model is conditioned on actions, and there is none.
+        """
+        if action is None:
+            action = self.encode_action(None)
         if self.config.embedding.detach_source:
             source = source.detach()
-        predicted: Tensor = self.model.predictor(self._latents(target_layout), source, source_layout)
+            if action is not None and self.model.action is None:
+                action = action[0].detach(), action[1]
+        predicted: Tensor = self.model.predictor(self._latents(target_layout), source, source_layout, action)
         return predicted
 
     def embed(self, batch: Batch) -> tuple[Tensor, Layout, Layout]:
@@ -257,30 +305,33 @@ class JepalmObjective(Objective):
         embeddings, _ = self.as_targets(self.model.encoder(reading.ids, reading.layout), reading.layout)
         return reading.pick(embeddings), layout, self._latents(layout)
 
+    def embed_targets(self, tokens: Tokens) -> tuple[Tensor, Layout]:
+        """What the predictor would have to match of texts (..., D'), and its layout."""
+        layout = self.layout(tokens)
+        if self.target_encoder is None:
+            return self.as_targets(self.model.encoder(tokens.ids, layout), layout)
+        latents = self._latents(layout)
+        return self.normalise(self.target_encoder(tokens.ids, layout), latents), latents
+
     def as_targets(self, embeddings: Tensor, layout: Layout) -> tuple[Tensor, Layout]:
         """The encoder's embeddings of any text (..., D) as they would be of a target (..., D'), laid out."""
         latents = self._latents(layout)
         return self.normalise(self.model.encoder.squeeze(embeddings, layout).mean, latents), latents
 
-    def predict_lengths(self, source: Tensor, layout: Layout) -> Tensor | None:
+    def predict_lengths(
+        self, source: Tensor, layout: Layout, action: ActionView | None = None
+    ) -> Tensor | None:
         """Predicted lengths (B,), of a classification their expectation; None without a length head."""
-        return self._expected_lengths(self._length_output(source, layout))
+        return self._expected_lengths(self._length_output(source, layout, action))
 
-    def likely_lengths(self, source: Tensor, layout: Layout, n: int = 1) -> Tensor | None:
-        """The n most likely target lengths (B, n) from 1 on, the likeliest first; None without a head.
-
-        Of a squared-error head these are the whole numbers nearest to its prediction, which a normal
-        distribution around it puts first.
-        """
-        longest = self.model.config.target_len
-        if self.config.length.kind == "classification":
-            logits = self._length_output(source, layout)
-            return None if logits is None else logits[:, 1:].topk(min(n, longest)).indices + 1
-        lengths = self.predict_lengths(source, layout)
-        if lengths is None or n == 1:
-            return None if lengths is None else lengths.float().round().long().clamp(1, longest)[:, None]
-        bins = torch.arange(1, longest + 1, device=lengths.device)  # (L,)
-        return (lengths.float()[:, None] - bins).square().neg().topk(min(n, longest)).indices + 1
+    def likely_lengths(
+        self, source: Tensor, layout: Layout, n: int = 1, action: ActionView | None = None
+    ) -> Tensor | None:
+        """The n most likely target lengths (B, n) from 1 on, the likeliest first; None without a head."""
+        classified = self.config.length.kind == "classification"
+        give = self._length_output if classified else self.predict_lengths
+        found = give(source, layout, action)
+        return None if found is None else likeliest_lengths(found, self.model.config.target_len, n)
 
     def normalise(self, embeddings: Tensor, layout: Layout) -> Tensor:
         """Embeddings (..., D) in the normalisation of the targets."""
@@ -295,6 +346,18 @@ class JepalmObjective(Objective):
             ends_at_zero=ends_at_zero,
             places=tokens.places,
         )
+
+    def source_layout(self, tokens: Tokens) -> Layout:
+        """Lay out sources: before their targets, or aligned with them."""
+        return self.layout(tokens, ends_at_zero=self._before)
+
+    def lay_out_sources(self, lengths: Tensor, width: int) -> Layout:
+        """Lay out sources of given lengths (B,), of which there are embeddings only."""
+        return Layout.of(lengths, width, packed=self.packing, ends_at_zero=self._before)
+
+    @property
+    def _before(self) -> bool:
+        return self.model.config.source_positions == "before"
 
     @staticmethod
     def labels(tokens: Tokens, layout: Layout) -> Tensor:
@@ -359,20 +422,20 @@ class JepalmObjective(Objective):
         found: Tensor = self.model.local(picked(source, layout, places))
         return found
 
-    def _length_output(self, source: Tensor, layout: Layout) -> Tensor | None:
+    def _length_output(self, source: Tensor, layout: Layout, action: ActionView | None) -> Tensor | None:
+        """Lengths (B,), or logits (B, L + 1) of all lengths from 0 on; None without a length head."""
         if self.model.length is None:
             return None
-        found: Tensor = self.model.length(
-            source.detach() if self.config.length.detach_source else source, layout
-        )
-        return found
+        if self.config.length.detach_source:
+            source = source.detach()
+            action = action and (action[0].detach(), action[1])
+        found: Tensor = self.model.length(source, layout, action)
+        return as_lengths(found, layout.mask.sum(1), self.model.config, self.config.length)
 
     def _expected_lengths(self, found: Tensor | None) -> Tensor | None:
         if found is None or self.config.length.kind != "classification":
             return found
-        chances = at_least_float32(found).softmax(-1)  # (B, L + 1)
-        bins = torch.arange(chances.shape[-1], device=found.device)
-        return (chances * bins).sum(-1)  # no product of matrices, which autocast would round to bf16
+        return expected_length(found)
 
     def _cross_entropies(self) -> frozenset[str]:
         """The terms in nats."""

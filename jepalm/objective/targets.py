@@ -3,44 +3,65 @@
 from __future__ import annotations
 
 import copy
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jepalm.model.causal_model import CausalModel
 from jepalm.model.jepalm import TextEncoder
 from jepalm.model.layers import Layout, at_least_float32
 
 NORM_EPS = 1e-5
 
 
-class TargetEncoder(nn.Module):
-    """An exponential moving average of the trained encoder, as I-JEPA has it (arXiv 2301.08243, section 3).
+class Average(nn.Module):
+    """A module whose weights follow those of a trained one, as an exponential moving average.
 
     No optimizer moves it and no gradient flows through it. It is saved with the weights, and it is
     always in evaluation mode.
     """
 
-    def __init__(self, encoder: TextEncoder) -> None:
+    encoder: nn.Module
+
+    def __init__(self, trained: nn.Module) -> None:
         super().__init__()
-        self.encoder = copy.deepcopy(encoder).requires_grad_(False)
+        self.encoder = copy.deepcopy(trained).requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True) -> TargetEncoder:
+    def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode, whatever the objective around does."""
         super().train(False)
         return self
+
+    @torch.no_grad()
+    def follow(self, trained: nn.Module, momentum: float) -> None:
+        """Move towards the trained one: theta' <- momentum * theta' + (1 - momentum) * theta."""
+        for own, other in zip(self.encoder.parameters(), trained.parameters(), strict=True):
+            own.lerp_(other, 1 - momentum)
+
+
+class TargetEncoder(Average):
+    """The average of the trained encoder, as I-JEPA has it (arXiv 2301.08243, section 3)."""
+
+    encoder: TextEncoder
 
     @torch.no_grad()
     def forward(self, ids: Tensor, layout: Layout) -> Tensor:
         """(B, T) token ids to (..., D') target embeddings."""
         return self.encoder.posterior(ids, layout).mean
 
+
+class TargetLM(Average):
+    """The average of a causal model, which embeds the predicted view."""
+
+    encoder: CausalModel
+
     @torch.no_grad()
-    def follow(self, encoder: TextEncoder, momentum: float) -> None:
-        """Move towards the trained encoder: theta' <- momentum * theta' + (1 - momentum) * theta."""
-        for own, trained in zip(self.encoder.parameters(), encoder.parameters(), strict=True):
-            own.lerp_(trained, 1 - momentum)
+    def forward(self, ids: Tensor) -> Tensor:
+        """(B, T) token ids to (B, T, D) states."""
+        return self.encoder.hidden(ids)
 
 
 def target_momentum(step: int, steps: int, start: float) -> float:

@@ -1,35 +1,49 @@
-"""Two or more runs side by side: overlaid curves, a table, and what differs in their configs."""
+"""Two or more runs side by side: a table, what differs in their configs, and the spread over seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from jepalm.config import flatten
 from jepalm.numbers import NOTHING, three
-from jepalm.report.analysis import moving_average
-from jepalm.report.draw import Art, canvas, finish, line, run_style, set_log, step_axis
-from jepalm.report.figures import CURVE_ROWS, UNITS, panels_of, stacked_bars
+from jepalm.report import evaluations
 from jepalm.report.numbers import count, duration, percent
+from jepalm.report.paired import Spread
 from jepalm.report.read import TERM_ORDER, RunRecord
+from jepalm.report.seeds import SEED, group_by_recipe, spread
 from jepalm.report.summary import Summary, setting_text
 
-COMPARISON_FIGURES = ("overlay_train", "overlay_validation", "compositions")
-"""Names of the figures that a comparison can have."""
+OVER_SEEDS = "Mean ± sample standard deviation over the seeds of a recipe; a single run has its value."
+
+
+@dataclass(frozen=True)
+class SeedGroup:
+    """Runs of one recipe, or a single run."""
+
+    name: str
+    members: list[int]
+    """Places of its runs in the comparison."""
+
+    @property
+    def n(self) -> int:
+        """How many runs, each with a seed of its own."""
+        return len(self.members)
 
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One figure of every run."""
+    """One figure of every run, and its spread over the runs of each group."""
 
     label: str
     values: list[float | None]
     texts: list[str]
-    spread: str
-    """Mean and standard deviation over the runs."""
+    spreads: list[Spread | None]
+    spread_texts: list[str]
+    """Mean and standard deviation of each group, or the value of its only run."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +53,23 @@ class Comparison:
     summaries: list[Summary]
     names: list[str]
     """One name a run, all different."""
+    groups: list[SeedGroup]
     rows: list[MetricRow]
     differences: dict[str, list[str]]
     """Dotted key to each run's value, where they differ."""
 
     @property
-    def same_but_for_seed(self) -> bool:
-        """Whether the runs are repetitions, so that a mean over them means something."""
-        return set(self.differences) == {"training.seed"}
+    def repeated(self) -> bool:
+        """Whether a recipe was run with several seeds, so that a mean over them means something."""
+        return any(group.n > 1 for group in self.groups)
+
+    @property
+    def group_differences(self) -> dict[str, list[str]]:
+        """Dotted key to each group's value, of the seed its values, where runs differ."""
+        return {
+            key: [", ".join(dict.fromkeys(values[place] for place in group.members)) for group in self.groups]
+            for key, values in self.differences.items()
+        }
 
     def as_json(self) -> dict[str, Any]:
         """Return the comparison as plain JSON values."""
@@ -57,6 +80,13 @@ class Comparison:
                 row.label: [v if v is not None and np.isfinite(v) else None for v in row.values]
                 for row in self.rows
             },
+            "groups": [
+                {"name": group.name, "n": group.n, "runs": [self.names[place] for place in group.members]}
+                for group in self.groups
+            ],
+            "over_seeds": {
+                row.label: [asdict(over) if over else None for over in row.spreads] for row in self.rows
+            },
             "config_difference": {
                 key: dict(zip(self.names, values, strict=True)) for key, values in self.differences.items()
             },
@@ -65,11 +95,19 @@ class Comparison:
 
 def compare(summaries: list[Summary]) -> Comparison:
     """Set two or more runs side by side."""
+    names = unique_names([summary.record.name for summary in summaries])
+    differences = config_differences([summary.record for summary in summaries])
+    places = group_by_recipe([summary.record.config for summary in summaries])
+    groups = [
+        SeedGroup(name, members)
+        for name, members in zip(_group_names(summaries, names, places, differences), places, strict=True)
+    ]
     return Comparison(
         summaries=summaries,
-        names=unique_names([summary.record.name for summary in summaries]),
-        rows=metric_rows(summaries),
-        differences=config_differences([summary.record for summary in summaries]),
+        names=names,
+        groups=groups,
+        rows=metric_rows(summaries, places),
+        differences=differences,
     )
 
 
@@ -91,21 +129,30 @@ def config_differences(records: list[RunRecord]) -> dict[str, list[str]]:
     return {key: values for key, values in table.items() if len(set(values)) > 1}
 
 
-def metric_rows(summaries: list[Summary]) -> list[MetricRow]:
-    """Return the table of runs; a figure that no run has is left out."""
+def metric_rows(summaries: list[Summary], groups: list[list[int]]) -> list[MetricRow]:
+    """Return the table of runs; a figure that no run has is left out.
+
+    Args:
+        summaries: the runs.
+        groups: places of the runs of each group.
+    """
     rows: list[MetricRow] = []
+
+    def tell(label: str, values: list[float | None], text: Callable[[float | None], str]) -> None:
+        if all(v is None for v in values):
+            return
+        texts = [text(v) for v in values]
+        spreads = [spread(values[place] for place in members) for members in groups]
+        told = [
+            texts[members[0]] if len(members) == 1 else _spread_text(over, len(members), text)
+            for members, over in zip(groups, spreads, strict=True)
+        ]
+        rows.append(MetricRow(label, values, texts, spreads, told))
 
     def add(
         label: str, value: Callable[[Summary], float | None], text: Callable[[float | None], str]
     ) -> None:
-        values = [value(summary) for summary in summaries]
-        known = [v for v in values if v is not None and np.isfinite(v)]
-        if all(v is None for v in values):
-            return
-        spread = NOTHING
-        if len(known) > 1:
-            spread = f"{text(float(np.mean(known)))} ± {text(float(np.std(known, ddof=1)))}"
-        rows.append(MetricRow(label, values, [text(v) for v in values], spread))
+        tell(label, [value(summary) for summary in summaries], text)
 
     def last(key: str) -> Callable[[Summary], float | None]:
         return lambda summary: summary.record.series(key).last
@@ -135,92 +182,59 @@ def metric_rows(summaries: list[Summary]) -> list[MetricRow]:
         add(f"{label} (validation)", last(f"validation/{key}"), three)
     for label in ("reconstruction", "generation"):
         add(f"{label} accuracy (validation)", last(f"validation/{label}_accuracy"), percent)
-    for term in _terms(summaries):
+    for term in all_terms(summaries):
         add(f"share of {term} (train, stable phase)", lambda s, t=term: s.composition.get(t), percent)  # type: ignore[misc]
+    for label, values in _evaluated(summaries):
+        tell(label, values, three)
     return rows
 
 
-def comparison_figures(comparison: Comparison) -> list[Art]:
-    """Draw the overlays; those without data are left out."""
-    terms = _terms(comparison.summaries)
-    train = [("loss", "train/loss"), *((term, f"train/term/{term}") for term in terms)]
-    held_out = [
-        ("R2", "validation/r2"),
-        ("generation accuracy", "validation/generation_accuracy"),
-        ("generation CE (nats)", "validation/generation_ce"),
-        ("effective rank", "validation/effective_rank"),
-    ]
-    arts = [
-        _overlay(
-            comparison,
-            train,
-            "overlay_train",
-            "Loss terms of each run (train, smoothed)",
-            "Each term before its weight; runs with other widths or weights are not on one scale.",
-        ),
-        _overlay(
-            comparison,
-            held_out,
-            "overlay_validation",
-            "Held-out figures of each run (validation)",
-            "Measured on the same kind of held-out pairs; compare only runs on the same data.",
-        ),
-        _compositions(comparison),
-    ]
-    return [art for art in arts if art is not None]
-
-
-def _overlay(
-    comparison: Comparison, panels: list[tuple[str, str]], name: str, title: str, caption: str
-) -> Art | None:
-    records = [summary.record for summary in comparison.summaries]
-    kept = [panel for panel in panels if any(len(record.series(panel[1]).finite()) for record in records)]
-    if not kept:
-        return None
-    with canvas(9.6, 2.8 * -(-len(kept) // 2) + 0.9) as figure:
-        cells = panels_of(figure, len(kept))
-        for axes, (label, key) in zip(cells, kept, strict=True):
-            drawn = []
-            for index, (run, record) in enumerate(zip(comparison.names, records, strict=True)):
-                series = record.series(key).finite()
-                if not len(series):
-                    continue
-                window = max(1, len(series) // CURVE_ROWS) if key.startswith("train/") else 1
-                smooth = moving_average(series.value, window)
-                line(axes, series.step, smooth, label=run, **run_style(index))
-                drawn.append(smooth)
-            if key.startswith("train/") or "ce" in key.rsplit("_", 1)[-1]:
-                set_log(axes, *drawn)
-            axes.set_title(label)
-            axes.set_ylabel(UNITS.get(label, "") if key.startswith("train/") else "")
-            step_axis(axes)
-        handles = {
-            label: handle
-            for axes in cells
-            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-        }
-        figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=2)
-        return finish(figure, name, title, caption)
-
-
-def _compositions(comparison: Comparison) -> Art | None:
-    bars = {
-        name: summary.composition
-        for name, summary in zip(comparison.names, comparison.summaries, strict=True)
-        if summary.composition
-    }
-    if not bars:
-        return None
-    with canvas(9.6, 1.3 + 0.45 * len(bars)) as figure:
-        stacked_bars(figure.subplots(), bars, _terms(comparison.summaries))
-        return finish(
-            figure,
-            "compositions",
-            "Composition of the stable loss of each run (train)",
-            "Mean share of each weighted term over each run's own stable phase.",
-        )
-
-
-def _terms(summaries: list[Summary]) -> list[str]:
+def all_terms(summaries: list[Summary]) -> list[str]:
+    """Return the terms of all runs, in the order of the house."""
     names = {term for summary in summaries for term in summary.record.terms}
     return [term for term in TERM_ORDER if term in names] + sorted(names.difference(TERM_ORDER))
+
+
+def _evaluated(summaries: list[Summary]) -> list[tuple[str, list[float | None]]]:
+    """Label and each run's value of the main held-out figures, of splits measured alike in all runs."""
+    found = []
+    for split in evaluations.SPLITS:
+        told = [summary.record.evaluations.get(split) for summary in summaries]
+        known = [one for one in told if one is not None]
+        if len({(one.n_prompts, one.n_samples, one.temperature, one.scorer) for one in known}) != 1:
+            continue
+        for name in evaluations.MAIN_FIGURES:
+            rows = [one and {row.name: row for row in one.rows}.get(name) for one in told]
+            named = next((evaluations.label(row) for row in rows if row), "")
+            values = [row.values.get("model") if row else None for row in rows]
+            found.append((f"{named} (evaluated, {split})", values))
+    return found
+
+
+def _spread_text(over: Spread | None, runs: int, text: Callable[[float | None], str]) -> str:
+    if over is None:
+        return NOTHING
+    told = text(over.mean) + (f" ± {text(over.sd)}" if over.sd is not None else "")
+    return told if over.n == runs else f"{told} (n = {over.n})"
+
+
+def _group_names(
+    summaries: list[Summary], names: list[str], groups: list[list[int]], differences: dict[str, list[str]]
+) -> list[str]:
+    """A run's own name, or the recipe's with its number of seeds, and what tells it from its namesakes."""
+    titles = [summaries[members[0]].record.title for members in groups]
+    told = []
+    for members, title in zip(groups, titles, strict=True):
+        if len(members) == 1:
+            told.append(names[members[0]])
+            continue
+        namesakes = [
+            other[0] for other, its in zip(groups, titles, strict=True) if its == title and len(other) > 1
+        ]
+        apart = [
+            f"{key.rsplit('.', 1)[-1]}={values[members[0]]}"
+            for key, values in differences.items()
+            if key != SEED and len({values[place] for place in namesakes}) > 1
+        ]
+        told.append(" ".join([title, *apart[:3], f"({len(members)} seeds)"]))
+    return unique_names(told)

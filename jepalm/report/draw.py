@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from jepalm.report.numbers import count
+from jepalm.report.numbers import count, percent
 
 DPI = 144
 POINTS = 1200
@@ -197,11 +197,44 @@ def line(
     axes.plot(xs, ys, **style)  # type: ignore[arg-type]
 
 
-def step_axis(axes: Axes, label: str = "step") -> None:
-    """Name the horizontal axis and write its numbers as steps are written."""
+def step_axis(axes: Axes, label: str = "step", marks: Sequence[tuple[int, str]] = ()) -> None:
+    """Name the horizontal axis and write its numbers as steps are written; call it after drawing.
+
+    Args:
+        axes: over steps.
+        label: its name.
+        marks: first step and name of each phase of the training, drawn where the axis shows them.
+    """
+    _mark_phases(axes, marks)
     axes.set_xlabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+
+
+def _mark_phases(axes: Axes, marks: Sequence[tuple[int, str]]) -> None:
+    """A light line where each phase begins, with its name; the first one's name stands at the left."""
+    if not marks:
+        return
+    left, right = axes.get_xlim()
+    for index, (step, name) in enumerate(marks):
+        if step > right:
+            continue
+        if index and step > left:
+            axes.axvline(step, color=colour("control"), linewidth=0.8, alpha=0.6)
+        axes.text(
+            max(step, left),
+            0.98,
+            name,
+            transform=axes.get_xaxis_transform(),
+            rotation=90,
+            ha="left",
+            va="top",
+            fontsize=7,
+            color=colour("muted"),
+            clip_on=True,
+            bbox={"facecolor": colour("paper"), "edgecolor": "none", "alpha": 0.75, "pad": 1},
+        )
+    axes.set_xlim(left, right)
 
 
 def short(value: float) -> str:
@@ -219,3 +252,31 @@ def set_log(axes: Axes, *values: NDArray[np.float64]) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=steps, numticks=8))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def panels_of(figure: Figure, panels: int) -> list[Axes]:
+    """Two columns of axes, of which the unused last is hidden."""
+    columns = 1 if panels == 1 else 2
+    grid = figure.subplots(-(-panels // columns), columns, squeeze=False)
+    cells = list(grid.flat)
+    for cell in cells[panels:]:
+        cell.set_visible(False)
+    return cells[:panels]
+
+
+def stacked_bars(axes: Axes, bars: Mapping[str, Mapping[str, float]], terms: list[str]) -> None:
+    """One horizontal bar of shares for each name, the first on top."""
+    names = list(bars)
+    left = np.zeros(len(names))
+    for term in terms:
+        width = np.array([100 * bars[name].get(term, 0.0) for name in names])
+        drawn = axes.barh(names, width, left=left, color=colour(term), label=term, height=0.62)
+        text = [percent(value / 100) if value >= 8 else "" for value in width]
+        axes.bar_label(drawn, text, label_type="center", color=colour("paper"), fontsize=8.5)
+        left += width
+    axes.invert_yaxis()
+    axes.grid(False)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("share of the loss (%)")
+    axes.tick_params(axis="y", length=0, labelcolor=colour("ink"))
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -6,7 +6,8 @@ import html
 import re
 from collections.abc import Sequence
 
-from jepalm.report.compare import Comparison
+from jepalm.report import evaluations
+from jepalm.report.compare import OVER_SEEDS, Comparison
 from jepalm.report.draw import Art
 from jepalm.report.numbers import visible
 from jepalm.report.page import SAMPLES_SHOWN, evenly, sample_groups
@@ -23,6 +24,9 @@ def run_markdown(summary: Summary, figures: list[Art]) -> str:
         "## The run",
         table(["", ""], summary.facts),
     ]
+    if summary.phases:
+        blocks += ["## Phases", "Mean share of the loss in each phase (train).", table(*summary.phase_table)]
+    blocks += ["## Quality on held-out prompts", *_evaluations(summary)]
     if summary.record.train and summary.beside_article:
         blocks += [
             "## The article's three findings",
@@ -41,6 +45,8 @@ def run_markdown(summary: Summary, figures: list[Art]) -> str:
             table(["term", "this run", "article"], summary.composition_rows),
         ]
     blocks += _figures(figures)
+    if summary.cosine_note:
+        blocks.append(f"Cosine between gradients: {cell(summary.cosine_note)}")
     if summary.record.samples:
         blocks.append("## Samples as they evolved")
         for group in sample_groups(summary.record.samples):
@@ -55,18 +61,21 @@ def run_markdown(summary: Summary, figures: list[Art]) -> str:
 
 def comparison_markdown(comparison: Comparison, figures: list[Art]) -> str:
     """Return the comparison of several runs as Markdown."""
-    spread = comparison.same_but_for_seed
+    groups = [group.name for group in comparison.groups]
+    over_seeds = [
+        OVER_SEEDS,
+        table(["figure", *groups], [[row.label, *row.spread_texts] for row in comparison.rows]),
+        "### Each run",
+    ]
     blocks = [
         f"# {len(comparison.names)} runs compared",
         "## Figures side by side",
-        table(
-            ["figure", *comparison.names, *(["mean ± sd"] if spread else [])],
-            [[row.label, *row.texts, *([row.spread] if spread else [])] for row in comparison.rows],
-        ),
+        *(over_seeds if comparison.repeated else []),
+        table(["figure", *comparison.names], [[row.label, *row.texts] for row in comparison.rows]),
         "## Config difference",
         table(
-            ["setting", *comparison.names],
-            [[key, *values] for key, values in comparison.differences.items()],
+            ["setting", *groups],
+            [[key, *values] for key, values in comparison.group_differences.items()],
         )
         if comparison.differences
         else "The configs are the same.",
@@ -101,6 +110,23 @@ def _raw_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _verdicts(summary: Summary) -> str:
     return "\n".join(f"- {verdict.sign} {cell(verdict.text)}" for verdict in summary.verdicts)
+
+
+def _evaluations(summary: Summary) -> list[str]:
+    if not summary.record.evaluations:
+        return [cell(summary.evaluation_note)]
+    blocks = []
+    for split, found in summary.record.evaluations.items():
+        shown = evaluations.columns(found)
+        blocks += [f"### {split}", *map(cell, evaluations.header(found))]
+        rows = []
+        for row in found.rows:
+            label = "<br>".join(map(cell, [evaluations.label(row), *evaluations.controls(row)]))
+            model, *others = (cell(evaluations.cell(row, key)) for key in shown)
+            rows.append([label, model, cell(evaluations.interval(row)), *others])
+        model, *others = shown.values()
+        blocks.append(_raw_table(["figure", model, "interval", *others], rows))
+    return blocks
 
 
 def _figures(figures: list[Art]) -> list[str]:

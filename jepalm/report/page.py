@@ -10,7 +10,8 @@ from markupsafe import Markup, escape
 
 import jepalm
 from jepalm.numbers import three
-from jepalm.report.compare import Comparison
+from jepalm.report import evaluations
+from jepalm.report.compare import OVER_SEEDS, Comparison
 from jepalm.report.draw import Art, theme_css
 from jepalm.report.numbers import mark_whitespace
 from jepalm.report.read import Sample
@@ -23,6 +24,7 @@ SAMPLES_SHOWN = 8
 RUN_SECTIONS = [
     ("verdicts", "Verdicts"),
     ("run", "The run"),
+    ("evaluation", "Quality on held-out prompts"),
     ("findings", "The article's three findings"),
     ("article", "The article's figures, on this run"),
     ("curves", "Curves and embedding health"),
@@ -55,7 +57,9 @@ class SampleGroup:
     samples: list[Sample]
 
 
-def run_page(summary: Summary, article_figures: list[Art], figures: list[Art]) -> str:
+def run_page(
+    summary: Summary, article_figures: list[Art], figures: list[Art], evaluation_figures: list[Art]
+) -> str:
     """Return the page of one run."""
     sources = sample_groups(summary.record.samples)
     most = max((len(group.samples) for group in sources), default=0)
@@ -78,6 +82,8 @@ def run_page(summary: Summary, article_figures: list[Art], figures: list[Art]) -
         summary=summary,
         article_figures=article_figures,
         figures=figures,
+        evaluation_figures=evaluation_figures,
+        evaluations=evaluations,
         sources=sources,
         sample_note=note,
         article_time=ARTICLE_TIME,
@@ -93,6 +99,7 @@ def comparison_page(comparison: Comparison, figures: list[Art]) -> str:
         title=f"{len(comparison.names)} runs compared",
         sections=COMPARISON_SECTIONS,
         comparison=comparison,
+        over_seeds=OVER_SEEDS,
         figures=figures,
         foot="Each run's own page has more: jepalm report RUN.",
     )

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from jepalm.config import load_file, read_config
 from jepalm.errors import JepalmError
+from jepalm.evaluation.rows import Evaluation
+from jepalm.report.evaluations import read_evaluations
 from jepalm.run import RunFolder, open_run
 
 TERM_ORDER = ("reconstruction", "embedding", "generation", "length", "kl", "regularizer")
@@ -80,6 +82,8 @@ class RunRecord:
     samples: list[Sample]
     batches: Mapping[str, Series]
     """Raw value of each loss term at each step."""
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    """What `jepalm evaluate` measured, by split."""
     problems: list[str] = field(default_factory=list)
     """What could not be read, one line each."""
 
@@ -182,6 +186,7 @@ def read_run(path: Path) -> RunRecord:
             events.append(row)
             if row.get("event") == "resumed":
                 _forget_after(int(step), [*kinds.values(), *raw.values()])
+                events = [event for event in events if event["step"] <= int(step)]
         elif kind in kinds:
             kinds[kind][int(step)] = row
             if kind == "train":
@@ -195,6 +200,7 @@ def read_run(path: Path) -> RunRecord:
         events=events,
         samples=_read_samples(run.samples, problems),
         batches={term: _series(values) for term, values in raw.items() if values},
+        evaluations=read_evaluations(run.report, problems),
         problems=problems,
     )
 
@@ -247,7 +253,7 @@ def _forget_after(step: int, tables: list[Any]) -> None:
 
 def _read_config(run: RunFolder, problems: list[str]) -> Mapping[str, Any]:
     try:
-        return read_config(run.config).model_dump()
+        return read_config(run.config).model_dump(mode="json")  # lists, as a config of another version has
     except JepalmError:
         pass
     try:

@@ -9,24 +9,24 @@ from typing import Any
 
 from jepalm.config import flatten
 from jepalm.numbers import NOTHING, three
+from jepalm.report import evaluations
 from jepalm.report.analysis import (
-    ARTICLE_COMPOSITION,
-    ARTICLE_DEVICE,
-    ARTICLE_SECONDS,
-    ARTICLE_STEPS,
-    Finding,
     Phase,
     Speed,
     composition,
     epoch_means,
-    findings,
     parameters,
     speed,
     stable_phase,
 )
+from jepalm.report.article import ARTICLE_COMPOSITION, ARTICLE_DEVICE, ARTICLE_SECONDS, ARTICLE_STEPS
+from jepalm.report.findings import Finding, findings
 from jepalm.report.numbers import count, duration, percent
+from jepalm.report.phases import TrainingPhase, training_phases
+from jepalm.report.pulls import gradient_cosines, why_no_cosines
 from jepalm.report.read import RunRecord, number
-from jepalm.report.verdicts import Verdict, verdicts
+from jepalm.report.verdict import Verdict
+from jepalm.report.verdicts import verdicts
 
 ARTICLE_TIME = f"article: {ARTICLE_STEPS:,} in {duration(ARTICLE_SECONDS)} on an {ARTICLE_DEVICE}"
 
@@ -37,7 +37,10 @@ class Summary:
 
     record: RunRecord
     phase: Phase | None
+    """The stable phase."""
     composition: Mapping[str, float]
+    phases: list[tuple[TrainingPhase, Mapping[str, float]]]
+    """Phases of the training with the mean share of each term; empty for a run of one."""
     findings: list[Finding]
     verdicts: list[Verdict]
     speed: Speed
@@ -100,6 +103,7 @@ class Summary:
             ("speed", self.pace),
             ("parameters", self._sizes()),
             ("device", " · ".join(str(part) for part in dict.fromkeys(hardware) if part)),
+            ("phases", " · ".join(f"{phase.name}: {phase.text}" for phase, _ in self.phases)),
             ("data", _data(manifest.get("data"))),
             ("seed", str(manifest.get("seed", record.setting("training.seed")))),
             ("started", str(manifest.get("started") or "")),
@@ -123,6 +127,32 @@ class Summary:
             )
             for term in terms
         ]
+
+    @property
+    def phase_table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows of the share of each term in each phase of the training."""
+        terms = [term for term in self.record.terms if any(term in shares for _, shares in self.phases)]
+        rows = [
+            [phase.name, phase.text, *(percent(shares.get(term)) for term in terms)]
+            for phase, shares in self.phases
+        ]
+        return ["phase", "steps", *terms], rows
+
+    @property
+    def cosine_note(self) -> str:
+        """Why there is no cosine between gradients; empty where there is one or nothing to compare."""
+        record = self.record
+        if not record.train or len(record.terms) < 2 or gradient_cosines(record):
+            return ""
+        return why_no_cosines(record)
+
+    @property
+    def evaluation_note(self) -> str:
+        """What to do for an evaluation, where there is none; empty where there is one."""
+        if self.record.evaluations:
+            return ""
+        family = str(self.record.setting("model.family") or "")
+        return evaluations.not_evaluated(family, str(self.record.run.path))
 
     @property
     def phase_text(self) -> str:
@@ -151,6 +181,8 @@ class Summary:
                 term: {"share": share, "article": ARTICLE_COMPOSITION.get(term)}
                 for term, share in self.composition.items()
             },
+            "phases": [{**asdict(phase), "composition": dict(shares)} for phase, shares in self.phases],
+            "evaluations": {split: found.as_json() for split, found in record.evaluations.items()},
             "findings": [asdict(finding) for finding in self.findings],
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
             "embedding_by_epoch": {k: span.mean for k, span in epoch_means(record, "embedding").items()},
@@ -180,11 +212,17 @@ def analyse(record: RunRecord) -> Summary:
         record=record,
         phase=phase,
         composition=composition(record, phase),
+        phases=_phase_compositions(record),
         findings=findings(record, phase),
         verdicts=verdicts(record, phase),
         speed=speed(record),
         parameters=parameters(record),
     )
+
+
+def _phase_compositions(record: RunRecord) -> list[tuple[TrainingPhase, Mapping[str, float]]]:
+    phases = training_phases(record)
+    return [(phase, composition(record, phase)) for phase in phases] if len(phases) > 1 else []
 
 
 def setting_text(value: Any) -> str:

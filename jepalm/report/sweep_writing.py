@@ -13,8 +13,7 @@ from rich.text import Text
 
 from jepalm.errors import JepalmError
 from jepalm.numbers import three
-from jepalm.report.draw import PALETTE, Art, canvas, finish
-from jepalm.report.figures import panels_of
+from jepalm.report.draw import PALETTE, Art, canvas, finish, panels_of
 from jepalm.report.page import sweep_page
 from jepalm.report.sweep import FigureTable, SweepTable, numbers_of
 from jepalm.report.tables import to_csv

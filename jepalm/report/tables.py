@@ -6,8 +6,10 @@ import csv
 import io
 from typing import Any
 
-from jepalm.report.analysis import ARTICLE_COMPOSITION, epoch_means
+from jepalm.report.analysis import epoch_means
+from jepalm.report.article import ARTICLE_COMPOSITION
 from jepalm.report.compare import Comparison
+from jepalm.report.evaluations import COLUMNS
 from jepalm.report.read import Row, RunRecord, number
 from jepalm.report.summary import Summary
 
@@ -38,6 +40,15 @@ def csv_files(summary: Summary) -> dict[str, str]:
                 for term, share in summary.composition.items()
             ],
         ),
+        "phases.csv": to_csv(
+            ["phase", "first_step", "last_step", "term", "share"],
+            [
+                [phase.name, phase.first, phase.last, term, share]
+                for phase, shares in summary.phases
+                for term, share in shares.items()
+            ],
+        ),
+        "evaluation.csv": evaluation_csv(record),
         "samples.csv": to_csv(
             ["step", "source", "target", "generated"],
             [[s.step, s.source, s.target, s.generated] for s in record.samples],
@@ -66,12 +77,41 @@ def batches_csv(record: RunRecord) -> str:
     )
 
 
+def evaluation_csv(record: RunRecord) -> str:
+    """Return each figure of each evaluated split with its interval and controls."""
+    return to_csv(
+        ["split", "name", "figure", "unit", *COLUMNS, "low", "high", "controls"],
+        [
+            [
+                split,
+                row.name,
+                row.figure,
+                row.unit,
+                *(row.values.get(column, "") for column in COLUMNS),
+                *(row.interval or ("", "")),
+                "; ".join(f"{name}={value}" for name, value in row.controls.items()),
+            ]
+            for split, found in record.evaluations.items()
+            for row in found.rows
+        ],
+    )
+
+
 def comparison_csv(comparison: Comparison) -> dict[str, str]:
     """Return the table of several runs and their config differences as CSV by file name."""
     return {
         "table.csv": to_csv(
             ["figure", *comparison.names],
             [[row.label, *("" if v is None else v for v in row.values)] for row in comparison.rows],
+        ),
+        "over_seeds.csv": to_csv(
+            ["figure", "recipe", "mean", "sd", "n"],
+            [
+                [row.label, group.name, over.mean, "" if over.sd is None else over.sd, over.n]
+                for row in comparison.rows
+                for group, over in zip(comparison.groups, row.spreads, strict=True)
+                if over is not None
+            ],
         ),
         "config_difference.csv": to_csv(
             ["setting", *comparison.names],

@@ -10,12 +10,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from jepalm.evaluation.rows import Evaluation, Row
 from jepalm.numbers import three
-from jepalm.report.analysis import Finding
-from jepalm.report.compare import Comparison
+from jepalm.report import evaluations
+from jepalm.report.compare import OVER_SEEDS, Comparison
+from jepalm.report.findings import Finding
 from jepalm.report.read import Series
 from jepalm.report.summary import ARTICLE_TIME, Summary
-from jepalm.report.verdicts import Verdict
+from jepalm.report.verdict import Verdict
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SPARK_WIDTH = 32
@@ -28,12 +30,44 @@ def run_view(summary: Summary) -> RenderableType:
     parts: list[RenderableType] = [header(summary)]
     if summary.composition:
         parts += [Text(), composition_table(summary)]
+    if summary.phases:
+        parts += [Text(), phase_table(summary)]
     if summary.record.train and summary.beside_article:
         parts += [findings_table(summary.findings)]
     parts += [Text(), verdict_table(summary.verdicts)]
     if sparks := sparklines(summary):
         parts += [Text(), sparks]
+    parts += [Text(), evaluation_view(summary)]
     return Group(*parts)
+
+
+def evaluation_table(evaluation: Evaluation, chosen: list[Row] | None = None) -> Table:
+    """Return the figures of an evaluation beside their controls, a section a group.
+
+    Args:
+        evaluation: what was measured.
+        chosen: the rows to show, without sections; all when empty.
+    """
+    columns = evaluations.columns(evaluation)
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    shown.add_column("", overflow="fold")
+    for name, title in columns.items():
+        shown.add_column(title, justify="right", no_wrap=True, style="bold" if name == "model" else None)
+        if name == "model":
+            shown.add_column("", justify="right", no_wrap=True, style="dim")
+    sections = {"": chosen} if chosen is not None else evaluations.groups(evaluation)
+    for title, rows in sections.items():
+        if shown.row_count:
+            shown.add_row()
+        if title:
+            shown.add_row(Text(title, style="bold"))
+        for row in rows:
+            label = Text(evaluations.label(row))
+            for control in evaluations.controls(row):
+                label.append(f"\n  {control}", style="dim")
+            values = [evaluations.cell(row, name) for name in columns]
+            shown.add_row(label, values[0], evaluations.interval(row), *values[1:])
+    return shown
 
 
 def header(summary: Summary) -> RenderableType:
@@ -55,6 +89,31 @@ def composition_table(summary: Summary) -> RenderableType:
     for row in summary.composition_rows:
         table.add_row(*row)
     return Group(Text(f"mean over {summary.phase_text} (train)"), table)
+
+
+def phase_table(summary: Summary) -> RenderableType:
+    """Return the share of each term in each phase of the training."""
+    header, rows = summary.phase_table
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for index, name in enumerate(header):
+        table.add_column(Text(name), justify="right" if index > 1 else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return Group(Text("mean share of the loss in each phase (train)"), table)
+
+
+def evaluation_view(summary: Summary) -> RenderableType:
+    """Return the main figures of each evaluation beside their controls, or how to get one."""
+    if not summary.record.evaluations:
+        return _labelled([("evaluation", Text(summary.evaluation_note))])
+    parts: list[RenderableType] = []
+    for found in summary.record.evaluations.values():
+        chosen = evaluations.main_rows(found)
+        parts += [Text(line) for line in evaluations.header(found)]
+        parts.append(evaluation_table(found, chosen))
+        if len(chosen) < len(found.rows):
+            parts.append(Text(f"{len(found.rows) - len(chosen)} more on the page", style="dim"))
+    return Group(*parts)
 
 
 def findings_table(findings: list[Finding]) -> RenderableType:
@@ -117,22 +176,26 @@ def sparkline(series: Series, width: int = _SPARK_WIDTH) -> str:
 
 def comparison_view(comparison: Comparison) -> RenderableType:
     """Return the table of several runs, their config differences and each one's warnings."""
+    groups = [group.name for group in comparison.groups]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("")
-    for name in comparison.names:
-        table.add_column(name, justify="right", overflow="fold")
-    spread = comparison.same_but_for_seed
-    if spread:
-        table.add_column("mean ± sd", justify="right")
+    repetitions = comparison.names if comparison.repeated and len(groups) == 1 else []
+    for name in [*repetitions, *groups]:
+        table.add_column(Text(name), justify="right", overflow="fold")
     for row in comparison.rows:
-        table.add_row(row.label, *row.texts, *([row.spread] if spread else []))
+        table.add_row(row.label, *(row.texts if repetitions else []), *row.spread_texts)
     differences = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     differences.add_column("setting", overflow="fold")
-    for name in comparison.names:
-        differences.add_column(name, justify="right", overflow="fold")
-    for key, values in comparison.differences.items():
+    for name in groups:
+        differences.add_column(Text(name), justify="right", overflow="fold")
+    for key, values in comparison.group_differences.items():
         differences.add_row(Text(key), *(Text(value) for value in values))
     parts: list[RenderableType] = [table]
+    if comparison.repeated:
+        parts += [
+            Text(OVER_SEEDS + ("" if repetitions else " Each run's own: on the page, data/table.csv")),
+            Text(),
+        ]
     parts.append(differences if comparison.differences else Text("the configs are the same"))
     for name, summary in zip(comparison.names, comparison.summaries, strict=True):
         parts += [Text(), Text(name, style="bold"), Padding(verdict_table(summary.verdicts), (0, 0, 0, 2))]

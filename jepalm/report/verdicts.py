@@ -6,7 +6,6 @@ The rules are explained in docs/report.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,27 +14,24 @@ from jepalm.numbers import three
 from jepalm.report.analysis import (
     MOVING_AVERAGE,
     Phase,
-    composition,
     copy_control,
     mean_distance,
     moving_average,
-    shares,
     term_series,
-    variation,
 )
 from jepalm.report.numbers import percent
+from jepalm.report.phases import last_phase_start
 from jepalm.report.read import RunRecord, Series, number
+from jepalm.report.verdict import Verdict
+from jepalm.report.verdicts_terms import (
+    dominating_term,
+    muted_terms,
+    opposing_terms,
+    silent_terms,
+    volatile_terms,
+    weights_at_limits,
+)
 
-DEAD_SHARE = 0.005
-"""A term under this share of the loss does not contribute; less than the article's table shows."""
-DEAD_STRETCH = 0.1
-"""Least share of the run that a term must have been silent for."""
-DOMINATES = 0.9
-"""Share of the loss over which the other terms hardly steer what all parts share."""
-VOLATILE = 0.3
-"""Standard deviation over mean, per batch in the stable phase: the length loss of the article swings so."""
-VOLATILE_SHARE = 0.01
-"""A term with less of the loss than this may swing: it moves nothing."""
 RANK_COLLAPSE = 0.05
 """Share of dim that the embeddings still use."""
 STD_COLLAPSE = 0.1
@@ -54,22 +50,6 @@ READS_BACK = 0.5
 """Reconstruction accuracy from which the decoder is not to blame for the generated text."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """One line on what the run shows."""
-
-    level: Literal["warning", "note", "good"]
-    code: str
-    text: str
-    reason: str
-    """The rule that spoke, in one line."""
-
-    @property
-    def sign(self) -> str:
-        """What the line begins with."""
-        return {"warning": "!", "note": "·", "good": "✓"}[self.level]
-
-
 def verdicts(record: RunRecord, phase: Phase | None) -> list[Verdict]:
     """Return what is wrong with the run, worst first, or one line that nothing is."""
     rules: list[Callable[[], Iterable[Verdict]]] = [
@@ -80,8 +60,11 @@ def verdicts(record: RunRecord, phase: Phase | None) -> list[Verdict]:
         lambda: conditional_mean(record),
         lambda: no_better_than_control(record),
         lambda: silent_terms(record),
+        lambda: muted_terms(record),
+        lambda: weights_at_limits(record),
         lambda: dominating_term(record, phase),
         lambda: volatile_terms(record, phase),
+        lambda: opposing_terms(record),
         lambda: unreadable(record),
     ]
     found = [verdict for rule in rules for verdict in rule()]
@@ -111,7 +94,7 @@ def unfinished(record: RunRecord) -> list[Verdict]:
 
 
 def diverged(record: RunRecord) -> list[Verdict]:
-    """A loss or term that is not finite, or a loss ten times its best."""
+    """A loss or term that is not finite, or a loss ten times its best of the last phase."""
     names = [("loss", record.series("train/loss"))]
     for term in record.terms:
         names.append((term, record.series(f"train/term/{term}")))
@@ -129,7 +112,7 @@ def diverged(record: RunRecord) -> list[Verdict]:
                 "warning", "diverged", f"{name} is not finite from step {step:,} (train)", "NaN or infinity"
             )
         ]
-    loss = _smooth(record.series("train/loss"))
+    loss = _smooth(record.series("train/loss").between(last_phase_start(record) + 1, record.step))
     if len(loss) and loss.value.min() > 0 and loss.value[-1] > DIVERGED * loss.value.min():
         best, at = float(loss.value.min()), int(loss.step[loss.value.argmin()])
         text = f"diverged: loss {three(loss.last)} at the end, {three(best)} at step {at:,} (train)"
@@ -171,11 +154,12 @@ def collapsed(record: RunRecord) -> list[Verdict]:
 
 
 def overfit(record: RunRecord) -> list[Verdict]:
-    """A validation figure that rose from its best while the same figure of train fell."""
+    """A validation figure that rose from its best of the last phase while the same figure of train fell."""
     found = []
+    phase = last_phase_start(record) + 1, record.step
     for key, train_key in (("loss", "train/loss"), ("embedding", "train/term/embedding")):
-        held_out = record.series(f"validation/{key}").finite()
-        train = _smooth(record.series(train_key).finite())
+        held_out = record.series(f"validation/{key}").finite().between(*phase)
+        train = _smooth(record.series(train_key).finite().between(*phase))
         if len(held_out) < 2 or not len(train):
             continue
         best_at = int(held_out.value.argmin())
@@ -221,62 +205,6 @@ def no_better_than_control(record: RunRecord) -> list[Verdict]:
     return [Verdict("warning", "no-prediction", text, "R2 at or under that of a control")]
 
 
-def silent_terms(record: RunRecord) -> list[Verdict]:
-    """Terms that stopped adding to the loss, and what they still do to the encoder."""
-    found = []
-    for term, series in shares(record).items():
-        if record.weight(term) == 0 or len(series) < 2:
-            continue
-        loud = series.step[series.value >= DEAD_SHARE]
-        since = int(loud[-1]) if len(loud) else 0
-        last = int(series.step[-1])
-        if last - since < max(1, DEAD_STRETCH * last):
-            continue
-        when = f"since step {since:,}" if since else "at any log point"
-        text = f"{term} has not contributed {when} (under {percent(DEAD_SHARE)} of the train loss)"
-        still = _encoder_share(record, term)
-        if still is not None and still >= 0.5:
-            part = "all" if still > 0.9995 else percent(still)
-            text += f", yet is {part} of the gradient on the encoder"
-        found.append(Verdict("warning", "silent", text, f"share under {percent(DEAD_SHARE)} to the end"))
-    return found
-
-
-def dominating_term(record: RunRecord, phase: Phase | None) -> list[Verdict]:
-    """A term that is nearly all of the loss."""
-    if phase is None:
-        return []
-    measured = composition(record, phase)
-    return [
-        Verdict(
-            "warning",
-            "dominates",
-            f"{term} dominates: {percent(share)} of the loss (train, {phase.text})",
-            f"share over {percent(DOMINATES)} in the stable phase",
-        )
-        for term, share in measured.items()
-        if share > DOMINATES and len(measured) > 1
-    ]
-
-
-def volatile_terms(record: RunRecord, phase: Phase | None) -> list[Verdict]:
-    """Terms whose value swings from batch to batch."""
-    if phase is None:
-        return []
-    measured = composition(record, phase)
-    found = []
-    for term, series in record.batches.items():
-        stable = series.between(phase.first, phase.last)
-        swing = variation(stable.value) if len(stable) >= MOVING_AVERAGE else None
-        if swing is not None and swing > VOLATILE and measured.get(term, 1.0) >= VOLATILE_SHARE:
-            text = (
-                f"{term} is volatile: it varies by {percent(swing)} of its mean from batch to batch "
-                f"(train, {phase.text})"
-            )
-            found.append(Verdict("note", "volatile", text, f"standard deviation over {VOLATILE} of the mean"))
-    return found
-
-
 def unreadable(record: RunRecord) -> list[Verdict]:
     """Files and lines that could not be read."""
     return [Verdict("note", "unreadable", problem, "read as far as possible") for problem in record.problems]
@@ -298,11 +226,3 @@ def _late(record: RunRecord, term: str) -> float | None:
         return None
     window = MOVING_AVERAGE if term in record.batches else 1
     return float(series.value[-window:].mean())
-
-
-def _encoder_share(record: RunRecord, term: str) -> float | None:
-    """A term's last gradient norm on the encoder over the sum of all terms'."""
-    last = {other: record.series(f"train/grad_norm_encoder/{other}").finite().last for other in record.terms}
-    known = {other: value for other, value in last.items() if value is not None}
-    total = sum(known.values())
-    return known[term] / total if term in known and total > 0 else None

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jepalm.errors import JepalmError
-from jepalm.report.compare import COMPARISON_FIGURES, Comparison, comparison_figures
+from jepalm.report.compare import Comparison
 from jepalm.report.draw import Art
-from jepalm.report.figures import RUN_FIGURES, article_figures, run_figures
+from jepalm.report.figures import RUN_FIGURES, article_figures, evaluation_figures, run_figures
+from jepalm.report.figures_compare import COMPARISON_FIGURES, comparison_figures
 from jepalm.report.markdown import comparison_markdown, run_markdown
 from jepalm.report.page import comparison_page, run_page
 from jepalm.report.summary import Summary
@@ -25,11 +26,12 @@ def write_report(summary: Summary, folder: Path) -> Path:
         JepalmError: the folder cannot be written.
     """
     article, others = article_figures(summary.record), run_figures(summary.record)
+    evaluated = evaluation_figures(summary.record)
     return _write(
         folder,
-        page=run_page(summary, article, others),
-        markdown=run_markdown(summary, article + others),
-        figures=article + others,
+        page=run_page(summary, article, others, evaluated),
+        markdown=run_markdown(summary, article + others + evaluated),
+        figures=article + others + evaluated,
         tables=csv_files(summary),
     )
 

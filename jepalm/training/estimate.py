@@ -26,8 +26,8 @@ class Estimate:
 
     Attributes:
         seconds_per_step: median over the timed steps, not compiled; with phases the mean over what is left.
-        flops_per_step: floating-point operations of the matrix products of one step, forward and backward;
-            with phases the mean over what is left.
+        flops_per_step: floating-point operations of the matrix products of one step with all its terms,
+            forward and backward; with phases the mean over what is left.
         memory: most bytes held so far, on the device or resident.
         disk: bytes that the checkpoints of the run will take at most.
         by_phase: seconds a step of each phase that is left, by its name; empty without phases.

@@ -1,6 +1,9 @@
-"""Which term pulls how hard: gradient norms of the whole objective and of each term on the encoder."""
+"""Which term pulls how hard, and where: gradients of the whole objective and of each term."""
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -16,24 +19,52 @@ def gradient_norm(module: nn.Module) -> Tensor:
     return nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
 
 
-def gradient_norms_by_term(losses: Losses, parameters: list[nn.Parameter]) -> dict[str, float]:
-    """Euclidean norm of each weighted term's own gradient on the given parameters; 0 where none flows.
+Gradients = list[Tensor | None]
+"""A gradient on each of some parameters; None where none flows."""
+
+
+def gradients_by_term(losses: Losses, parameters: list[nn.Parameter]) -> dict[str, Gradients]:
+    """Each weighted term's own gradient on each of the given parameters.
 
     Args:
         losses: terms with their graph still there.
         parameters: for instance those of the shared encoder.
     """
-    norms = {}
+    gradients: dict[str, Gradients] = {}
     for name, term in losses.terms.items():
-        if not term.requires_grad:
-            norms[name] = 0.0
-            continue
-        gradients = torch.autograd.grad(
-            losses.weights[name] * term, parameters, retain_graph=True, allow_unused=True
-        )
-        own = [gradient for gradient in gradients if gradient is not None]
-        norms[name] = float(nn.utils.get_total_norm(own)) if own else 0.0
-    return norms
+        gradients[name] = [None] * len(parameters)
+        if term.requires_grad:
+            weighted = losses.weights[name] * term
+            found = torch.autograd.grad(weighted, parameters, retain_graph=True, allow_unused=True)
+            gradients[name] = list(found)
+    return gradients
+
+
+def norms_and_cosines(
+    gradients: Mapping[str, Gradients],
+) -> tuple[dict[str, float], dict[tuple[str, str], float]]:
+    """Euclidean norm of each gradient, and the cosine of each pair of which neither is zero.
+
+    A cosine under 0 means that a step along the one gradient raises the other's term (Yu et al. 2020,
+    arXiv 2001.06782, definition 1).
+
+    Args:
+        gradients: of each term, on the same parameters.
+    """
+    norms, cosines = {}, {}
+    for name, own in gradients.items():
+        known = [gradient for gradient in own if gradient is not None]
+        norms[name] = float(nn.utils.get_total_norm(known)) if known else 0.0
+    reaching = [name for name in gradients if norms[name] > 0]
+    for first, second in itertools.combinations(reaching, 2):
+        products = [
+            torch.dot(a.flatten(), b.flatten())
+            for a, b in zip(gradients[first], gradients[second], strict=True)
+            if a is not None and b is not None
+        ]
+        product = float(torch.stack(products).sum()) if products else 0.0
+        cosines[first, second] = product / (norms[first] * norms[second])
+    return norms, cosines
 
 
 def gradient_norms_of_step(

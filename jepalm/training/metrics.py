@@ -19,10 +19,17 @@ class StepBuffer:
     """The terms of the last steps, kept on the device until a log point reads them.
 
     Reading a number from the device makes it wait; this does so once a log point.
+
+    Args:
+        names: of the terms.
+        capacity: most steps between two log points.
+        device: of the terms.
+        missing: stands for a term that a step leaves out.
     """
 
-    def __init__(self, names: list[str], capacity: int, device: torch.device) -> None:
+    def __init__(self, names: list[str], capacity: int, device: torch.device, missing: float = 0.0) -> None:
         self.names = names
+        self.missing = torch.tensor(missing, device=device)
         self.values = torch.zeros(capacity, len(names), device=device)
         self.filled = 0
 
@@ -33,7 +40,9 @@ class StepBuffer:
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Add a micro batch's share to the step that began last."""
-        row = torch.stack([values[name].detach().float() for name in self.names])
+        row = torch.stack(
+            [values[name].detach().float() if name in values else self.missing for name in self.names]
+        )
         self.values[self.filled - 1] += row
 
     def last(self) -> Tensor:

@@ -35,18 +35,20 @@ def validation_line(row: Mapping[str, Any], dim: int, sample: str = "") -> str:
     """The held-out figures people watch, and what the model makes of a held-out source."""
     shown = " ".join("".join(c if c.isprintable() else " " for c in sample).split())
     shown = shown if len(shown) <= SAMPLE_SHOWN else shown[:SAMPLE_SHOWN] + "…"
+    right = row.get("validation/exact_match")
+    exact = f" · exact {100 * right:.0f} %" if right is not None else ""
     if "validation/next_token_ce" in row:
         text = (
             f"validation: next-token CE {three(row['validation/next_token_ce'])} nats"
             f" · {three(row['validation/nats_per_character'])} nats a character"
-            f" · accuracy {100 * row['validation/next_token_accuracy']:.0f} %"
+            f" · accuracy {100 * row['validation/next_token_accuracy']:.0f} %{exact}"
         )
         return f'{text} · sample "{shown}"' if shown else text
     text = (
         f"validation: R2 {row['validation/r2']:.2f}"
         f" · generation CE {three(row['validation/generation_ce'])}"
         f" · reconstruction CE {three(row['validation/reconstruction_ce'])}"
-        f" · rank {row['validation/effective_rank']:.0f}/{dim}"
+        f" · rank {row['validation/effective_rank']:.0f}/{dim}{exact}"
     )
     return f'{text} · sample "{shown}"' if shown else text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +29,8 @@ from jepalm.training.checkpoint import (
     save_checkpoint,
 )
 from jepalm.training.distributed import Processes
-from jepalm.training.gradients import gradient_norm, gradient_norms_by_term
+from jepalm.training.flops import StepFlops
+from jepalm.training.gradients import gradient_norm, gradients_by_term, norms_and_cosines
 from jepalm.training.metrics import MetricLog, StepBuffer
 from jepalm.training.optimizer import build_optimizer, forget_at_boundary, set_learning_rate
 from jepalm.training.phases import scope_of
@@ -63,6 +65,7 @@ class TrainingState:
 
     step: int = 0
     seconds: float = 0.0
+    flops: int = 0
     best: float = float("inf")
     best_step: int = -1
     resumed: list[int] = field(default_factory=list)
@@ -106,7 +109,7 @@ class Trainer:
         self.state = TrainingState()
         self.stop = StopSignal()
         self.log: MetricLog | None = None
-        self._weights: Mapping[str, float | torch.Tensor] = {}
+        self.flops = StepFlops(objective, batches, hardware, together)
         self._grad_norm = torch.tensor(float("nan"))
         self._tokens = 0
         self._clock = self._logged_at = time.monotonic()
@@ -166,13 +169,15 @@ class Trainer:
         if self.scopes:
             self.objective.enter(self.scopes[phase.index])
         terms, capacity = self.objective.term_names, self.config.training.log_every
-        self.recent = StepBuffer(["loss", *terms], capacity, self.hardware.device)
+        self.recent = StepBuffer(["loss", *terms], capacity, self.hardware.device, missing=math.nan)
         self.pulls = StepBuffer(terms, capacity, self.hardware.device)
+        self._weights: dict[str, float | torch.Tensor] = dict(self.objective.counted)
 
     def _wrap(self) -> None:
         """Wrap the objective as the phase teaches it: for several processes, compiled."""
         self.model: nn.Module = self.objective  # lets go of what wrapped it before
-        model = self.together.wrap(self.objective, self.hardware, partial=bool(self.scopes))
+        partial = bool(self.scopes) or self.objective.may_leave_out
+        model = self.together.wrap(self.objective, self.hardware, partial=partial)
         self.model = cast(nn.Module, torch.compile(model)) if self.hardware.compile else model
 
     def _begin_phase_if_due(self) -> None:
@@ -199,8 +204,9 @@ class Trainer:
     def _train_step(self) -> None:
         step = self.state.step
         set_learning_rate(self.optimizer, self.phase.learning_rate(step, self.config.optimizer))
-        seed_step(self.config.training.seed, step, self.together.rank)
         self.objective.before_step(step)
+        self.state.flops += self.flops.of_step(self.phase.index)
+        seed_step(self.config.training.seed, step, self.together.rank)
         micro_batches = self.batches.at(step)
         norms = self.balance.norms(step, self.phase.first, micro_batches)
         self.recent.start()
@@ -212,7 +218,7 @@ class Trainer:
                 (losses.total * self.together.world_size).backward()
             self.recent.add({"loss": losses.total, **losses.terms})
             self.pulls.add({name: losses.weights[name] * term for name, term in losses.terms.items()})
-        self._weights = losses.weights
+        self._weights.update(losses.weights)
         self._tokens += micro_batches[0].n_target_tokens
         clip = self.config.optimizer.grad_clip
         if clip is not None:
@@ -243,7 +249,7 @@ class Trainer:
         first_step = step - len(values)
         self._stop_if_not_finite(values, first_step)
         elapsed = time.monotonic() - self._logged_at
-        loss, *terms = values.mean(0).tolist()
+        loss, *terms = values.nanmean(0).tolist()  # not a number: left out of all these steps
         names = self.objective.term_names
         silent = [name for name in self.objective.all_terms if name not in names]
         row: dict[str, Any] = {
@@ -251,7 +257,11 @@ class Trainer:
             "epoch": step / self.plan.steps_per_epoch,
             "time": self.state.seconds,
             "train/loss": loss,
-            **{f"train/term/{name}": value for name, value in zip(names, terms, strict=True)},
+            **{
+                f"train/term/{name}": value
+                for name, value in zip(names, terms, strict=True)
+                if not math.isnan(value)
+            },
             **{f"train/weight/{name}": float(self._weights[name]) for name in names},
             **{
                 f"train/share/{name}": pull / sum(pulls) if sum(pulls) else 0.0
@@ -261,6 +271,7 @@ class Trainer:
             "train/lr": self.phase.learning_rate(step - 1, self.config.optimizer),
             "train/grad_norm": float(self._grad_norm),
             **self._encoder_gradients(step - 1),
+            "train/flops": self.state.flops,
             "speed/steps_per_s": len(values) / elapsed,
             "speed/tokens_per_s": self._tokens / elapsed,
             "batches": {name: values[:, 1 + i].tolist() for i, name in enumerate(names)},
@@ -277,12 +288,15 @@ class Trainer:
         batch = self.batches.at(step)[0]
         with self.hardware.autocast():
             losses = self.objective(batch)
-        norms = gradient_norms_by_term(losses, parameters)
-        return {f"train/grad_norm_encoder/{name}": value for name, value in norms.items()}
+        norms, cosines = norms_and_cosines(gradients_by_term(losses, parameters))
+        return {
+            **{f"train/grad_norm_encoder/{name}": value for name, value in norms.items()},
+            **{f"train/grad_cosine/{a}/{b}": value for (a, b), value in cosines.items()},
+        }
 
     def _stop_if_not_finite(self, values: torch.Tensor, first_step: int) -> None:
         """Stop for a loss that is not finite, or weights that the last update made so."""
-        bad = (~torch.isfinite(values).all(1)).nonzero().flatten().tolist()
+        bad = (~torch.isfinite(values[:, 0])).nonzero().flatten().tolist()  # a term's fault is the loss's
         weights = nn.utils.get_total_norm([p.detach() for p in self.objective.parameters()])
         if not bad and bool(torch.isfinite(weights)):
             return

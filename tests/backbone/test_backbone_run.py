@@ -28,7 +28,7 @@ KINDS = ["llama", "gemma"]
 
 @pytest.fixture(scope="module")
 def config(backbones):
-    def settings(kind, r, data=None, steps=4, lr=1e-2, **training):
+    def settings(kind, r, data=None, steps=4, lr=1e-2, objective=None, **training):
         return from_mapping(
             {
                 "data": {"name": data or kind},
@@ -40,6 +40,7 @@ def config(backbones):
                     "target_len": 12,
                     "causal": {"context_len": 32},
                 },
+                "objective": objective or {},
                 "optimizer": {"lr": lr, "warmup_steps": 2},
                 "training": {
                     "steps": steps,
@@ -228,3 +229,18 @@ def test_phases_teach_the_adapters(config, train, tmp_path):
     assert isinstance(model, Backbone)
     ups = [weight for name, weight in model.adapters.named_parameters() if ".up." in name]
     assert all(weight.abs().sum() > 0 for weight in ups)  # they start at zero
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_view_is_predicted_from_the_other(config, train, tmp_path, rows_of, kind):
+    latent = {"weight": 1.0, "predictor_tokens": 2, "predictor": "linear", "target": "ema"}
+    run = train(config(kind, 2, objective={"latent": latent, "tube": {"weight": 0.02}}), tmp_path)
+    (first, last), (held_out, _) = rows_of(run), rows_of(run, "validation")
+    assert {"train/term/latent", "train/term/tube"} <= last.keys()
+    assert last["train/term/latent"] < first["train/term/latent"] < 2
+    assert held_out["validation/view_rank"] >= 1
+    model = loaded(run).objective.model
+    width = model.tokens.weight.shape[1]
+    parts = model.parameters_by_part()
+    assert (parts["predictor_tokens"], parts["predictor"]) == (2 * width, width**2)
+    assert not torch.equal(model.predictor.weight, torch.eye(width))

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from jepalm.cli.evaluate import evaluate as command
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.data.batches import Batch
+from jepalm.data.job import Job
 from jepalm.data.prepared import Origin, Request
-from jepalm.data.preparing import Job, prepare_rows, prepare_text
+from jepalm.data.preparing import prepare_rows, prepare_text
 from jepalm.data.reading import RawRows, RawText
 from jepalm.errors import JepalmError, UsageError
 from jepalm.evaluation.embeddings import measure_embeddings

@@ -13,9 +13,10 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def commands():
-    """Commands of the README's shell blocks, comments dropped, in their order."""
+    """Commands of the README's shell blocks, comments dropped, continued lines joined, in their order."""
     blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.strip()]
+    whole = [block.replace("\\\n", "") for block in blocks]
+    lines = [line for block in whole for line in block.splitlines() if line.strip()]
     return [shlex.split(line, comments=True) for line in lines]
 
 
@@ -41,12 +42,14 @@ def adapted(command, tiny):
         return [*command, "--from", "play.txt"]
     if command[0] == "sweep":
         return ["sweep", "sweep.yaml"]
-    if command[:2] == ["prepare", "nl-rx"]:
+    if command[:2] in (["prepare", "nl-rx"], ["prepare", "transitions"]):
         return [*command, "--pairs", "60"]
     if command[0] == "train":
         return [*command, *tiny, *(["--steps=8"] if "--resume" in command else [])]
     if command[0] == "bench":
         return [*command, "--seconds=0"]
+    if command[0] == "plan":
+        return [*command, "--budget=50"]
     return command
 
 

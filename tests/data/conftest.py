@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from jepalm.data.job import Job, Outcome
 from jepalm.data.prepared import Origin, PreparedData, Request
-from jepalm.data.preparing import Job, Outcome, prepare_rows, prepare_text
+from jepalm.data.preparing import prepare_rows, prepare_text
 from jepalm.data.reading import RawRows, RawText
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

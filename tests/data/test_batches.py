@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from jepalm.data import writing
 from jepalm.data.batches import Batch, Batches, Tokens, permuted
+from jepalm.data.job import Outcome
 from jepalm.data.prepared import PreparedData, Split
-from jepalm.data.preparing import Outcome
 from jepalm.errors import UsageError
 
 Make = Callable[..., Outcome]
@@ -127,8 +127,9 @@ def test_ranks_and_micro_batches_make_up_the_whole_batch(
 
 @pytest.fixture(scope="module")
 def prepared_kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PreparedData]:
+    from jepalm.data.job import Job
     from jepalm.data.prepared import Origin, Request
-    from jepalm.data.preparing import Job, prepare_text
+    from jepalm.data.preparing import prepare_text
     from jepalm.data.reading import RawText
 
     root = tmp_path_factory.mktemp("data")

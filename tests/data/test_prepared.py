@@ -12,9 +12,10 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from jepalm.data import writing
+from jepalm.data.job import Outcome
 from jepalm.data.prepared import SPLITS, PreparedData, Request, Split, open_prepared
-from jepalm.data.preparing import Outcome, line_blocks, segments
 from jepalm.data.reading import TextCounts
+from jepalm.data.splitting import line_blocks, segments
 from jepalm.errors import UsageError
 
 Make = Callable[..., Outcome]

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from jepalm.data import preparing, writing
+from jepalm.data import writing
+from jepalm.data.job import Job, Outcome
 from jepalm.data.prepared import open_prepared
-from jepalm.data.preparing import Outcome
+from jepalm.data.preparing import prepare_text
 from jepalm.data.writing import new_folder, size
 from jepalm.errors import JepalmError, UsageError
 
@@ -149,12 +150,12 @@ def test_progress_ends_at_the_whole_size_at_every_stage(numbered: str, tmp_path:
     from jepalm.data.reading import RawText
 
     seen: dict[str, tuple[int, int]] = {}
-    job = preparing.Job(
+    job = Job(
         tmp_path, "mine", "text", Origin(source="given", where=[]), "none",
         Request(pairing="lines", tokenizer="bpe:270"),
         watch=lambda stage, done, total: seen.update({stage: (done, total)}),
     )  # fmt: skip
-    preparing.prepare_text(job, RawText(content=numbered.encode()))
+    prepare_text(job, RawText(content=numbered.encode()))
     n = len(numbered)
     assert seen == {"reading": (n, n), "learning": (n, n), "writing": (n, n)}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from jepalm.data.batches import Batch
+from jepalm.data.batches import Batch, pad_rows
 from jepalm.evaluation.embeddings import measure_embeddings, pair_sums
 from jepalm.evaluation.heldout import measure
 from jepalm.hardware import Hardware
@@ -78,9 +78,10 @@ def test_sums_of_pairs_are_those_of_the_held_out_figures(
     random_objective: Any, batches: list[Batch], packing: bool
 ):
     objective = random_objective(packing=packing, **SETTINGS).eval()
+    others = [pad_rows([[3, 4, 5]] * len(batch.target.lengths), CPU.device) for batch in batches]
     with torch.no_grad():
         whole = measure(objective, batches)
-        sums = pair_sums(objective, batches, [[3, 4, 5]] * 6, CPU)
+        sums = pair_sums(objective, batches, others)
     assert sums.embeddings.tolist() == [3, 1, 1, 3, 2, 2]
     assert sums.tokens.tolist() == [9, 2, 4, 12, 6, 5]
     n = sums.embeddings.sum()

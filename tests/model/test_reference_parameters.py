@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from jepalm.config import resolve
 from jepalm.data.tokenizer import char_tokenizer
@@ -38,3 +39,19 @@ def test_parts_add_up_to_all_parameters():
 
 def test_without_length_head_there_is_no_such_part():
     assert "length" not in JEPALM(resolve("nano").model, 20, length_head=False).parameters_by_part()
+
+
+@pytest.mark.parametrize("name", ["wikitext-103", "openwebtext"])
+def test_presets_for_larger_corpora_have_a_hundred_million_parameters(name: str):
+    config = resolve(name)
+    dim, inner, vocabulary, positions = 640, 2320, 16384, 64
+    block = 4 * dim * dim + 2 * dim * inner + 2 * dim
+    cross = 4 * dim * dim + dim
+    with torch.device("meta"):
+        model = JEPALM(config.model, vocabulary, length_head=config.objective.length.kind != "none")
+    assert model.parameters_by_part() == {
+        "encoder": vocabulary * dim + 6 * block,
+        "predictor": positions * dim + 6 * (block + cross) + dim + dim * dim,
+        "decoder": 3 * block + dim + dim * vocabulary,
+    }
+    assert sum(model.parameters_by_part().values()) == pytest.approx(100e6, rel=0.01)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from jepalm.training.gradients import gradient_norm, gradient_norms_by_term
+from jepalm.training.gradients import gradient_norm, gradients_by_term, norms_and_cosines
 
 OPEN = {
     "embedding": {"objective__embedding__detach_source": False},
@@ -18,7 +18,7 @@ def norms(random_objective: Any, make_batch: Any) -> Any:
     def of(part: str = "encoder", **changed: object) -> dict[str, float]:
         objective = random_objective(packing=True, **changed)
         parameters = list(getattr(objective.model, part).parameters())
-        return gradient_norms_by_term(objective(make_batch()), parameters)
+        return norms_and_cosines(gradients_by_term(objective(make_batch()), parameters))[0]
 
     return of
 

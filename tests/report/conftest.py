@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_run import healthy_rows, sample, validation_row, write_run
+from synthetic_run import evaluation, laboratory_rows, sample, validation_row, write_run
 
 from jepalm.report.read import read_run
 from jepalm.report.summary import analyse
@@ -24,9 +24,10 @@ def make_run(tmp_path: Path) -> MakeRun:
         name: str = "2026-01-02_0304-shakespeare",
         config: dict[str, Any] | str | None = None,
         tail: str = "",
+        evaluations: dict[str, Any] | None = None,
         **manifest: Any,
     ) -> Path:
-        return write_run(tmp_path / "runs" / name, rows, samples, config, tail, **manifest)
+        return write_run(tmp_path / "runs" / name, rows, samples, config, tail, evaluations, **manifest)
 
     return make
 
@@ -38,10 +39,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         500, source="<script>alert(1)</script>", generated="a|b `x`\n</code><img src=x onerror=alert(1)>  "
     )
     rows = [
-        *healthy_rows(1000),
+        *laboratory_rows(1000),
         validation_row(1000, **{"validation/train_r2": 0.5, "validation/note": "text"}),
     ]
+    told = evaluation(baseline="<i>other</i>", run="<script>")
     run = write_run(
-        tmp_path_factory.mktemp("runs") / "one", rows, [sample(250), sample(500), hostile], argv=["<b>", "x"]
+        tmp_path_factory.mktemp("runs") / "one",
+        rows,
+        [sample(250), sample(500), hostile],
+        evaluations={"validation": told, "test": evaluation("test")},
+        argv=["<b>", "x"],
     )
     return write_report(analyse(read_run(run)), run / "report").parent

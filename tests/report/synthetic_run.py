@@ -103,15 +103,73 @@ def healthy_rows(steps: int = 2000) -> list[dict[str, Any]]:
     return rows
 
 
+def laboratory_rows(steps: int = 2000) -> list[dict[str, Any]]:
+    """Two phases, weights that move, and two terms that pull on the encoder against each other."""
+    rows = healthy_rows(steps)
+    for row in rows:
+        if row["kind"] == "train":
+            row["train/weight/reconstruction"] = math.exp(min(4.0, row["step"] / 200))
+            row["train/grad_norm_encoder/embedding"] = 0.2
+            row["train/grad_cosine/reconstruction/embedding"] = -0.3
+    return [phase_event(0, "autoencoder", 0), *rows, phase_event(steps // 2, "predictor", 1)]
+
+
+def phase_event(step: int, name: str, index: int) -> dict[str, Any]:
+    return {"kind": "event", "step": step, "event": "phase", "phase": name, "index": index}
+
+
+def evaluation(split: str = "validation", **extra: Any) -> dict[str, Any]:
+    """What `jepalm evaluate` writes, with three figures."""
+
+    def row(name: str, figure: str, unit: str, **values: Any) -> dict[str, Any]:
+        blank = {"model": None, "real": None, "ngram": None, "baseline": None, "interval": None}
+        return {"name": name, "figure": figure, "unit": unit, **blank, "controls": {}, **values}
+
+    rows = [
+        row(
+            "decoder/generation_ce",
+            "CE on predicted embeddings",
+            "nats/token",
+            model=4.61,
+            interval=[4.57, 4.64],
+            controls={"training unigram": 3.33},
+        ),
+        row("scorer/nll", "NLL", "nats/char", model=6.5, real=1.57, ngram=1.31, interval=[6.44, 6.55]),
+        row("text/length", "length", "chars/text", model=26.6, real=25.9, ngram=25.9),
+    ]
+    return {
+        "run": "one",
+        "step": 500,
+        "split": split,
+        "n_prompts": 999,
+        "n_samples": 2,
+        "temperature": 1.0,
+        "seed": 0,
+        "scorer": "Witten-Bell 5-gram",
+        "scored_by_ngram": True,
+        "baseline": None,
+        "training_tokens": 1_016_242,
+        "rows": rows,
+        "left_out": None,
+        "by_position": {"model": [3.7, 7.1, None], "real": [2.7, 2.0, 1.3], "ngram": [2.4, 1.4, 0.9]},
+        **extra,
+    }
+
+
 def write_run(
     folder: Path,
     rows: list[dict[str, Any]] | None = None,
     samples: list[dict[str, Any]] | None = None,
     config: dict[str, Any] | str | None = None,
     tail: str = "",
+    evaluations: dict[str, Any] | None = None,
     **manifest: Any,
 ) -> Path:
     folder.mkdir(parents=True)
+    for split, tree in (evaluations or {}).items():
+        (folder / "report").mkdir(exist_ok=True)
+        text = tree if isinstance(tree, str) else json.dumps(tree)
+        (folder / "report" / f"evaluation-{split}.json").write_text(text)
     reached = max((row["step"] for row in rows or []), default=0)
     fields = {**MANIFEST, "steps": reached, "step": reached, **manifest}
     fields = {key: value for key, value in fields.items() if value is not ...}

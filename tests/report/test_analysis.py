@@ -3,16 +3,14 @@ import pytest
 
 from jepalm.report.analysis import (
     composition,
-    embedding_finding,
     epoch_means,
-    length_finding,
     moving_average,
-    reconstruction_finding,
     shares,
     speed,
     stable_phase,
     variation,
 )
+from jepalm.report.findings import embedding_finding, length_finding, reconstruction_finding
 from jepalm.report.read import read_run
 
 

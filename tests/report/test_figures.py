@@ -3,29 +3,35 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from synthetic_run import healthy_rows
+from synthetic_run import evaluation, healthy_rows, laboratory_rows, phase_event
 
+from jepalm.config import Config
 from jepalm.errors import JepalmError
-from jepalm.report.compare import COMPARISON_FIGURES, compare, comparison_figures
+from jepalm.report.compare import compare
 from jepalm.report.draw import PALETTE, inline_svg, thin
-from jepalm.report.figures import (
-    RUN_FIGURES,
-    article_figures,
-    composition_bars,
-    embedding_by_epoch,
-    embedding_heatmap,
-    r2,
-    run_figures,
-)
+from jepalm.report.figures import RUN_FIGURES, article_figures, evaluation_figures, run_figures
+from jepalm.report.figures_article import composition_bars, embedding_by_epoch
+from jepalm.report.figures_compare import COMPARISON_FIGURES, comparison_figures
+from jepalm.report.figures_evaluation import nll_by_position
+from jepalm.report.figures_pull import cosines_over_time, weights_over_time
+from jepalm.report.figures_run import curves, r2
+from jepalm.report.heatmap import embedding_heatmap
 from jepalm.report.read import read_run
 from jepalm.report.summary import analyse
+
+
+def uncertain():
+    tree = Config().model_dump()
+    tree["objective"]["weighting"] = "uncertainty"
+    return tree
+
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def test_a_full_run_draws_every_figure_once_and_no_two_share_an_id(make_run):
-    record = read_run(make_run(healthy_rows(1000)))
-    arts = article_figures(record) + run_figures(record)
+    record = read_run(make_run(laboratory_rows(1000), evaluations={"validation": evaluation()}))
+    arts = article_figures(record) + run_figures(record) + evaluation_figures(record)
     assert [art.name for art in arts] == list(RUN_FIGURES)
     ids = [found for art in arts for found in re.findall(r'\bid="([^"]+)"', art.svg)]
     assert len(ids) == len(set(ids))
@@ -79,6 +85,12 @@ def test_embedding_has_one_line_an_epoch(make_run):
     assert [f"epoch {k}" in svg for k in (1, 2, 3, 4, 5)] == [True, True, True, True, False]
 
 
+def test_a_term_that_begins_with_a_later_epoch_has_a_line_for_each_of_its_own(make_run):
+    rows = [row for row in healthy_rows(2000) if row["step"] > 1000]
+    svg = embedding_by_epoch(read_run(make_run(rows))).svg
+    assert [f"epoch {k}" in svg for k in (2, 3, 4, 5)] == [False, True, True, False]
+
+
 def test_inlined_svg_names_itself_and_escapes_its_title():
     svg = inline_svg('<?xml?><svg width="9" viewBox="0 0 1 1"><g id="a"/></svg>', "x", 'a "<b>"')
     assert svg == '<svg viewBox="0 0 1 1" role="img" aria-label="a &quot;&lt;b>&quot;"><g id="x-a"/></svg>'
@@ -91,6 +103,45 @@ def test_thinning_keeps_the_extremes():
     assert len(kept) <= 104
     assert dict(zip(steps.tolist(), kept.tolist(), strict=True))[1234] == 7.0
     assert kept.min() == -7.0
+
+
+OVER_STEPS = set(RUN_FIGURES) - {"embedding", "composition", "nll_by_position"}
+
+
+def test_every_figure_over_steps_names_the_phases(make_run):
+    record = read_run(make_run(laboratory_rows(1000)))
+    arts = article_figures(record) + run_figures(record)
+    assert {art.name for art in arts if ">predictor<" in art.svg} == OVER_STEPS
+
+
+def test_a_run_of_one_phase_names_none(make_run):
+    rows = [phase_event(0, "everything", 0), *healthy_rows(500)]
+    record = read_run(make_run(rows))
+    assert "everything" not in curves(record).svg
+
+
+def test_fixed_weights_are_not_drawn_and_moving_ones_are(make_run):
+    assert weights_over_time(read_run(make_run(healthy_rows(100)))) is None
+    rows = laboratory_rows(1000)
+    art = weights_over_time(read_run(make_run(rows, name="b", config=uncertain())))
+    # Reconstruction ends at exp(4), the default clamp; the others keep 1, far from it.
+    assert art.svg.count(">clamp<") == 1
+    assert ">clamp<" not in weights_over_time(read_run(make_run(rows[:20], name="c", config=uncertain()))).svg
+
+
+def test_gradients_of_one_term_have_no_cosine_to_draw(make_run):
+    assert cosines_over_time(read_run(make_run(healthy_rows(100)))) is None
+
+
+def test_nll_by_position_has_a_panel_a_split_and_a_line_a_text(make_run):
+    told = {split: evaluation(split) for split in ("validation", "test")}
+    svg = nll_by_position(read_run(make_run([], evaluations=told))).svg
+    assert [f"{split}, 999 prompts" in svg for split in ("train", "validation", "test")] == [
+        False,
+        True,
+        True,
+    ]
+    assert [svg.count(f">{name}<") for name in ("model", "real", "5-gram", "baseline")] == [2, 2, 2, 0]
 
 
 def test_comparison_draws_every_overlay(make_run):

@@ -5,8 +5,9 @@ import shutil
 import pytest
 from synthetic_run import healthy_rows, write_run
 
-from jepalm.report.compare import COMPARISON_FIGURES, compare
+from jepalm.report.compare import compare
 from jepalm.report.figures import RUN_FIGURES
+from jepalm.report.figures_compare import COMPARISON_FIGURES
 from jepalm.report.page import COMPARISON_SECTIONS, RUN_SECTIONS
 from jepalm.report.read import read_run
 from jepalm.report.summary import analyse

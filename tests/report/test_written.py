@@ -30,8 +30,10 @@ def shown(view, width=100) -> str:
 
 def test_every_file_is_there(report):
     names = {str(path.relative_to(report)) for path in report.rglob("*") if path.is_file()}
-    tables = ("train", "validation", "batches", "embedding_by_epoch", "composition", "samples")
-    expected = {"report.html", "report.md", *(f"data/{name}.csv" for name in tables)}
+    tables = ["train", "validation", "batches", "embedding_by_epoch", "composition", "samples"]
+    tables += ["phases", "evaluation"]
+    evaluations = {f"evaluation-{split}.json" for split in ("validation", "test")}  # was there before
+    expected = {"report.html", "report.md", *evaluations, *(f"data/{name}.csv" for name in tables)}
     assert names == expected | {f"figures/{name}.png" for name in RUN_FIGURES}
 
 
@@ -91,7 +93,10 @@ def test_csv_has_every_scalar_and_every_batch(report):
     assert float(batches[6]["length"]) == train_row(25)["batches"]["length"][6]
     composition = read_csv(report / "data" / "composition.csv")
     assert sum(float(row["share"]) for row in composition) == pytest.approx(1)
-    assert {(row["first_step"], row["last_step"]) for row in composition} == {("501", "1000")}
+    assert {(row["first_step"], row["last_step"]) for row in composition} == {("751", "1000")}
+    phases = read_csv(report / "data" / "phases.csv")
+    assert [row["phase"] for row in phases] == ["autoencoder"] * 3 + ["predictor"] * 3
+    assert (phases[-1]["first_step"], phases[-1]["last_step"]) == ("501", "1000")
     assert [row["epoch"] for row in read_csv(report / "data" / "embedding_by_epoch.csv")] == ["1", "2"]
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from jepalm.config import from_mapping, load_preset, preset_names
+from jepalm.data.job import Job
 from jepalm.data.prepared import Origin, Request
-from jepalm.data.preparing import Job, prepare_rows, prepare_text
+from jepalm.data.preparing import prepare_rows, prepare_text
 from jepalm.data.reading import RawRows, RawText
 from jepalm.errors import UsageError
 from jepalm.generation.loading import load_trained
 from jepalm.generation.text import continue_text, read_prompt
 from jepalm.objective.causal import CausalObjective
+from jepalm.objective.latent import counts_at
 from jepalm.report.read import read_run
 from jepalm.report.summary import analyse
 from jepalm.report.write import write_report
@@ -43,16 +45,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def config(name="windows", **training):
+def config(name="windows", objective=None, **training):
     return from_mapping(
         {
             "data": {"name": name},
+            "objective": objective or {},
             "model": {
                 "family": "causal",
                 "dim": 16,
                 "n_heads": 2,
                 "source_len": 16,
                 "target_len": 16,
+                "action_len": 8,
                 "dropout": 0.1,
                 "causal": {"n_layers": 2, "context_len": CONTEXT if name == "windows" else 40},
             },
@@ -97,6 +101,70 @@ def test_a_causal_model_learns_from_every_kind_of_data(data, tmp_path, name):
     assert not [key for key in last if key.startswith("train/grad_norm_encoder")]
     (held_out,) = rows_of(run, "validation")
     assert held_out["validation/loss"] == held_out["validation/next_token_ce"]
+
+
+LATENT = {"latent": {"weight": 0.5, "dropout": 0.5, "target": "ema"}, "tube": {"weight": 0.1}}
+
+
+@pytest.fixture(scope="module")
+def latent_run(data, tmp_path_factory):
+    return train(config("pairs", LATENT, log_every=1), data, tmp_path_factory.mktemp("latent"))
+
+
+def test_a_dropped_term_has_no_value_and_the_step_costs_less(latent_run):
+    rows = rows_of(latent_run, "train")
+    counted = [counts_at(step, 0.5, 0) for step in range(12)]
+    assert set(counted) == {True, False}
+    spent = [
+        row["train/flops"] - before
+        for row, before in zip(rows, [0, *(row["train/flops"] for row in rows)], strict=False)
+    ]
+    for row, counts, cost in zip(rows, counted, spent, strict=True):
+        assert ("train/term/latent" in row) is counts
+        assert (row["batches"]["latent"][0] is not None) is counts
+        assert (row["train/share/latent"] > 0) is counts
+        assert row["train/weight/latent"] == 0.5
+        assert cost == pytest.approx(max(spent) if counts else min(spent), rel=1e-3)
+    assert min(spent) < 0.6 * max(spent)
+
+
+def test_the_health_of_views_is_logged_with_and_without_the_term(data, latent_run, tmp_path):
+    plain = train(config("pairs", steps=2, validate_every=2), data, tmp_path)
+    health = {"view_cosine", "view_cosine_gap", "view_retrieval", "view_retrieval_chance", "view_rank"}
+    for run in (plain, latent_run):
+        row = rows_of(run, "validation")[-1]
+        assert {f"validation/{name}" for name in {*health, "tube_cosine", "exact_match"}} <= row.keys()
+        assert ("validation/latent" in row) is (run is latent_run)
+
+
+def test_a_jepalm_on_pairs_says_how_many_targets_it_writes_exactly(data, tmp_path):
+    tree = config("pairs", steps=2, validate_every=2).model_dump()
+    tree["model"] |= {"family": "jepalm", "causal": {}}
+    row = rows_of(train(from_mapping(tree), data, tmp_path), "validation")[-1]
+    assert 0 <= row["validation/exact_match"] <= 1
+
+
+def test_a_latent_run_resumes_to_the_same_weights_and_flops(data, latent_run, tmp_path):
+    killed = train(config("pairs", LATENT, log_every=1), data, tmp_path)
+    shutil.rmtree(find_checkpoint(killed).path)
+    with resumed_session(killed.path, {}, [], data) as session:
+        session.train(killed, None)
+    resumed, straight = find_checkpoint(killed), find_checkpoint(latent_run)
+    assert (resumed.path / MODEL).read_bytes() == (straight.path / MODEL).read_bytes()
+    assert rows_of(killed, "train")[-1]["train/flops"] == rows_of(latent_run, "train")[-1]["train/flops"]
+
+
+def test_windows_have_no_second_view(data):
+    settings = config("windows", {"latent": {"weight": 1.0}})
+    message = r"objective\.latent\.weight does nothing with windows"
+    with pytest.raises(UsageError, match=message) as raised, new_session(settings, data):
+        pass
+    assert "no second view" in raised.value.hint
+
+
+def test_tubes_are_learned_from_windows(data, tmp_path):
+    run = train(config("windows", {"tube": {"weight": 0.1}}, steps=3), data, tmp_path)
+    assert 0 < rows_of(run, "train")[-1]["train/term/tube"] < 2
 
 
 def test_resuming_gives_the_weights_of_a_run_that_never_stopped(data, run, tmp_path):

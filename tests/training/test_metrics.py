@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,18 @@ def test_buffer_adds_micro_batches_of_a_step_and_begins_anew_after_take():
     assert buffer.take().tolist() == []
     buffer.start()
     assert buffer.take().tolist() == [[0.0, 0.0]]
+
+
+def test_a_term_that_a_step_leaves_out_is_missing():
+    buffer = StepBuffer(["loss", "latent"], 2, torch.device("cpu"), missing=math.nan)
+    for values in ({"loss": 1.0, "latent": 5.0}, {"loss": 2.0}):
+        buffer.start()
+        for _ in range(2):
+            buffer.add({name: torch.tensor(value) for name, value in values.items()})
+    first, second = buffer.take().tolist()
+    assert first == [2.0, 10.0]
+    assert second[0] == 4.0
+    assert math.isnan(second[1])
 
 
 def test_drop_after_removes_later_rows_and_a_torn_last_line(tmp_path: Path):

@@ -54,7 +54,7 @@ def spoiled(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 def test_train_rows_have_the_documented_keys(trained_run: Any, rows_of: Train):
     expected = {"kind", "step", "epoch", "time", "batches", "train/loss", "train/lr", "train/grad_norm"}
-    expected |= {"speed/steps_per_s", "speed/tokens_per_s"}
+    expected |= {"train/flops", "speed/steps_per_s", "speed/tokens_per_s"}
     for name in TERMS:
         expected |= {f"train/{kind}/{name}" for kind in ("term", "weight", "share", "grad_norm_encoder")}
     rows = rows_of(trained_run)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from jepalm.config import SpansConfig
 from jepalm.data import writing
 from jepalm.data.batches import Batch, Batches
+from jepalm.data.job import Outcome
 from jepalm.data.prepared import PreparedData
-from jepalm.data.preparing import Outcome
 from jepalm.data.spans import composition, draw_places, hide, n_hidden
 from jepalm.errors import UsageError
 

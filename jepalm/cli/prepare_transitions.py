@@ -1,0 +1,197 @@
+"""`jepalm prepare transitions`: a simulated world, or logs of one, as (state, action) to next state."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jepalm.cli.console import LABEL_WIDTH
+from jepalm.cli.prepare_options import (
+    Alphabet,
+    AlphabetOption,
+    DataDirOption,
+    ForceOption,
+    NameOption,
+    SplitOption,
+    TokenizerOption,
+    job_of,
+    named_after,
+    request_of,
+)
+from jepalm.cli.prepare_output import counter, labelled, progress_shown, show, show_present
+
+if TYPE_CHECKING:
+    from jepalm.data.prepared import Request, Simulated
+    from jepalm.data.worlds.drawing import DrawnTransitions
+
+DEFAULT_PAIRS = 100_000
+
+
+class WorldName(enum.StrEnum):
+    """The worlds there are."""
+
+    home = "home"
+    grid = "grid"
+    files = "files"
+
+
+def transitions(
+    world: Annotated[
+        WorldName | None,
+        typer.Option(
+            help="home: rooms, doors, lights, things. grid: a map with boxes and keys. "
+            "files: a small file system.  [default: home]",
+        ),
+    ] = None,
+    given: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="FILE.jsonl", help='Your own logs: rows {"state", "action", "next_state"}.'
+        ),
+    ] = None,
+    pairs: Annotated[
+        int | None,
+        typer.Option(min=3, metavar="N", help=f"Pairs to draw.  [default: {DEFAULT_PAIRS:,}]"),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(metavar="N", help="Rooms, cells a side, or folders.  [default: 3, 5, 2]")
+    ] = None,
+    objects: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Most things, boxes and keys, or files.  [default: 2, 3, 3]"),
+    ] = None,
+    noise: Annotated[
+        int | None, typer.Option(metavar="N", help="Facts that change at random.  [default: 1]")
+    ] = None,
+    distractors: Annotated[
+        int | None, typer.Option(metavar="N", help="Facts that no action changes.  [default: 1]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the draw.  [default: 0]")] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="With --from, leave broken rows out and count them.")
+    ] = False,
+    name: NameOption = None,
+    tokenizer: TokenizerOption = "char",
+    alphabet: AlphabetOption = Alphabet.fixed,
+    split: SplitOption = "90/5/5",
+    licence: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="With --from, the licence of the logs, written down.")
+    ] = None,
+    data_dir: DataDirOption = None,
+    force: ForceOption = False,
+) -> None:
+    """States, actions and next states of a simulated world, or your own; the folder is named after the world.
+
+    Example: jepalm prepare transitions --world grid --pairs 200000
+    """
+    from jepalm.config import data_root
+
+    root = data_root(data_dir)
+    request = request_of("pairs", tokenizer, alphabet, split)
+    request = request.model_copy(update={"task": "transitions"})
+    drawn = {
+        "world": world,
+        "pairs": pairs,
+        "size": size,
+        "objects": objects,
+        "noise": noise,
+        "distractors": distractors,
+        "seed": seed,
+    }
+    if given is not None:
+        _check_alone(drawn, "a simulated world, --from reads your own")
+        _read(root, name or named_after(given), given, request, licence or "not stated", skip_bad, force)
+        return
+    _check_alone({"skip-bad": skip_bad or None, "licence": licence}, "your own logs, with --from")
+    asked = _simulated(drawn)
+    request = request.model_copy(update={"simulated": asked})
+    _draw(root, name or asked.world, asked, request, force)
+
+
+def _read(
+    root: Path, name: str, file: Path, request: Request, licence: str, skip_bad: bool, force: bool
+) -> None:
+    from jepalm.data.prepared import Origin
+    from jepalm.data.preparing import prepare_rows
+    from jepalm.data.reading import RawRows, parse_transition
+
+    origin = Origin(source="given transitions", where=[str(file)])
+    with progress_shown() as watch:
+        job = job_of(root, name, "transitions", origin, licence, request, force, watch)
+        outcome = prepare_rows(job, RawRows(file, skip_bad, parse=parse_transition))
+    show(outcome)
+
+
+def _draw(root: Path, name: str, asked: Simulated, request: Request, force: bool) -> None:
+    from contextlib import closing
+
+    from jepalm.data.job import already_prepared, check_request
+    from jepalm.data.prepared import Origin
+    from jepalm.data.preparing import prepare_rows
+    from jepalm.data.worlds.drawing import draw_transitions, pairs_by_split
+
+    check_request(name, request)
+    present = None if force else already_prepared(root, name, request)
+    if present is not None:
+        show_present(present)
+        return
+    origin = Origin(source=f"the {asked.world} world, simulated", where=[f"seed {asked.seed}"])
+    n_pairs = sum(pairs_by_split(asked.pairs, request.split).values())
+    with progress_shown(by_bytes=False) as watch:
+        drawn = draw_transitions(asked, request.split, root, counter(watch, "drawing", n_pairs))
+    with closing(drawn):
+        with progress_shown() as watch:
+            job = job_of(root, name, "transitions", origin, "none needed: simulated", request, force, watch)
+            outcome = prepare_rows(job, drawn)
+        _show_drawn(drawn, asked, outcome.data.meta.mean_target)
+    show(outcome)
+
+
+def _show_drawn(drawn: DrawnTransitions, asked: Simulated, mean_length: float) -> None:
+    """What the actions do, and one of them."""
+    from jepalm.data.worlds import world_of
+
+    n_random = sum(end - start for start, end in world_of(asked).noise_spans)
+    labelled(
+        "drawn",
+        f"{100 * drawn.illegal / asked.pairs:.3g} % of the actions are illegal, "
+        f"{100 * drawn.unchanged / asked.pairs:.3g} % change nothing but random facts "
+        f"({n_random} of {mean_length:.3g} characters)",
+    )
+    [first] = next(iter(drawn.rows()))
+    for label, text in (("state", first.source), ("action", first.action or ""), ("becomes", first.target)):
+        labelled(label, text.replace("\n", "\n" + " " * LABEL_WIDTH))
+
+
+def _simulated(given: Mapping[str, object]) -> Simulated:
+    """What was asked for, with the world's own sizes for what was not."""
+    from jepalm.data.prepared import Simulated
+    from jepalm.data.worlds import WORLDS, world_of
+
+    world = str(given["world"] or "home")
+    defaults = {
+        "world": world,
+        "pairs": DEFAULT_PAIRS,
+        "size": WORLDS[world].default_size,
+        "objects": WORLDS[world].default_objects,
+        "noise": 1,
+        "distractors": 1,
+        "seed": 0,
+    }
+    chosen = {key: str(value) for key, value in given.items() if value is not None}
+    asked = Simulated.model_validate(defaults | chosen)
+    world_of(asked)  # refuses sizes that the world does not have
+    return asked
+
+
+def _check_alone(options: Mapping[str, object], others: str) -> None:
+    """Refuse options that were given, but belong to the other way to make transitions."""
+    from jepalm.errors import UsageError
+
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise UsageError(f"--{given[0]} is for {others}", "leave one out")

@@ -1,0 +1,147 @@
+"""A hall with rooms around it: doors, lights, and things that one carries."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from random import Random
+
+from jepalm.data.worlds.base import Draw, Said, State, World
+from jepalm.data.worlds.combinations import Combinations, check_names
+
+HALL = "hall"
+HELD = "held"
+"""Where a carried thing is."""
+ROOMS = ("bath", "loft", "shed", "barn", "yard", "shop", "deck", "nook", "dorm", "cell")
+THINGS: tuple[str, ...] = ("lamp", "book", "coin", "ball", "rope", "drum", "vase", "fork", "sock", "ring")
+THINGS += ("bell", "kite", "mask", "pipe", "soap", "comb", "doll", "sack", "tray", "plug")
+_NAMES = Combinations(ROOMS, THINGS, ("take", "", "drop", ""))
+_ROOM = re.compile(r"(\w{4}) (open|shut) (lit|dim)")
+
+
+@dataclass(frozen=True, slots=True)
+class HomeState(State):
+    """One moment in a house."""
+
+    rooms: tuple[str, ...]
+    """Around the hall; each has a door to the hall and no other."""
+    is_open: tuple[bool, ...]
+    """Doors, by room."""
+    is_lit: tuple[bool, ...]
+    """The hall, then the rooms."""
+    you: str
+    """The room where one is."""
+    things: tuple[tuple[str, str], ...]
+    """Each with its room, or `held`."""
+
+
+class Home(World[HomeState]):
+    """`size` counts the rooms, the hall among them."""
+
+    name = "home"
+    sizes = range(2, 7)
+    object_counts = range(1, 9)
+    size_means = "rooms"
+    default_size = 3
+    default_objects = 2
+
+    def sample(self, rng: Random, draw: Draw = "seen") -> HomeState:
+        """Draw a house."""
+        noise, still = self._draw_noise(rng), self._draw_still(rng)
+        rooms, names = _NAMES.draw(rng, draw, self.size - 1, self.objects)
+        places = (HALL, *rooms)
+        return HomeState(
+            noise,
+            still,
+            rooms,
+            is_open=tuple(rng.random() < 0.5 for _ in rooms),
+            is_lit=tuple(rng.random() < 0.5 for _ in places),
+            you=rng.choice(places),
+            things=tuple((name, rng.choice((*places, HELD))) for name in names),
+        )
+
+    def actions(self, state: HomeState) -> list[str]:
+        """Go, open, shut, switch, take, drop."""
+        said = [f"go to the {room}" for room in (HALL, *state.rooms)]
+        said += [f"{verb} the {room} door" for verb in ("open", "shut") for room in state.rooms]
+        said += [f"switch {way} the light" for way in ("on", "off")]
+        return said + [f"{verb} the {thing}" for verb in ("take", "drop") for thing, _ in state.things]
+
+    def effect(self, state: HomeState, action: str) -> HomeState | None:
+        """The state after the action; None where it is illegal."""
+        match action.split(" "):
+            case ["go", "to", "the", room]:
+                return self._go(state, room)
+            case ["open" | "shut" as verb, "the", room, "door"] if room in state.rooms:
+                door = state.rooms.index(room)
+                if state.you in (HALL, room) and state.is_open[door] != (verb == "open"):
+                    return replace(state, is_open=_flipped(state.is_open, door))
+            case ["switch", "on" | "off" as way, "the", "light"]:
+                light = (HALL, *state.rooms).index(state.you)
+                if state.is_lit[light] != (way == "on"):
+                    return replace(state, is_lit=_flipped(state.is_lit, light))
+            case ["take", "the", thing] if (thing, state.you) in state.things:
+                return _placed(state, thing, HELD)
+            case ["drop", "the", thing] if (thing, HELD) in state.things:
+                return _placed(state, thing, state.you)
+        return None
+
+    def n_objects(self, state: HomeState) -> int:
+        """Its things."""
+        return len(state.things)
+
+    def unseen_state(self, state: HomeState) -> bool:
+        """A room beside the one it never stands beside, or a thing in a house with its room."""
+        return _NAMES.unseen(state.rooms, [thing for thing, _ in state.things])
+
+    def unseen_action(self, state: HomeState, action: str) -> bool:
+        """A thing taken that is only ever dropped, or the other way round."""
+        return _NAMES.unseen_verb(action.partition(" ")[0], action.rpartition(" ")[2])
+
+    def _go(self, state: HomeState, room: str) -> HomeState | None:
+        side = state.you if room == HALL else room  # the room whose door is walked through
+        if side not in state.rooms or state.you not in (HALL, side) or state.you == room:
+            return None
+        return replace(state, you=room) if state.is_open[state.rooms.index(side)] else None
+
+    def _said(self, state: HomeState) -> list[Said]:
+        said = [Said("you ", "you", state.you), Said(f", {HALL} ", f"{HALL} light", _light(state.is_lit[0]))]
+        for room, is_open, is_lit in zip(state.rooms, state.is_open, state.is_lit[1:], strict=True):
+            said.append(Said(f", {room} ", f"{room} door", "open" if is_open else "shut"))
+            said.append(Said(" ", f"{room} light", _light(is_lit)))
+        return said + [Said(f", {thing} ", thing, place) for thing, place in state.things]
+
+    def _parse(self, text: str, noise: tuple[str, ...], still: tuple[str, ...]) -> HomeState:
+        you, _, rest = text.partition(", ")
+        hall, *others = rest.split(", ")
+        matches = [_ROOM.fullmatch(other) for other in others[: self.size - 1]]
+        rooms = [match.groups() for match in matches if match]
+        if len(rooms) < self.size - 1:
+            raise ValueError(f"it does not say door and light of {self.size - 1} rooms")
+        names = tuple(room for room, _, _ in rooms)
+        places = (HALL, *names)
+        things = tuple((fact[:4], fact[5:]) for fact in others[self.size - 1 :])
+        check_names("room", names, ROOMS)
+        check_names("thing", [thing for thing, _ in things], THINGS)
+        if not you.startswith("you ") or you[4:] not in places:
+            raise ValueError("it does not say in which of its rooms you are")
+        if hall not in (f"{HALL} lit", f"{HALL} dim"):
+            raise ValueError("it does not say whether the hall is lit or dim")
+        if any(place not in (*places, HELD) for _, place in things):
+            raise ValueError("a thing is neither held nor in one of its rooms")
+        is_lit = (hall.endswith("lit"), *(light == "lit" for _, _, light in rooms))
+        is_open = tuple(door == "open" for _, door, _ in rooms)
+        return HomeState(noise, still, names, is_open, is_lit, you[4:], things)
+
+
+def _light(is_lit: bool) -> str:
+    return "lit" if is_lit else "dim"
+
+
+def _flipped(flags: tuple[bool, ...], place: int) -> tuple[bool, ...]:
+    return (*flags[:place], not flags[place], *flags[place + 1 :])
+
+
+def _placed(state: HomeState, thing: str, place: str) -> HomeState:
+    things = tuple((name, place if name == thing else where) for name, where in state.things)
+    return replace(state, things=things)

@@ -1,0 +1,122 @@
+"""What `jepalm evaluate` measured, as it lies beside a run's report, in words and cells."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from jepalm.evaluation.rows import Evaluation, Row
+from jepalm.numbers import three
+
+SPLITS = ("validation", "test", "train")
+"""In the order in which they are shown."""
+COLUMNS = {"model": "model", "real": "real", "ngram": "5-gram", "baseline": "baseline"}
+TITLES = {
+    "decoder": "decoder",
+    "embedding": "embeddings",
+    "scorer": "text under the scorer",
+    "text": "statistics of the text",
+    "brier": "agreement with the real text",
+}
+MAIN_FIGURES = (
+    "decoder/generation_ce",
+    "decoder/generation_accuracy",
+    "embedding/r2",
+    "embedding/retrieval",
+    "scorer/nll",
+    "scorer/gap",
+    "text/jsd_4",
+    "text/valid_words",
+    "text/copied",
+    "brier/score_4",
+)
+"""What a summary shows of the whole table."""
+
+
+def read_evaluations(folder: Path, problems: list[str]) -> dict[str, Evaluation]:
+    """Return the evaluations of a run by split; what cannot be read is told as a problem."""
+    found = {}
+    for split in SPLITS:
+        path = folder / f"evaluation-{split}.json"
+        try:
+            found[split] = Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            continue
+        except NotADirectoryError:
+            break
+        except (OSError, ValueError, RecursionError):
+            problems.append(f"{path.name} cannot be read: jepalm evaluate --split {split} writes it anew")
+    return found
+
+
+def header(evaluation: Evaluation) -> list[str]:
+    """Return what was measured, on what, in one line each."""
+    if evaluation.left_out is not None:
+        return [
+            f"{evaluation.run} at step {evaluation.step:,} · {evaluation.n_prompts:,} texts of "
+            f"{evaluation.split} with gaps · seed {evaluation.seed}",
+            f"left out: {evaluation.left_out}",
+            f"unigram and 5-gram read {evaluation.training_tokens:,} tokens of train",
+            "[low, high]: 95 % bootstrap interval of the model over texts",
+        ]
+    asked = f"{evaluation.n_prompts:,} prompts of {evaluation.split}, {evaluation.n_samples} samples each"
+    drawn = f"temperature {evaluation.temperature:g}, seed {evaluation.seed}"
+    read = "read" if evaluation.split != "train" else "read these very prompts, and"
+    itself = " (which scores its own text in the 5-gram column)" if evaluation.scored_by_ngram else ""
+    lines = [
+        f"{evaluation.run} at step {evaluation.step:,} · {asked} · {drawn}",
+        f"scorer: {evaluation.scorer}{itself}",
+        f"5-gram, lexicon and copies {read} {evaluation.training_tokens:,} tokens of train",
+        "[low, high]: 95 % bootstrap interval of the model over prompts",
+    ]
+    return lines if evaluation.baseline is None else [*lines, f"baseline: {evaluation.baseline}"]
+
+
+def columns(evaluation: Evaluation) -> dict[str, str]:
+    """Return key and title of each column of texts."""
+    if evaluation.left_out is not None:
+        return {"model": COLUMNS["model"]}
+    return {
+        key: title for key, title in COLUMNS.items() if key != "baseline" or evaluation.baseline is not None
+    }
+
+
+def groups(evaluation: Evaluation) -> dict[str, list[Row]]:
+    """Return the rows by the title of their part of the table."""
+    found: dict[str, list[Row]] = {}
+    for row in evaluation.rows:
+        found.setdefault(TITLES.get(row.group, row.group), []).append(row)
+    return found
+
+
+def main_rows(evaluation: Evaluation) -> list[Row]:
+    """Return the rows that a summary shows."""
+    known = {row.name: row for row in evaluation.rows}
+    return [known[name] for name in MAIN_FIGURES if name in known]
+
+
+def label(row: Row) -> str:
+    """Return a figure's name with its unit."""
+    return f"{row.figure}, {row.unit}" if row.unit else row.figure
+
+
+def cell(row: Row, column: str) -> str:
+    """Return a value, empty where the figure has no meaning."""
+    return three(row.values[column]) if column in row.values else ""
+
+
+def interval(row: Row) -> str:
+    """Return the interval of the model's value, empty without one."""
+    return f"[{three(row.interval[0])}, {three(row.interval[1])}]" if row.interval else ""
+
+
+def controls(row: Row) -> list[str]:
+    """Return name and value of each further control."""
+    return [f"{name} {three(value)}" for name, value in row.controls.items()]
+
+
+def not_evaluated(family: str, run: str) -> str:
+    """Return how to get an evaluation of a run that has none."""
+    if family == "causal":
+        return f"a causal run scores and stands beside: jepalm evaluate RUN --baseline {run} --scorer {run}"
+    return f"not evaluated yet: jepalm evaluate {run}"

@@ -1,0 +1,44 @@
+"""Figures of what `jepalm evaluate` measured."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jepalm.report.draw import Art, canvas, colour, finish, line, panels_of, step_axis
+from jepalm.report.evaluations import COLUMNS
+from jepalm.report.read import RunRecord
+
+STYLES = {
+    "model": {"color": "embedding", "linestyle": "-"},
+    "real": {"color": "ink", "linestyle": "-"},
+    "ngram": {"color": "control", "linestyle": "--"},
+    "baseline": {"color": "other", "linestyle": "-."},
+}
+
+
+def nll_by_position(record: RunRecord) -> Art | None:
+    """NLL of each column's text under the scorer, by position; a panel a split."""
+    found = {split: told for split, told in record.evaluations.items() if any(told.by_position.values())}
+    if not found:
+        return None
+    with canvas(9.6, 3.0 * -(-len(found) // 2) + 0.3) as figure:
+        for axes, (split, told) in zip(panels_of(figure, len(found)), found.items(), strict=True):
+            for column, title in COLUMNS.items():
+                curve = np.array(told.by_position.get(column, ()), dtype=np.float64)
+                if np.isfinite(curve).any():
+                    style = STYLES[column] | {"color": colour(STYLES[column]["color"])}
+                    line(axes, np.arange(1, len(curve) + 1), curve, label=title, **style)
+            axes.set_title(f"{split}, {told.n_prompts:,} prompts, under {told.scorer}")
+            axes.set_ylabel("NLL (nats a token)")
+            axes.set_ylim(bottom=0)
+            step_axis(axes, "position")
+            if axes.lines:
+                axes.legend()
+        return finish(
+            figure,
+            "nll_by_position",
+            "NLL of the texts by position (held out)",
+            "How likely the scorer finds each text where it stands. Real text is the level to reach; a model "
+            "whose line rises after the first position does not fit its own beginning. Few texts reach the "
+            "last positions.",
+        )

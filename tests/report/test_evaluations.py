@@ -1,0 +1,125 @@
+"""Evaluations that lie beside a report, in the page, the Markdown and the terminal."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from synthetic_run import evaluation, train_row
+
+from jepalm.config import Config
+from jepalm.evaluation.rows import Evaluation
+from jepalm.report.read import read_run
+from jepalm.report.summary import analyse
+from jepalm.report.terminal import evaluation_view, run_view
+
+
+def shown(view, width=120):
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(view)
+    return console.file.getvalue()
+
+
+def test_an_evaluation_survives_its_file():
+    tree = evaluation(baseline="other")
+    assert Evaluation.from_json(json.loads(json.dumps(tree))).as_json() == tree
+
+
+def test_an_evaluation_of_a_later_version_is_read_as_far_as_it_is_known():
+    tree = evaluation(brand_new=1)
+    tree["rows"][0]["brand_new"] = 1
+    assert Evaluation.from_json(tree)["decoder/generation_ce"].values == {"model": 4.61}
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        [],
+        {},
+        evaluation(rows=3),
+        evaluation(rows=[3]),
+        evaluation(n_prompts="many"),
+        evaluation(by_position=1),
+    ],
+)
+def test_what_is_no_evaluation_is_a_value_error(tree):
+    with pytest.raises(ValueError, match=r"."):
+        Evaluation.from_json(tree)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"rows": [{}]}'])
+def test_a_damaged_file_is_told_and_the_other_split_shown(make_run, text):
+    folder = make_run([train_row(25)], evaluations={"validation": text, "test": evaluation("test")})
+    record = read_run(folder)
+    assert list(record.evaluations) == ["test"]
+    assert record.problems == [
+        "evaluation-validation.json cannot be read: jepalm evaluate --split validation writes it anew"
+    ]
+
+
+def test_the_terminal_has_the_main_figures_their_controls_and_intervals(make_run):
+    text = shown(
+        run_view(analyse(read_run(make_run([train_row(25)], evaluations={"test": evaluation("test")}))))
+    )
+    assert "one at step 500 · 999 prompts of test, 2 samples each" in text
+    row = next(line for line in text.splitlines() if line.startswith(" NLL"))
+    assert row.split() == ["NLL,", "nats/char", "6.50", "[6.44,", "6.55]", "1.57", "1.31"]
+    assert "training unigram 3.33" in text
+    assert "chars/text" not in text
+    assert "1 more on the page" in text
+
+
+@pytest.mark.parametrize("width", [24, 60])
+def test_the_terminal_s_table_fits_any_width(make_run, width):
+    summary = analyse(read_run(make_run([train_row(25)], evaluations={"test": evaluation("test")})))
+    assert max(len(line) for line in shown(evaluation_view(summary), width).splitlines()) <= width
+
+
+def test_what_has_no_meaning_for_a_run_is_said_and_its_columns_left_out(make_run):
+    told = evaluation("test", left_out="text figures: a run of gaps", by_position={})
+    text = shown(evaluation_view(analyse(read_run(make_run([train_row(25)], evaluations={"test": told})))))
+    assert "left out: text figures: a run of gaps" in text
+    assert "999 texts of test with gaps" in text
+    assert "5-gram " not in text.split("over texts")[1]
+
+
+def test_page_and_markdown_have_every_figure_of_both_splits(report: Path):
+    page, markdown = (report / "report.html").read_text(), (report / "report.md").read_text()
+    for text in (page, markdown):
+        assert text.count("length, chars/text") == 2
+        assert text.count("training unigram 3.33") == 2
+    assert "[6.44, 6.55]" in page
+    assert r"| NLL, nats/char | 6.50 | \[6.44, 6.55\] | 1.57 | 1.31 |" in markdown
+
+
+def test_names_in_an_evaluation_are_escaped(report: Path):
+    page, markdown = (report / "report.html").read_text(), (report / "report.md").read_text()
+    for text in (page, markdown):
+        assert "&lt;i&gt;other&lt;/i&gt;" in text
+        assert "<i>" not in text
+
+
+def test_a_run_that_went_on_says_so(report: Path):
+    assert "The run has reached step 1,000 since." in (report / "report.html").read_text()
+
+
+def test_a_run_without_an_evaluation_says_how_to_get_one(make_run):
+    folder = make_run([train_row(25)])
+    assert analyse(read_run(folder)).evaluation_note == f"not evaluated yet: jepalm evaluate {folder}"
+
+
+def test_a_causal_run_is_not_sent_to_evaluate(make_run):
+    tree = Config().model_dump()
+    tree["model"]["family"] = "causal"
+    assert "--baseline" in analyse(read_run(make_run([train_row(25)], config=tree))).evaluation_note
+
+
+def test_json_and_csv_have_the_evaluation(make_run, report: Path):
+    summary = analyse(read_run(make_run([train_row(25)], evaluations={"test": evaluation("test")})))
+    assert summary.as_json()["evaluations"] == {"test": evaluation("test")}
+    lines = (report / "data" / "evaluation.csv").read_text().splitlines()
+    assert lines[1] == (
+        "validation,decoder/generation_ce,CE on predicted embeddings,nats/token,"
+        "4.61,,,,4.57,4.64,training unigram=3.33"
+    )
