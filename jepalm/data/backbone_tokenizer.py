@@ -7,7 +7,7 @@ the model's order. The model's rows are put in this order when it is loaded, and
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -63,24 +63,25 @@ def hugging_face() -> ModuleType:
     return transformers
 
 
-def where_is(name: str) -> dict[str, str]:
-    """What `from_pretrained` takes for a folder, a `.gguf` file or a name on the hub.
+def where_is(name: str) -> dict[str, Any]:
+    """What `from_pretrained` takes for a folder, a `.gguf` file or a name on the hub; code is never run.
 
     Raises:
         UsageError: there is no such file.
     """
     if not name.endswith(GGUF):
-        return {"pretrained_model_name_or_path": name}
+        return {"pretrained_model_name_or_path": name, "trust_remote_code": False}
     path = Path(name)
     if not path.is_file():
         raise UsageError(f"no such file: {name}", WAYS)
     if find_spec("gguf") is None:
         raise UsageError(f"reading {name} needs gguf", "pip install gguf")
-    return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    folder = str(path.parent)
+    return {"pretrained_model_name_or_path": folder, "gguf_file": path.name, "trust_remote_code": False}
 
 
 @contextmanager
-def loading(name: str, what: str) -> Any:
+def loading(name: str, what: str) -> Iterator[None]:
     """Turn what the library says about a model that cannot be read into one line.
 
     Raises:
