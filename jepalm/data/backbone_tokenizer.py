@@ -91,7 +91,7 @@ def loading(name: str, what: str) -> Iterator[None]:
         yield
     except JepalmError:
         raise
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # the library raises all kinds
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UsageError(f"cannot load the {what} of {name}: {reason}", WAYS) from None
 

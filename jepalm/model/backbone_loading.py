@@ -21,7 +21,8 @@ def load(name: str, attention: str, *, half: bool) -> Any:
         half: leave it in bfloat16 where it is stored so.
 
     Raises:
-        UsageError: there is no such model, or fused attention was asked of one that caps its scores.
+        UsageError: there is no such model, it lacks weights, or fused attention was asked of one that caps
+            its scores.
     """
     library = hugging_face()
     where = where_is(name)
@@ -32,9 +33,12 @@ def load(name: str, attention: str, *, half: bool) -> Any:
             raise UsageError(f"{name} caps its attention scores, which fused attention cannot", "use matmul")
         kind = "eager" if capped or attention == "matmul" else "sdpa"
         whole = {"quantization_config": library.GgufConfig(dequantize=True)} if "gguf_file" in where else {}
-        lm = library.AutoModelForCausalLM.from_pretrained(
-            **where, **whole, dtype="auto", attn_implementation=kind
+        lm, found = library.AutoModelForCausalLM.from_pretrained(
+            **where, **whole, dtype="auto", attn_implementation=kind, output_loading_info=True
         )
+    if found["missing_keys"]:
+        missing = min(found["missing_keys"])
+        raise UsageError(f"{name} lacks weights of a causal model, such as {missing}", "take another model")
     return lm if half and lm.dtype == torch.bfloat16 else lm.float()
 
 

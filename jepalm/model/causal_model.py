@@ -73,7 +73,8 @@ class CausalModel(nn.Module):
             return self.tokens(ids)
         beyond = ids - self.tokens.num_embeddings  # (...)
         text = self.tokens(ids.clamp(max=self.tokens.num_embeddings - 1))  # (..., D)
-        return torch.where((beyond >= 0)[..., None], self.predictor_tokens(beyond.clamp(min=0)), text)
+        others = self.predictor_tokens(beyond.clamp(min=0)).to(text.dtype)  # (..., D)
+        return torch.where((beyond >= 0)[..., None], others, text)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) to (..., V)."""

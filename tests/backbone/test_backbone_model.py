@@ -1,11 +1,13 @@
 """The adapter against the library's own pass, and against itself in other layouts."""
 
 import copy
+import shutil
 
 import pytest
 import torch
 import torch.nn.functional as F
 from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from jepalm.config import ModelConfig
@@ -182,7 +184,7 @@ def test_what_stands_still_may_stay_in_half_precision(backbones, model_config, t
     lm.to(torch.bfloat16).save_pretrained(tmp_path)
     load_backbone_tokenizer(backbones["llama"]).library.save_pretrained(tmp_path)
     config = model_config("llama", r=2).model_copy(update={"backbone": str(tmp_path)})
-    half, full = (Backbone(config, 282, half=half) for half in (True, False))
+    half, full = (Backbone(config, 282, half=half, predictor_tokens=2) for half in (True, False))
     assert {p.dtype for p in half._frozen()} == {torch.bfloat16}
     assert {p.dtype for p in full._frozen()} == {torch.float32}
     assert {p.dtype for p in half.parameters()} == {torch.float32}
@@ -204,6 +206,20 @@ def test_adapters_of_another_backbone_are_refused(build):
     other.fingerprint = fingerprint_of(other.lm)
     with pytest.raises(JepalmError, match="another backbone"):
         other.load_state_dict(saved)
+
+
+def test_a_model_that_lacks_weights_is_refused(backbones, model_config, tmp_path):
+    shutil.copytree(backbones["llama"], tmp_path / "llama")
+    file = tmp_path / "llama" / "model.safetensors"
+    weights = load_file(file)
+    del weights["lm_head.weight"]
+    save_file(weights, file, {"format": "pt"})
+    config = model_config("llama").model_copy(update={"backbone": str(tmp_path / "llama")})
+    with pytest.raises(UsageError, match=r"lacks weights of a causal model, such as lm_head\.weight"):
+        Backbone(config, 282)
+    file.write_bytes(b"broken")
+    with pytest.raises(UsageError, match="cannot load the model"):
+        Backbone(config, 282)
 
 
 def test_a_context_longer_than_the_model_reads_is_refused(build):
