@@ -43,7 +43,7 @@ class Interrupted(JepalmError):
         self.exit_code = 128 + signal_number
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean X?)` for the known name closest to `word`, or an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+def nearest(word: str, known: Iterable[str], alike: float = 0.5) -> str:
+    """Return `did you mean X?` for the known name closest to `word`, if so much alike, or an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=alike)
     return f"did you mean {close[0]}?" if close else ""

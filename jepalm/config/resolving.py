@@ -238,17 +238,7 @@ def _for_people(error: ValidationError, model: type[Section], where: str, page: 
     prefix = f"{where}: " if where else ""
     if detail["type"] == "extra_forbidden":
         key = ".".join(path)
-        everywhere = (known for known, _ in flatten(model().model_dump()))
-        elsewhere = [known for known in everywhere if known.rsplit(".", 1)[-1] == path[-1]]
-        if elsewhere:
-            shallowest = min(elsewhere, key=lambda known: known.count("."))
-            return UsageError(f"{prefix}unknown key {key}", f"did you mean {shallowest}?")
-        siblings = _siblings(model, path)
-        close = nearest(path[-1], siblings)
-        if close:
-            full = ".".join([*path[:-1], close.removeprefix("did you mean ").removesuffix("?")])
-            return UsageError(f"{prefix}unknown key {key}", f"did you mean {full}?")
-        return UsageError(f"{prefix}unknown key {key}", f"keys here: {', '.join(siblings)}")
+        return UsageError(f"{prefix}unknown key {key}", _hint(model, path))
     key = ".".join(
         part
         for part in path
@@ -259,6 +249,20 @@ def _for_people(error: ValidationError, model: type[Section], where: str, page: 
         return UsageError(f"{prefix}{message}", "change one of the two")
     message = (message[0].lower() + message[1:]).replace("a valid tuple", "a list")
     return UsageError(f"{prefix}{key}={detail['input']!r}: {message}", f"see docs/{page}.md")
+
+
+def _hint(model: type[Section], path: list[str]) -> str:
+    """What an unknown key was meant to be: one spelled much like it here, the same name elsewhere, or one alike."""
+    siblings = _siblings(model, path)
+    everywhere = (known for known, _ in flatten(model().model_dump()))
+    elsewhere = [known for known in everywhere if known.rsplit(".", 1)[-1] == path[-1]]
+    close = nearest(path[-1], siblings, alike=0.8 if elsewhere else 0.5)
+    if close:
+        full = ".".join([*path[:-1], close.removeprefix("did you mean ").removesuffix("?")])
+        return f"did you mean {full}?"
+    if elsewhere:
+        return f"did you mean {min(elsewhere, key=lambda known: known.count('.'))}?"
+    return f"keys here: {', '.join(siblings)}"
 
 
 def _first(errors: list[ErrorDetails]) -> ErrorDetails:

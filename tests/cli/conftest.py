@@ -7,6 +7,7 @@ from unittest import mock
 import pytest
 
 import jepalm.cli
+from jepalm.cli.console import console
 
 TINY = (
     "--batch-size=4",
@@ -24,13 +25,17 @@ TINY = (
 
 
 def run_command(*arguments, cwd, stdin=b"", **env):
-    """Run the command line in this process as the shell would: (exit code, stdout, stderr)."""
+    """Run the command line in this process as the shell would: (exit code, stdout, stderr).
+
+    The console reads COLUMNS when it is made, which may be long before.
+    """
     out, err = io.StringIO(), io.StringIO()
     code = 0
     with (
         mock.patch.object(sys, "argv", ["jepalm", *map(str, arguments)]),
         mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin))),
         mock.patch.dict(os.environ, env),
+        mock.patch.object(console, "_width", int(env["COLUMNS"]) if "COLUMNS" in env else None),
         contextlib.chdir(cwd),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
