@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +16,12 @@ from jepalm.evaluation.embeddings import measure_embeddings
 from jepalm.evaluation.gaps import ORDER, evaluate_gaps, other_places
 from jepalm.evaluation.interfaces import Sampler, Scorer
 from jepalm.evaluation.ngram import NGram
-from jepalm.evaluation.rows import Evaluation
+from jepalm.evaluation.rows import Evaluation, passes_column
 from jepalm.evaluation.samplers import OneShotSampler
 from jepalm.evaluation.writing import Columns, Texts, brier_rows, scored_rows, statistics_rows
 from jepalm.generation.loading import TrainedModel
-from jepalm.generation.text import read_prompt_again
+from jepalm.generation.refinement import Order, Refining
+from jepalm.generation.text import check_refining, next_source
 from jepalm.objective import JepalmObjective
 
 TRAINING_TOKENS = 4_000_000
@@ -66,6 +68,8 @@ def evaluate(
     baseline: Sampler | None = None,
     baseline_name: str | None = None,
     scorer: Scorer | None = None,
+    passes: Sequence[int] = (),
+    order: Order = "random",
 ) -> Evaluation:
     """Evaluate a JEPALM run.
 
@@ -80,20 +84,25 @@ def evaluate(
         baseline: another sampler to set beside.
         baseline_name: what it is.
         scorer: scores all texts; the 5-gram when empty.
+        passes: numbers of passes, each above 1, for a column of refined texts each.
+        order: of the refinement.
 
     Raises:
-        UsageError: the run is no JEPALM, there is no such split, or it has fewer than four pairs.
+        UsageError: the run is no JEPALM, or cannot refine for the passes, there is no such split, or it has
+            fewer than four pairs.
     """
     objective = trained.objective
     if not isinstance(objective, JepalmObjective):
         message = f"{trained.run.name} is a {trained.config.model.family} run, not a JEPALM"
         raise UsageError(message, "evaluate a JEPALM, with this run as its --baseline or --scorer")
     if trained.pairing == "spans":
-        if baseline is not None or scorer is not None:
-            message = "a run that fills gaps takes no --baseline and no --scorer"
+        if baseline is not None or scorer is not None or passes:
+            message = "a run that fills gaps takes no --baseline, no --scorer and no --passes"
             raise UsageError(message, "nothing that continues a prompt compares with it")
         training = read_training_text(prepared)
         return evaluate_gaps(trained, objective, _split(prepared, split), training.ids, n_prompts, seed)
+    if passes:
+        check_refining(trained)
     held_out = pick_pairs(_split(prepared, split), trained.config.model, n_prompts)
     training = read_training_text(prepared)
     ngram = NGram.fit(training.ids, prepared.meta.vocab_size, ORDER, training.starts)
@@ -110,6 +119,9 @@ def evaluate(
     samplers: dict[str, Sampler] = {"model": sampler, "ngram": ngram}
     if baseline is not None:
         samplers["baseline"] = baseline
+    for number in passes:
+        refining = Refining(number, order)
+        samplers[passes_column(number)] = OneShotSampler(objective, trained.hardware, temperature, refining)
     for name, writer in samplers.items():
         columns[name] = [
             Texts.of(writer.sample(prompts, lengths, seed=one), tokenizer) for one in seeds[:n_samples]
@@ -147,6 +159,8 @@ def evaluate(
             *brier_rows(columns, seed=seed),
         ],
         by_position=by_position,
+        passes=list(passes),
+        order=order if passes else None,
     )
 
 
@@ -216,7 +230,11 @@ def _next_passages(
     for name, writer in (("model", sampler), ("ngram", ngram)):
         first = columns[name][0]
         before = [[*prompt, *row] for prompt, row in zip(prompts, first.ids, strict=True)]
-        read = [read_prompt_again(trained, text) for text in first.texts] if name == "model" else before
+        read = before
+        if name == "model":
+            read = [
+                next_source(trained, prompt, text) for prompt, text in zip(prompts, first.texts, strict=True)
+            ]
         lengths = [trained.config.model.target_len] * len(read)
         joins[name] = before, Texts.of(writer.sample(read, lengths, seed=seed), trained.tokenizer)
     return joins

@@ -147,7 +147,8 @@ def continue_text(
     if trained.reads_actions and action is None:
         hint = 'give one with --action, such as --action "open the door"'
         raise UsageError(f"{trained.run.name} predicts what an action makes of a state", hint)
-    _check_refining(trained, refining)
+    if refining is not None:
+        check_refining(trained)
     if discard and (trained.pairing != "windows" or trained.config.model.family == "causal"):
         message = "only a JEPALM of windows can discard the end of a passage"
         raise UsageError(message, "leave --discard out")
@@ -198,15 +199,15 @@ def continue_text(
     return Generated(text, sum(passage.passes for passage in made), made)
 
 
-def _check_refining(trained: TrainedModel, refining: Refining | None) -> None:
-    if refining is not None and not can_refine(trained):
+def check_refining(trained: TrainedModel) -> None:
+    """Check that the predictor reads tokens that are already decided.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if not trained.config.model.predictor.revealed:
         message = f"{trained.run.name} cannot refine: it was trained without revealed positions"
         raise UsageError(message, "train a JEPALM with model.predictor.revealed=true")
-
-
-def can_refine(trained: TrainedModel) -> bool:
-    """Whether the predictor reads tokens that are already decided."""
-    return trained.config.model.family == "jepalm" and trained.config.model.predictor.revealed
 
 
 def _kept(row: list[int], discard: float) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from jepalm.evaluation.rows import Evaluation, Row
+from jepalm.evaluation.rows import Evaluation, Row, passes_column
 from jepalm.numbers import three
 
 SPLITS = ("validation", "test", "train")
@@ -69,6 +69,8 @@ def header(evaluation: Evaluation) -> list[str]:
         f"5-gram, lexicon and copies {read} {evaluation.training_tokens:,} tokens of train",
         "[low, high]: 95 % bootstrap interval of the model over prompts",
     ]
+    if evaluation.passes:
+        lines.append(f"model writes in one pass; in more passes it decides by order {evaluation.order}")
     return lines if evaluation.baseline is None else [*lines, f"baseline: {evaluation.baseline}"]
 
 
@@ -76,8 +78,10 @@ def columns(evaluation: Evaluation) -> dict[str, str]:
     """Return key and title of each column of texts."""
     if evaluation.left_out is not None:
         return {"model": COLUMNS["model"]}
+    refined = {passes_column(number): f"{number} passes" for number in evaluation.passes}
+    known = {"model": COLUMNS["model"], **refined, **COLUMNS}
     return {
-        key: title for key, title in COLUMNS.items() if key != "baseline" or evaluation.baseline is not None
+        key: title for key, title in known.items() if key != "baseline" or evaluation.baseline is not None
     }
 
 
