@@ -1,8 +1,16 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_objective import MODEL, VOCABULARY, split, tiny_batch
+from tiny_objective import (
+    MODEL,
+    VOCABULARY,
+    assert_resuming_is_exact,
+    split,
+    tiny_batch,
+    tiny_config,
+)
 
 from jepalm.config import ModelConfig, ObjectiveConfig, RevealConfig, from_mapping
 from jepalm.data.batches import Batch
@@ -101,6 +109,23 @@ def test_micro_batches_add_up_to_the_batch(monkeypatch: pytest.MonkeyPatch) -> N
     parts = [terms(objective, part) for part in split(batch, 3, 5)]
     for name in ("embedding", "generation"):
         assert sum(part[name].item() for part in parts) == pytest.approx(whole[name].item(), rel=1e-5)
+
+
+def test_what_is_revealed_is_a_function_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODEL, "predictor", {"n_layers": 1, "revealed": True})
+    assert_resuming_is_exact(tmp_path, tiny_config(SETTINGS))
+
+
+def test_hidden_spans_are_revealed_too(train_tiny: Any, rows_of: Any, tmp_path: Path) -> None:
+    run = train_tiny(
+        tmp_path,
+        data__name="spans",
+        model__predictor__revealed="true",
+        objective__generation__weight=1,
+        objective__length__kind="none",
+        training__steps=2,
+    )
+    assert 0 < rows_of(run)[-1]["train/term/generation"] < 10
 
 
 def test_the_revealed_token_and_no_hidden_one_reaches_the_predictor() -> None:
