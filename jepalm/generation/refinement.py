@@ -5,9 +5,9 @@ positions and decides some of them, by an order:
 
 - `confidence`: those whose written token has the highest probability, as many each pass.
 - `mask-predict`: the same, but what was decided earlier may be taken back where it was less certain than
-  what is written now (Mask-Predict, arXiv 1904.09324, section 3.2).
+  what is written now (Mask-Predict, arXiv 1904.09324, section 3).
 - `entropy`: those with the lowest entropies, as many as stay under a bound together, their largest left
-  out of the sum (EB-sampler, arXiv 2505.24857, section 4); fewer passes where the text is easy.
+  out of the sum (EB-sampler, arXiv 2505.24857); fewer passes where the text is easy.
 - `random`: in an order drawn for each text, as many each pass (masked diffusion, arXiv 2406.07524). With a
   pass a token every token is drawn given all decided before it.
 """

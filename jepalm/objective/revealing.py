@@ -4,8 +4,8 @@ A text of L tokens has n of them revealed, n uniform over the shares that are se
 likely as any other. Its hidden tokens weigh L / (L - n) each: a text then costs L times the mean over its
 hidden tokens, so the terms are still over the target tokens of the global batch, whatever was drawn. With
 shares from 0 to 1 the generation term is an upper bound of the negative log-likelihood of a chain that
-decides one token a pass in random order (arXiv 2110.02037, eq. 3), which is the 1 / t weighting of masked
-diffusion (arXiv 2406.07524, eq. 10) with whole numbers of hidden tokens.
+decides one token a pass in random order (arXiv 2110.02037), which is the 1 / t weighting of masked
+diffusion (arXiv 2406.07524) with whole numbers of hidden tokens.
 """
 
 from __future__ import annotations
