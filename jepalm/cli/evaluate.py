@@ -47,6 +47,20 @@ def evaluate(
     scorer: Annotated[
         Path | None, typer.Option(metavar="RUN", help="A causal run that scores all text; else the 5-gram.")
     ] = None,
+    passes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N",
+            help="Numbers of passes, such as 4,8,16: a column of refined texts for each above 1.",
+        ),
+    ] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(
+            help="What passes decide first: random, confidence, entropy, mask-predict.  [default: random]",
+            show_default=False,
+        ),
+    ] = None,
     reading: Annotated[
         Word, typer.Option(help=r"What \b in a regular expression is: a word boundary, or the letter b.")
     ] = Word.boundary,
@@ -65,6 +79,7 @@ def evaluate(
     Example: jepalm evaluate runs/latest
     """
     from jepalm.cli.console import console, line
+    from jepalm.cli.refining import known_order, numbers_of_passes
     from jepalm.config import from_mapping, runs_root
     from jepalm.evaluation.answers import Scoring
     from jepalm.evaluation.evaluate import evaluate as measure
@@ -74,6 +89,7 @@ def evaluate(
     from jepalm.report.terminal import evaluation_table
     from jepalm.run import open_run, write_json
 
+    refined = numbers_of_passes(passes, order)
     hardware = from_mapping({"hardware": {"device": device}}).hardware
     trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
     other = load_trained(open_run(baseline), hardware=hardware) if baseline else None
@@ -89,6 +105,8 @@ def evaluate(
         other=other,
         scorer=scorer_of(trained, load_trained(open_run(scorer), hardware=hardware)) if scorer else None,
         baseline_name=other.run.name if other else None,
+        passes=refined,
+        order=known_order(order),
         scoring=Scoring(reading.value, databases),
     )
     path = trained.run.report / f"evaluation-{evaluation.split}.json"

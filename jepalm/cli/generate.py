@@ -1,4 +1,4 @@
-"""`jepalm generate`: prompts to text, in one pass or token by token."""
+"""`jepalm generate`: prompts to text, in one pass, in several, or token by token."""
 
 from __future__ import annotations
 
@@ -64,6 +64,26 @@ def generate(
         float | None,
         typer.Option(min=1e-6, max=1.0, help="Causal models: draw from the tokens that hold this chance."),
     ] = None,
+    refine: Annotated[
+        int, typer.Option(min=1, help="Passes a passage; each sees what those before decided.")
+    ] = 1,
+    order: Annotated[
+        str | None,
+        typer.Option(
+            help="What --refine decides first: random, confidence, entropy, mask-predict.  [default: random]",
+            show_default=False,
+        ),
+    ] = None,
+    entropy_bound: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Nats that --order entropy decides in a pass.  [default: 1]"),
+    ] = None,
+    discard: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=0.99, help="Share of each passage but the last, its end, that is thrown away."
+        ),
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
     show_embeddings: Annotated[
@@ -88,6 +108,7 @@ def generate(
     from jepalm.cli.console import console, errors
     from jepalm.cli.infill import show_filled
     from jepalm.cli.prompts import show_many
+    from jepalm.cli.refining import refining_of
     from jepalm.config import from_mapping, runs_root
     from jepalm.errors import UsageError
     from jepalm.generation.loading import load_trained
@@ -99,6 +120,9 @@ def generate(
         message = f"{named[-1]} does not go with {named[0]}" if named else "nothing to read"
         raise UsageError(message, "give a text to go on from, --prompts FILE, or --infill TEXT with gaps")
     text = infill or prompt or ""
+    refining = refining_of(refine, order, entropy_bound)
+    if discard and passages == 1:
+        raise UsageError("--discard does nothing with one passage", "give --passages, or leave it out")
     folder = open_run(run or runs_root() / "latest")
     hardware = from_mapping({"hardware": {"device": device}}).hardware
     trained = load_trained(folder, checkpoint, hardware)
@@ -114,6 +138,7 @@ def generate(
                 "--passages": passages > 1,
                 "--top-k": top_k is not None,
                 "--top-p": top_p is not None,
+                "--refine": refine > 1,
             }
         )
         show_filled(
@@ -139,6 +164,8 @@ def generate(
         "top_k": top_k,
         "top_p": top_p,
         "seed": seed,
+        "refining": refining,
+        "discard": discard,
     }
     if prompts is not None:
         if show_embeddings:
@@ -162,6 +189,7 @@ def generate(
             "action": action,
             "texts": made.text,
             "passes": made.passes,
+            "order": refining and refining.order,
             "seconds": round(seconds, 6),
             "characters": characters,
             "temperature": drawn,

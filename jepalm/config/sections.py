@@ -60,6 +60,8 @@ class PredictorConfig(Section):
     """Width; the model's own when empty."""
     n_heads: int | None = Field(None, ge=1, le=256)
     """Heads; the model's own when empty."""
+    revealed: bool = False
+    """Queries may carry tokens that are already decided, so that a passage is refined in several passes."""
 
 
 class DecoderConfig(Section):
@@ -163,6 +165,12 @@ class ModelConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _revealed_places_are_tokens(self) -> ModelConfig:
+        if self.predictor.revealed and self.latent.tokens > 1:
+            raise ValueError("model.predictor.revealed needs model.latent.tokens=1")
+        return self
+
+    @model_validator(mode="after")
     def _heads_divide_width(self) -> ModelConfig:
         widths = [("model", self.dim, self.n_heads)]
         predictor = self.predictor
@@ -236,6 +244,24 @@ class GenerationConfig(Section):
     weight: float = Field(0.0, ge=0)
     train_decoder: bool = True
     """Whether the decoder learns from this term, or only what made the embeddings."""
+
+
+class RevealConfig(Section):
+    """How much of each target the predictor is told in training, where it reads revealed tokens.
+
+    `embedding` and `generation` then count the tokens that stay hidden.
+    """
+
+    share_from: float = Field(0.0, ge=0, le=1)
+    """The share of a text is drawn evenly between this and the next."""
+    share_to: float = Field(1.0, ge=0, le=1)
+    """At 1 all numbers of revealed tokens are equally likely, from none to all but one."""
+
+    @model_validator(mode="after")
+    def _from_is_below_to(self) -> RevealConfig:
+        if self.share_from > self.share_to:
+            raise ValueError(f"share_from {self.share_from:g} is above share_to {self.share_to:g}")
+        return self
 
 
 class LocalConfig(Section):
@@ -374,6 +400,7 @@ class ObjectiveConfig(Section):
     kl: KLConfig = KLConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     generation: GenerationConfig = GenerationConfig()
+    reveal: RevealConfig = RevealConfig()
     local: LocalConfig = LocalConfig()
     length: LengthConfig = LengthConfig()
     next_token: NextTokenConfig = NextTokenConfig()
@@ -510,6 +537,12 @@ class Config(Section):
     hardware: HardwareConfig = HardwareConfig()
 
     @model_validator(mode="after")
+    def _reveals_what_can_be_read(self) -> Config:
+        if self.objective.reveal != RevealConfig() and not self.model.predictor.revealed:
+            raise ValueError("objective.reveal does nothing without model.predictor.revealed=true")
+        return self
+
+    @model_validator(mode="after")
     def _sections_are_the_familys(self) -> Config:
         for family, sections in FAMILY_SECTIONS.items():
             for dotted in sections:
@@ -532,6 +565,7 @@ FAMILY_SECTIONS = {
         "objective.kl",
         "objective.embedding",
         "objective.generation",
+        "objective.reveal",
         "objective.local",
         "objective.length",
         "objective.regularizer",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +23,12 @@ from jepalm.evaluation.embeddings import measure_embeddings
 from jepalm.evaluation.gaps import ORDER, evaluate_gaps, other_places
 from jepalm.evaluation.interfaces import Sampler, Scorer
 from jepalm.evaluation.ngram import NGram
-from jepalm.evaluation.rows import PROMPTS, Evaluation, answers_alone
+from jepalm.evaluation.rows import PROMPTS, Evaluation, answers_alone, passes_column
 from jepalm.evaluation.samplers import OneShotSampler
 from jepalm.evaluation.writing import Columns, Texts, brier_rows, scored_rows, statistics_rows
 from jepalm.generation.loading import TrainedModel
-from jepalm.generation.text import read_prompt_again
+from jepalm.generation.refinement import Order, Refining
+from jepalm.generation.text import check_refining, next_source
 from jepalm.objective import JepalmObjective
 
 TRAINING_TOKENS = 4_000_000
@@ -75,6 +77,8 @@ def evaluate(
     other: TrainedModel | None = None,
     scorer: Scorer | None = None,
     scoring: Scoring = BY_ITS_TASK,
+    passes: Sequence[int] = (),
+    order: Order = "random",
 ) -> Evaluation:
     """Evaluate a JEPALM run; a causal run, or one that reads actions, by its answers to given pairs alone.
 
@@ -92,26 +96,32 @@ def evaluate(
         other: the run behind the baseline, which answers given pairs beside this one.
         scorer: scores all texts; the 5-gram when empty.
         scoring: how the answers to given pairs are scored.
+        passes: numbers of passes, each above 1, for a column of refined texts each.
+        order: of the refinement.
 
     Raises:
-        UsageError: the run is a causal one of no given pairs, there is no such split, or it has fewer than
-            four pairs.
+        UsageError: the run is a causal one of no given pairs, or cannot refine for the passes, there is no
+            such split, or it has fewer than four pairs.
     """
     objective = trained.objective
+    if passes:
+        check_refining(trained)
     held = _split(prepared, split)
     asked = Asked(held, n_prompts, TRAINING_TOKENS, seed, other, scoring)
     n_prompts = n_prompts or PROMPTS
     if answers_alone(trained.config):
         if scorer is not None:
             raise UsageError(f"answers of {trained.run.name} are scored by their task", "leave --scorer out")
+        if passes:
+            raise UsageError(f"answers of {trained.run.name} are written in one pass", "leave --passes out")
         return evaluate_answers(trained, prepared, asked)
     assert isinstance(objective, JepalmObjective)
     if scoring != BY_ITS_TASK and trained.pairing != "pairs":
         message = f"--reading and --databases do nothing for {trained.run.name}: it answers no questions"
         raise UsageError(message, "they go with given pairs")
     if trained.pairing == "spans":
-        if baseline is not None or scorer is not None:
-            message = "a run that fills gaps takes no --baseline and no --scorer"
+        if baseline is not None or scorer is not None or passes:
+            message = "a run that fills gaps takes no --baseline, no --scorer and no --passes"
             raise UsageError(message, "nothing that continues a prompt compares with it")
         training = read_training_text(prepared)
         return evaluate_gaps(trained, objective, held, training.ids, n_prompts, seed)
@@ -132,6 +142,9 @@ def evaluate(
     samplers: dict[str, Sampler] = {"model": sampler, "ngram": ngram}
     if baseline is not None:
         samplers["baseline"] = baseline
+    for number in passes:
+        refining = Refining(number, order)
+        samplers[passes_column(number)] = OneShotSampler(objective, trained.hardware, temperature, refining)
     for name, writer in samplers.items():
         columns[name] = [
             Texts.of(writer.sample(prompts, lengths, seed=one), tokenizer) for one in seeds[:n_samples]
@@ -172,6 +185,8 @@ def evaluate(
         by_position=by_position,
         task=prepared.meta.task if answers is not None else None,
         n_answers=answers.n if answers is not None else 0,
+        passes=list(passes),
+        order=order if passes else None,
     )
 
 
@@ -241,7 +256,11 @@ def _next_passages(
     for name, writer in (("model", sampler), ("ngram", ngram)):
         first = columns[name][0]
         before = [[*prompt, *row] for prompt, row in zip(prompts, first.ids, strict=True)]
-        read = [read_prompt_again(trained, text) for text in first.texts] if name == "model" else before
+        read = before
+        if name == "model":
+            read = [
+                next_source(trained, prompt, text) for prompt, text in zip(prompts, first.texts, strict=True)
+            ]
         lengths = [trained.config.model.target_len] * len(read)
         joins[name] = before, Texts.of(writer.sample(read, lengths, seed=seed), trained.tokenizer)
     return joins

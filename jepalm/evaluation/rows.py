@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,16 @@ PROMPTS = 1000
 """Prompts of an evaluation that is not told how many."""
 COLUMNS = ("model", "real", "ngram", "baseline")
 """Whose texts: the model's, the real continuations, the 5-gram sampler's, the baseline's."""
+
+
+def passes_column(passes: int) -> str:
+    """The further column of the model's texts that were refined in so many passes."""
+    return f"passes_{passes}"
+
+
+def is_column(name: str) -> bool:
+    """Whether a key of a row as JSON holds a value of some texts."""
+    return name in COLUMNS or re.fullmatch(r"passes_\d+", name) is not None
 
 
 def answers_alone(config: Config) -> bool:
@@ -54,7 +65,9 @@ class Row:
             "name": self.name,
             "figure": self.figure,
             "unit": self.unit,
-            **{column: _finite(self.values.get(column)) for column in COLUMNS},
+            **{
+                column: _finite(self.values.get(column)) for column in dict.fromkeys([*COLUMNS, *self.values])
+            },
             "interval": list(self.interval) if self.interval else None,
             "controls": {name: _finite(value) for name, value in self.controls.items()},
         }
@@ -81,6 +94,8 @@ class Evaluation:
         left_out: which figures have no meaning for this run and why, if there are such.
         task: how the answers of given pairs were scored; empty where there are none.
         n_answers: how many there were.
+        passes: numbers of passes of the model's refined texts, a column each; `model` is one pass.
+        order: of their refinement.
     """
 
     run: str
@@ -99,6 +114,8 @@ class Evaluation:
     left_out: str | None = None
     task: str | None = None
     n_answers: int = 0
+    passes: list[int] = field(default_factory=list)
+    order: str | None = None
 
     @classmethod
     def from_json(cls, tree: Any) -> Evaluation:
@@ -126,7 +143,7 @@ class Evaluation:
 def _row(tree: Any) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ValueError("a row is an object")
-    values = {column: tree[column] for column in COLUMNS if tree.get(column) is not None}
+    values = {name: value for name, value in tree.items() if is_column(name) and value is not None}
     return {**tree, "values": values, "controls": _not_a_number(tree.get("controls"))}
 
 

@@ -14,6 +14,7 @@ from jepalm.evaluation.interfaces import Sampler, Scorer
 from jepalm.evaluation.rows import answers_alone
 from jepalm.generation import one_shot
 from jepalm.generation.loading import TrainedModel
+from jepalm.generation.refinement import Refining
 from jepalm.hardware import Hardware
 from jepalm.objective import CausalObjective, JepalmObjective
 
@@ -23,13 +24,20 @@ PROMPTS_AT_ONCE = 64
 class OneShotSampler:
     """A JEPALM as a sampler; it chooses its own lengths."""
 
-    def __init__(self, objective: JepalmObjective, hardware: Hardware, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        objective: JepalmObjective,
+        hardware: Hardware,
+        temperature: float = 1.0,
+        refining: Refining | None = None,
+    ) -> None:
         self.objective, self.hardware, self.temperature = objective, hardware, temperature
+        self.refining = refining
 
     def sample(
         self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int
     ) -> list[list[int]]:
-        """Write one passage after each prompt, in one pass."""
+        """Write one passage after each prompt, in one pass or as it is refined."""
         rows: list[list[int]] = []
         device, longest = self.hardware.device, self.objective.model.config.source_len
         generator = torch.Generator(device).manual_seed(seed)
@@ -37,7 +45,11 @@ class OneShotSampler:
             source = pad_rows([prompt[-longest:] for prompt in prompts[at : at + PROMPTS_AT_ONCE]], device)
             with self.hardware.autocast():
                 passage = one_shot.generate(
-                    self.objective, source, temperature=self.temperature, generator=generator
+                    self.objective,
+                    source,
+                    temperature=self.temperature,
+                    generator=generator,
+                    writing=self.refining,
                 )
             rows.extend(passage.rows())
         return rows

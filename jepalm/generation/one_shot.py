@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,16 +24,36 @@ class Passage:
         lengths: (B,) positions of each text.
         embeddings: (B, T', D') predicted embeddings, 0 beyond each text's own.
         tokens_per_embedding: how many tokens stand in each.
+        passes: forward passes of predictor and decoder.
     """
 
     ids: Tensor
     lengths: Tensor
     embeddings: Tensor
     tokens_per_embedding: int = 1
+    passes: int = 1
 
     def rows(self) -> list[list[int]]:
         """Token ids of each text."""
         return [row[:length] for row, length in zip(self.ids.tolist(), self.lengths.tolist(), strict=True)]
+
+
+class Writing(Protocol):
+    """Writes tokens at the positions of a layout; see `write`."""
+
+    def __call__(
+        self,
+        objective: JepalmObjective,
+        embeddings: Tensor,
+        layout: Layout,
+        target_layout: Layout,
+        never: Sequence[int],
+        temperature: float,
+        generator: torch.Generator | None,
+        action: ActionView | None = None,
+    ) -> tuple[Passage, Tensor]:
+        """The passages, and the mean log-probability of each one's tokens (B,)."""
+        ...
 
 
 @torch.no_grad()
@@ -45,8 +66,9 @@ def generate(
     length_candidates: int = 1,
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
+    writing: Writing | None = None,
 ) -> Passage:
-    """Generate the target passages of the sources in one pass.
+    """Generate the target passages of the sources in one pass, or as it is told to.
 
     With several length candidates a passage of each of the likeliest lengths is written, all in one batch,
     and the one kept whose tokens have the highest mean log-probability under the decoder (length
@@ -61,6 +83,7 @@ def generate(
         length_candidates: lengths to try for each source where the length head chooses.
         temperature: 0 takes the most likely token of each position; above, tokens are drawn.
         generator: draws the tokens; torch's own when None.
+        writing: how the tokens are written; `write`, in one pass, when None.
     """
     embeddings, layout = objective.encode_source(source)
     act = objective.encode_action(action)
@@ -70,7 +93,8 @@ def generate(
         embeddings, layout = objective.encode_source(_repeated(source, n))
         act = objective.encode_action(None if action is None else _repeated(action, n))
     target = Layout.of(lengths.flatten(), int(lengths.max()), packed=objective.packing)
-    passage, confidence = write(objective, embeddings, layout, target, never, temperature, generator, act)
+    written = (writing or write)(objective, embeddings, layout, target, never, temperature, generator, act)
+    passage, confidence = written
     if n == 1:
         return passage
     best = confidence.view(-1, n).argmax(1)  # (B,)
@@ -79,7 +103,7 @@ def generate(
     width = int(kept.max())
     each = passage.tokens_per_embedding
     shown = passage.embeddings[rows, : -(-width // each)]
-    return Passage(passage.ids[rows, :width], kept, shown, each)
+    return Passage(passage.ids[rows, :width], kept, shown, each, passage.passes)
 
 
 def write(
@@ -111,11 +135,7 @@ def write(
     predicted = objective.predict(embeddings, layout, target_layout, action)
     logits = objective.model.decoder(predicted, target_layout).float()
     logits[..., list(never)] = float("-inf")
-    if temperature > 0:
-        chances = (logits / temperature).softmax(-1).flatten(0, -2)
-        ids = torch.multinomial(chances, 1, generator=generator).view(logits.shape[:-1])
-    else:
-        ids = logits.argmax(-1)
+    ids = choose(logits, temperature, generator)  # (...)
     chosen = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)  # (...)
     confidence = (target_layout.pad(chosen) * target_layout.mask).sum(1) / lengths  # (B,)
     ids = target_layout.pad(ids) * target_layout.mask
@@ -123,6 +143,14 @@ def write(
     places = target_layout.latents(each)
     kept = places.pad(predicted) * places.mask[..., None]  # (B, T', D')
     return Passage(ids, lengths, kept, each), confidence
+
+
+def choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+    """Tokens (...) of logits (..., V): the most likely ones at temperature 0, drawn above."""
+    if temperature == 0:
+        return logits.argmax(-1)
+    chances = (logits / temperature).softmax(-1).flatten(0, -2)
+    return torch.multinomial(chances, 1, generator=generator).view(logits.shape[:-1])
 
 
 def likely_lengths(

@@ -15,6 +15,7 @@ from jepalm.generation import autoregressive, one_shot
 from jepalm.generation.autoregressive import Sampling
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.one_shot import Passage
+from jepalm.generation.refinement import Refining
 from jepalm.objective import CausalObjective, JepalmObjective
 
 
@@ -24,7 +25,7 @@ class Generated:
 
     Attributes:
         text: all passages, as text.
-        passes: forward passes of the generator.
+        passes: forward passes of the generator; the JEPALM's encoder reads each source once.
         passages: each passage as the JEPALM gave it, for all texts at once; none of a causal model.
     """
 
@@ -116,10 +117,13 @@ def continue_texts(
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int = 0,
+    refining: Refining | None = None,
+    discard: float = 0.0,
 ) -> Generated:
     """Generate passages after each source, all at once; each passage's text is the source of the next.
 
-    A causal model of windows goes on from all of the text so far.
+    A model of windows goes on from the text so far: a causal one from all of it, a JEPALM from as much as it
+    reads.
 
     Args:
         trained: the model.
@@ -133,6 +137,8 @@ def continue_texts(
         top_k: causal models only: draw from this many most likely tokens.
         top_p: causal models only: draw from the most likely tokens that together reach this chance.
         seed: of the draws.
+        refining: JEPALM only: write each passage in several passes.
+        discard: JEPALM of windows only: share of each passage but the last, its end, that is thrown away.
 
     Raises:
         UsageError: the model reads actions and there is none, the length is outside 1 to the model's longest
@@ -146,6 +152,11 @@ def continue_texts(
     if trained.reads_actions and action is None:
         hint = 'give one with --action, such as --action "open the door"'
         raise UsageError(f"{trained.run.name} predicts what an action makes of a state", hint)
+    if refining is not None:
+        check_refining(trained)
+    if discard and (trained.pairing != "windows" or trained.config.model.family == "causal"):
+        message = "only a JEPALM of windows can discard the end of a passage"
+        raise UsageError(message, "leave --discard out")
     objective = trained.objective
     if isinstance(objective, CausalObjective):
         if length_candidates > 1:
@@ -171,7 +182,7 @@ def continue_texts(
     generator = torch.Generator(device).manual_seed(seed)
     read = [source.ids for source in sources]
     text, made = [""] * len(read), []
-    for _ in range(passages):
+    for number in range(passages):
         with trained.hardware.autocast():
             passage = one_shot.generate(
                 objective,
@@ -181,12 +192,31 @@ def continue_texts(
                 length_candidates=length_candidates,
                 temperature=temperature,
                 generator=generator,
+                writing=refining,
             )
-        written = [trained.tokenizer.decode(row) for row in passage.rows()]
+        last = number == passages - 1
+        rows = passage.rows() if last else [_kept(row, discard) for row in passage.rows()]
+        written = [trained.tokenizer.decode(row) for row in rows]
         text = [before + after for before, after in zip(text, written, strict=True)]
-        read = [read_prompt_again(trained, after) for after in written]
+        read = [next_source(trained, *pair) for pair in zip(read, written, strict=True)]
         made.append(passage)
-    return Generated(text, passages, made)
+    return Generated(text, sum(passage.passes for passage in made), made)
+
+
+def check_refining(trained: TrainedModel) -> None:
+    """Check that the predictor reads tokens that are already decided.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if not trained.config.model.predictor.revealed:
+        message = f"{trained.run.name} cannot refine: it was trained without revealed positions"
+        raise UsageError(message, "train a JEPALM with model.predictor.revealed=true")
+
+
+def _kept(row: list[int], discard: float) -> list[int]:
+    """A passage without the share at its end that is thrown away; one token at least stays."""
+    return row[: max(1, len(row) - int(discard * len(row)))]
 
 
 def _continue_causal(
@@ -237,3 +267,10 @@ def read_prompt_again(trained: TrainedModel, text: str) -> list[int]:
         return read_prompt(trained, text).ids
     ids = trained.tokenizer.encode(text or " ")
     return ids[-longest_source(trained) :]
+
+
+def next_source(trained: TrainedModel, read: list[int], text: str) -> list[int]:
+    """Source tokens after a passage that was written from others; of windows the last of both together."""
+    if trained.pairing != "windows":
+        return read_prompt_again(trained, text)
+    return read_prompt_again(trained, trained.tokenizer.decode(read) + text)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from jepalm.config import EncoderConfig, LatentConfig, ModelConfig
 from jepalm.model.latents import LatentHead, LatentReader, Posterior
 from jepalm.model.layers import Block, Layout, Modulation, at_least_float32, init_weights
+from jepalm.model.queries import Known, RevealedTokens
 
 
 class TextEncoder(nn.Module):
@@ -64,10 +65,11 @@ class Predictor(nn.Module):
     One learned query a target embedding, or a place in the text where the target's are given; where sources
     are aligned one for all, to which the source's own embedding at the place is added. Width and depth are
     its own, with projections in and out. An action's embeddings are keys beside the source's, told apart by a
-    learned vector; or their mean modulates every block; or both.
+    learned vector; or their mean modulates every block; or both. Queries of revealed positions carry the
+    token that is decided there.
     """
 
-    def __init__(self, config: ModelConfig, attention: str = "auto") -> None:
+    def __init__(self, config: ModelConfig, attention: str = "auto", *, vocab_size: int = 0) -> None:
         super().__init__()
         own = config.predictor
         dim, heads = own.dim or config.dim, own.n_heads or config.n_heads
@@ -93,6 +95,7 @@ class Predictor(nn.Module):
         self.project = nn.Linear(dim, config.target_dim, bias=False)
         crossed = conditioning in ("cross", "both")
         self.action_mark = nn.Parameter(torch.empty(1, config.dim)) if crossed else None
+        self.revealed = RevealedTokens(dim, vocab_size) if own.revealed else None
         init_weights(self, own.n_layers)
         nn.init.zeros_(self.project.weight)
         for module in self.modules():
@@ -105,6 +108,7 @@ class Predictor(nn.Module):
         source: Tensor,
         source_layout: Layout,
         action: tuple[Tensor, Layout] | None = None,
+        known: Known | None = None,
     ) -> Tensor:
         """Predict the target embeddings in `layout`.
 
@@ -113,19 +117,15 @@ class Predictor(nn.Module):
             source: source embeddings (..., D), packed as `source_layout` says.
             source_layout: the source's positions.
             action: embeddings (..., D) of the action and their positions, where the model is conditioned.
+            known: the tokens that are revealed, where the model reads such; None reveals nothing.
 
         Returns:
             predicted embeddings (..., D'), packed as `layout` says.
         """
-        batch, width = layout.mask.shape
-        if self.carry is not None:
-            there = source_layout.pad(self.carry(source)) * source_layout.mask[..., None]  # (B, Ts, own dim)
-            there = F.pad(there, (0, 0, 0, width - there.shape[1]))  # (B, T, own dim)
-            x = layout.pack(self.queries + there)  # (..., its own dim)
-        elif layout.given:
-            x = F.embedding(layout.pack(layout.positions), self.queries)  # (..., its own dim)
-        else:
-            x = layout.pack(self.queries[:width].expand(batch, -1, -1))  # (..., its own dim)
+        x = self._places(layout, source, source_layout)  # (..., its own dim)
+        if known is not None:
+            assert self.revealed is not None
+            x = x + self.revealed(known, layout)
         memory, condition = (source, source_layout), None
         if action is not None:
             embeddings, places = action
@@ -137,6 +137,17 @@ class Predictor(nn.Module):
         for block in self.blocks:
             x = block(x, layout, memory, condition)
         return self.project(self.norm(x))
+
+    def _places(self, layout: Layout, source: Tensor, source_layout: Layout) -> Tensor:
+        """What the queries are by their place alone, (..., its own dim)."""
+        batch, width = layout.mask.shape
+        if self.carry is not None:
+            there = source_layout.pad(self.carry(source)) * source_layout.mask[..., None]  # (B, Ts, own dim)
+            there = F.pad(there, (0, 0, 0, width - there.shape[1]))  # (B, T, own dim)
+            return layout.pack(self.queries + there)
+        if layout.given:
+            return F.embedding(layout.pack(layout.positions), self.queries)
+        return layout.pack(self.queries[:width].expand(batch, -1, -1))
 
 
 class TextDecoder(nn.Module):
@@ -226,7 +237,7 @@ class JEPALM(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = TextEncoder(config, vocab_size, attention, variational=variational)
-        self.predictor = Predictor(config, attention)
+        self.predictor = Predictor(config, attention, vocab_size=vocab_size)
         self.decoder = TextDecoder(config, vocab_size, attention, variational=variational)
         self.length = LengthHead(config, length_bins) if length_head else None
         self.local = LocalHead(config, vocab_size) if local_head else None

@@ -26,10 +26,12 @@ from jepalm.errors import UsageError
 from jepalm.model.jepalm import JEPALM
 from jepalm.model.latents import Posterior
 from jepalm.model.layers import Layout
+from jepalm.model.queries import Known
 from jepalm.objective.autoencoder import disturb, divergence, drop_tokens, sample
 from jepalm.objective.base import Objective
 from jepalm.objective.lengths import as_lengths, expected_length, length_bins, likeliest_lengths
 from jepalm.objective.regularizers import build_regularizer
+from jepalm.objective.revealing import draw_revealed, hidden_weights
 from jepalm.objective.spans import Reading, picked, whole_text
 from jepalm.objective.targets import TargetEncoder, normalised, target_momentum
 from jepalm.objective.terms import (
@@ -66,6 +68,7 @@ class Views:
         embedding_layout: positions of the targets' embeddings.
         length_logits: (B, L + 1) of a length classification, else None.
         local_logits: (..., V) of the local head at the target's places, else None.
+        weights: (...) of the target's positions in the terms of predictions, where tokens were revealed.
     """
 
     source: Tensor
@@ -80,6 +83,7 @@ class Views:
     embedding_layout: Layout
     length_logits: Tensor | None = None
     local_logits: Tensor | None = None
+    weights: Tensor | None = None
 
 
 class JepalmObjective(Objective):
@@ -157,9 +161,12 @@ class JepalmObjective(Objective):
             terms["reconstruction"] = cross_entropy(decoded, labels, n_tokens)
         if "embedding" in counted:
             distance = self.distance(views.predicted, self._as_target(views.target))  # (...)
+            if views.weights is not None:
+                distance = distance * views.weights
             terms["embedding"] = views.embedding_layout.total(distance) / n_embeddings
         if "generation" in counted:
-            terms["generation"] = cross_entropy(self._decode_predicted(views), labels, n_tokens)
+            decoded = self._decode_predicted(views)  # (..., V)
+            terms["generation"] = cross_entropy(decoded, labels, n_tokens, views.weights)
         if views.local_logits is not None:
             terms["local"] = cross_entropy(views.local_logits, labels, n_tokens)
         if views.length_logits is not None:
@@ -224,8 +231,12 @@ class JepalmObjective(Objective):
             source_layout = self.source_layout(batch.source)
         acts = _any_of(terms, "embedding", "generation", "length")
         action = self.encode_action(batch.action) if acts else None
+        known = weights = None
         if _any_of(terms, "embedding", "generation"):
-            predicted = self.predict(source, source_layout, target_layout, action)
+            known = self._reveal(batch.target, target_layout)
+            predicted = self.predict(source, source_layout, target_layout, action, known)
+        if known is not None:
+            weights = target_layout.pack(hidden_weights(target_layout.mask, known.revealed))  # (...)
         found = self._length_output(source, source_layout, action) if _any_of(terms, "length") else None
         local = self._local_logits(source, source_layout, target_layout) if _any_of(terms, "local") else None
         return Views(
@@ -241,6 +252,7 @@ class JepalmObjective(Objective):
             embedding_layout,
             found if self.config.length.kind == "classification" else None,
             local,
+            weights,
         )
 
     def encode_source(self, tokens: Tokens) -> tuple[Tensor, Layout]:
@@ -283,6 +295,7 @@ class JepalmObjective(Objective):
         source_layout: Layout,
         target_layout: Layout,
         action: ActionView | None = None,
+        known: Known | None = None,
     ) -> Tensor:
         """Predicted embeddings (..., D') of a target whose positions are laid out so.
 
@@ -295,7 +308,8 @@ class JepalmObjective(Objective):
             source = source.detach()
             if action is not None and self.model.action is None:
                 action = action[0].detach(), action[1]
-        predicted: Tensor = self.model.predictor(self._latents(target_layout), source, source_layout, action)
+        places = self._latents(target_layout)
+        predicted: Tensor = self.model.predictor(places, source, source_layout, action, known)
         return predicted
 
     def embed(self, batch: Batch) -> tuple[Tensor, Layout, Layout]:
@@ -376,6 +390,13 @@ class JepalmObjective(Objective):
             return Reading(batch.target.ids, layout)
         text = whole_text(batch.source, batch.target)
         return Reading(text.ids, self.layout(text), layout)
+
+    def _reveal(self, target: Tokens, layout: Layout) -> Known | None:
+        """What the predictor is told of the targets: something in training alone, where it can read it."""
+        share = self.config.reveal.share_to if self.model.config.predictor.revealed else 0.0
+        if not self.training or share == 0:
+            return None
+        return Known(target.ids, draw_revealed(layout.mask, self.config.reveal))
 
     def _encode_target(
         self, reading: Reading, latents: Layout, *, noisy: bool

@@ -36,15 +36,19 @@ def weighted(terms: dict[str, Tensor], weights: Mapping[str, float | Tensor]) ->
     return Losses(total, terms, {name: weights[name] for name in terms})
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, n_tokens: int) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, n_tokens: int, weights: Tensor | None = None) -> Tensor:
     """Cross-entropy in nats a token: sum over positions over the number of tokens of the global batch.
 
     Args:
         logits: (..., V).
         labels: (...) right tokens; `IGNORE` where there is no text.
         n_tokens: tokens of the global batch.
+        weights: (...) what each position weighs; 1 when None.
     """
     rows, targets = at_least_float32(logits).flatten(0, -2), labels.flatten()
+    if weights is not None:
+        nats = F.cross_entropy(rows, targets, ignore_index=IGNORE, reduction="none")  # (N,)
+        return (nats * weights.flatten()).sum() / n_tokens
     return F.cross_entropy(rows, targets, ignore_index=IGNORE, reduction="sum") / n_tokens
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from jepalm.evaluation.rows import Evaluation, Row
+from jepalm.evaluation.rows import Evaluation, Row, passes_column
 from jepalm.numbers import three
 
 SPLITS = ("validation", "test", "train")
@@ -79,6 +79,8 @@ def header(evaluation: Evaluation) -> list[str]:
         f"5-gram, lexicon and copies {read} {evaluation.training_tokens:,} tokens of train",
         "[low, high]: 95 % bootstrap interval of the model over prompts",
     ]
+    if evaluation.passes:
+        lines.append(f"model writes in one pass; in more passes it decides by order {evaluation.order}")
     return lines if evaluation.baseline is None else [*lines, f"baseline: {evaluation.baseline}"]
 
 
@@ -103,7 +105,9 @@ def columns(evaluation: Evaluation) -> dict[str, str]:
     wanted = {"model"} if evaluation.left_out is not None else {"model", "real", "ngram"}
     if evaluation.baseline is not None:
         wanted.add("baseline")
-    return {key: title for key, title in COLUMNS.items() if key in wanted}
+    refined = {passes_column(number): f"{number} passes" for number in evaluation.passes}
+    others = {key: title for key, title in COLUMNS.items() if key in wanted - {"model"}}
+    return {"model": COLUMNS["model"], **refined, **others}
 
 
 def groups(evaluation: Evaluation) -> dict[str, list[Row]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from jepalm.evaluation.rows import passes_column
 from jepalm.report.draw import Art, canvas, colour, finish, line, panels_of, step_axis
-from jepalm.report.evaluations import COLUMNS
+from jepalm.report.evaluations import columns
 from jepalm.report.read import RunRecord
 
 STYLES = {
@@ -14,6 +15,13 @@ STYLES = {
     "ngram": {"color": "control", "linestyle": "--"},
     "baseline": {"color": "other", "linestyle": "-."},
 }
+REFINED = {"color": "embedding", "linestyle": ":"}
+
+
+def faintness(passes: list[int], column: str) -> float:
+    """Opacity of a column's line: the fewer the passes of a refined text, the fainter; 1 for all others."""
+    names = [passes_column(number) for number in sorted(passes)]
+    return (names.index(column) + 2) / (len(names) + 1) if column in names else 1.0
 
 
 def nll_by_position(record: RunRecord) -> Art | None:
@@ -23,11 +31,19 @@ def nll_by_position(record: RunRecord) -> Art | None:
         return None
     with canvas(9.6, 3.0 * -(-len(found) // 2) + 0.3) as figure:
         for axes, (split, told) in zip(panels_of(figure, len(found)), found.items(), strict=True):
-            for column, title in COLUMNS.items():
+            for column, title in columns(told).items():
                 curve = np.array(told.by_position.get(column, ()), dtype=np.float64)
                 if np.isfinite(curve).any():
-                    style = STYLES[column] | {"color": colour(STYLES[column]["color"])}
-                    line(axes, np.arange(1, len(curve) + 1), curve, label=title, **style)
+                    style = STYLES.get(column, REFINED)
+                    line(
+                        axes,
+                        np.arange(1, len(curve) + 1),
+                        curve,
+                        label=title,
+                        color=colour(style["color"]),
+                        linestyle=style["linestyle"],
+                        alpha=faintness(told.passes, column),
+                    )
             axes.set_title(f"{split}, {told.n_prompts:,} prompts, under {told.scorer}")
             axes.set_ylabel("NLL (nats a token)")
             axes.set_ylim(bottom=0)

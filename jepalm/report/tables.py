@@ -6,6 +6,7 @@ import csv
 import io
 from typing import Any
 
+from jepalm.evaluation.rows import passes_column
 from jepalm.report.analysis import epoch_means
 from jepalm.report.article import ARTICLE_COMPOSITION
 from jepalm.report.compare import Comparison
@@ -79,15 +80,17 @@ def batches_csv(record: RunRecord) -> str:
 
 def evaluation_csv(record: RunRecord) -> str:
     """Return each figure of each evaluated split with its interval and controls."""
+    passes = {number for found in record.evaluations.values() for number in found.passes}
+    columns = [*COLUMNS, *map(passes_column, sorted(passes))]
     return to_csv(
-        ["split", "name", "figure", "unit", *COLUMNS, "low", "high", "controls"],
+        ["split", "name", "figure", "unit", *columns, "low", "high", "controls"],
         [
             [
                 split,
                 row.name,
                 row.figure,
                 row.unit,
-                *(row.values.get(column, "") for column in COLUMNS),
+                *(row.values.get(column, "") for column in columns),
                 *(row.interval or ("", "")),
                 "; ".join(f"{name}={value}" for name, value in row.controls.items()),
             ]

@@ -53,7 +53,7 @@ def evaluation_table(evaluation: Evaluation, chosen: list[Row] | None = None) ->
     shown.add_column("", overflow="fold")
     for name, title in columns.items():
         shown.add_column(title, justify="right", no_wrap=True, style="bold" if name == "model" else None)
-        if name == "model":
+        if name == "model" and not evaluation.passes:
             shown.add_column("", justify="right", no_wrap=True, style="dim")
     sections = {"": chosen} if chosen is not None else evaluations.groups(evaluation)
     for title, rows in sections.items():
@@ -65,8 +65,12 @@ def evaluation_table(evaluation: Evaluation, chosen: list[Row] | None = None) ->
             label = Text(evaluations.label(row))
             for control in evaluations.controls(row):
                 label.append(f"\n  {control}", style="dim")
+            interval = evaluations.interval(row)
+            if evaluation.passes and interval:  # many columns leave no room for one of intervals
+                label.append(f"\n  {interval}", style="dim")
             values = [evaluations.cell(row, name) for name in columns]
-            shown.add_row(label, values[0], evaluations.interval(row), *values[1:])
+            model = values[:1] if evaluation.passes else [values[0], interval]
+            shown.add_row(label, *model, *values[1:])
     return shown
 
 

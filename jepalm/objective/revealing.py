@@ -1,0 +1,38 @@
+"""Which tokens of a target the predictor is told in training, and what the hidden ones weigh.
+
+A text of L tokens has n of them revealed, n uniform over the shares that are set, each set of n tokens as
+likely as any other. Its hidden tokens weigh L / (L - n) each: a text then costs L times the mean over its
+hidden tokens, so the terms are still over the target tokens of the global batch, whatever was drawn. With
+shares from 0 to 1 the generation term is an upper bound of the negative log-likelihood of a chain that
+decides one token a pass in random order (arXiv 2110.02037), which is the 1 / t weighting of masked
+diffusion (arXiv 2406.07524) with whole numbers of hidden tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from jepalm.config import RevealConfig
+
+
+def draw_revealed(mask: Tensor, config: RevealConfig) -> Tensor:
+    """Draw what is revealed of each text, (B, T) bool, from torch's global generator.
+
+    Args:
+        mask: (B, T) bool, true where there is text.
+        config: from which share to which.
+    """
+    lengths = mask.sum(1, keepdim=True)  # (B, 1)
+    spread = config.share_to - config.share_from
+    share = config.share_from + spread * torch.rand(lengths.shape, device=mask.device)  # (B, 1)
+    number = (share * lengths).floor()  # (B, 1)
+    keys = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, 2.0)  # (B, T): padding is last
+    return keys.argsort(1).argsort(1) < number
+
+
+def hidden_weights(mask: Tensor, revealed: Tensor) -> Tensor:
+    """What each position weighs in a mean over target tokens, (B, T): L / hidden where hidden, else 0."""
+    hidden = mask & ~revealed  # (B, T)
+    numbers = hidden.sum(1, keepdim=True).clamp(min=1)  # (B, 1)
+    return hidden * (mask.sum(1, keepdim=True) / numbers)

@@ -1,0 +1,93 @@
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from jepalm.cli.refining import numbers_of_passes
+from jepalm.config import HardwareConfig
+from jepalm.errors import UsageError
+from jepalm.evaluation.evaluate import evaluate
+from jepalm.evaluation.rows import Evaluation
+from jepalm.generation.loading import TrainedModel, load_trained
+from jepalm.report.evaluations import cell, columns, header
+from jepalm.report.figures_evaluation import faintness
+from jepalm.report.terminal import evaluation_table
+
+CPU = HardwareConfig(device="cpu", precision="fp32", threads=1)
+
+
+@pytest.fixture(scope="module")
+def revealing(train_tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    run = train_tiny(
+        tmp_path_factory.mktemp("revealing"),
+        data__name="windows",
+        model__source_len=4,
+        model__target_len=8,
+        model__predictor__revealed="true",
+        objective__length__kind="none",
+        training__steps=1,
+    )
+    return load_trained(run, "last", CPU)
+
+
+@pytest.fixture(scope="module")
+def evaluation(revealing: TrainedModel, data_root: Path) -> Evaluation:
+    return evaluate(revealing, revealing.data(data_root), n_prompts=2, passes=[2, 4])
+
+
+def test_each_number_of_passes_has_the_figures_of_the_model(evaluation: Evaluation):
+    for row in evaluation.rows:
+        if row.group in ("text", "brier") or row.name in ("scorer/nll", "scorer/gap", "scorer/shuffled"):
+            assert {"model", "passes_2", "passes_4", "ngram"} <= row.values.keys(), row.name
+    assert evaluation["text/characters"].values["passes_4"] == 8
+    level, gap = evaluation["scorer/nll"].values, evaluation["scorer/gap"].values
+    assert gap["passes_2"] == pytest.approx(level["passes_2"] - level["real"])
+
+
+def test_further_columns_change_no_other(evaluation: Evaluation, revealing: TrainedModel, data_root: Path):
+    alone = evaluate(revealing, revealing.data(data_root), n_prompts=2)
+    for row in alone.rows:
+        same = {name: evaluation[row.name].values[name] for name in row.values}
+        assert same == pytest.approx(row.values, rel=1e-12, nan_ok=True), row.name
+
+
+def test_a_file_of_them_reads_back_and_is_shown(evaluation: Evaluation):
+    tree = json.loads(json.dumps(evaluation.as_json()))
+    read = Evaluation.from_json(tree)
+    assert (read.passes, read.order) == ([2, 4], "random")
+    assert read["scorer/nll"].values == evaluation["scorer/nll"].values
+    assert list(columns(read).values()) == ["model", "2 passes", "4 passes", "real", "5-gram"]
+    assert cell(read["text/characters"], "passes_2") == "8.00"
+    assert "model writes in one pass; in more passes it decides by order random" in header(read)
+
+
+def test_lines_of_more_passes_are_stronger():
+    assert [faintness([4, 16, 8], f"passes_{number}") for number in (4, 8, 16)] == [0.5, 0.75, 1.0]
+    assert faintness([4], "model") == 1.0
+
+
+def test_a_model_without_revealed_positions_is_refused(trained_run: Any, data_root: Path):
+    lines = load_trained(trained_run, "last", CPU)
+    with pytest.raises(UsageError, match="cannot refine: it was trained without revealed positions"):
+        evaluate(lines, lines.data(data_root), n_prompts=2, passes=[4])
+
+
+def test_numbers_of_passes_are_a_list_with_commas():
+    assert numbers_of_passes("1,16, 4,4", None) == [4, 16]
+    assert numbers_of_passes(None, None) == []
+    for wrong in ("", "4,", "0,4", "a", "-1"):
+        with pytest.raises(UsageError, match="is no list of whole numbers"):
+            numbers_of_passes(wrong, None)
+    with pytest.raises(UsageError, match="--order does nothing with one pass"):
+        numbers_of_passes("1", "random")
+
+
+def test_every_figure_keeps_its_name_beside_many_columns(evaluation: Evaluation):
+    console = Console(width=80, file=io.StringIO())
+    console.print(evaluation_table(evaluation))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for text in ("valid words", "length, chars/text", "2 passes", "4 passes", "  [8.00, 8.00]"):
+        assert text in shown, text
