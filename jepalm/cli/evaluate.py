@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    pass
+
+class Word(enum.StrEnum):
+    """What a word boundary is read as."""
+
+    boundary = "boundary"
+    letter = "letter"
 
 
 def evaluate(
@@ -21,7 +26,14 @@ def evaluate(
         str,
         typer.Option(help="train, validation, test, or a further split of the data: where the prompts are."),
     ] = "validation",
-    prompts: Annotated[int, typer.Option(min=2, help="Prompts, evenly spaced over the split.")] = 1000,
+    prompts: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Prompts, evenly spaced over the split.  [default: 1,000; answers to given pairs: 10,000]",
+            show_default=False,
+        ),
+    ] = None,
     samples: Annotated[int, typer.Option(min=2, help="Texts of each prompt, for Brier-n.")] = 2,
     temperature: Annotated[
         float, typer.Option(min=0.0, help="Of the model's draws; 0: the most likely token.")
@@ -35,20 +47,28 @@ def evaluate(
     scorer: Annotated[
         Path | None, typer.Option(metavar="RUN", help="A causal run that scores all text; else the 5-gram.")
     ] = None,
+    reading: Annotated[
+        Word, typer.Option(help=r"What \b in a regular expression is: a word boundary, or the letter b.")
+    ] = Word.boundary,
+    databases: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of NAME/NAME.sqlite, in which SQL answers are executed."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of prepared data.  [default: data]", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure a run on held-out prompts, beside its controls.
+    """Measure a run on held-out prompts, beside its controls; on given pairs also how many answers are right.
 
     Example: jepalm evaluate runs/latest
     """
     from jepalm.cli.console import console, line
     from jepalm.config import from_mapping, runs_root
+    from jepalm.evaluation.answers import Scoring
     from jepalm.evaluation.evaluate import evaluate as measure
-    from jepalm.evaluation.samplers import sampler_of, scorer_of
+    from jepalm.evaluation.samplers import baseline_of, scorer_of
     from jepalm.generation.loading import load_trained
     from jepalm.report.evaluations import header
     from jepalm.report.terminal import evaluation_table
@@ -65,9 +85,11 @@ def evaluate(
         n_samples=samples,
         temperature=temperature,
         seed=seed,
-        baseline=sampler_of(trained, other, temperature) if other else None,
+        baseline=baseline_of(trained, other, temperature),
+        other=other,
         scorer=scorer_of(trained, load_trained(open_run(scorer), hardware=hardware)) if scorer else None,
         baseline_name=other.run.name if other else None,
+        scoring=Scoring(reading.value, databases),
     )
     path = trained.run.report / f"evaluation-{evaluation.split}.json"
     write_json(path, evaluation.as_json())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,6 +24,14 @@ def generate(
         str | None,
         typer.Option(
             metavar="TEXT", help="What is done to the state that is read; for models of transitions."
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Read many prompts, one a line, and print one JSON row each; - reads standard input.",
+            show_default=False,
         ),
     ] = None,
     run: Annotated[
@@ -69,7 +77,9 @@ def generate(
 ) -> None:
     """Write the next passage in one pass; with a causal model, one pass a token.
 
-    Example: jepalm generate "To be"; a model of hidden spans: jepalm generate --infill "To be, or ____ to be"
+    Example: jepalm generate "To be"; many: jepalm generate --prompts questions.txt
+
+    A model of hidden spans: jepalm generate --infill "To be, or ____ to be"
     """
     import json
     import sys
@@ -77,19 +87,22 @@ def generate(
 
     from jepalm.cli.console import console, errors
     from jepalm.cli.infill import show_filled
+    from jepalm.cli.prompts import show_many
     from jepalm.config import from_mapping, runs_root
     from jepalm.errors import UsageError
     from jepalm.generation.loading import load_trained
     from jepalm.generation.text import continue_text, read_action, read_prompt
     from jepalm.run import open_run
 
-    if (prompt is None) == (infill is None):
-        message = "nothing to read" if prompt is None else "--infill does not go with a prompt"
-        raise UsageError(message, "give a text to go on from, or --infill TEXT with gaps")
+    given = {"a prompt": prompt, "--infill": infill, "--prompts": prompts}
+    if len(named := [name for name, value in given.items() if value is not None]) != 1:
+        message = f"{named[-1]} does not go with {named[0]}" if named else "nothing to read"
+        raise UsageError(message, "give a text to go on from, --prompts FILE, or --infill TEXT with gaps")
     text = infill or prompt or ""
     folder = open_run(run or runs_root() / "latest")
     hardware = from_mapping({"hardware": {"device": device}}).hardware
     trained = load_trained(folder, checkpoint, hardware)
+    lines = [] if prompts is None else _lines(prompts)
     text = standard_input() if text == "-" else text
     drawn = temperature if temperature is not None else float(samples > 1)
     if infill is not None:
@@ -116,25 +129,29 @@ def generate(
     act = None if action is None else read_action(trained, action)
     if act is not None and passages > 1:
         raise UsageError("--action does not go with --passages", "an action makes one passage")
+    settings: dict[str, Any] = {
+        "action": act,
+        "passages": passages,
+        "samples": samples,
+        "length": length,
+        "length_candidates": length_candidates,
+        "temperature": drawn,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+    }
+    if prompts is not None:
+        if show_embeddings:
+            raise UsageError("--show-embeddings does not go with --prompts", "it shows one passage")
+        show_many(trained, lines, **settings)
+        return
     source = read_prompt(trained, text)
     for note in source.notes:
         errors.print(f"note: {note}", markup=False)
     if show_embeddings and trained.config.model.family == "causal":
         raise UsageError("a causal model predicts no embeddings", "leave --show-embeddings out")
     start = time.perf_counter()
-    made = continue_text(
-        trained,
-        source,
-        action=act,
-        passages=passages,
-        samples=samples,
-        length=length,
-        length_candidates=length_candidates,
-        temperature=drawn,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-    )
+    made = continue_text(trained, source, **settings)
     trained.hardware.synchronize()
     seconds = time.perf_counter() - start
     picture = _draw(trained, made.passages[0]) if show_embeddings else None
@@ -175,6 +192,22 @@ def _check_given(flags: dict[str, bool]) -> None:
     for flag, given in flags.items():
         if given:
             raise UsageError(f"{flag} does not go with --infill", "the gaps say where and how much to write")
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file without their ends, or those of standard input."""
+    from jepalm.errors import UsageError
+
+    if str(path) == "-":
+        text = standard_input()
+    else:
+        try:
+            text = path.read_bytes().decode("utf-8-sig")
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}", "--prompts takes a text file") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"{path} is not UTF-8 text", "convert it first") from None
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
 
 def standard_input() -> str:

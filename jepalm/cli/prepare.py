@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jepalm.cli.prepare_datasets import dataset, openwebtext, wikitext_103
+from jepalm.cli.prepare_datasets import FromOption, RevisionOption, dataset, openwebtext, wikitext_103
 from jepalm.cli.prepare_options import (
     Alphabet,
     AlphabetOption,
@@ -36,6 +36,12 @@ class Scoring(enum.StrEnum):
 
     text = "text"
     regex = "regex"
+    gsm8k = "gsm8k"
+    spider = "spider"
+    nq_open = "nq-open"
+    hellaswag = "hellaswag"
+    rotten_tomatoes = "rotten-tomatoes"
+    yelp = "yelp"
 
 
 prepare_app = typer.Typer(
@@ -117,9 +123,18 @@ def text(
 @prepare_app.command()
 def pairs(
     file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE.jsonl", help='Rows {"source", "target", "action"?} or {"messages"}.'),
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="FILE.jsonl",
+            help='Rows {"source", "target", "action"?} or {"messages"}.',
+            show_default=False,
+        ),
+    ] = None,
+    given: FromOption = None,
+    config: Annotated[
+        str | None, typer.Option(metavar="CONFIG", help="Of that dataset, where it has several.")
+    ] = None,
+    revision: RevisionOption = None,
     validation: Annotated[
         Path | None, typer.Option(metavar="FILE.jsonl", help="All of validation, instead of a share of FILE.")
     ] = None,
@@ -127,7 +142,11 @@ def pairs(
         Path | None, typer.Option(metavar="FILE.jsonl", help="All of test, instead of a share of FILE.")
     ] = None,
     task: Annotated[
-        Scoring, typer.Option(help="How answers are scored; regex: by the lines that they describe.")
+        Scoring,
+        typer.Option(
+            help="How answers are scored: as text, as expressions by their lines, or as a published task,"
+            " whose own rows are read too."
+        ),
     ] = Scoring.text,
     name: NameOption = None,
     tokenizer: TokenizerOption = "char",
@@ -145,22 +164,39 @@ def pairs(
     Example: jepalm prepare pairs chats.jsonl --tokenizer byte
 
     With a test split of its own: jepalm prepare pairs train.jsonl --test test.jsonl
+
+    A published task: jepalm prepare pairs --from openai/gsm8k --config main --task gsm8k
     """
     from jepalm.config import data_root
     from jepalm.data.prepared import Origin
     from jepalm.data.preparing import prepare_rows
-    from jepalm.data.reading import RawRows
-    from jepalm.data.regex.pairs import check_pair
+    from jepalm.data.reading import RawRows, Rows
+    from jepalm.data.tasks import reading_of
+    from jepalm.errors import UsageError
 
+    if (file is None) == (given is None):
+        raise UsageError("give either a file of pairs or --from", "jepalm prepare pairs FILE.jsonl")
     held_out: dict[SplitName, Path | None] = {"validation": validation, "test": test}
-    given = {split: path for split, path in held_out.items() if path is not None}
+    files = {split: path for split, path in held_out.items() if path is not None}
+    if given is not None and files:
+        raise UsageError("--validation and --test do not go with --from", "a dataset has splits of its own")
+    if file is not None and (config or revision):
+        raise UsageError("--config and --revision go with --from", "a file has neither")
     request = request_of("pairs", tokenizer, alphabet, split, task=task.value)
-    where = [str(file), *(f"{split}: {path}" for split, path in given.items())]
-    origin = Origin(source="given pairs", where=where)
-    raw = RawRows(file, skip_bad, given)
-    if task is Scoring.regex:
-        raw.check = check_pair
-    name = name or named_after(file)
+    reading = reading_of(request.task)
+    raw: Rows
+    if file is not None:
+        where = [str(file), *(f"{split}: {path}" for split, path in files.items())]
+        origin = Origin(source="given pairs", where=where)
+        raw = RawRows(file, skip_bad, files, reading.parse, reading.check)
+    else:
+        from jepalm.data.hub import Corpus, open_hub
+        from jepalm.data.hub_rows import HubRows
+        from jepalm.data.tasks import column_of
+
+        opened = open_hub(Corpus(str(given), config, column_of(request.task)), revision)
+        origin, raw = opened.origin, HubRows(opened, reading, skip_bad)
+    name = name or named_after(file or Path(str(given)))
     with progress_shown() as watch:
         job = job_of(data_root(data_dir), name, "pairs", origin, licence, request, force, watch)
         outcome = prepare_rows(job, raw)

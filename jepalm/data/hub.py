@@ -107,6 +107,16 @@ class HubText:
                 yield Document(since.split, text, Position(since.split, after) if after else following)
             since = following
 
+    def rows(self, split: SplitName) -> Generator[dict[str, Any]]:
+        """Yield the rows of a split with all their columns.
+
+        Raises:
+            UsageError: the files cannot be read.
+            JepalmError: the network failed.
+        """
+        with _for_people(self.corpus.dataset), closing(iter(self.parts[split])) as rows:
+            yield from rows
+
     def beginning(self, file: int) -> Generator[str]:
         """Yield the documents of one file of the training split."""
         part = self.parts["train"].shard(num_shards=self.n_files, index=file)

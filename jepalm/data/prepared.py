@@ -31,7 +31,9 @@ SplitName = Literal["train", "validation", "test", "compositional", "longer"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 """Those that all data have; simulated transitions have more."""
 Role = Literal["source", "target", "action"]
-Task = Literal["text", "regex", "transitions"]
+Task = Literal[
+    "text", "regex", "transitions", "gsm8k", "spider", "nq-open", "hellaswag", "rotten-tomatoes", "yelp"
+]
 Pairing = Literal["lines", "windows", "spans", "pairs"]
 
 _MADE_BY = {
@@ -106,8 +108,8 @@ class Request(_Record):
     split: tuple[float, float, float] = (90.0, 5.0, 5.0)
     """Percent of the text in train, validation and test; of a dataset, only for those it lacks."""
     task: Task = "text"
-    """How an answer is scored: as text, as a regular expression by the lines it describes, or as the state
-    that follows a state and an action."""
+    """How an answer is scored: as text, as a regular expression by the lines it describes, as the state
+    that follows a state and an action, or as a published task does."""
     drawn: Drawn | None = None
     simulated: Simulated | None = None
 

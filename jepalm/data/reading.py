@@ -260,11 +260,19 @@ def parse_row(line: bytes) -> list[Row]:
     Raises:
         BadRowError: says what is wrong; the caller knows where.
     """
-    row = _json_object(line)
+    return rows_of(read_object(line))
+
+
+def rows_of(row: dict[str, Any]) -> list[Row]:
+    """Return the pairs of `{"source", "target", "action"?}` or of a chat row.
+
+    Raises:
+        BadRowError: says what is wrong.
+    """
     if "messages" in row:
         return _chat_pairs(row["messages"], row.get("action"))
     _has_all(row, ("source", "target"), 'rows are {"source": ..., "target": ...} or {"messages": [...]}')
-    return [_pair(row["source"], row["target"], row.get("action"))]
+    return [pair_of(row["source"], row["target"], row.get("action"))]
 
 
 def parse_transition(line: bytes) -> list[Row]:
@@ -273,7 +281,7 @@ def parse_transition(line: bytes) -> list[Row]:
     Raises:
         BadRowError: says what is wrong; the caller knows where.
     """
-    row = _json_object(line)
+    row = read_object(line)
     keys = ("state", "action", "next_state")
     _has_all(row, keys, 'rows are {"state": ..., "action": ..., "next_state": ...}')
     for key in keys:
@@ -281,7 +289,12 @@ def parse_transition(line: bytes) -> list[Row]:
     return [Row(row["state"], row["next_state"], row["action"])]
 
 
-def _json_object(line: bytes) -> dict[str, Any]:
+def read_object(line: bytes) -> dict[str, Any]:
+    """Read one JSON object.
+
+    Raises:
+        BadRowError: it is none, or too long.
+    """
     if len(line) > LONGEST_ROW:
         raise BadRowError(f"longer than {LONGEST_ROW >> 20} MiB")
     try:
@@ -318,14 +331,19 @@ def _chat_pairs(messages: Any, action: Any) -> list[Row]:
         if message["role"] == "user":
             asked = message["content"]
         elif message["role"] == "assistant" and asked is not None:
-            pairs.append(_pair(asked, message["content"], action))
+            pairs.append(pair_of(asked, message["content"], action))
             asked = None
     if not pairs:
         raise BadRowError("has no user turn that an assistant turn answers")
     return pairs
 
 
-def _pair(source: Any, target: Any, action: Any) -> Row:
+def pair_of(source: Any, target: Any, action: Any = None) -> Row:
+    """Return a pair of texts.
+
+    Raises:
+        BadRowError: one of them is no text, or empty.
+    """
     for key, value in (("source", source), ("target", target), ("action", action)):
         if key != "action" or value is not None:
             _check_text(key, value)

@@ -11,11 +11,18 @@ from jepalm.config import ModelConfig
 from jepalm.data.batches import Batches
 from jepalm.data.prepared import PreparedData, Split
 from jepalm.errors import UsageError, nearest
+from jepalm.evaluation.answers import (
+    BY_ITS_TASK,
+    Asked,
+    Scoring,
+    evaluate_answers,
+    measure_answers,
+)
 from jepalm.evaluation.embeddings import measure_embeddings
 from jepalm.evaluation.gaps import ORDER, evaluate_gaps, other_places
 from jepalm.evaluation.interfaces import Sampler, Scorer
 from jepalm.evaluation.ngram import NGram
-from jepalm.evaluation.rows import Evaluation
+from jepalm.evaluation.rows import PROMPTS, Evaluation, answers_alone
 from jepalm.evaluation.samplers import OneShotSampler
 from jepalm.evaluation.writing import Columns, Texts, brier_rows, scored_rows, statistics_rows
 from jepalm.generation.loading import TrainedModel
@@ -59,42 +66,57 @@ def evaluate(
     prepared: PreparedData,
     *,
     split: str = "validation",
-    n_prompts: int = 1000,
+    n_prompts: int | None = None,
     n_samples: int = 2,
     temperature: float = 1.0,
     seed: int = 0,
     baseline: Sampler | None = None,
     baseline_name: str | None = None,
+    other: TrainedModel | None = None,
     scorer: Scorer | None = None,
+    scoring: Scoring = BY_ITS_TASK,
 ) -> Evaluation:
-    """Evaluate a JEPALM run.
+    """Evaluate a JEPALM run; a causal run, or one that reads actions, by its answers to given pairs alone.
 
     Args:
         trained: the run.
         prepared: the data it was trained on.
         split: where the prompts come from.
-        n_prompts: how many; at most half of the split's pairs, as the other half is the reference.
+        n_prompts: how many; 1,000 when empty. At most half of the split's pairs, as the other half is the
+            reference. Of given pairs that many are answered too; up to 10,000 when empty.
         n_samples: texts of each prompt, two or more; text figures read the first, Brier-n all.
         temperature: of the model's draws; at 0 it writes its most likely text.
         seed: of every draw and resampling; the prompts do not depend on it.
         baseline: another sampler to set beside.
         baseline_name: what it is.
+        other: the run behind the baseline, which answers given pairs beside this one.
         scorer: scores all texts; the 5-gram when empty.
+        scoring: how the answers to given pairs are scored.
 
     Raises:
-        UsageError: the run is no JEPALM, there is no such split, or it has fewer than four pairs.
+        UsageError: the run is a causal one of no given pairs, there is no such split, or it has fewer than
+            four pairs.
     """
     objective = trained.objective
-    if not isinstance(objective, JepalmObjective):
-        message = f"{trained.run.name} is a {trained.config.model.family} run, not a JEPALM"
-        raise UsageError(message, "evaluate a JEPALM, with this run as its --baseline or --scorer")
+    held = _split(prepared, split)
+    asked = Asked(held, n_prompts, TRAINING_TOKENS, seed, other, scoring)
+    n_prompts = n_prompts or PROMPTS
+    if answers_alone(trained.config):
+        if scorer is not None:
+            raise UsageError(f"answers of {trained.run.name} are scored by their task", "leave --scorer out")
+        return evaluate_answers(trained, prepared, asked)
+    assert isinstance(objective, JepalmObjective)
+    if scoring != BY_ITS_TASK and trained.pairing != "pairs":
+        message = f"--reading and --databases do nothing for {trained.run.name}: it answers no questions"
+        raise UsageError(message, "they go with given pairs")
     if trained.pairing == "spans":
         if baseline is not None or scorer is not None:
             message = "a run that fills gaps takes no --baseline and no --scorer"
             raise UsageError(message, "nothing that continues a prompt compares with it")
         training = read_training_text(prepared)
-        return evaluate_gaps(trained, objective, _split(prepared, split), training.ids, n_prompts, seed)
-    held_out = pick_pairs(_split(prepared, split), trained.config.model, n_prompts)
+        return evaluate_gaps(trained, objective, held, training.ids, n_prompts, seed)
+    held_out = pick_pairs(held, trained.config.model, n_prompts)
+    answers = measure_answers(trained, prepared, asked) if trained.pairing == "pairs" else None
     training = read_training_text(prepared)
     ngram = NGram.fit(training.ids, prepared.meta.vocab_size, ORDER, training.starts)
     scorer = scorer or ngram
@@ -141,12 +163,15 @@ def evaluate(
         baseline=baseline_name if baseline is not None else None,
         training_tokens=len(training.ids),
         rows=[
+            *(answers.rows if answers is not None else []),
             *decoder_and_embeddings,
             *scored,
             *statistics_rows(shown, columns, reference, training.text, seed=seed),
             *brier_rows(columns, seed=seed),
         ],
         by_position=by_position,
+        task=prepared.meta.task if answers is not None else None,
+        n_answers=answers.n if answers is not None else 0,
     )
 
 

@@ -161,6 +161,8 @@ class NGram:
         waiting = np.ones(batch, bool)
         for length in reversed(range(self.order)):
             level, found = self._levels[length], context[length]
+            if not len(level.contexts):  # no document is as long as this context
+                continue
             own = level.total[found] / (level.total[found] + level.types[found])
             rows = np.flatnonzero(waiting & (found >= 0) & (stays[length] < own))
             nodes = found[rows]

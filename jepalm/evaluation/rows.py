@@ -9,10 +9,18 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from jepalm.config import Config
 from jepalm.evaluation.bootstrap import Interval
 
+PROMPTS = 1000
+"""Prompts of an evaluation that is not told how many."""
 COLUMNS = ("model", "real", "ngram", "baseline")
 """Whose texts: the model's, the real continuations, the 5-gram sampler's, the baseline's."""
+
+
+def answers_alone(config: Config) -> bool:
+    """Whether the table of a run has answers to given pairs and no other figures of its model."""
+    return config.model.family == "causal" or config.model.action.conditioning != "none"
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,8 @@ class Evaluation:
         rows: the figures.
         by_position: nats a token of each column's text under the scorer, by position from 1.
         left_out: which figures have no meaning for this run and why, if there are such.
+        task: how the answers of given pairs were scored; empty where there are none.
+        n_answers: how many there were.
     """
 
     run: str
@@ -87,6 +97,8 @@ class Evaluation:
     rows: list[Row]
     by_position: dict[str, list[float]]
     left_out: str | None = None
+    task: str | None = None
+    n_answers: int = 0
 
     @classmethod
     def from_json(cls, tree: Any) -> Evaluation:

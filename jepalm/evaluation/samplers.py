@@ -11,6 +11,7 @@ from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.evaluation.causal_scorer import CausalScorer
 from jepalm.evaluation.interfaces import Sampler, Scorer
+from jepalm.evaluation.rows import answers_alone
 from jepalm.generation import one_shot
 from jepalm.generation.loading import TrainedModel
 from jepalm.hardware import Hardware
@@ -52,6 +53,17 @@ def sampler_of(trained: TrainedModel, other: TrainedModel, temperature: float = 
     if isinstance(other.objective, JepalmObjective):
         return OneShotSampler(other.objective, other.hardware, temperature)
     return _causal(other, temperature)
+
+
+def baseline_of(trained: TrainedModel, other: TrainedModel | None, temperature: float) -> Sampler | None:
+    """The sampler beside a run; none beside a run that is evaluated by its answers alone.
+
+    Raises:
+        UsageError: the two do not share a tokenizer.
+    """
+    if other is None or answers_alone(trained.config):
+        return None
+    return sampler_of(trained, other, temperature)
 
 
 def scorer_of(trained: TrainedModel, other: TrainedModel) -> Scorer:

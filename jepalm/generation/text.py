@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -23,7 +25,7 @@ class Generated:
     Attributes:
         text: all passages, as text.
         passes: forward passes of the generator.
-        passages: each passage as the JEPALM gave it, for `samples` texts at once; none of a causal model.
+        passages: each passage as the JEPALM gave it, for all texts at once; none of a causal model.
     """
 
     text: list[str]
@@ -97,13 +99,17 @@ def check_alphabet(trained: TrainedModel, text: str) -> None:
         raise UsageError(f"the prompt has characters outside the model's alphabet: {shown}{more}", hint)
 
 
-def continue_text(
+def continue_text(trained: TrainedModel, source: Source, *, samples: int = 1, **settings: Any) -> Generated:
+    """Generate `samples` texts after one source; settings and errors are those of `continue_texts`."""
+    return continue_texts(trained, [source] * samples, **settings)
+
+
+def continue_texts(
     trained: TrainedModel,
-    source: Source,
+    sources: Sequence[Source],
     *,
     action: list[int] | None = None,
     passages: int = 1,
-    samples: int = 1,
     length: int | None = None,
     length_candidates: int = 1,
     temperature: float = 0.0,
@@ -111,16 +117,15 @@ def continue_text(
     top_p: float | None = None,
     seed: int = 0,
 ) -> Generated:
-    """Generate passages after a source; each passage's text is the source of the next.
+    """Generate passages after each source, all at once; each passage's text is the source of the next.
 
     A causal model of windows goes on from all of the text so far.
 
     Args:
         trained: the model.
-        source: what to go on from.
-        action: tokens of the action on it, for a model that reads actions; it makes one passage.
+        sources: what to go on from; the same one several times gives several samples.
+        action: tokens of the action on each, for a model that reads actions; it makes one passage.
         passages: passages to write, one after another.
-        samples: texts to write.
         length_candidates: JEPALM only: likeliest lengths to try, of which the surest text is kept.
         length: tokens of a passage. A causal model may write any number; it takes the context's length
             when None, and ends a passage sooner where it was trained on ends.
@@ -148,9 +153,8 @@ def continue_text(
         return _continue_causal(
             trained,
             objective,
-            [*source.ids, *(action or [])],
+            [[*source.ids, *(action or [])] for source in sources],
             passages,
-            samples,
             length,
             Sampling(temperature, top_k, top_p),
             seed,
@@ -165,14 +169,14 @@ def continue_text(
         )
     device = trained.hardware.device
     generator = torch.Generator(device).manual_seed(seed)
-    sources = [source.ids] * samples
-    text, made = [""] * samples, []
+    read = [source.ids for source in sources]
+    text, made = [""] * len(read), []
     for _ in range(passages):
         with trained.hardware.autocast():
             passage = one_shot.generate(
                 objective,
-                pad_rows(sources, device),
-                action=None if action is None else pad_rows([action] * samples, device),
+                pad_rows(read, device),
+                action=None if action is None else pad_rows([action] * len(read), device),
                 length=length,
                 length_candidates=length_candidates,
                 temperature=temperature,
@@ -180,7 +184,7 @@ def continue_text(
             )
         written = [trained.tokenizer.decode(row) for row in passage.rows()]
         text = [before + after for before, after in zip(text, written, strict=True)]
-        sources = [read_prompt_again(trained, after) for after in written]
+        read = [read_prompt_again(trained, after) for after in written]
         made.append(passage)
     return Generated(text, passages, made)
 
@@ -188,9 +192,8 @@ def continue_text(
 def _continue_causal(
     trained: TrainedModel,
     objective: CausalObjective,
-    prompt: list[int],
+    read: list[list[int]],
     passages: int,
-    samples: int,
     length: int | None,
     sampling: Sampling,
     seed: int,
@@ -200,13 +203,12 @@ def _continue_causal(
     endless = trained.pairing == "windows"
     model = trained.config.model
     length = length or (model.causal.context_len if endless else model.target_len)
-    sources = [prompt] * samples
-    text, passes = [""] * samples, 0
+    text, passes = [""] * len(read), 0
     for _ in range(passages):
         with trained.hardware.autocast():
             made = autoregressive.generate(
                 objective,
-                pad_rows(sources, device),
+                pad_rows(read, device),
                 length=length,
                 end=None if endless else TextTokenizer.END,
                 sampling=sampling,
@@ -215,9 +217,9 @@ def _continue_causal(
         written = [trained.tokenizer.decode(row) for row in made.rows]
         text = [before + after for before, after in zip(text, written, strict=True)]
         if endless:
-            sources = [before + after for before, after in zip(sources, made.rows, strict=True)]
+            read = [before + after for before, after in zip(read, made.rows, strict=True)]
         else:
-            sources = [read_prompt_again(trained, after) for after in written]
+            read = [read_prompt_again(trained, after) for after in written]
         passes += made.passes
     return Generated(text, passes, [])
 

@@ -196,18 +196,17 @@ def all_terms(summaries: list[Summary]) -> list[str]:
 
 
 def _evaluated(summaries: list[Summary]) -> list[tuple[str, list[float | None]]]:
-    """Label and each run's value of the main held-out figures, of splits measured alike in all runs."""
+    """Label and each run's value of the main held-out figures that were measured alike in all runs."""
     found = []
     for split in evaluations.SPLITS:
         told = [summary.record.evaluations.get(split) for summary in summaries]
-        known = [one for one in told if one is not None]
-        if len({(one.n_prompts, one.n_samples, one.temperature, one.scorer) for one in known}) != 1:
-            continue
         for name in evaluations.MAIN_FIGURES:
             rows = [one and {row.name: row for row in one.rows}.get(name) for one in told]
-            named = next((evaluations.label(row) for row in rows if row), "")
-            values = [row.values.get("model") if row else None for row in rows]
-            found.append((f"{named} (evaluated, {split})", values))
+            measured = {evaluations.conditions(one, name) for one, row in zip(told, rows, strict=True) if row}
+            if len(measured) == 1:
+                label = next(evaluations.label(row) for row in rows if row)
+                values = [row.values.get("model") if row else None for row in rows]
+                found.append((f"{label} (evaluated, {split})", values))
     return found
 
 

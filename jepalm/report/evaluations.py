@@ -12,6 +12,9 @@ SPLITS = ("validation", "test", "train")
 """In the order in which they are shown."""
 COLUMNS = {"model": "model", "real": "real", "ngram": "5-gram", "baseline": "baseline"}
 TITLES = {
+    "task": "answers",
+    "writing": "speed of the answers",
+    "views": "the two views",
     "decoder": "decoder",
     "embedding": "embeddings",
     "scorer": "text under the scorer",
@@ -19,6 +22,10 @@ TITLES = {
     "brier": "agreement with the real text",
 }
 MAIN_FIGURES = (
+    *(f"task/{name}" for name in ("exact_match", "language_equality", "language_equality_nondegenerate")),
+    *(f"task/{name}" for name in ("answer", "execution", "choice")),
+    "writing/characters_per_s",
+    "views/cosine_gap",
     "decoder/generation_ce",
     "decoder/generation_accuracy",
     "embedding/r2",
@@ -51,6 +58,8 @@ def read_evaluations(folder: Path, problems: list[str]) -> dict[str, Evaluation]
 
 def header(evaluation: Evaluation) -> list[str]:
     """Return what was measured, on what, in one line each."""
+    if evaluation.n_answers and not evaluation.n_samples:
+        return _answers_header(evaluation)
     if evaluation.left_out is not None:
         return [
             f"{evaluation.run} at step {evaluation.step:,} · {evaluation.n_prompts:,} texts of "
@@ -65,6 +74,7 @@ def header(evaluation: Evaluation) -> list[str]:
     itself = " (which scores its own text in the 5-gram column)" if evaluation.scored_by_ngram else ""
     lines = [
         f"{evaluation.run} at step {evaluation.step:,} · {asked} · {drawn}",
+        *([_answered(evaluation)] if evaluation.n_answers else []),
         f"scorer: {evaluation.scorer}{itself}",
         f"5-gram, lexicon and copies {read} {evaluation.training_tokens:,} tokens of train",
         "[low, high]: 95 % bootstrap interval of the model over prompts",
@@ -72,13 +82,28 @@ def header(evaluation: Evaluation) -> list[str]:
     return lines if evaluation.baseline is None else [*lines, f"baseline: {evaluation.baseline}"]
 
 
+def _answers_header(evaluation: Evaluation) -> list[str]:
+    """Return the same of an evaluation that is of answers alone."""
+    lines = [
+        f"{evaluation.run} at step {evaluation.step:,} · {_answered(evaluation)} · seed {evaluation.seed}",
+        f"left out: {evaluation.left_out}",
+        f"controls read {evaluation.training_tokens:,} tokens of train",
+        "[low, high]: 95 % bootstrap interval of the model over questions",
+    ]
+    return lines if evaluation.baseline is None else [*lines, f"baseline: {evaluation.baseline}"]
+
+
+def _answered(evaluation: Evaluation) -> str:
+    """Return how many answers there were and how they were scored."""
+    return f"{evaluation.n_answers:,} answers to {evaluation.split}, likeliest text, task {evaluation.task}"
+
+
 def columns(evaluation: Evaluation) -> dict[str, str]:
     """Return key and title of each column of texts."""
-    if evaluation.left_out is not None:
-        return {"model": COLUMNS["model"]}
-    return {
-        key: title for key, title in COLUMNS.items() if key != "baseline" or evaluation.baseline is not None
-    }
+    wanted = {"model"} if evaluation.left_out is not None else {"model", "real", "ngram"}
+    if evaluation.baseline is not None:
+        wanted.add("baseline")
+    return {key: title for key, title in COLUMNS.items() if key in wanted}
 
 
 def groups(evaluation: Evaluation) -> dict[str, list[Row]]:
@@ -93,6 +118,14 @@ def main_rows(evaluation: Evaluation) -> list[Row]:
     """Return the rows that a summary shows."""
     known = {row.name: row for row in evaluation.rows}
     return [known[name] for name in MAIN_FIGURES if name in known]
+
+
+def conditions(evaluation: Evaluation | None, name: str) -> tuple[object, ...]:
+    """Return what a figure of two evaluations must share to compare."""
+    assert evaluation is not None
+    if name.partition("/")[0] in ("task", "writing", "views"):
+        return evaluation.task, evaluation.n_answers
+    return evaluation.n_prompts, evaluation.n_samples, evaluation.temperature, evaluation.scorer
 
 
 def label(row: Row) -> str:
@@ -115,8 +148,8 @@ def controls(row: Row) -> list[str]:
     return [f"{name} {three(value)}" for name, value in row.controls.items()]
 
 
-def not_evaluated(family: str, run: str) -> str:
+def not_evaluated(family: str, pairing: str | None, run: str) -> str:
     """Return how to get an evaluation of a run that has none."""
-    if family == "causal":
+    if family == "causal" and pairing != "pairs":
         return f"a causal run scores and stands beside: jepalm evaluate RUN --baseline {run} --scorer {run}"
     return f"not evaluated yet: jepalm evaluate {run}"

@@ -152,7 +152,9 @@ class Summary:
         if self.record.evaluations:
             return ""
         family = str(self.record.setting("model.family") or "")
-        return evaluations.not_evaluated(family, str(self.record.run.path))
+        data = self.record.manifest.get("data")
+        pairing = data.get("pairing") if isinstance(data, dict) else None
+        return evaluations.not_evaluated(family, pairing, str(self.record.run.path))
 
     @property
     def phase_text(self) -> str:

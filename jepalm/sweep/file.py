@@ -44,7 +44,14 @@ EVALUATED = (
     *(f"text/distinct_{n}" for n in (1, 2)),
     *(f"brier/{part}_{n}" for part in ("score", "accuracy", "collision") for n in (1, 2, 4, 8)),
 )
-"""Figures of an evaluation, beside those of `scorer/positions_FIRST_LAST`."""
+"""Figures of an evaluation of a JEPALM, beside those of `scorer/positions_FIRST_LAST`."""
+ANSWERED = (
+    *(f"task/{name}" for name in ("exact_match", "in_place", "answer", "choice", "malformed", "undecided")),
+    *(f"task/{name}" for name in ("language_equality", "language_equality_nondegenerate")),
+    *(f"task/{name}" for name in ("execution", "execution_nonempty")),
+    *(f"writing/{name}" for name in ("characters_per_s", "latency", "passes")),
+)
+"""Figures of the answers to given pairs, of both families; which of them there are depends on the task."""
 
 
 class RowChange(Section):
@@ -62,7 +69,8 @@ class EvaluateSettings(Section):
     """How each run is evaluated, as `jepalm evaluate` would."""
 
     split: Literal["train", "validation", "test"] = "validation"
-    prompts: int = Field(1000, ge=2)
+    prompts: int | None = Field(None, ge=2)
+    """Of given pairs 10,000 when empty, else 1,000."""
     samples: int = Field(2, ge=2)
     temperature: float = Field(1.0, ge=0)
     seed: int = Field(0, ge=0, le=2**31 - 1)
@@ -70,6 +78,10 @@ class EvaluateSettings(Section):
     """A run's folder or a row's name: its texts stand beside. A causal one scores all text."""
     scorer: str | None = None
     """A causal run's folder or a row's name that scores all text instead."""
+    reading: Literal["boundary", "letter"] = "boundary"
+    r"""Of a `\b` in a regular expression."""
+    databases: Path | None = None
+    """Folder of sqlite files in which answers in SQL are executed."""
 
 
 class SweepFile(Section):
@@ -185,6 +197,11 @@ def is_metric(figure: str) -> bool:
     return figure.partition("/")[0] in METRIC_GROUPS
 
 
+def is_answered(figure: str) -> bool:
+    """Whether a figure is one of answers to given pairs."""
+    return figure in ANSWERED
+
+
 def _row(row: Any) -> Any:
     if row is None:
         return {}
@@ -262,6 +279,9 @@ def _text(value: Any) -> str:
 def _check_figure(figure: str, where: str) -> None:
     positions = re.fullmatch(r"scorer/positions_\d+_\d+", figure)
     metric = is_metric(figure) and "/" in figure
-    if not (metric or positions or figure in EVALUATED):
-        hint = nearest(figure, EVALUATED) or "validation/..., or a figure of jepalm evaluate --json"
+    if not (metric or positions or figure in EVALUATED or is_answered(figure)):
+        hint = (
+            nearest(figure, (*EVALUATED, *ANSWERED))
+            or "validation/..., or a figure of jepalm evaluate --json"
+        )
         raise UsageError(f"{where}: unknown figure {figure}", hint)

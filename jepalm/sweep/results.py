@@ -80,7 +80,7 @@ def _figure(name: str, values: dict[str, dict[int, float]], evaluations: list[Ev
     for row in rows:
         named = {title: row.get(column) for column, title in CONTROLS.items()}
         for title, value in {**named, **row["controls"]}.items():
-            if value is not None and title in CONTROLS.values():
+            if value is not None and (title in CONTROLS.values() or name.startswith("task/")):
                 controls.setdefault(title, value)
     label, unit = (rows[0]["figure"], rows[0]["unit"]) if rows else (name, "")
     return FigureValues(name, label, unit, values, controls)
@@ -98,15 +98,22 @@ def _trouble(cell: Cell, troubles: dict[tuple[str, int], str]) -> str:
 
 
 def _measured_on(sweep: Sweep, cells: list[Cell], evaluates: Evaluates) -> str:
+    """Prompts and scorer of the texts, and the number of answers, each of the first run that has them."""
+    said: dict[str, str] = {}
     for cell in cells:
         evaluate = evaluates(cell)
         if evaluate is None or cell.run is None or cell.status != "done":
             continue
-        tree = read_evaluation(cell.run, evaluate)
-        if tree is not None:
+        tree = read_evaluation(cell.run, evaluate) or {}
+        if tree.get("n_samples"):
             itself = ", which finds its own text likelier than real text" if tree["scored_by_ngram"] else ""
-            return f"{tree['n_prompts']:,} prompts of {tree['split']}; scorer: {tree['scorer']}{itself}"
-    return ""
+            text = f"{tree['n_prompts']:,} prompts of {tree['split']}; scorer: {tree['scorer']}{itself}"
+            said.setdefault("texts", text)
+        if tree.get("n_answers"):
+            said.setdefault(
+                "answers", f"{tree['n_answers']:,} answers to {tree['split']}, the likeliest text"
+            )
+    return "; ".join(said.values())
 
 
 def _text(value: Any) -> str:

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jepalm.config import read_config
+from jepalm.config import Config, read_config
 from jepalm.data.prepared import open_prepared
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import Interrupted, JepalmError, UsageError, nearest
+from jepalm.evaluation.rows import PROMPTS, answers_alone
 from jepalm.numbers import three
 from jepalm.report.sweep import SweepTable
 from jepalm.run import RunFolder, locked, open_run, write_atomically
-from jepalm.sweep.file import Sweep, SweepRow
+from jepalm.sweep.file import Sweep, SweepRow, is_answered
 from jepalm.sweep.pool import Pool
 from jepalm.sweep.results import evaluated_of, table_of, value_of
 from jepalm.sweep.runs import Cell, cells_of, task_of
@@ -47,6 +48,9 @@ class Sweeping:
         names = sorted({row.config.data.name for row in sweep.rows})
         prepared = {name: open_prepared(name, data_root) for name in names}
         self._hashes = {name: data.meta.content_sha256 for name, data in prepared.items()}
+        self._tasks = {
+            name: data.meta.task if data.meta.pairing == "pairs" else None for name, data in prepared.items()
+        }
         self._tokenizers = {name: data.tokenizer for name, data in prepared.items()}
         self._rows = {row.name: row for row in sweep.rows}
         self._settings = sweep.evaluate
@@ -94,20 +98,36 @@ class Sweeping:
 
     def evaluates(self, cell: Cell) -> Evaluate | None:
         """The evaluation that a cell needs; the baseline writes once, beside the first row that has one."""
-        if cell.causal or not self.sweep.needs_evaluation:
+        if not self._is_evaluated(cell.config):
             return None
-        first = next(row for row in self.sweep.rows if row.config.model.family != "causal")
+        first = self._first_evaluated()
         beside = (cell.row, cell.seed) == (first.name, self.sweep.seeds[0])
-        settings = self._settings
+        beside = beside and self._settings.baseline != cell.row
+        settings, task = self._settings, self._tasks[cell.config.data.name]
         return Evaluate(
             split=settings.split,
-            prompts=settings.prompts,
+            prompts=settings.prompts or (None if task else PROMPTS),
             samples=settings.samples,
             temperature=settings.temperature,
             seed=settings.seed,
             baseline=self.others["baseline"] if beside else None,
-            scorer=self.others["scorer"],
+            scorer=None if cell.has_answers_alone else self.others["scorer"],
+            task=task,
+            reading=settings.reading if task == "regex" else "boundary",
+            databases=settings.databases if task == "spider" else None,
         )
+
+    def _is_evaluated(self, config: Config) -> bool:
+        """Where any figure needs it; what has answers alone, on given pairs where figures of these do."""
+        if not answers_alone(config):
+            return self.sweep.needs_evaluation
+        answered = any(is_answered(figure) for figure in self.sweep.figures)
+        return answered and self._tasks[config.data.name] is not None
+
+    def _first_evaluated(self) -> SweepRow:
+        """The row that the baseline stands beside: one whose texts it can stand beside, if there is one."""
+        rows = [row for row in self.sweep.rows if self._is_evaluated(row.config)]
+        return min(rows, key=lambda row: answers_alone(row.config))
 
     def _run(self, pool: Pool, cells: list[Cell], progress: _Progress) -> None:
         tasks = [

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from jepalm.config import Config, read_config
 from jepalm.errors import JepalmError
+from jepalm.evaluation.rows import answers_alone
 from jepalm.run import CONFIG, MANIFEST, RunFolder
 from jepalm.sweep.file import Sweep, key_of
 from jepalm.sweep.task import Evaluate, Task
@@ -38,9 +39,9 @@ class Cell:
     error: str = ""
 
     @property
-    def causal(self) -> bool:
-        """Whether it is a causal model, which is trained but not evaluated."""
-        return self.config.model.family == "causal"
+    def has_answers_alone(self) -> bool:
+        """Whether it is evaluated by its answers to given pairs alone: causal, or conditioned on actions."""
+        return answers_alone(self.config)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from jepalm.config import Config
+from jepalm.data.regex.syntax import Reading
 from jepalm.run import open_run
 
 
@@ -19,19 +20,24 @@ class Evaluate(_Message):
     """An evaluation to make."""
 
     split: str
-    prompts: int
+    prompts: int | None
     samples: int
     temperature: float
     seed: int
     baseline: Path | None
     scorer: Path | None
+    task: str | None = None
+    """How the answers to given pairs are scored; empty where the data are none."""
+    reading: Reading = "boundary"
+    databases: Path | None = None
 
     def asked(self, step: int) -> dict[str, Any]:
         """Everything that the figures depend on beside the run: its step, and what the others are."""
         others = {"baseline": self.baseline, "scorer": self.scorer}
+        own = {"task", "reading", "databases"} if self.task is None else set()
         return {
             "step": step,
-            **self.model_dump(exclude={"baseline", "scorer"}),
+            **self.model_dump(mode="json", exclude={"baseline", "scorer", *own}),
             **{what: _name_and_step(path) for what, path in others.items()},
         }
 

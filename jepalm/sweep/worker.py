@@ -106,8 +106,9 @@ def _trained(task: Task) -> RunFolder:
 
 
 def _evaluate(task: Task, run: RunFolder) -> None:
+    from jepalm.evaluation.answers import Scoring
     from jepalm.evaluation.evaluate import evaluate
-    from jepalm.evaluation.samplers import sampler_of, scorer_of
+    from jepalm.evaluation.samplers import baseline_of, scorer_of
     from jepalm.generation.loading import load_trained
     from jepalm.run import open_run, write_json
     from jepalm.sweep.runs import evaluation_file, read_evaluation
@@ -130,9 +131,11 @@ def _evaluate(task: Task, run: RunFolder) -> None:
         n_samples=asked.samples,
         temperature=asked.temperature,
         seed=asked.seed,
-        baseline=sampler_of(trained, baseline, asked.temperature) if baseline is not None else None,
+        baseline=baseline_of(trained, baseline, asked.temperature),
         baseline_name=baseline.run.name if baseline is not None else None,
+        other=baseline,
         scorer=scorer_of(trained, scorer) if scorer is not None else None,
+        scoring=Scoring(asked.reading, asked.databases),
     )
     tree = {**evaluation.as_json(), "asked": asked.asked(trained.checkpoint.step)}
     write_json(evaluation_file(run, asked.split), tree)

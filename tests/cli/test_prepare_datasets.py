@@ -114,3 +114,33 @@ def test_elsewhere_than_on_a_terminal_progress_is_a_line_each_half_minute(capsys
         "writing   60 MB of about 10 GB, 2 MB/s, 1 h 23 min left",
         "writing   150 MB of about 10 GB, 2.14 MB/s, 1 h 17 min left",
     ]
+
+
+def test_pairs_of_a_task_from_a_folder_keep_its_test_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("copy").mkdir()
+    for name, n in (("train", 20), ("test", 3)):
+        rows = [json.dumps({"question": f"1 + {k}", "answer": f"#### {k + 1}"}) for k in range(n)]
+        Path("copy", f"{name}.jsonl").write_text("\n".join(rows))
+    arguments = ["pairs", "--from", "copy", "--task", "gsm8k", "--name", "sums"]
+    said = labelled(CliRunner().invoke(prepare_app, arguments).output)
+    assert said["pairs"].startswith("pairs: 19 train / 1 validation / 3 test")
+    meta = json.loads(Path("data/sums/meta.json").read_text())
+    assert (meta["request"]["task"], meta["origin"]["source"]) == ("gsm8k", "dataset in a folder")
+    assert "already prepared" in CliRunner().invoke(prepare_app, arguments).output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give either a file of pairs or --from"),
+        (["rows.jsonl", "--from", "copy"], "give either a file of pairs or --from"),
+        (["--from", "copy", "--test", "rows.jsonl"], "--validation and --test do not go with --from"),
+        (["rows.jsonl", "--config", "main"], "--config and --revision go with --from"),
+    ],
+)
+def test_pairs_come_from_one_place(arguments: list[str], message: str):
+    error = CliRunner().invoke(prepare_app, ["pairs", *arguments]).exception
+    assert isinstance(error, JepalmError)
+    assert error.exit_code == 2
+    assert error.message == message

@@ -125,3 +125,11 @@ def test_large_vocabularies_do_not_overflow():
     ids = np.array([60_000, 59_999, 60_000, 59_999] * 3)
     model = NGram.fit(ids, vocab_size=1 << 32, order=7)
     assert chances(model, ids[:6].tolist(), [60_000])[0] > 0.5
+
+
+def test_documents_shorter_than_the_context_are_sampled_from():
+    model = NGram.fit(np.array([1, 2, 1, 2]), vocab_size=3, order=5, starts=np.array([0, 2]))
+    drawn = model.sample([[0, 1]] * 200, [1] * 200, seed=0)
+    # after a 1: N = 2 of one type; before it the unigram, N = 4 of two types over the uniform 1/3
+    unigram = (2 + 2 / 3) / (4 + 2)
+    assert np.mean([row == [2] for row in drawn]) == pytest.approx((2 + unigram) / 3, abs=0.06)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from synthetic_run import evaluation, train_row
 
 from jepalm.config import Config
 from jepalm.evaluation.rows import Evaluation
+from jepalm.report.compare import compare
+from jepalm.report.evaluations import columns, header, not_evaluated
 from jepalm.report.read import read_run
 from jepalm.report.summary import analyse
-from jepalm.report.terminal import evaluation_view, run_view
+from jepalm.report.terminal import evaluation_table, evaluation_view, run_view
 
 
 def shown(view, width=120):
@@ -123,3 +126,40 @@ def test_json_and_csv_have_the_evaluation(make_run, report: Path):
         "validation,decoder/generation_ce,CE on predicted embeddings,nats/token,"
         "4.61,,,,4.57,4.64,training unigram=3.33"
     )
+
+
+def answers(run="ar", **changed):
+    """An evaluation of answers alone."""
+    row = {"figure": "exact match", "unit": "", "real": None, "ngram": None, "interval": [0.4, 0.6]}
+    row |= {"name": "task/exact_match", "model": 0.5, "baseline": 0.25, "controls": {"nearest": 0.02}}
+    given = {"run": run, "n_samples": 0, "scorer": "none", "left_out": "no sampled text", "task": "regex"}
+    return evaluation("test", **{**given, "n_answers": 2000, "rows": [row], "baseline": "other", **changed})
+
+
+def test_answers_stand_beside_the_baseline_s():
+    found = Evaluation.from_json(answers())
+    assert list(columns(found)) == ["model", "baseline"]
+    assert header(found)[0].endswith("2,000 answers to test, likeliest text, task regex · seed 0")
+    assert header(found)[-1] == "baseline: other"
+    text = shown(evaluation_table(found))
+    assert "answers" in text
+    assert re.search(r"exact match\s+0.500\s+\[0.400, 0.600\]\s+0.250\s+nearest 0.0200", text)
+
+
+def test_answers_of_both_families_are_compared_and_other_figures_only_where_measured_alike(make_run):
+    one_shot = answers("one-shot", left_out=None, n_samples=2, scorer="5-gram")
+    one_shot["rows"].append({**evaluation()["rows"][0]})
+    runs = [
+        make_run([train_row(25)], name=name, evaluations={"test": tree})
+        for name, tree in (("ar", answers()), ("one-shot", one_shot))
+    ]
+    rows = {row.label: row.texts for row in compare([analyse(read_run(run)) for run in runs]).rows}
+    assert rows["exact match (evaluated, test)"] == ["0.500", "0.500"]
+    fewer = make_run([train_row(25)], name="fewer", evaluations={"test": answers(n_answers=4)})
+    rows = {row.label for row in compare([analyse(read_run(run)) for run in (runs[0], fewer)]).rows}
+    assert "exact match (evaluated, test)" not in rows
+
+
+def test_a_causal_run_of_pairs_is_told_how_to_be_evaluated():
+    assert not_evaluated("causal", "pairs", "runs/ar") == "not evaluated yet: jepalm evaluate runs/ar"
+    assert "--baseline runs/ar" in not_evaluated("causal", "windows", "runs/ar")
