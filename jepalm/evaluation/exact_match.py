@@ -47,7 +47,7 @@ def writes_token_by_token(objective: CausalObjective) -> Write:
 
 def writes_at_once(objective: JepalmObjective) -> Write:
     """The likeliest length, and the likeliest token of each position."""
-    return lambda batch: one_shot.generate(objective, batch.source).rows()
+    return lambda batch: one_shot.generate(objective, batch.source, action=batch.action).rows()
 
 
 def prompts(batch: Batch) -> Tokens:
