@@ -30,8 +30,9 @@ from jepalm.generation.loading import TrainedModel
 MOST_QUESTIONS = 10_000
 """Questions of an evaluation that is not told how many."""
 LEFT_OUT = "figures of decoder, embeddings and sampled text, which are of one-shot runs without actions"
-FREQUENT, NEAREST = "always the most frequent training answer", "the nearest training source's answer"
-COPY = "the state as it was"
+FREQUENT, NEAREST, COPY = "most frequent answer", "nearest source's answer", "state as it was"
+"""Controls: the answer that train has most often, that of the training source nearest to the question, and
+of transitions no change."""
 _FAULTS = ("malformed", "undecided")
 """Shares that no control shares."""
 _VIEWS = {

@@ -86,7 +86,7 @@ def test_a_causal_run_is_evaluated_by_its_answers_beside_another(work, jepalm_co
     head = out.splitlines()
     assert re.fullmatch(r".*-ar at step 4 · 8 answers to test, likeliest text, task gsm8k · seed 0", head[0])
     assert head[4].startswith("baseline: ")
-    for words in ("final answer", "exact match", "nearest training source's answer", "passes/answer"):
+    for words in ("final answer", "exact match", "nearest source's answer", "passes/answer"):
         assert words in out
     tree = json.loads((work / "runs-ar" / "latest" / "report" / "evaluation-test.json").read_text())
     rows = {row["name"]: row for row in tree["rows"]}
