@@ -123,7 +123,7 @@ def measure_answers(trained: TrainedModel, prepared: PreparedData, asked: Asked)
         return {share.name: share for share in score(Answered(sources, gold, texts))}
 
     found = {name: shares(made.texts) for name, made in written.items()}
-    near = nearest(sources, [one.source for one in training])
+    near = nearest([one.asked for one in questions], [one.asked for one in training])
     controls = {
         FREQUENT: shares([most_frequent_answer(training)] * len(questions)),
         NEAREST: shares([training[place].gold for place in near.tolist()]),
@@ -172,13 +172,7 @@ def evaluate_answers(trained: TrainedModel, prepared: PreparedData, asked: Asked
 
 def view_rows(metrics: Path, step: int) -> list[Row]:
     """Health of the embeddings of the two views as the training logged it at this step, if it did."""
-    logged: dict[str, Any] = {}
-    if metrics.exists():
-        for line in metrics.read_text(encoding="utf-8").splitlines():
-            if '"validation"' in line:
-                row = json.loads(line)
-                logged = row if row.get("kind") == "validation" and row.get("step") == step else logged
-    known = {name.removeprefix("validation/"): value for name, value in logged.items()}
+    known = {name.removeprefix("validation/"): value for name, value in _logged(metrics, step).items()}
     return [
         Row(
             f"views/{name.replace('view_', '')}",
@@ -190,6 +184,21 @@ def view_rows(metrics: Path, step: int) -> list[Row]:
         for name, (figure, controls) in _VIEWS.items()
         if known.get(name) is not None
     ]
+
+
+def _logged(metrics: Path, step: int) -> dict[str, Any]:
+    """The last validation row of a step, empty without one; a line that was cut by a kill is none."""
+    text = metrics.read_text(encoding="utf-8", errors="replace") if metrics.exists() else ""
+    for line in reversed(text.split("\n")):
+        if '"validation"' not in line:
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if row.get("kind") == "validation" and row.get("step") == step:
+            return dict(row)
+    return {}
 
 
 def _choice(answerer: Answerer, questions: Sequence[Question]) -> Share:

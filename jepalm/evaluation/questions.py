@@ -29,6 +29,11 @@ class Question:
     gold: str
     action: str = ""
 
+    @property
+    def asked(self) -> str:
+        """Everything that is read: the source, and the action on a line of its own."""
+        return f"{self.source}\n{self.action}" if self.action else self.source
+
 
 def read_questions(split: Split, tokenizer: TextTokenizer, n: int) -> list[Question]:
     """Read n pairs evenly spaced over a split, or all of them where it has no more."""

@@ -188,7 +188,6 @@ PLAN = ("plan", "--state=a0 b1", "--goal=a1 b1", "--run", "switches")
             ("train", "--preset=transitions-ar", "model.causal.context_len=192"),
             "+ model.action_len 32 is more than model.causal.context_len 192",
         ),
-        (("evaluate", "--prompts=2", "--split=train", "switches"), "there is no action"),
     ],
 )
 def test_what_lacks_an_action_or_a_world_is_refused(jepalm_command, work, command, message):
@@ -232,3 +231,13 @@ def test_a_world_model_is_evaluated_beside_the_baseline(jepalm_command, work):
     code, out, _ = jepalm_command("report", run_of(work, "home"), cwd=work)
     assert code == 0
     assert "surprise at impossible next states" in out
+
+
+def test_a_model_that_reads_actions_is_evaluated_by_its_next_states(jepalm_command, work):
+    found = shown(jepalm_command, work, "evaluate", run_of(work, "switches"), "--split=train")
+    rows = {row["name"]: row for row in found["rows"]}
+    assert found["task"] == "text"
+    assert rows["task/exact_match"]["model"] == 1  # what it plans with, it has learned
+    assert rows["task/exact_match"]["controls"]["most frequent answer"] < 1
+    groups = {row["name"].partition("/")[0] for row in found["rows"]}
+    assert groups - {"action"} == {"task", "writing", "retrieval", "world"}

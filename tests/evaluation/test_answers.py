@@ -246,6 +246,7 @@ def test_a_run_that_reads_actions_is_evaluated_by_its_answers(train, acted, fami
     groups = {"task", "writing", "action", "retrieval"} | ({"world"} if family == "jepalm" else set())
     assert {row.group for row in found.rows} - {"views"} == groups
     assert "which need the simulator of the data" in found.left_out
+    assert found["task/exact_match"].controls[NEAREST] == 1  # every pair is in train too
     assert (found.n_answers, found.n_samples) == (5, 0)
 
 
@@ -262,7 +263,7 @@ def test_health_of_the_views_is_what_was_logged_at_the_step(tmp_path):
         | {"validation/view_retrieval_chance": 0.1, "validation/loss": 3},
         {"kind": "train", "step": 8, "train/loss": 1},
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"kind": "validation", "st')
     found = {row.name: (row.values["model"], row.controls) for row in view_rows(path, 8)}
     assert found == {"views/cosine_gap": (0.25, {}), "views/retrieval": (1, {"chance": 0.1})}
     assert view_rows(path, 6) == view_rows(tmp_path / "none", 8) == []
