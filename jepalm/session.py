@@ -23,6 +23,7 @@ from jepalm.config import (
     from_mapping,
     read_config,
 )
+from jepalm.data.backbone_tokenizer import load_backbone_tokenizer
 from jepalm.data.batches import Batches
 from jepalm.data.prepared import Meta, PreparedData, open_prepared
 from jepalm.errors import JepalmError, UsageError
@@ -125,7 +126,7 @@ class Session:
         return HeldOut(fixed, self.prepared.tokenizer, training.samples, exact=exact)
 
     def _manifest(self, cost: Estimate) -> dict[str, Any]:
-        parts, meta, hardware = self.objective.model.parameters_by_part(), self.prepared.meta, self.hardware
+        parts, meta, hardware = self.objective.parameters_by_part(), self.prepared.meta, self.hardware
         return {
             "preset": self.config.preset,
             "torch": torch.__version__,
@@ -195,6 +196,7 @@ def _session(
 ) -> Iterator[Session]:
     prepared = open_prepared(config.data.name, data_root)
     _check_pairing(config, prepared.meta.pairing)
+    _check_tokenizer(config, prepared)
     _check_actions(config, prepared.meta.has_action)
     hardware = choose_hardware(config.hardware, _planned_steps(config))
     with processes(hardware) as together:
@@ -211,8 +213,24 @@ def _session(
         yield Session(config, prepared, hardware, together, batches, objective, plan, resumed)
 
 
+def _check_tokenizer(config: Config, prepared: PreparedData) -> None:
+    """Check that the data was prepared with the backbone's tokenizer.
+
+    Raises:
+        UsageError: it was not, or the backbone's cannot be read.
+    """
+    name = config.model.backbone
+    if name is None:
+        return
+    if load_backbone_tokenizer(name).text.to_json() != prepared.tokenizer.to_json():
+        message = f"{prepared.path} was not prepared with the tokenizer of {name}"
+        raise UsageError(message, f"prepare it with --tokenizer {name}")
+
+
 def _planned_steps(config: Config) -> int:
-    """Steps of the run where the config alone tells them, else many."""
+    """Steps of the run where the config alone tells them, else many; a backbone is compiled only if asked."""
+    if config.model.backbone is not None:
+        return 0
     training = config.training
     a_long_epoch = 1_000_000
     return training.steps or training.epochs * (training.steps_per_epoch or a_long_epoch)

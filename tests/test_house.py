@@ -94,7 +94,8 @@ def test_help_loads_nothing_heavy():
         "sys.argv = ['jepalm', '--help']\n"
         "try: jepalm.cli.main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'numpy', 'matplotlib', 'pydantic', 'tokenizers'} & set(sys.modules)\n"
+        "heavy = {'torch', 'numpy', 'matplotlib', 'pydantic', 'tokenizers', 'transformers'}\n"
+        "heavy &= set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -105,6 +105,12 @@ def test_a_latent_variation_changes_nothing_but_its_term(name: str) -> None:
     assert {key: after for key, (_, after) in changed.items()} == NL_RX[name]
 
 
+def test_the_best_recipe_is_the_noisy_autoencoder_with_the_generation_term() -> None:
+    changed = differences(resolve("shakespeare-noisy-autoencoder"), resolve("shakespeare-next"))
+    assert changed.pop("preset")
+    assert {key: after for key, (_, after) in changed.items()} == CHANGES["generation"]
+
+
 def test_a_resolved_preset_has_no_base() -> None:
     assert "base" not in load_preset("shakespeare-vicreg")
 

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 import jepalm
 from jepalm.cli.bench import bench
 from jepalm.cli.evaluate import evaluate
+from jepalm.cli.export import export
 from jepalm.cli.generate import generate
 from jepalm.cli.plan import plan
 from jepalm.cli.prepare import prepare_app
@@ -32,7 +33,7 @@ HELP = """Train, sample and dissect non-autoregressive JEPA language models.
   jepalm report runs/latest         which loss really trained the model?
 """
 
-COMMANDS = ["prepare", "train", "generate", "report", "evaluate", "plan", "sweep", "bench"]
+COMMANDS = ["prepare", "train", "generate", "report", "evaluate", "plan", "sweep", "bench", "export"]
 """In the order a newcomer needs them."""
 
 
@@ -61,6 +62,7 @@ app.command()(evaluate)
 app.command()(plan)
 app.command()(sweep)
 app.command()(bench)
+app.command()(export)
 
 
 def _version(asked: bool) -> None:

@@ -34,7 +34,13 @@ PairingOption = Annotated[
         help="lines: each line predicts the next. windows: what follows, anywhere. spans: gaps inside a text."
     ),
 ]
-TokenizerOption = Annotated[str, typer.Option(metavar="char|byte|bpe:SIZE", help="How text becomes tokens.")]
+TokenizerOption = Annotated[
+    str,
+    typer.Option(
+        metavar="char|byte|bpe:SIZE|MODEL",
+        help="How text becomes tokens; MODEL: as a Hugging Face model does, given by its folder or name.",
+    ),
+]
 AlphabetOption = Annotated[
     Alphabet, typer.Option(help="For char: printable ASCII, tab and newline, or the symbols that occur.")
 ]

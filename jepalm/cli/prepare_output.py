@@ -134,6 +134,7 @@ def show(outcome: Outcome) -> None:
 
 def _show_next(data: PreparedData) -> None:
     from jepalm.config import data_root
+    from jepalm.data.tokenizer import parse_tokenizer
 
     name: str = data.path.name
     if data.path.parent != data_root():
@@ -142,6 +143,8 @@ def _show_next(data: PreparedData) -> None:
         command, preset_has = f"jepalm train --preset {SPANS_PRESET}", SPANS_PRESET
     else:
         command, preset_has = "jepalm train", "shakespeare"
+    if parse_tokenizer(data.meta.request.tokenizer)[0] == "backbone":
+        command = f"jepalm train --preset lora model.backbone={data.meta.request.tokenizer}"
     labelled("next", command if name == preset_has else f"{command} --data {name}")
 
 
@@ -169,11 +172,13 @@ def _by_split(counts: Mapping[SplitName, int]) -> str:
 
 
 def _tokenizer(meta: Meta) -> str:
-    from jepalm.data.tokenizer import SPECIALS
+    from jepalm.data.tokenizer import SPECIALS, parse_tokenizer
 
     n_special = len(SPECIALS) + (meta.pairing == "spans")
     text = f"{meta.tokenizer}, {meta.vocab_size - n_special:,} symbols + {n_special}"
     wanted = meta.request.tokenizer
+    if parse_tokenizer(wanted)[0] == "backbone":
+        return f"{text}, of {wanted}"
     return (
         text if wanted in (meta.tokenizer, "char") else f"{text} (the text gave no more; {wanted} was asked)"
     )

@@ -101,7 +101,7 @@ def _introduce(session: Session, cost: Estimate, runs: Path) -> None:
 
     config, batches, plan = session.config, session.batches, session.plan
     done = session.resumed[1].step if session.resumed else 0
-    parts = session.objective.model.parameters_by_part()
+    parts = session.objective.parameters_by_part()
     inside = " · ".join(f"{part} {_millions(count)}" for part, count in parts.items())
     seconds = cost.seconds_per_step * (plan.steps - done)
     free = shutil.disk_usage(_existing(runs)).free

@@ -21,6 +21,11 @@ class Section(BaseModel):
     )
 
 
+def _kept(section: Section, name: str) -> bool:
+    """Whether a setting has its default."""
+    return bool(getattr(section, name) == type(section).model_fields[name].default)
+
+
 class SpansConfig(Section):
     """What is hidden of a text, of data prepared with `--pairing spans`."""
 
@@ -97,6 +102,17 @@ class CausalConfig(Section):
     """One table of tokens for reading and writing."""
 
 
+class LoraConfig(Section):
+    """Low-rank adapters of a backbone (LoRA, arXiv 2106.09685): they learn, the backbone stands still."""
+
+    r: int = Field(0, ge=0, le=4096)
+    """Rank of the adapters, one for each linear layer but the output; 0: the whole backbone learns."""
+    alpha: float | None = Field(None, gt=0)
+    """What an adapter adds is scaled by alpha / r; 2 r when empty."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on what the adapters read."""
+
+
 class ModelConfig(Section):
     """Sizes of the model parts."""
 
@@ -123,6 +139,12 @@ class ModelConfig(Section):
     latent: LatentConfig = LatentConfig()
     action: ActionConfig = ActionConfig()
     causal: CausalConfig = CausalConfig()
+    backbone: str | None = Field(None, min_length=1)
+    """A Hugging Face causal language model in place of the CausalLM: a folder, a `.gguf` file, or a name on
+    the hub. It brings its own sizes and its own tokenizer, which the data must be prepared with."""
+    lora: LoraConfig = LoraConfig()
+    gradient_checkpointing: bool = False
+    """Compute the backbone's layers again in the backward pass instead of keeping their activations."""
 
     @property
     def target_dim(self) -> int:
@@ -148,6 +170,24 @@ class ModelConfig(Section):
         for where, dim, heads in widths:
             if dim % heads or (dim // heads) % 2:
                 raise ValueError(f"{where}.dim {dim} over n_heads {heads} is not an even whole number")
+        return self
+
+    @model_validator(mode="after")
+    def _a_backbone_has_sizes_of_its_own(self) -> ModelConfig:
+        if self.lora.r == 0 and self.lora != LoraConfig():
+            raise ValueError("model.lora does nothing with model.lora.r=0")
+        if self.backbone is None:
+            for name in ("lora", "gradient_checkpointing"):
+                if not _kept(self, name):
+                    raise ValueError(f"model.{name} does nothing without model.backbone")
+            return self
+        for where, section, names in (
+            ("model", self, ("dim", "n_heads", "ffn_mult", "dropout")),
+            ("model.causal", self.causal, ("n_layers", "tied")),
+        ):
+            for name in names:
+                if not _kept(section, name):
+                    raise ValueError(f"{where}.{name} does nothing with model.backbone, which brings its own")
         return self
 
 
@@ -474,9 +514,7 @@ class Config(Section):
         for family, sections in FAMILY_SECTIONS.items():
             for dotted in sections:
                 part, name = dotted.split(".")
-                here = getattr(self, part)
-                kept = getattr(here, name) == type(here).model_fields[name].default
-                if family != self.model.family and not kept:
+                if family != self.model.family and not _kept(getattr(self, part), name):
                     raise ValueError(f"{dotted} does nothing with model.family={self.model.family}")
         return self
 
@@ -499,6 +537,14 @@ FAMILY_SECTIONS = {
         "objective.regularizer",
         "objective.targets",
     ),
-    "causal": ("model.causal", "objective.next_token", "objective.latent", "objective.tube"),
+    "causal": (
+        "model.causal",
+        "model.backbone",
+        "model.lora",
+        "model.gradient_checkpointing",
+        "objective.next_token",
+        "objective.latent",
+        "objective.tube",
+    ),
 }
 """Sections that only one family reads; elsewhere they keep their defaults."""

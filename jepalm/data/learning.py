@@ -1,9 +1,10 @@
-"""The tokenizer of a request: built from its alphabet, or learned from a sample."""
+"""The tokenizer of a request: built from its alphabet, learned from a sample, or a model's own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from jepalm.data.backbone_tokenizer import load_backbone_tokenizer
 from jepalm.data.prepared import Request
 from jepalm.data.tokenizer import (
     FIXED_ALPHABET,
@@ -34,6 +35,8 @@ def build_tokenizer(
         built = bpe_tokenizer(size, training_text())
     elif kind == "byte":
         built = byte_tokenizer()
+    elif kind == "backbone":
+        built = load_backbone_tokenizer(request.tokenizer).text
     else:
         built = char_tokenizer(sorted(frequency) if request.alphabet == "data" else FIXED_ALPHABET)
     return with_mask(built) if request.pairing == "spans" else built

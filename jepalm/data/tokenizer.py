@@ -151,7 +151,7 @@ class TextTokenizer:
         vocabulary = library.get_vocab()
         if [vocabulary.get(special) for special in SPECIALS] != [cls.PAD, cls.UNK, cls.END]:
             raise UsageError(f"{path} lacks the specials {', '.join(SPECIALS)}", "run jepalm prepare again")
-        if not isinstance(library.decoder, decoders.ByteLevel):
+        if isinstance(library.decoder, decoders.Fuse):
             return cls(library, "char")
         merges = json.loads(text)["model"]["merges"]
         return cls(library, f"bpe:{len(vocabulary) - (MASK in vocabulary)}" if merges else "byte")
@@ -239,7 +239,9 @@ def with_mask(tokenizer: TextTokenizer) -> TextTokenizer:
 
 
 def parse_tokenizer(spec: str) -> tuple[str, int]:
-    """Read `char`, `byte` or `bpe:SIZE` into (kind, size); size 0 where there is none.
+    """Read `char`, `byte`, `bpe:SIZE` or a Hugging Face model into (kind, size); size 0 where there is none.
+
+    A model is a path or a name on the hub, which has a slash; its kind is `backbone`.
 
     Raises:
         UsageError: another word, or a size out of range.
@@ -247,8 +249,11 @@ def parse_tokenizer(spec: str) -> tuple[str, int]:
     if spec in ("char", "byte"):
         return spec, 0
     match = re.fullmatch(r"bpe:(\d{1,9})", spec)
+    if not match and ("/" in spec or Path(spec).exists()):
+        return "backbone", 0
     if not match:
-        raise UsageError(f"unknown tokenizer {spec}", "char, byte or bpe:SIZE, such as bpe:4096")
+        hint = "char, byte, bpe:SIZE such as bpe:4096, or a Hugging Face model"
+        raise UsageError(f"unknown tokenizer {spec}", hint)
     size = int(match[1])
     if not MIN_BPE <= size <= MAX_BPE:
         raise UsageError(f"tokenizer {spec}: size out of range", f"{MIN_BPE:,} to {MAX_BPE:,} entries")

@@ -45,6 +45,8 @@ def build_untrained(model: ModelConfig, vocab_size: int, hardware: Hardware) -> 
 
 def depth_of(model: ModelConfig) -> str:
     """The layers of a model, for people."""
+    if model.backbone is not None:
+        return model.backbone
     if model.family == "causal":
         return f"{model.causal.n_layers} layers"
     return f"{model.encoder.n_layers} + {model.predictor.n_layers} + {model.decoder.n_layers} layers"

@@ -13,6 +13,7 @@ import torch
 from jepalm.data.batches import Batches, Tokens, pad_rows
 from jepalm.data.prepared import PreparedData
 from jepalm.data.tokenizer import TextTokenizer
+from jepalm.errors import UsageError
 from jepalm.evaluation.equal_size import build_untrained, counterpart, depth_of
 from jepalm.evaluation.timing import Clock, Spread, in_turns, ratio
 from jepalm.generation import autoregressive, one_shot
@@ -174,7 +175,12 @@ def untrained_writer(trained: TrainedModel, text: RealText) -> Writer:
     """A model of the other family, as wide as the run's and as near to its number of parameters as can be.
 
     How long writing takes does not depend on what the weights are.
+
+    Raises:
+        UsageError: the run has a backbone, whose width and depth have no counterpart.
     """
+    if trained.config.model.backbone is not None:
+        raise UsageError(f"{trained.run.name} has a backbone: no model is equal to it", "give --baseline RUN")
     own = writer_of(trained, text)
     sizes = trained.config.model
     vocab_size, context_len = trained.tokenizer.vocab_size, sizes.source_len + own.tokens
@@ -222,8 +228,8 @@ def measure_writing(
 
 
 def parameters(objective: Objective) -> int:
-    """Parameters of the model that an objective trains."""
-    return sum(objective.model.parameters_by_part().values())
+    """Parameters of an objective's model, with those that never learn."""
+    return sum(objective.parameters_by_part().values())
 
 
 def _described(writer: Writer, prompts: list[str]) -> WrittenBy:

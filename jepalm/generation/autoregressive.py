@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from jepalm.data.batches import Tokens, pad_rows
 from jepalm.data.tokenizer import SPECIALS
-from jepalm.model.causal_lm import CausalLM, KVCache
+from jepalm.model.causal_model import CausalModel
 from jepalm.objective.causal import CausalObjective
 
 
@@ -110,7 +111,7 @@ def generate(
     return Continuation([text[start:] for text, start in zip(texts, starts, strict=True)], passes)
 
 
-def _read(model: CausalLM, texts: list[list[int]], most: int, device: torch.device) -> tuple[Tensor, KVCache]:
+def _read(model: CausalModel, texts: list[list[int]], most: int, device: torch.device) -> tuple[Tensor, Any]:
     """Read the last `most` tokens of each text into a new cache; return what follows each, (B, D)."""
     recent = pad_rows([text[-most:] for text in texts], device)
     cache = model.new_cache(len(texts))

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepalm.config import ModelConfig
+from jepalm.model.causal_model import CausalModel
 from jepalm.model.layers import (
     EMBEDDING_STD,
     MATMUL_ATTENTION_UP_TO,
@@ -163,7 +164,7 @@ class CausalBlock(nn.Module):
         return x + self.dropout(self.ffn(self.ffn_norm(x)))
 
 
-class CausalLM(nn.Module):
+class CausalLM(CausalModel):
     """Token ids to a distribution over the next token at every position.
 
     Texts are left-aligned: padding on the right is never seen by what stands before it, so no mask
@@ -207,20 +208,6 @@ class CausalLM(nn.Module):
         if self.predictor is not None:
             nn.init.eye_(self.predictor.weight)
 
-    @property
-    def n_predictor_tokens(self) -> int:
-        """Tokens that are read beside the vocabulary."""
-        return 0 if self.predictor_tokens is None else self.predictor_tokens.num_embeddings
-
-    @property
-    def context_len(self) -> int:
-        """Most positions that a token is predicted from."""
-        return self.config.causal.context_len
-
-    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
-        """(B, T) token ids to (B, T, V) logits of each next token."""
-        return self.logits(self.hidden(ids, cache))
-
     def hidden(
         self,
         ids: Tensor,
@@ -247,14 +234,6 @@ class CausalLM(nn.Module):
             cache.lengths = cache.lengths + ids.shape[1]
         return reading.pad(self.norm(x))
 
-    def embed(self, ids: Tensor) -> Tensor:
-        """(...) token ids to (..., D), those from the vocabulary's size on as predictor tokens."""
-        if self.predictor_tokens is None:
-            return self.tokens(ids)
-        beyond = ids - self.tokens.num_embeddings  # (...)
-        text = self.tokens(ids.clamp(max=self.tokens.num_embeddings - 1))  # (..., D)
-        return torch.where((beyond >= 0)[..., None], self.predictor_tokens(beyond.clamp(min=0)), text)
-
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) to (..., V)."""
         if self.vocabulary is None:
@@ -269,14 +248,6 @@ class CausalLM(nn.Module):
         dtype = torch.get_autocast_dtype(device.type) if half else self.tokens.weight.dtype
         keys, values = torch.zeros(2, *shape, dtype=dtype, device=device)
         return KVCache(keys, values, torch.zeros(n_texts, dtype=torch.long, device=device))
-
-    def parameters_by_part(self) -> dict[str, int]:
-        """Number of parameters of each part."""
-        return {
-            name: count
-            for name, part in self.named_children()
-            if (count := sum(p.numel() for p in part.parameters()))
-        }
 
     def _reading(self, ids: Tensor, cache: KVCache | None) -> Reading:
         head_dim = self.config.dim // self.config.n_heads

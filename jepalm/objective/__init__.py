@@ -18,7 +18,12 @@ def build_objective(
     built: Objective
     if model.family == "causal":
         built = CausalObjective(
-            model, objective, vocab_size, packing=hardware.packing, attention=hardware.attention
+            model,
+            objective,
+            vocab_size,
+            packing=hardware.packing,
+            attention=hardware.attention,
+            half=hardware.precision == "bf16",
         )
     else:
         built = JepalmObjective(

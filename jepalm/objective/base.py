@@ -101,6 +101,10 @@ class Objective(nn.Module):
                 self.model.get_submodule(name).eval()
         return self
 
+    def parameters_by_part(self) -> dict[str, int]:
+        """Number of parameters of each part that can learn, and of what never does."""
+        return self.model.parameters_by_part()
+
     def learns(self, part: str) -> bool:
         """Whether a part of the model learns now."""
         return self.scope is None or part in self.scope.parts

@@ -9,6 +9,7 @@ the states of the text itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,9 @@ from torch import Tensor, nn
 from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch
 from jepalm.data.tokenizer import TextTokenizer
+from jepalm.model.backbone import Backbone
 from jepalm.model.causal_lm import CausalLM
+from jepalm.model.causal_model import CausalModel
 from jepalm.objective.base import Objective
 from jepalm.objective.latent import counts_at, latent_distance
 from jepalm.objective.targets import TargetLM, target_momentum
@@ -47,14 +50,14 @@ class Sequences:
 
 
 class CausalObjective(Objective):
-    """Owns the CausalLM and turns a batch into loss terms.
+    """Owns the CausalLM, or a backbone in its place, and turns a batch into loss terms.
 
     Attributes:
         average: the moving average of the model that embeds the predicted view, where there is one.
         latent_counts: whether the latent term counts in this step.
     """
 
-    model: CausalLM
+    model: CausalModel
     optional_parts = frozenset({"vocabulary", "predictor_tokens", "predictor"})
 
     def __init__(
@@ -65,6 +68,7 @@ class CausalObjective(Objective):
         *,
         packing: bool = False,
         attention: str = "auto",
+        half: bool = False,
     ) -> None:
         super().__init__()
         self.config = objective
@@ -80,7 +84,8 @@ class CausalObjective(Objective):
         in_nats = {"next_token", *(["latent"] if latent.distance == "infonce" else [])}
         self.weighting = build_weighting(objective, fixed, cross_entropies=frozenset(in_nats))
         on = latent.weight > 0
-        self.model = CausalLM(
+        build = CausalLM if model.backbone is None else partial(Backbone, half=half)
+        self.model = build(
             model,
             vocab_size,
             attention,
@@ -110,6 +115,11 @@ class CausalObjective(Objective):
         """Share of the steps in which a term that counts is computed; one that is alone, always."""
         dropped = term == "latent" and term in self.counted and len(self.counted) > 1
         return 1 - self.config.latent.dropout if dropped else 1.0
+
+    def parameters_by_part(self) -> dict[str, int]:
+        """Number of parameters of each part that can learn, and of the backbone under adapters."""
+        frozen = {"frozen": self.model.n_frozen} if self.model.n_frozen else {}
+        return self.model.parameters_by_part() | frozen
 
     def forward(self, batch: Batch) -> Losses:
         """Terms that count of one micro batch, each over the size of its global batch."""

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jepalm.model.causal_lm import CausalLM
+from jepalm.model.causal_model import CausalModel
 from jepalm.model.jepalm import TextEncoder
 from jepalm.model.layers import Layout, at_least_float32
 
@@ -56,7 +56,7 @@ class TargetEncoder(Average):
 class TargetLM(Average):
     """The average of a causal model, which embeds the predicted view."""
 
-    encoder: CausalLM
+    encoder: CausalModel
 
     @torch.no_grad()
     def forward(self, ids: Tensor) -> Tensor:

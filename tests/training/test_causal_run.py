@@ -137,9 +137,10 @@ def test_the_health_of_views_is_logged_with_and_without_the_term(data, latent_ru
         assert ("validation/latent" in row) is (run is latent_run)
 
 
-def test_a_jepalm_on_pairs_says_how_many_targets_it_writes_exactly(data, tmp_path):
+@pytest.mark.parametrize("conditioning", ["none", "cross"])
+def test_a_jepalm_on_pairs_says_how_many_targets_it_writes_exactly(data, tmp_path, conditioning):
     tree = config("pairs", steps=2, validate_every=2).model_dump()
-    tree["model"] |= {"family": "jepalm", "causal": {}}
+    tree["model"] |= {"family": "jepalm", "causal": {}, "action": {"conditioning": conditioning}}
     row = rows_of(train(from_mapping(tree), data, tmp_path), "validation")[-1]
     assert 0 <= row["validation/exact_match"] <= 1
 
