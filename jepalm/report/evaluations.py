@@ -28,8 +28,9 @@ TITLES = {
     "text": "statistics of the text",
     "brier": "agreement with the real text",
 }
-_OF_ANSWERS = ("task", "writing", "views", "rollout", "plan", "action")
-_OF_ANSWERS += ("retrieval", "surprise", "world", "probe")
+_OF_ANSWERS = frozenset(
+    ("task", "writing", "views", "rollout", "plan", "action", "retrieval", "surprise", "world", "probe")
+)
 """Parts that are measured on given pairs, whatever is sampled beside."""
 MAIN_FIGURES = (
     *(f"task/{name}" for name in ("exact_match", "language_equality", "language_equality_nondegenerate")),

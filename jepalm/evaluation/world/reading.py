@@ -75,11 +75,11 @@ class ActionModel:
             labels = objective.labels(one.tokens, one.layout)
             with self.hardware.autocast():
                 logits = objective.model.decoder(one.predicted, one.layout).float()  # (..., V)
-            nats = F.cross_entropy(
+            costs = F.cross_entropy(
                 logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none"
             ).view(*labels.shape, 1)
             each = objective.distance(one.predicted, one.target)[..., None]  # (..., 1)
-            means = {"embedding": one.places.mean(each), "ce": one.layout.mean(nats)}  # (B, 1)
+            means = {"embedding": one.places.mean(each), "ce": one.layout.mean(costs)}  # (B, 1)
             found.append({kind: _numpy(value[:, 0]) for kind, value in means.items()})
         return {kind: np.concatenate([part[kind] for part in found]) for kind in self.kinds}
 
