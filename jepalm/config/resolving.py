@@ -238,16 +238,17 @@ def _for_people(error: ValidationError, model: type[Section], where: str, page: 
     prefix = f"{where}: " if where else ""
     if detail["type"] == "extra_forbidden":
         key = ".".join(path)
+        everywhere = (known for known, _ in flatten(model().model_dump()))
+        elsewhere = [known for known in everywhere if known.rsplit(".", 1)[-1] == path[-1]]
+        if elsewhere:
+            shallowest = min(elsewhere, key=lambda known: known.count("."))
+            return UsageError(f"{prefix}unknown key {key}", f"did you mean {shallowest}?")
         siblings = _siblings(model, path)
         close = nearest(path[-1], siblings)
         if close:
             full = ".".join([*path[:-1], close.removeprefix("did you mean ").removesuffix("?")])
             return UsageError(f"{prefix}unknown key {key}", f"did you mean {full}?")
-        everywhere = (known for known, _ in flatten(model().model_dump()))
-        elsewhere = [known for known in everywhere if known.rsplit(".", 1)[-1] == path[-1]]
-        shallowest = min(elsewhere, key=lambda known: known.count("."), default=None)
-        hint = f"did you mean {shallowest}?" if shallowest else f"keys here: {', '.join(siblings)}"
-        return UsageError(f"{prefix}unknown key {key}", hint)
+        return UsageError(f"{prefix}unknown key {key}", f"keys here: {', '.join(siblings)}")
     key = ".".join(
         part
         for part in path

@@ -21,7 +21,7 @@ def run(trained_run, tmp_path_factory):
 def bench(jepalm_command, data_root, run):
     def call(*words, of=run, data=data_root):
         arguments = ("bench", of.path, "--data-dir", data, "--seconds", 0, *words)
-        return jepalm_command(*arguments, cwd=run.path.parent, COLUMNS="100")
+        return jepalm_command(*arguments, cwd=run.path.parent, COLUMNS="160")
 
     return call
 
