@@ -29,9 +29,9 @@ from jepalm.objective import JepalmObjective
 TRANSITIONS = 1000
 """Of an evaluation that is not told how many."""
 PROBED = 2000
-"""Training states that the probe learns from."""
+"""Most training states that the probe learns from."""
 RANKED = 256
-"""Next states behind rank and standard deviation."""
+"""Most next states behind rank and standard deviation."""
 A_WALK_IN, A_PLAN_IN = 5, 50
 """Transitions for one walk, and for one plan of each horizon."""
 _DISTANCES = {"embedding": ("embedding distance", ""), "ce": ("CE of the text", "nats/token")}
@@ -64,7 +64,7 @@ def evaluate_world(
     if not one_shot:
         missing.append("figures of embeddings and plans, which a causal run has not")
     if one_shot:
-        rows += _health_rows(models["model"], questions[:RANKED])
+        rows += _health_rows(models["model"], questions[:: -(-len(questions) // RANKED)])
     if world is None:
         missing.append("rollouts, surprise, probes and plans, which need the simulator of the data")
     else:
