@@ -12,7 +12,7 @@ export JEPALM_RUNS = $(RUNS)
 export JEPALM_DATA = $(DATA)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install lint types test test-all pretrained bench gpu docs format clean
+.PHONY: help demo demo-world install lint types test test-all pretrained bench gpu docs format clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -22,6 +22,12 @@ demo: $(STAMP)  ## Prepare Shakespeare, train a small model (about a minute), ge
 	$(BIN)/jepalm train --preset nano
 	$(BIN)/jepalm generate "To be"
 	$(BIN)/jepalm report $(RUNS)/latest
+
+demo-world: $(STAMP)  ## Text world model of a house: data, training, the autoregressive baseline, evaluation
+	$(BIN)/jepalm prepare transitions --world home
+	$(BIN)/jepalm train --preset transitions-ar --steps 300 --name demo-world-ar
+	$(BIN)/jepalm train --preset transitions --steps 1000 --name demo-world
+	$(BIN)/jepalm evaluate --split test --prompts 200 --baseline $$(ls -d $(RUNS)/*-demo-world-ar* | tail -n 1)
 
 install: $(STAMP)  ## Create .venv and install jepalm with all it needs
 

@@ -49,6 +49,11 @@ class Written:
         return sum(map(len, self.texts)) / sum(self.seconds)
 
     @property
+    def answers_per_s(self) -> float:
+        """Answers over the time of all batches."""
+        return len(self.texts) / sum(self.seconds)
+
+    @property
     def latency(self) -> float:
         """Median milliseconds of an answer by itself."""
         return 1000 * median(self.seconds_alone)

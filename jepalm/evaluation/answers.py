@@ -30,8 +30,9 @@ from jepalm.generation.loading import TrainedModel
 MOST_QUESTIONS = 10_000
 """Questions of an evaluation that is not told how many."""
 LEFT_OUT = "figures of decoder, embeddings and sampled text, which are of one-shot runs without actions"
-FREQUENT, NEAREST = "most frequent answer", "nearest source's answer"
-"""Controls: the answer that train has most often, and that of the training source nearest to the question."""
+FREQUENT, NEAREST, COPY = "most frequent answer", "nearest source's answer", "state as it was"
+"""Controls: the answer that train has most often, that of the training source nearest to the question, and
+of transitions no change."""
 _FAULTS = ("malformed", "undecided")
 """Shares that no control shares."""
 _VIEWS = {
@@ -106,8 +107,8 @@ def measure_answers(trained: TrainedModel, prepared: PreparedData, asked: Asked)
     """
     task = prepared.meta.task
     simulated = prepared.meta.request.simulated
-    masked = world_of(simulated).masked if simulated is not None else None
-    score = score_of(task, asked.scoring.reading, asked.scoring.databases, masked)
+    world = world_of(simulated) if simulated is not None else None
+    score = score_of(task, asked.scoring.reading, asked.scoring.databases, world)
     questions = read_questions(asked.split, prepared.tokenizer, asked.n or MOST_QUESTIONS)
     training, training_tokens = training_questions(prepared, asked.training_tokens)
     answerers = {"model": Answerer(trained)}
@@ -127,6 +128,8 @@ def measure_answers(trained: TrainedModel, prepared: PreparedData, asked: Asked)
         FREQUENT: shares([most_frequent_answer(training)] * len(questions)),
         NEAREST: shares([training[place].gold for place in near.tolist()]),
     }
+    if task == "transitions":
+        controls[COPY] = shares(sources)
     if task == "hellaswag":
         for name, answerer in answerers.items():
             found[name]["choice"] = _choice(answerer, questions)
@@ -229,6 +232,7 @@ def _writing_rows(written: Mapping[str, Written]) -> list[Row]:
     rows = []
     for name, figure, unit in (
         ("characters_per_s", "64 questions at once", "characters/s"),
+        ("answers_per_s", "64 questions at once", "answers/s"),
         ("latency", "one question at a time", "ms/answer"),
         ("passes", "forward passes", "passes/answer"),
     ):

@@ -25,6 +25,7 @@ from jepalm.evaluation.interfaces import Sampler, Scorer
 from jepalm.evaluation.ngram import NGram
 from jepalm.evaluation.rows import PROMPTS, Evaluation, answers_alone, passes_column
 from jepalm.evaluation.samplers import OneShotSampler
+from jepalm.evaluation.world.measure import evaluate_world
 from jepalm.evaluation.writing import Columns, Texts, brier_rows, scored_rows, statistics_rows
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.refinement import Order, Refining
@@ -114,7 +115,10 @@ def evaluate(
             raise UsageError(f"answers of {trained.run.name} are scored by their task", "leave --scorer out")
         if passes:
             raise UsageError(f"answers of {trained.run.name} are written in one pass", "leave --passes out")
-        return evaluate_answers(trained, prepared, asked)
+        evaluation = evaluate_answers(trained, prepared, asked)
+        if not trained.reads_actions or not held.has_action:
+            return evaluation
+        return evaluate_world(evaluation, trained, prepared, asked)
     assert isinstance(objective, JepalmObjective)
     if scoring != BY_ITS_TASK and trained.pairing != "pairs":
         message = f"--reading and --databases do nothing for {trained.run.name}: it answers no questions"

@@ -8,24 +8,38 @@ from pathlib import Path
 from jepalm.evaluation.rows import Evaluation, Row, passes_column
 from jepalm.numbers import three
 
-SPLITS = ("validation", "test", "train")
+SPLITS = ("validation", "test", "compositional", "longer", "train")
 """In the order in which they are shown."""
 COLUMNS = {"model": "model", "real": "real", "ngram": "5-gram", "baseline": "baseline"}
 TITLES = {
     "task": "answers",
     "writing": "speed of the answers",
     "views": "the two views",
+    "rollout": "rollouts on true walks",
+    "plan": "plans, run in the simulator",
+    "action": "what depends on the action",
+    "retrieval": "the next state among wrong ones",
+    "surprise": "surprise",
+    "world": "embeddings of next states",
+    "probe": "linear probes of facts, held out",
     "decoder": "decoder",
     "embedding": "embeddings",
     "scorer": "text under the scorer",
     "text": "statistics of the text",
     "brier": "agreement with the real text",
 }
+_OF_ANSWERS = frozenset(
+    ("task", "writing", "views", "rollout", "plan", "action", "retrieval", "surprise", "world", "probe")
+)
+"""Parts that are measured on given pairs, whatever is sampled beside."""
 MAIN_FIGURES = (
     *(f"task/{name}" for name in ("exact_match", "language_equality", "language_equality_nondegenerate")),
     *(f"task/{name}" for name in ("answer", "execution", "choice")),
     "writing/characters_per_s",
     "views/cosine_gap",
+    *(f"task/facts_{kind}" for kind in ("changed", "random")),
+    *("rollout/latent_8", "rollout/text_8", "plan/success_4", "action/gap_embedding"),
+    *("retrieval/embedding", "surprise/embedding", "world/effective_rank", "probe/predicted_changing"),
     "decoder/generation_ce",
     "decoder/generation_accuracy",
     "embedding/r2",
@@ -127,7 +141,7 @@ def main_rows(evaluation: Evaluation) -> list[Row]:
 def conditions(evaluation: Evaluation | None, name: str) -> tuple[object, ...]:
     """Return what a figure of two evaluations must share to compare."""
     assert evaluation is not None
-    if name.partition("/")[0] in ("task", "writing", "views"):
+    if name.partition("/")[0] in _OF_ANSWERS:
         return evaluation.task, evaluation.n_answers
     return evaluation.n_prompts, evaluation.n_samples, evaluation.temperature, evaluation.scorer
 

@@ -49,9 +49,17 @@ ANSWERED = (
     *(f"task/{name}" for name in ("exact_match", "in_place", "answer", "choice", "malformed", "undecided")),
     *(f"task/{name}" for name in ("language_equality", "language_equality_nondegenerate")),
     *(f"task/{name}" for name in ("execution", "execution_nonempty")),
-    *(f"writing/{name}" for name in ("characters_per_s", "latency", "passes")),
+    *(f"task/facts{kind}" for kind in ("", "_changed", "_still", "_random")),
+    *(f"writing/{name}" for name in ("characters_per_s", "answers_per_s", "latency", "passes")),
+    *(f"{group}/{kind}" for group in ("retrieval", "surprise") for kind in ("embedding", "ce")),
+    *(f"action/gap_{kind}" for kind in ("embedding", "ce")),
+    *(f"world/{name}" for name in ("std", "effective_rank")),
+    *(f"probe/{part}_{kind}" for part in ("target", "predicted") for kind in ("changing", "still", "random")),
+    *(f"rollout/{way}_{step}" for way in ("latent", "text") for step in range(1, 9)),
+    *(f"plan/success_{horizon}" for horizon in range(1, 5)),
 )
-"""Figures of the answers to given pairs, of both families; which of them there are depends on the task."""
+"""Figures of the answers to given pairs, of both families; which of them there are depends on the task, and
+those after the speeds are of runs that read actions."""
 
 
 class RowChange(Section):
@@ -68,7 +76,7 @@ class RowChange(Section):
 class EvaluateSettings(Section):
     """How each run is evaluated, as `jepalm evaluate` would."""
 
-    split: Literal["train", "validation", "test"] = "validation"
+    split: Literal["train", "validation", "test", "compositional", "longer"] = "validation"
     prompts: int | None = Field(None, ge=2)
     """Of given pairs 10,000 when empty, else 1,000."""
     samples: int = Field(2, ge=2)

@@ -210,10 +210,34 @@ def test_samples_show_the_action_below_the_state(work):
     assert rows[0]["target"] == switched(state, action)
 
 
+def test_a_world_model_is_evaluated_beside_the_baseline(jepalm_command, work):
+    from jepalm.sweep.file import ANSWERED
+
+    beside = ["evaluate", run_of(work, "home"), "--baseline", run_of(work, "ar"), "--split=compositional"]
+    found = shown(jepalm_command, work, *beside, "--prompts=4")
+    rows = {row["name"]: row for row in found["rows"]}
+    assert set(rows) <= {*ANSWERED}
+    expected = ["task/exact_match", "task/facts_changed", "writing/answers_per_s", "probe/predicted_changing"]
+    expected += ["world/effective_rank", "rollout/latent_8", "rollout/text_8", "plan/success_1"]
+    assert set(expected) <= set(rows)
+    assert "state as it was" in rows["task/exact_match"]["controls"]
+    assert rows["plan/success_1"]["controls"]["breadth-first search in the simulator"] == 1
+    for name in ("task/exact_match", "rollout/latent_8", "action/gap_ce", "retrieval/ce", "surprise/ce"):
+        assert rows[name]["baseline"] is not None
+    assert rows["action/gap_embedding"]["baseline"] is None
+    speed = rows["writing/answers_per_s"]
+    assert speed["controls"]["times the baseline's"] == pytest.approx(speed["model"] / speed["baseline"])
+    assert "sampled text" in found["left_out"]
+    code, out, _ = jepalm_command("report", run_of(work, "home"), cwd=work)
+    assert code == 0
+    assert "surprise at impossible next states" in out
+
+
 def test_a_model_that_reads_actions_is_evaluated_by_its_next_states(jepalm_command, work):
     found = shown(jepalm_command, work, "evaluate", run_of(work, "switches"), "--split=train")
     rows = {row["name"]: row for row in found["rows"]}
     assert found["task"] == "text"
     assert rows["task/exact_match"]["model"] == 1  # what it plans with, it has learned
     assert rows["task/exact_match"]["controls"]["most frequent answer"] < 1
-    assert {row["name"].partition("/")[0] for row in found["rows"]} == {"task", "writing"}
+    groups = {row["name"].partition("/")[0] for row in found["rows"]}
+    assert groups - {"action"} == {"task", "writing", "retrieval", "world"}

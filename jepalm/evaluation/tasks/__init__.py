@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from jepalm.data.prepared import Task
 from jepalm.data.regex.syntax import Reading
+from jepalm.data.worlds.base import AnyWorld
 from jepalm.errors import UsageError
 from jepalm.evaluation.tasks.expressions import score_expressions
 from jepalm.evaluation.tasks.gsm8k import score_gsm8k
@@ -15,7 +15,7 @@ from jepalm.evaluation.tasks.nq_open import score_nq_open
 from jepalm.evaluation.tasks.shares import Score
 from jepalm.evaluation.tasks.spider import Databases, score_spider
 from jepalm.evaluation.tasks.text import score_label, score_text
-from jepalm.evaluation.tasks.transitions import score_transitions
+from jepalm.evaluation.tasks.transitions import facts_of, score_transitions
 
 SCORES: dict[Task, Score] = {
     "text": score_text,
@@ -34,7 +34,7 @@ def score_of(
     task: Task,
     reading: Reading = "boundary",
     databases: Path | None = None,
-    masked: Callable[[str], str] | None = None,
+    world: AnyWorld | None = None,
 ) -> Score:
     r"""Return how a task is scored.
 
@@ -42,7 +42,7 @@ def score_of(
         task: of the data.
         reading: of a `\b` in an expression.
         databases: folder of sqlite files in which queries are executed; without, their texts are compared.
-        masked: hides the random facts of a state.
+        world: the simulator that states are of, if there is one.
 
     Raises:
         UsageError: a setting does nothing for this task, or there is no such folder.
@@ -59,6 +59,6 @@ def score_of(
         if not databases.is_dir():
             raise UsageError(f"no folder {databases}", "--databases takes a folder of NAME/NAME.sqlite")
         return partial(score_spider, databases=Databases(databases))
-    if masked is not None:
-        return partial(score_transitions, masked=masked)
+    if world is not None:
+        return partial(score_transitions, masked=world.masked, facts=facts_of(world))
     return partial(score_expressions, reading=reading) if task == "regex" else SCORES[task]

@@ -1,0 +1,69 @@
+"""A linear probe of each fact: what the embeddings of next states hold, and what predictions of them hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from jepalm.data.worlds.base import AnyWorld, Kind
+from jepalm.evaluation.questions import Question
+from jepalm.evaluation.rows import Row
+from jepalm.evaluation.world.reading import ActionModel
+from jepalm.evaluation.world.scores import Probe
+
+LEAST_STATES = 20
+"""Training states that say a fact, for a probe of it."""
+_KINDS: dict[Kind, str] = {
+    "changing": "facts that actions change",
+    "still": "facts that nothing changes",
+    "random": "facts drawn at random",
+}
+
+
+def probe_rows(
+    model: ActionModel, world: AnyWorld, training: Sequence[Question], held: Sequence[Question]
+) -> list[Row]:
+    """Accuracy on held-out states of probes of each fact, by the kind of fact.
+
+    A probe reads the mean embedding of a state. It learns from target embeddings of training states, and is
+    read on target and predicted embeddings of held-out ones.
+    """
+    learned, _ = model.means(*_columns(training))
+    target, predicted = model.means(*_columns(held))
+    known = [world.facts(world.parse(one.gold)) for one in training]
+    told = [world.facts(world.parse(one.gold)) for one in held]
+    right: Counter[tuple[str, Kind]] = Counter()
+    for name in sorted({name for facts in told for name in facts}):
+        rows = [place for place, facts in enumerate(known) if name in facts]
+        where = [place for place, facts in enumerate(told) if name in facts]
+        if len(rows) < LEAST_STATES:
+            continue
+        probe = Probe(learned[rows], [known[place][name].value for place in rows])
+        truth = np.array([told[place][name].value for place in where])
+        kind = told[where[0]][name].kind
+        right["n", kind] += len(where)
+        right["target", kind] += int((probe(target[where]) == truth).sum())
+        right["predicted", kind] += int((probe(predicted[where]) == truth).sum())
+        right["majority", kind] += int((truth == probe.majority).sum())
+    return [
+        Row(
+            f"probe/{which}_{kind}",
+            f"{title}, from {which} embeddings",
+            "",
+            {"model": right[which, kind] / right["n", kind]},
+            controls={"the most frequent training value": right["majority", kind] / right["n", kind]},
+        )
+        for kind, title in _KINDS.items()
+        if right["n", kind]
+        for which in ("target", "predicted")
+    ]
+
+
+def _columns(questions: Sequence[Question]) -> tuple[list[str], list[str], list[str]]:
+    return (
+        [one.source for one in questions],
+        [one.action for one in questions],
+        [one.gold for one in questions],
+    )

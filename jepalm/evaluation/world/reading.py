@@ -1,0 +1,152 @@
+"""A trained run that reads states and actions: how far an observed next state is from its prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jepalm.data.batches import Tokens, pad_rows
+from jepalm.data.tokenizer import TextTokenizer
+from jepalm.evaluation.causal_scorer import CausalScorer
+from jepalm.generation.loading import TrainedModel
+from jepalm.generation.rollout import Feedback, rollout
+from jepalm.model.layers import Layout
+from jepalm.objective import CausalObjective, JepalmObjective
+from jepalm.objective.terms import IGNORE
+
+AT_ONCE = 64
+
+Texts = Sequence[str]
+Rows = NDArray[np.float64]
+"""(N, D')"""
+Distances = dict[str, NDArray[np.float64]]
+"""(N,) by kind: `embedding`, the objective's distance, mean over positions; `ce`, nats a token."""
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Observed next states of a batch beside their predictions.
+
+    Attributes:
+        tokens: of the texts.
+        layout: positions of the tokens.
+        places: positions of the embeddings.
+        target: (..., D') embeddings of the texts.
+        predicted: (..., D') predicted ones.
+    """
+
+    tokens: Tokens
+    layout: Layout
+    places: Layout
+    target: Tensor
+    predicted: Tensor
+
+
+class ActionModel:
+    """A run that reads actions; it reads text with its own tokenizer, and the end of what is too long."""
+
+    def __init__(self, trained: TrainedModel) -> None:
+        self.objective, self.hardware = trained.objective, trained.hardware
+        self._name, self._tokenizer, self._sizes = trained.run.name, trained.tokenizer, trained.config.model
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The distances that it has."""
+        return ("embedding", "ce") if isinstance(self.objective, JepalmObjective) else ("ce",)
+
+    @torch.no_grad()
+    def distances(self, states: Texts, actions: Texts, observed: Texts) -> Distances:
+        """How far each observed next state is from the predicted one, which is given its length."""
+        objective = self.objective
+        if isinstance(objective, CausalObjective):
+            scorer = CausalScorer(self._name, objective, self.hardware, TextTokenizer.END)
+            read = zip(self._states(states), self._actions(actions), strict=True)
+            nats = scorer.nll([[*state, *action] for state, action in read], self._targets(observed))
+            return {"ce": np.array([row.mean() for row in nats])}
+        found: list[Distances] = []
+        for one in self._compared(states, actions, observed):
+            assert isinstance(objective, JepalmObjective)
+            labels = objective.labels(one.tokens, one.layout)
+            with self.hardware.autocast():
+                logits = objective.model.decoder(one.predicted, one.layout).float()  # (..., V)
+            costs = F.cross_entropy(
+                logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none"
+            ).view(*labels.shape, 1)
+            each = objective.distance(one.predicted, one.target)[..., None]  # (..., 1)
+            means = {"embedding": one.places.mean(each), "ce": one.layout.mean(costs)}  # (B, 1)
+            found.append({kind: _numpy(value[:, 0]) for kind, value in means.items()})
+        return {kind: np.concatenate([part[kind] for part in found]) for kind in self.kinds}
+
+    def means(self, states: Texts, actions: Texts, observed: Texts) -> tuple[Rows, Rows]:
+        """Mean target and mean predicted embedding of each next state, two of (N, D')."""
+        parts = list(self._compared(states, actions, observed))
+        targets = [_numpy(one.places.mean(one.target)) for one in parts]
+        predictions = [_numpy(one.places.mean(one.predicted)) for one in parts]
+        return np.concatenate(targets), np.concatenate(predictions)
+
+    def positions(self, states: Texts, actions: Texts, observed: Texts) -> tuple[Tensor, Tensor]:
+        """Target and predicted embeddings of all positions, two of (N', D')."""
+        parts = list(self._compared(states, actions, observed))
+        targets = [one.places.pad(one.target)[one.places.mask].float().cpu() for one in parts]
+        predictions = [one.places.pad(one.predicted)[one.places.mask].float().cpu() for one in parts]
+        return torch.cat(targets), torch.cat(predictions)
+
+    def roll(self, states: Texts, actions: Sequence[Texts], feedback: Feedback) -> list[list[str]]:
+        """The texts of the states after each of k actions on each state.
+
+        Raises:
+            UsageError: a latent rollout of a run whose embeddings do not feed back.
+        """
+        found: list[list[str]] = [[] for _ in actions]
+        device = self.hardware.device
+        for at in range(0, len(states), AT_ONCE):
+            rows = slice(at, at + AT_ONCE)
+            start = pad_rows(self._states(states[rows]), device)
+            steps = [pad_rows(self._actions(step[rows]), device) for step in actions]
+            with self.hardware.autocast():
+                made = rollout(self.objective, start, steps, feedback)
+            for texts, after in zip(found, made, strict=True):
+                ids, lengths = after.ids.tolist(), after.lengths.tolist()
+                texts += [
+                    self._tokenizer.decode(row[:length]) for row, length in zip(ids, lengths, strict=True)
+                ]
+        return found
+
+    @torch.no_grad()
+    def _compared(self, states: Texts, actions: Texts, observed: Texts) -> Iterator[_Compared]:
+        """Predict the embeddings of observed next states, batch by batch."""
+        objective, device = self.objective, self.hardware.device
+        assert isinstance(objective, JepalmObjective)
+        columns = (self._states(states), self._actions(actions), self._targets(observed))
+        for parts in zip(*map(_parts, columns), strict=True):
+            read, action, tokens = (pad_rows(part, device) for part in parts)
+            layout = objective.layout(tokens)
+            with self.hardware.autocast():
+                act = objective.encode_action(action)
+                predicted = objective.predict(*objective.encode_source(read), layout, act)
+                target, places = objective.embed_targets(tokens)
+            yield _Compared(tokens, layout, places, target, predicted)
+
+    def _states(self, texts: Texts) -> list[list[int]]:
+        return [self._tokenizer.encode(text)[-self._sizes.source_len :] for text in texts]
+
+    def _actions(self, texts: Texts) -> list[list[int]]:
+        return [self._tokenizer.encode(text)[-self._sizes.longest_action :] for text in texts]
+
+    def _targets(self, texts: Texts) -> list[list[int]]:
+        return [self._tokenizer.encode(text)[: self._sizes.target_len] for text in texts]
+
+
+def _parts(rows: list[list[int]]) -> Iterator[list[list[int]]]:
+    return (rows[at : at + AT_ONCE] for at in range(0, len(rows), AT_ONCE))
+
+
+def _numpy(rows: Tensor) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = rows.detach().double().cpu().numpy()
+    return found
