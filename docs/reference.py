@@ -1,4 +1,4 @@
-"""Writes docs/config.md from the fields in jepalm/config/sections.py: `make docs`."""
+"""Writes docs/config.md from the fields in jepalm/config/: `make docs`."""
 
 from pathlib import Path
 from typing import Literal, get_args, get_origin
@@ -15,7 +15,7 @@ Every key, as `jepalm train section.key=value` or in a YAML file for `--config`.
 file, flags, overrides. `config.yaml` in a run's folder holds the fully resolved tree. Values are read as
 YAML; `null` empties a key.
 
-This page is made from the fields in `jepalm/config/sections.py` by `make docs`.
+This page is made from the fields in `jepalm/config/` by `make docs`.
 """
 
 

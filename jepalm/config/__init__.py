@@ -3,7 +3,38 @@
 Each part of the program receives its own section, never the whole tree.
 """
 
+from jepalm.config.base import Section
+from jepalm.config.data import DataConfig, SpansConfig
 from jepalm.config.folders import data_root, runs_root
+from jepalm.config.model import (
+    ActionConfig,
+    CausalConfig,
+    DecoderConfig,
+    EncoderConfig,
+    LatentConfig,
+    LoraConfig,
+    ModelConfig,
+    PredictorConfig,
+)
+from jepalm.config.objective import (
+    AutoencoderConfig,
+    EmbeddingConfig,
+    GenerationConfig,
+    GradNormConfig,
+    KLConfig,
+    LatentPredictionConfig,
+    LengthConfig,
+    LocalConfig,
+    NextTokenConfig,
+    ObjectiveConfig,
+    ReconstructionConfig,
+    RegularizerConfig,
+    RevealConfig,
+    RunningMeanConfig,
+    TargetsConfig,
+    TubeConfig,
+    UncertaintyConfig,
+)
 from jepalm.config.resolving import (
     apply_overrides,
     assign,
@@ -20,42 +51,8 @@ from jepalm.config.resolving import (
     resolve,
     validated,
 )
-from jepalm.config.sections import (
-    DEFAULT_PRESET,
-    ActionConfig,
-    AutoencoderConfig,
-    CausalConfig,
-    Config,
-    DataConfig,
-    DecoderConfig,
-    EmbeddingConfig,
-    EncoderConfig,
-    GenerationConfig,
-    GradNormConfig,
-    HardwareConfig,
-    KLConfig,
-    LatentConfig,
-    LatentPredictionConfig,
-    LengthConfig,
-    LocalConfig,
-    LoraConfig,
-    ModelConfig,
-    NextTokenConfig,
-    ObjectiveConfig,
-    OptimizerConfig,
-    PhaseConfig,
-    PredictorConfig,
-    ReconstructionConfig,
-    RegularizerConfig,
-    RevealConfig,
-    RunningMeanConfig,
-    Section,
-    SpansConfig,
-    TargetsConfig,
-    TrainingConfig,
-    TubeConfig,
-    UncertaintyConfig,
-)
+from jepalm.config.training import HardwareConfig, OptimizerConfig, PhaseConfig, TrainingConfig
+from jepalm.config.tree import DEFAULT_PRESET, Config
 
 __all__ = [
     "DEFAULT_PRESET",

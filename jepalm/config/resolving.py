@@ -15,7 +15,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from jepalm.config.sections import DEFAULT_PRESET, Config, Section
+from jepalm.config.base import Section
+from jepalm.config.tree import DEFAULT_PRESET, Config
 from jepalm.errors import UsageError, nearest
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -252,7 +253,7 @@ def _for_people(error: ValidationError, model: type[Section], where: str, page: 
 
 
 def _hint(model: type[Section], path: list[str]) -> str:
-    """What an unknown key was meant to be: one spelled much like it here, the same name elsewhere, or one alike."""
+    """What an unknown key was meant to be: nearly so here, its namesake elsewhere, or one alike here."""
     siblings = _siblings(model, path)
     everywhere = (known for known, _ in flatten(model().model_dump()))
     elsewhere = [known for known in everywhere if known.rsplit(".", 1)[-1] == path[-1]]

@@ -1,0 +1,165 @@
+"""Settings of the model: the sizes and kinds of its parts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from jepalm.config.base import Section, kept
+
+
+class EncoderConfig(Section):
+    """The TextEncoder."""
+
+    n_layers: int = Field(4, ge=0, le=128)
+    """With 0 a token's embedding knows nothing of its neighbours."""
+    normalisation: Literal["layernorm", "none"] = "layernorm"
+    """What makes embeddings of the last layer's output: LayerNorm without affine, or nothing."""
+
+
+class PredictorConfig(Section):
+    """The cross-attention Predictor; depth and width are its own."""
+
+    n_layers: int = Field(4, ge=1, le=128)
+    dim: int | None = Field(None, ge=8, le=16384)
+    """Width; the model's own when empty."""
+    n_heads: int | None = Field(None, ge=1, le=256)
+    """Heads; the model's own when empty."""
+    revealed: bool = False
+    """Queries may carry tokens that are already decided, so that a passage is refined in several passes."""
+
+
+class DecoderConfig(Section):
+    """The TextDecoder."""
+
+    n_layers: int = Field(4, ge=0, le=128)
+
+
+class LatentConfig(Section):
+    """The bottleneck between encoder and decoder (CALM, arXiv 2510.27688).
+
+    There is one as soon as a setting here is not its default, or `objective.kl.weight` is not 0.
+    """
+
+    tokens: int = Field(1, ge=1, le=64)
+    """Tokens a latent, K: a target of T tokens becomes ceil(T / K) latents."""
+    dim: int | None = Field(None, ge=1, le=16384)
+    """Width of a latent; the model's own when empty."""
+
+
+class ActionConfig(Section):
+    """How the action of a transition conditions the Predictor."""
+
+    conditioning: Literal["none", "cross", "adaln", "both"] = "none"
+    """`cross`: keys beside the source's. `adaln`: shift, scale and gate of every branch (AdaLN-zero)."""
+    encoder: Literal["shared", "own"] = "shared"
+    """What reads the action: the TextEncoder, or one of its own."""
+    n_layers: int = Field(2, ge=0, le=128)
+    """Layers of its own encoder."""
+
+
+class CausalConfig(Section):
+    """The CausalLM; width, heads and dropout are the model's."""
+
+    n_layers: int = Field(6, ge=1, le=128)
+    context_len: int = Field(256, ge=2, le=65536)
+    """Most positions that a token is predicted from. Windows are drawn this long; pairs have
+    `source_len + target_len`, and `action_len` where there are actions, which must fit in."""
+    tied: bool = True
+    """One table of tokens for reading and writing."""
+
+
+class LoraConfig(Section):
+    """Low-rank adapters of a backbone (LoRA, arXiv 2106.09685): they learn, the backbone stands still."""
+
+    r: int = Field(0, ge=0, le=4096)
+    """Rank of the adapters, one for each linear layer but the output; 0: the whole backbone learns."""
+    alpha: float | None = Field(None, gt=0)
+    """What an adapter adds is scaled by alpha / r; 2 r when empty."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on what the adapters read."""
+
+
+class ModelConfig(Section):
+    """Sizes of the model parts."""
+
+    family: Literal["jepalm", "causal"] = "jepalm"
+    """`jepalm`: encoder, predictor, decoder, one pass a passage. `causal`: one pass a token."""
+    dim: int = Field(256, ge=8, le=16384)
+    """Width of the embeddings."""
+    n_heads: int = Field(4, ge=1, le=256)
+    ffn_mult: float = Field(3.625, gt=0, le=16)
+    """Inner width of the feed-forward layers over `dim`, rounded to a multiple of 16."""
+    source_len: int = Field(64, ge=1, le=65536)
+    """Most positions of a source; longer ones keep their last ones."""
+    target_len: int = Field(64, ge=1, le=65536)
+    """Most positions of a target; longer ones keep their first ones."""
+    action_len: int | None = Field(None, ge=1, le=65536)
+    """Most positions of an action; longer ones keep their last ones. `source_len` when empty."""
+    source_positions: Literal["before", "aligned"] = "before"
+    """`before`: they count down to -1, where the target begins. `aligned`: from 0, as the target's, and the
+    predictor starts from the source's embeddings, for targets that are their source with some changes."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    encoder: EncoderConfig = EncoderConfig()
+    predictor: PredictorConfig = PredictorConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    latent: LatentConfig = LatentConfig()
+    action: ActionConfig = ActionConfig()
+    causal: CausalConfig = CausalConfig()
+    backbone: str | None = Field(None, min_length=1)
+    """A Hugging Face causal language model in place of the CausalLM: a folder, a `.gguf` file, or a name on
+    the hub. It brings its own sizes and its own tokenizer, which the data must be prepared with."""
+    lora: LoraConfig = LoraConfig()
+    gradient_checkpointing: bool = False
+    """Compute the backbone's layers again in the backward pass instead of keeping their activations."""
+
+    @property
+    def target_dim(self) -> int:
+        """Width of the target's embeddings, D'."""
+        return self.latent.dim or self.dim
+
+    @property
+    def longest_action(self) -> int:
+        """Most positions of an action."""
+        return self.action_len or self.source_len
+
+    @model_validator(mode="after")
+    def _aligned_places_are_tokens(self) -> ModelConfig:
+        if self.source_positions == "aligned" and self.latent.tokens > 1:
+            raise ValueError("model.source_positions=aligned needs model.latent.tokens=1")
+        return self
+
+    @model_validator(mode="after")
+    def _revealed_places_are_tokens(self) -> ModelConfig:
+        if self.predictor.revealed and self.latent.tokens > 1:
+            raise ValueError("model.predictor.revealed needs model.latent.tokens=1")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> ModelConfig:
+        widths = [("model", self.dim, self.n_heads)]
+        predictor = self.predictor
+        widths.append(("model.predictor", predictor.dim or self.dim, predictor.n_heads or self.n_heads))
+        for where, dim, heads in widths:
+            if dim % heads or (dim // heads) % 2:
+                raise ValueError(f"{where}.dim {dim} over n_heads {heads} is not an even whole number")
+        return self
+
+    @model_validator(mode="after")
+    def _a_backbone_has_sizes_of_its_own(self) -> ModelConfig:
+        if self.lora.r == 0 and self.lora != LoraConfig():
+            raise ValueError("model.lora does nothing with model.lora.r=0")
+        if self.backbone is None:
+            for name in ("lora", "gradient_checkpointing"):
+                if not kept(self, name):
+                    raise ValueError(f"model.{name} does nothing without model.backbone")
+            return self
+        for where, section, names in (
+            ("model", self, ("dim", "n_heads", "ffn_mult", "dropout")),
+            ("model.causal", self.causal, ("n_layers", "tied")),
+        ):
+            for name in names:
+                if not kept(section, name):
+                    raise ValueError(f"{where}.{name} does nothing with model.backbone, which brings its own")
+        return self

@@ -1,0 +1,105 @@
+"""Settings of a training: optimizer, phases, length, hardware."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from jepalm.config.base import Section
+
+
+class OptimizerConfig(Section):
+    """AdamW and the learning-rate schedule, a pure function of the step."""
+
+    lr: float = Field(1e-3, gt=0, le=10)
+    """Peak learning rate."""
+    min_lr: float = Field(0.0, ge=0)
+    """Learning rate at the last step."""
+    warmup_steps: int = Field(100, ge=0)
+    """Steps over which the rate rises linearly to `lr`."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: float = Field(0.01, ge=0, le=10)
+    """Applied to matrices only."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.95, ge=0, lt=1)
+    grad_clip: float | None = Field(None, gt=0)
+    """Largest norm of the whole gradient; empty does not clip."""
+
+
+class PhaseConfig(Section):
+    """A stretch of a run with its own trained parts, terms and schedule; an item of `training.phases`."""
+
+    name: str = Field(min_length=1, max_length=40)
+    """What it is called."""
+    share: float = Field(1.0, gt=0)
+    """Its part of the steps that no phase fixes: shares 1 and 4 are a fifth and four fifths."""
+    steps: int | None = Field(None, ge=1)
+    """Fixes its steps in place of a share. The last phase takes what is left and has none."""
+    train: tuple[str, ...] | None = None
+    """Parts of the model that learn, the others stand still; all when empty."""
+    terms: tuple[str, ...] | dict[str, Annotated[float, Field(ge=0)]] | None = None
+    """Terms that count: names, or `name: weight` to replace the configured weights; all when empty."""
+    lr: float | None = Field(None, gt=0, le=10)
+    """Peak learning rate; as in `optimizer` when empty, and so the next three."""
+    min_lr: float | None = Field(None, ge=0)
+    """Learning rate at the last step of the phase."""
+    warmup_steps: int | None = Field(None, ge=0)
+    """Steps over which the rate rises at the beginning of the phase."""
+    schedule: Literal["cosine", "constant"] | None = None
+    """Over the steps of the phase."""
+
+
+class TrainingConfig(Section):
+    """How long to train, on how much at a time, and what to write down on the way."""
+
+    epochs: int = Field(10, ge=1)
+    steps_per_epoch: int | None = Field(None, ge=1)
+    """Steps that count as an epoch; one pass over the training pairs when empty."""
+    steps: int | None = Field(None, ge=1)
+    """Steps in all; overrides `epochs`."""
+    batch_size: int = Field(16, ge=1)
+    """Pairs an optimizer step, over all devices and accumulation."""
+    micro_batch_size: int | None = Field(None, ge=1)
+    """Pairs a forward pass on one device; as many as the batch gives when empty."""
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    log_every: int = Field(25, ge=1)
+    """Steps between rows of `metrics.jsonl`."""
+    validate_every: int | None = Field(None, ge=1)
+    """Steps between validations; a twentieth of the run when empty."""
+    validation_batches: int = Field(16, ge=1)
+    samples: int = Field(4, ge=0, le=64)
+    """Held-out sources whose one-shot text is written down at each validation."""
+    checkpoint_every: int | None = Field(None, ge=1)
+    """Steps between checkpoints; as validation when empty."""
+    keep: int = Field(2, ge=1)
+    """Newest checkpoints to keep, beside the best."""
+    phases: tuple[PhaseConfig, ...] = ()
+    """One after the other; empty: all parts and terms from the first step to the last."""
+
+    @model_validator(mode="after")
+    def _phases_make_a_run(self) -> TrainingConfig:
+        names = [phase.name for phase in self.phases]
+        for phase in self.phases:
+            if names.count(phase.name) > 1:
+                raise ValueError(f"training.phases has two phases called {phase.name}")
+            for key in ("train", "terms"):
+                if getattr(phase, key) is not None and not getattr(phase, key):
+                    raise ValueError(f"phase {phase.name} of training.phases has no {key}; null means all")
+        if self.phases and self.phases[-1].steps is not None:
+            raise ValueError(f"phase {names[-1]} is last and takes the steps that are left: give it none")
+        return self
+
+
+class HardwareConfig(Section):
+    """Where and how to compute; changes speed, never what is learned."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool | Literal["auto"] = "auto"
+    threads: int | None = Field(None, ge=1, le=1024)
+    """CPU threads; all physical cores when empty."""
+    packing: bool | Literal["auto"] = "auto"
+    """Compute only the positions that hold text; `auto`: on a CPU."""
+    attention: Literal["auto", "sdpa", "matmul"] = "auto"
+    """`auto`: plain matrix products for short texts on a CPU, else the fused kernel."""

@@ -1,0 +1,73 @@
+"""The config tree: one frozen section a part, and what sections must not say together."""
+
+from __future__ import annotations
+
+from pydantic import model_validator
+
+from jepalm.config.base import Section, kept
+from jepalm.config.data import DataConfig
+from jepalm.config.model import ModelConfig
+from jepalm.config.objective import ObjectiveConfig, RevealConfig
+from jepalm.config.training import HardwareConfig, OptimizerConfig, TrainingConfig
+
+DEFAULT_PRESET = "shakespeare"
+
+
+class Config(Section):
+    """The whole tree."""
+
+    preset: str = DEFAULT_PRESET
+    """The recipe this started from."""
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    hardware: HardwareConfig = HardwareConfig()
+
+    @model_validator(mode="after")
+    def _reveals_what_can_be_read(self) -> Config:
+        if self.objective.reveal != RevealConfig() and not self.model.predictor.revealed:
+            raise ValueError("objective.reveal does nothing without model.predictor.revealed=true")
+        return self
+
+    @model_validator(mode="after")
+    def _sections_are_the_familys(self) -> Config:
+        for family, sections in FAMILY_SECTIONS.items():
+            for dotted in sections:
+                part, name = dotted.split(".")
+                if family != self.model.family and not kept(getattr(self, part), name):
+                    raise ValueError(f"{dotted} does nothing with model.family={self.model.family}")
+        return self
+
+
+FAMILY_SECTIONS = {
+    "jepalm": (
+        "model.encoder",
+        "model.predictor",
+        "model.decoder",
+        "model.latent",
+        "model.action",
+        "model.source_positions",
+        "objective.reconstruction",
+        "objective.autoencoder",
+        "objective.kl",
+        "objective.embedding",
+        "objective.generation",
+        "objective.reveal",
+        "objective.local",
+        "objective.length",
+        "objective.regularizer",
+        "objective.targets",
+    ),
+    "causal": (
+        "model.causal",
+        "model.backbone",
+        "model.lora",
+        "model.gradient_checkpointing",
+        "objective.next_token",
+        "objective.latent",
+        "objective.tube",
+    ),
+}
+"""Sections that only one family reads; elsewhere they keep their defaults."""
