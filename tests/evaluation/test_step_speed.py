@@ -68,7 +68,7 @@ def test_operators_are_counted_a_step_and_shares_are_of_all(speed):
     product, _ = matrix_product(CPU)
     (most, *_) = found = top_operators(lambda: [product() for _ in range(6)], CPU, 3)
     assert (most.name, most.calls) == ("aten::mm", 2)
-    assert sum(operator.share for operator in found) <= 1
+    assert sum(operator.share for operator in found) <= 1 + 1e-9
     assert {"aten::addmm", "aten::mm"} & {operator.name for operator in speed.operators}
 
 
