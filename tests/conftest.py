@@ -171,3 +171,22 @@ def make_batch() -> Callable[..., Any]:
         return Batch(source, target, None, len(sources), sum(targets))
 
     return build
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Do a sweep's tasks in this process, and give torch its threads back."""
+    import torch
+
+    from jepalm.sweep import pool, running, worker
+
+    class HerePool(pool.Pool):
+        def run(self, tasks, started):
+            for task in tasks:
+                started(task)
+                yield task, worker.perform(task)
+
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(running, "Pool", HerePool)
+    yield
+    torch.set_num_threads(threads)

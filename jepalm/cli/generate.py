@@ -109,6 +109,7 @@ def generate(
     from jepalm.cli.infill import show_filled
     from jepalm.cli.prompts import show_many
     from jepalm.cli.refining import refining_of
+    from jepalm.cli.written import show_how
     from jepalm.config import from_mapping, runs_root
     from jepalm.errors import UsageError
     from jepalm.generation.loading import load_trained
@@ -202,15 +203,7 @@ def generate(
         return
     for text in made.text:
         console.print(text, markup=False, end="" if text.endswith("\n") else "\n")
-    passes = f"{made.passes} pass" + ("es" if made.passes > 1 else "")
-    errors.print(
-        f"{passes} · {characters} characters · {1000 * seconds:.0f} ms · {folder.name}"
-        f" at step {trained.checkpoint.step:,}",
-        style="dim",
-        markup=False,
-    )
-    if picture:
-        errors.print(f"embeddings {picture}", style="dim", markup=False)
+    show_how(trained, made.passes, characters, seconds, picture)
 
 
 def _check_given(flags: dict[str, bool]) -> None:

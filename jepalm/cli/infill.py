@@ -38,7 +38,8 @@ def show_filled(
 
     from rich.text import Text
 
-    from jepalm.cli.console import console, errors
+    from jepalm.cli.console import console
+    from jepalm.cli.written import show_how
     from jepalm.generation.infill import fill, read_gaps
 
     gapped = read_gaps(trained, text)
@@ -67,11 +68,4 @@ def show_filled(
     for one in made:
         shown = Text.assemble(*((part, "bold reverse" if gap else "") for part, gap in one.parts))
         console.print(shown, end="" if one.text.endswith("\n") else "\n", soft_wrap=True)
-    errors.print(
-        f"1 pass · {characters} characters · {1000 * seconds:.0f} ms · {trained.run.name}"
-        f" at step {trained.checkpoint.step:,}",
-        style="dim",
-        markup=False,
-    )
-    if picture:
-        errors.print(f"embeddings {picture}", style="dim", markup=False)
+    show_how(trained, 1, characters, seconds, picture)

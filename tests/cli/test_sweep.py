@@ -6,24 +6,9 @@ import sys
 
 import pytest
 
-from jepalm.sweep import running
-from jepalm.sweep.pool import Pool
-from jepalm.sweep.worker import perform
-
-
-class HerePool(Pool):
-    """Does the tasks in this process."""
-
-    def run(self, tasks, started):
-        for task in tasks:
-            started(task)
-            yield task, perform(task)
-
 
 @pytest.fixture
-def call(monkeypatch, tmp_path, data_root, tiny_settings, jepalm_command):
-    monkeypatch.setattr(running, "Pool", HerePool)
-
+def call(in_this_process, tmp_path, data_root, tiny_settings, jepalm_command):
     def call(text, *words):
         settings = json.dumps(tiny_settings(training__steps=2))
         (tmp_path / "lab.yaml").write_text(f"preset: nano\nset: {settings}\n{text}")

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_objective import terms_and_gradients
 from torch import Tensor
 
 from jepalm.data.batches import Batches
@@ -25,13 +26,6 @@ FLOWS = {
         "model__encoder__normalisation": "none",
     },
 }
-
-
-def terms_and_gradients(objective: Any, batch: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    losses = objective(batch)
-    losses.total.backward()
-    gradients = {name: p.grad for name, p in objective.named_parameters() if p.grad is not None}
-    return {"total": losses.total.detach(), **losses.terms}, gradients
 
 
 @pytest.mark.parametrize("flow", FLOWS)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_objective import terms_and_gradients
 from torch import Tensor
 
 from jepalm.data.batches import Batch, Batches, Tokens
@@ -72,14 +73,6 @@ def alone(batch: Batch, row: int) -> tuple[Tensor, Tensor, list[int]]:
     whole = source.clone()
     whole[0, HIDDEN[row]] = batch.target.ids[row, : len(HIDDEN[row])]
     return source, whole, HIDDEN[row]
-
-
-def terms_and_gradients(objective: Any, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    torch.manual_seed(0)
-    losses = objective(batch)
-    losses.total.backward()
-    gradients = {name: p.grad for name, p in objective.named_parameters() if p.grad is not None}
-    return {"total": losses.total.detach(), **losses.terms}, gradients
 
 
 @pytest.mark.parametrize("flow", FLOWS)

@@ -114,3 +114,14 @@ def assert_resuming_is_exact(folder: Path, config: Config) -> None:
     resumed.train()
     for name, value in straight.objective.state_dict().items():
         assert torch.equal(resumed.objective.state_dict()[name], value), name
+
+
+def terms_and_gradients(
+    objective: Any, batch: Batch
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The terms of a batch and the gradients of their sum, with the same draws at every call."""
+    torch.manual_seed(0)
+    losses = objective(batch)
+    losses.total.backward()
+    gradients = {name: p.grad for name, p in objective.named_parameters() if p.grad is not None}
+    return {"total": losses.total.detach(), **losses.terms}, gradients

@@ -14,33 +14,15 @@ from safetensors.torch import load_file
 from jepalm.errors import JepalmError, UsageError
 from jepalm.report.read import read_run
 from jepalm.run import RunFolder, locked
-from jepalm.sweep import running
 from jepalm.sweep.file import EVALUATED, read_sweep
 from jepalm.sweep.pool import Pool
 from jepalm.sweep.running import Sweeping
 from jepalm.sweep.task import Task
-from jepalm.sweep.worker import perform, run_name
+from jepalm.sweep.worker import run_name
 from jepalm.training.checkpoint import MODEL, find_checkpoint
 
 METRICS = "figures: [validation/r2, validation/generation_ce]\n"
 EVALUATION = "evaluate: {split: train, prompts: 2}\n"
-
-
-class HerePool(Pool):
-    """Does the tasks in this process."""
-
-    def run(self, tasks, started):
-        for task in tasks:
-            started(task)
-            yield task, perform(task)
-
-
-@pytest.fixture
-def in_this_process(monkeypatch):
-    threads = torch.get_num_threads()
-    monkeypatch.setattr(running, "Pool", HerePool)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

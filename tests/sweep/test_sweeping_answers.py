@@ -3,17 +3,13 @@
 import json
 
 import pytest
-import torch
 
 from jepalm.data.prepared import Origin, Request
 from jepalm.data.preparing import Job, prepare_rows
 from jepalm.data.reading import RawRows
 from jepalm.evaluation.answers import FREQUENT, NEAREST
-from jepalm.sweep import running
 from jepalm.sweep.file import read_sweep
-from jepalm.sweep.pool import Pool
 from jepalm.sweep.running import Sweeping
-from jepalm.sweep.worker import perform
 
 SIZES = {
     "model.dim": 16,
@@ -34,19 +30,8 @@ JEPALM = "[model.encoder.n_layers=1, model.predictor.n_layers=1, model.decoder.n
 FIGURES = "figures: [task/exact_match, task/language_equality, embedding/r2]\n"
 
 
-class HerePool(Pool):
-    """Does the tasks in this process."""
-
-    def run(self, tasks, started):
-        for task in tasks:
-            started(task)
-            yield task, perform(task)
-
-
 @pytest.fixture
-def open_sweep(tmp_path, monkeypatch, data_root):
-    threads = torch.get_num_threads()
-    monkeypatch.setattr(running, "Pool", HerePool)
+def open_sweep(in_this_process, tmp_path, data_root):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"source": f"{k}", "target": f"{k % 3}"}) + "\n" for k in range(40)))
     for task in ("regex", "text"):
@@ -61,8 +46,7 @@ def open_sweep(tmp_path, monkeypatch, data_root):
         path.write_text(f"set: {json.dumps(settings)}\n{text}")
         return Sweeping(read_sweep(path), tmp_path / "runs", tmp_path / "data")
 
-    yield open_sweep
-    torch.set_num_threads(threads)
+    return open_sweep
 
 
 def evaluation_of(sweeping, row, seed=0, split="validation"):
