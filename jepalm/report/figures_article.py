@@ -32,7 +32,7 @@ def reconstruction(record: RunRecord) -> Art | None:
         left.set_title(f"the first {int(start.step[-1]):,} batches")
         _raw_and_smooth(right, series, "reconstruction")
         right.set_title("the whole run, log axis")
-        set_log(right, series.value)
+        set_log(right, series.value[series.value != 0])  # a batch without any error has no place on it
         for axes in (left, right):
             if series.step[-1] >= CE_STEP:
                 axes.axvline(CE_STEP, color=colour("control"), linestyle=":", label=f"batch {CE_STEP}")
