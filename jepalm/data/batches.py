@@ -86,7 +86,7 @@ class Batch:
     n_target_latents: int = 0
     """Latents of the global batch's targets, of `tokens_per_latent` tokens each."""
     n_with_three: int = 0
-    """Pairs of the global batch that have three tokens or more, all parts together."""
+    """Pairs of the global batch that have three tokens or more, all parts and the ends between them."""
 
     def first(self, n: int) -> Batch:
         """The first n pairs; counts stay those of the whole."""
@@ -296,6 +296,7 @@ class Batches:
         latents = -(-_lengths(texts.spans["target"][counted]) // self.tokens_per_latent)
         lengths = [_lengths(spans[counted]) for spans in texts.spans.values()]
         whole = texts.whole
+        ends = 0 if whole is None else len(lengths) - 1
         return Batch(
             tokens["source"],
             tokens["target"],
@@ -306,7 +307,7 @@ class Batches:
             whole=None if whole is None else torch.from_numpy(whole[rows]).to(self.device),
             n_whole=0 if whole is None else int(whole[counted].sum()),
             n_target_latents=int(latents.sum()),
-            n_with_three=int((np.sum(lengths, axis=0) >= 3).sum()),
+            n_with_three=int((np.sum(lengths, axis=0) + ends >= 3).sum()),
         )
 
     def _batch_with_gaps(
