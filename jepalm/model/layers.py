@@ -58,7 +58,7 @@ class Layout:
     ) -> Layout:
         """Lay out texts of the given lengths (B,) in `width` positions, or at given places (B, width).
 
-        A text by itself is not packed: it has no padding, and packing would only cost time.
+        A text by itself is not packed: it is seldom padded, and packing would only cost time.
         """
         steps = torch.arange(width, device=lengths.device).expand(lengths.shape[0], width)  # (B, T)
         mask = steps < lengths[:, None]  # (B, T)
