@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from jepalm.config.base import Section
+from jepalm.config.base import Section, kept
 
 
 class ReconstructionConfig(Section):
@@ -38,14 +38,32 @@ class EmbeddingConfig(Section):
     """Distance of predicted to target embeddings, mean over positions or latents."""
 
     weight: float = Field(1.0, ge=0)
-    distance: Literal["mse", "smooth_l1", "cosine"] = "mse"
-    """Squared or smooth L1 differences, summed over dims; or 1 - cosine, which leaves the length free."""
+    distance: Literal["mse", "smooth_l1", "cosine", "energy"] = "mse"
+    """Squared or smooth L1 differences, summed over dims; 1 - cosine, which leaves the length free; or the
+    energy score of several predictions, for a predictor with noise of its own."""
     smooth_l1_beta: float = Field(1.0, gt=0)
     """Difference at which smooth L1 turns from square to straight."""
+    samples: int = Field(8, ge=2, le=256)
+    """Energy: predictions from each source, N."""
+    target_samples: int = Field(1, ge=1, le=256)
+    """Energy: draws of each target, M; more than one of a variational encoder only."""
+    exponent: float = Field(1.0, gt=0, lt=2)
+    """Energy: of the distance. Near 2 little but the mean counts; below 1 near ones have large gradients."""
+    windows: tuple[Annotated[int, Field(ge=1)] | Literal["all"], ...] = (1, 2, 4, 8, "all")
+    """Energy: how many positions or latents in a row are compared as one vector; mean over these."""
     detach_source: bool = True
     """The predictor reads detached source embeddings, so the encoder does not learn from this term."""
     detach_target: bool = True
     """Stop-gradient on the target embeddings."""
+
+    @model_validator(mode="after")
+    def _the_energy_score_has_settings_of_its_own(self) -> EmbeddingConfig:
+        if not self.windows:
+            raise ValueError("objective.embedding.windows is empty")
+        for name in ("samples", "target_samples", "exponent", "windows"):
+            if self.distance != "energy" and not kept(self, name):
+                raise ValueError(f"objective.embedding.{name} does nothing without distance=energy")
+        return self
 
 
 class GenerationConfig(Section):
@@ -228,6 +246,12 @@ class ObjectiveConfig(Section):
     def _averages_take_no_gradient(self) -> ObjectiveConfig:
         if self.targets.encoder == "ema" and not self.embedding.detach_target:
             raise ValueError("objective.embedding.detach_target=false needs objective.targets.encoder=shared")
+        return self
+
+    @model_validator(mode="after")
+    def _points_have_one_draw(self) -> ObjectiveConfig:
+        if self.embedding.target_samples > 1 and self.kl.weight == 0:
+            raise ValueError("objective.embedding.target_samples above 1 needs objective.kl.weight above 0")
         return self
 
     @model_validator(mode="after")
