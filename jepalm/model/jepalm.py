@@ -101,7 +101,7 @@ class Predictor(nn.Module):
         init_weights(self, own.n_layers)
         nn.init.zeros_(self.project.weight)
         for module in self.modules():
-            if isinstance(module, Modulation):
+            if isinstance(module, Modulation | NoisyQueries):
                 module.reset()
 
     def forward(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from jepalm.model.layers import Layout
+from jepalm.model.layers import EMBEDDING_STD, Layout
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class NoisyQueries(nn.Module):
         self.width = width
         self.places = nn.Linear(width, dim, bias=False)
         self.text = nn.Linear(width, dim, bias=False)
+
+    def reset(self) -> None:
+        """Let noise of deviation 1 be as large as the queries: then neither a query nor its noise is lost."""
+        for part in (self.places, self.text):
+            nn.init.normal_(part.weight, std=EMBEDDING_STD / math.sqrt(2 * self.width))
 
     def forward(self, noise: Noise, layout: Layout) -> Tensor:
         """What the queries of a target carry, (..., D) as its layout packs or pads."""
