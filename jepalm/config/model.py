@@ -33,12 +33,6 @@ class PredictorConfig(Section):
     noise_dim: int = Field(32, ge=1, le=16384)
     """Width of Gaussian noise: so much for each position or latent, and as much again for the whole text."""
 
-    @model_validator(mode="after")
-    def _only_gaussian_noise_has_a_width(self) -> PredictorConfig:
-        if self.noise != "gaussian" and not kept(self, "noise_dim"):
-            raise ValueError("model.predictor.noise_dim does nothing without model.predictor.noise=gaussian")
-        return self
-
 
 class DecoderConfig(Section):
     """The TextDecoder."""

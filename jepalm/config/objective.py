@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from jepalm.config.base import Section, kept
+from jepalm.config.base import Section
 
 
 class ReconstructionConfig(Section):
@@ -49,21 +49,14 @@ class EmbeddingConfig(Section):
     """Energy: draws of each target, M; more than one of a variational encoder only."""
     exponent: float = Field(1.0, gt=0, lt=2)
     """Energy: of the distance. Near 2 little but the mean counts; below 1 near ones have large gradients."""
-    windows: tuple[Annotated[int, Field(ge=1)] | Literal["all"], ...] = (1, 2, 4, 8, "all")
+    windows: tuple[Annotated[int, Field(ge=1)] | Literal["all"], ...] = Field(
+        (1, 2, 4, 8, "all"), min_length=1
+    )
     """Energy: how many positions or latents in a row are compared as one vector; mean over these."""
     detach_source: bool = True
     """The predictor reads detached source embeddings, so the encoder does not learn from this term."""
     detach_target: bool = True
     """Stop-gradient on the target embeddings."""
-
-    @model_validator(mode="after")
-    def _the_energy_score_has_settings_of_its_own(self) -> EmbeddingConfig:
-        if not self.windows:
-            raise ValueError("objective.embedding.windows is empty")
-        for name in ("samples", "target_samples", "exponent", "windows"):
-            if self.distance != "energy" and not kept(self, name):
-                raise ValueError(f"objective.embedding.{name} does nothing without distance=energy")
-        return self
 
 
 class GenerationConfig(Section):
@@ -89,6 +82,25 @@ class RevealConfig(Section):
     def _from_is_below_to(self) -> RevealConfig:
         if self.share_from > self.share_to:
             raise ValueError(f"share_from {self.share_from:g} is above share_to {self.share_to:g}")
+        return self
+
+
+class OwnTextConfig(Section):
+    """The model's own text in sources of windows, in training, as longer texts have it when they are written.
+
+    Of a share of the sources the last `target_len` tokens are then a passage that the model has just written
+    from what stands before them.
+    """
+
+    share: float = Field(0.0, ge=0, le=1)
+    """Share of the sources."""
+    after: int = Field(0, ge=0)
+    """Steps at the start of training without, while what the model writes is no text yet."""
+
+    @model_validator(mode="after")
+    def _after_needs_a_share(self) -> OwnTextConfig:
+        if self.after and not self.share:
+            raise ValueError("objective.own_text.after does nothing without objective.own_text.share")
         return self
 
 
@@ -229,6 +241,7 @@ class ObjectiveConfig(Section):
     embedding: EmbeddingConfig = EmbeddingConfig()
     generation: GenerationConfig = GenerationConfig()
     reveal: RevealConfig = RevealConfig()
+    own_text: OwnTextConfig = OwnTextConfig()
     local: LocalConfig = LocalConfig()
     length: LengthConfig = LengthConfig()
     next_token: NextTokenConfig = NextTokenConfig()
@@ -250,7 +263,8 @@ class ObjectiveConfig(Section):
 
     @model_validator(mode="after")
     def _points_have_one_draw(self) -> ObjectiveConfig:
-        if self.embedding.target_samples > 1 and self.kl.weight == 0:
+        embedding = self.embedding
+        if embedding.distance == "energy" and embedding.target_samples > 1 and self.kl.weight == 0:
             raise ValueError("objective.embedding.target_samples above 1 needs objective.kl.weight above 0")
         return self
 

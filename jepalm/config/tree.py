@@ -61,6 +61,7 @@ FAMILY_SECTIONS = {
         "objective.embedding",
         "objective.generation",
         "objective.reveal",
+        "objective.own_text",
         "objective.local",
         "objective.length",
         "objective.regularizer",

@@ -32,6 +32,7 @@ from jepalm.objective.autoencoder import disturb, divergence, drop_tokens, sampl
 from jepalm.objective.base import Objective
 from jepalm.objective.energy import EnergyScore, energy_score, same_draws
 from jepalm.objective.lengths import as_lengths, expected_length, length_bins, likeliest_lengths
+from jepalm.objective.own_text import with_own_text
 from jepalm.objective.regularizers import build_regularizer
 from jepalm.objective.revealing import draw_revealed, hidden_weights
 from jepalm.objective.spans import Reading, picked, whole_text
@@ -158,6 +159,8 @@ class JepalmObjective(Objective):
     def forward(self, batch: Batch) -> Losses:
         """Terms that count of one micro batch, each over the size of its global batch."""
         counted = self.counted
+        if _any_of(counted, "embedding", "generation", "local", "length"):
+            batch = with_own_text(self, batch)
         views = self.encode_and_predict(batch, counted)
         layout, n_tokens = views.target_layout, batch.n_target_tokens
         n_embeddings = n_tokens if views.embedding_layout is layout else batch.n_target_latents
@@ -263,8 +266,10 @@ class JepalmObjective(Objective):
             if self.config.embedding.distance == "energy" and _any_of(terms, "embedding"):
                 with self._draws(batch):
                     samples, draws = self._samples(*given), self._target_draws(whole, reading)
-            drawn = samples is not None and self.training
-            predicted = samples[0] if drawn else self.predict(*given, self._training_noise(target_layout))
+            if samples is not None and self.training:
+                predicted = samples[0]
+            else:
+                predicted = self.predict(*given, self.draw_noise(target_layout, float(self.training)))
         if known is not None:
             weights = target_layout.pack(hidden_weights(target_layout.mask, known.revealed))  # (...)
         found = self._length_output(source, source_layout, action) if _any_of(terms, "length") else None
@@ -491,10 +496,6 @@ class JepalmObjective(Objective):
         number = self.config.embedding.target_samples
         drawn = [self.normalise(sample(posterior, read), read) for _ in range(number)]
         return torch.stack([reading.pick(x) for x in drawn])
-
-    def _training_noise(self, target_layout: Layout) -> Noise | None:
-        """Noise for the one prediction of a text: some in training, none in evaluation."""
-        return self.draw_noise(target_layout) if self.training else None
 
     def _draws(self, batch: Batch) -> AbstractContextManager[None]:
         """Context of draws for an energy score: those of the step in training, else the same every time."""
