@@ -225,7 +225,7 @@ class Batches:
                 f"the {split.name} split has {split.n_tokens:,} tokens, fewer than one window of {parts}",
                 "prepare more text, or set smaller model.source_len and model.target_len",
             )
-        if split.n_tokens < self._earlier + self._window:
+        if self._earlier and split.n_tokens < self._earlier + self._window:
             message = f"the {split.name} split has {split.n_tokens:,} tokens, fewer than one window of"
             raise UsageError(
                 f"{message} {source_len} + {target_len} and the {target_len} tokens before it",
