@@ -277,11 +277,12 @@ def _view_lengths(config: Config, meta: Meta) -> tuple[int, int]:
         lengths = {"source_len": model.source_len, "target_len": model.target_len}
         if meta.has_action:
             lengths["action_len"] = model.longest_action
-        if sum(lengths.values()) > context:
+        ends = len(lengths) - 1  # behind each part but the target
+        if sum(lengths.values()) + ends > context:
             parts = " + ".join(f"model.{key} {length}" for key, length in lengths.items())
             raise UsageError(
-                f"{parts} is more than model.causal.context_len {context}",
-                f"set model.causal.context_len={sum(lengths.values())}",
+                f"{parts} + {ends} for the ends between is more than model.causal.context_len {context}",
+                f"set model.causal.context_len={sum(lengths.values()) + ends}",
             )
     return model.source_len, model.target_len
 

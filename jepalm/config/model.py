@@ -68,8 +68,8 @@ class CausalConfig(Section):
 
     n_layers: int = Field(6, ge=1, le=128)
     context_len: int = Field(256, ge=2, le=65536)
-    """Most positions that a token is predicted from. Windows are drawn this long; pairs have
-    `source_len + target_len`, and `action_len` where there are actions, which must fit in."""
+    """Most positions that a token is predicted from. Windows are drawn this long; of pairs the source, the
+    action where there is one, and the target must fit in, with an end between one and the next."""
     tied: bool = True
     """One table of tokens for reading and writing."""
 

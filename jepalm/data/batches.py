@@ -88,7 +88,7 @@ class Batch:
     n_target_latents: int = 0
     """Latents of the global batch's targets, of `tokens_per_latent` tokens each."""
     n_with_three: int = 0
-    """Pairs of the global batch that have three tokens or more, all parts together."""
+    """Pairs of the global batch that have three tokens or more, all parts and the ends between them."""
     earlier: Tokens | None = None
     """The `target_len` tokens before each source, where some sources are to hold the model's own text."""
     own: Tensor | None = None  # (K,) int64
@@ -333,6 +333,7 @@ class Batches:
         if texts.earlier is not None and texts.own is not None:
             earlier = self._gather(texts.earlier[rows], self._earlier)
             own = torch.from_numpy(np.flatnonzero(texts.own[rows])).to(self.device)
+        ends = 0 if whole is None else len(lengths) - 1
         return Batch(
             tokens["source"],
             tokens["target"],
@@ -343,7 +344,7 @@ class Batches:
             whole=None if whole is None else torch.from_numpy(whole[rows]).to(self.device),
             n_whole=0 if whole is None else int(whole[counted].sum()),
             n_target_latents=int(latents.sum()),
-            n_with_three=int((np.sum(lengths, axis=0) >= 3).sum()),
+            n_with_three=int((np.sum(lengths, axis=0) + ends >= 3).sum()),
             earlier=earlier,
             own=own,
         )
