@@ -28,6 +28,10 @@ class PredictorConfig(Section):
     """Heads; the model's own when empty."""
     revealed: bool = False
     """Queries may carry tokens that are already decided, so that a passage is refined in several passes."""
+    noise: Literal["none", "gaussian"] = "none"
+    """`gaussian`: the queries carry normal noise, so that one source has many predictions."""
+    noise_dim: int = Field(32, ge=1, le=16384)
+    """Width of Gaussian noise: so much for each position or latent, and as much again for the whole text."""
 
 
 class DecoderConfig(Section):

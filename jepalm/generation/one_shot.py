@@ -124,18 +124,20 @@ def write(
         layout: positions of the source.
         target_layout: positions to write.
         never: tokens that are no text.
-        temperature: 0 takes the most likely token of each position; above, tokens are drawn.
-        generator: draws the tokens; torch's own when None.
+        temperature: 0 takes the most likely token of each position; above, tokens are drawn. A predictor that
+            takes noise draws that instead, times the temperature, and its most likely tokens are taken.
+        generator: draws the tokens or the noise; torch's own when None.
         action: embeddings of the actions, for a model that is conditioned on them.
 
     Returns:
         the passages, and the mean log-probability of each one's tokens (B,).
     """
     lengths = target_layout.mask.sum(1)  # (B,)
-    predicted = objective.predict(embeddings, layout, target_layout, action)
+    noise = objective.draw_noise(target_layout, temperature, generator)
+    predicted = objective.predict(embeddings, layout, target_layout, action, noise=noise)
     logits = objective.model.decoder(predicted, target_layout).float()
     logits[..., list(never)] = float("-inf")
-    ids = choose(logits, temperature, generator)  # (...)
+    ids = choose(logits, temperature if noise is None else 0.0, generator)  # (...)
     chosen = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)  # (...)
     confidence = (target_layout.pad(chosen) * target_layout.mask).sum(1) / lengths  # (B,)
     ids = target_layout.pad(ids) * target_layout.mask

@@ -68,10 +68,11 @@ class Refining:
         decided = torch.zeros_like(text)
         for done in range(1, most + 1):
             known = Known(ids, decided) if done > 1 else None
-            predicted = objective.predict(embeddings, layout, target_layout, action, known)
+            noise = objective.draw_noise(target_layout, temperature, generator)
+            predicted = objective.predict(embeddings, layout, target_layout, action, known, noise)
             logits = target_layout.pad(objective.model.decoder(predicted, target_layout).float())  # (B, T, V)
             logits[..., list(never)] = float("-inf")
-            written = choose(logits, temperature, generator)  # (B, T)
+            written = choose(logits, temperature if noise is None else 0.0, generator)  # (B, T)
             chosen = logits.log_softmax(-1).gather(-1, written[..., None]).squeeze(-1)  # (B, T)
             ids = torch.where(decided, ids, written)
             scores = torch.where(decided, scores, chosen)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from jepalm.config import EncoderConfig, LatentConfig, ModelConfig
 from jepalm.model.latents import LatentHead, LatentReader, Posterior
-from jepalm.model.layers import Block, Layout, Modulation, at_least_float32, init_weights
+from jepalm.model.layers import Block, Layout, Modulation, at_least_float32, copied, init_weights
+from jepalm.model.noise import Noise, NoisyQueries
 from jepalm.model.queries import Known, RevealedTokens
 
 
@@ -66,7 +67,7 @@ class Predictor(nn.Module):
     are aligned one for all, to which the source's own embedding at the place is added. Width and depth are
     its own, with projections in and out. An action's embeddings are keys beside the source's, told apart by a
     learned vector; or their mean modulates every block; or both. Queries of revealed positions carry the
-    token that is decided there.
+    token that is decided there; all queries may carry noise, so that one source has many predictions.
     """
 
     def __init__(self, config: ModelConfig, attention: str = "auto", *, vocab_size: int = 0) -> None:
@@ -96,10 +97,11 @@ class Predictor(nn.Module):
         crossed = conditioning in ("cross", "both")
         self.action_mark = nn.Parameter(torch.empty(1, config.dim)) if crossed else None
         self.revealed = RevealedTokens(dim, vocab_size) if own.revealed else None
+        self.noise = NoisyQueries(dim, own.noise_dim) if own.noise == "gaussian" else None
         init_weights(self, own.n_layers)
         nn.init.zeros_(self.project.weight)
         for module in self.modules():
-            if isinstance(module, Modulation):
+            if isinstance(module, Modulation | NoisyQueries):
                 module.reset()
 
     def forward(
@@ -109,15 +111,18 @@ class Predictor(nn.Module):
         source_layout: Layout,
         action: tuple[Tensor, Layout] | None = None,
         known: Known | None = None,
+        noise: Noise | None = None,
     ) -> Tensor:
         """Predict the target embeddings in `layout`.
 
         Args:
-            layout: those of the target's positions or latents, (B, N) wide.
+            layout: those of the target's positions or latents, (B, N) wide; or copies of them, for several
+                predictions from each source.
             source: source embeddings (..., D), packed as `source_layout` says.
             source_layout: the source's positions.
             action: embeddings (..., D) of the action and their positions, where the model is conditioned.
             known: the tokens that are revealed, where the model reads such; None reveals nothing.
+            noise: for a predictor that takes some; None is noise of 0.
 
         Returns:
             predicted embeddings (..., D'), packed as `layout` says.
@@ -126,6 +131,9 @@ class Predictor(nn.Module):
         if known is not None:
             assert self.revealed is not None
             x = x + self.revealed(known, layout)
+        if noise is not None:
+            assert self.noise is not None
+            x = x + self.noise(noise, layout)
         memory, condition = (source, source_layout), None
         if action is not None:
             embeddings, places = action
@@ -133,7 +141,8 @@ class Predictor(nn.Module):
                 marked = embeddings + self.action_mark  # (..., D)
                 memory = source_layout.join(source, marked), source_layout.beside(places)
             if self.modulated:
-                condition = places.mean(embeddings)  # (B, D)
+                n = len(layout.mask) // len(places.mask)
+                condition = copied(places.mean(embeddings), n)  # (B, D)
         for block in self.blocks:
             x = block(x, layout, memory, condition)
         return self.project(self.norm(x))
@@ -144,7 +153,7 @@ class Predictor(nn.Module):
         if self.carry is not None:
             there = source_layout.pad(self.carry(source)) * source_layout.mask[..., None]  # (B, Ts, own dim)
             there = F.pad(there, (0, 0, 0, width - there.shape[1]))  # (B, T, own dim)
-            return layout.pack(self.queries + there)
+            return layout.pack(self.queries + copied(there, batch // len(there)))
         if layout.given:
             return F.embedding(layout.pack(layout.positions), self.queries)
         return layout.pack(self.queries[:width].expand(batch, -1, -1))
