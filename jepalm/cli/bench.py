@@ -65,6 +65,9 @@ def bench(
     from jepalm.cli.verifying import open_verifier
     from jepalm.config import data_root, read_config, runs_root
     from jepalm.evaluation.bench import Bench
+    from jepalm.evaluation.evaluate import read_training_text
+    from jepalm.evaluation.ngram import NGram
+    from jepalm.evaluation.ngram_drafter import NGramDrafter
     from jepalm.evaluation.step_speed import measure_step
     from jepalm.evaluation.verified_speed import measure_verified
     from jepalm.evaluation.writing_speed import measure_writing, real_text, untrained_writer, writer_of
@@ -96,7 +99,10 @@ def bench(
     writing, writers = measure_writing(writer_of(trained, text), beside, text.prompts, seconds)
     verified = None
     if verifying is not None and drafter is not None:
-        verified = measure_verified(drafter, verifying, text, seconds)
+        training_text = read_training_text(trained.data(data_dir))
+        ngram = NGram.fit(training_text.ids, trained.tokenizer.vocab_size)
+        drafters = {folder.name: drafter, f"{ngram.order}-gram": NGramDrafter(ngram)}
+        verified = measure_verified(drafters, verifying, text, seconds)
     measured = Bench(
         run=folder.name,
         step=trained.checkpoint.step,
@@ -182,14 +188,16 @@ def _add_verified(shown: Table, verified: VerifiedSpeed) -> None:
     shown.add_row()
     title = f"writing {verified.tokens} tokens of {verified.verifier}, temperature {verified.temperature:g}"
     shown.add_row(title, "verified", "by token", "by token / verified", style="bold")
-    shown.add_row("passes of it", three(verified.passes), f"{verified.tokens}", "")
-    shown.add_row("  characters a pass", three(verified.characters_a_pass))
-    times = (verified.verified, verified.alone)
-    medians = [duration(spread.median) for spread in times]
-    halves = [_half(spread, duration) for spread in times] + [_half(verified.ratio, three)]
-    shown.add_row("latency, batch 1", *medians, three(verified.ratio.median))
-    shown.add_row(f"  middle half, {verified.ratio.n} rounds of {verified.texts} texts", *halves, style="dim")
-    shown.add_row("  the same text", f"{verified.same:.0%}")
+    alone = duration(verified.alone.median)
+    for name, drafted in verified.drafted.items():
+        speed = duration(drafted.seconds.median)
+        shown.add_row(f"drafts of {name}", speed, alone, three(drafted.ratio.median))
+        halves = [_half(spread, duration) for spread in (drafted.seconds, verified.alone)]
+        half = f"  middle half, {drafted.ratio.n} rounds of {verified.texts} texts"
+        shown.add_row(half, *halves, _half(drafted.ratio, three), style="dim")
+        shown.add_row("  passes", three(drafted.passes), f"{verified.tokens}")
+        shown.add_row("  characters a pass", three(drafted.characters_a_pass))
+        shown.add_row("  the same text", f"{drafted.same:.0%}")
 
 
 def _add_training(shown: Table, training: StepSpeed) -> None:

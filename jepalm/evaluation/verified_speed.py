@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from jepalm.data.batches import pad_rows
 from jepalm.evaluation.timing import Clock, Spread, in_turns, ratio
@@ -21,36 +23,47 @@ TEXTS = 8
 
 
 @dataclass(frozen=True)
+class Drafted:
+    """The texts drafted by one drafter and verified.
+
+    Attributes:
+        characters_a_pass: that a verifying pass writes, mean over all passes.
+        passes: verifying passes a text, mean.
+        same: share of the texts that are the same as token by token; rounding can part them.
+        seconds: a text.
+        ratio: seconds token by token over these, round by round.
+    """
+
+    characters_a_pass: float
+    passes: float
+    same: float
+    seconds: Spread
+    ratio: Spread
+
+
+@dataclass(frozen=True)
 class VerifiedSpeed:
-    """The same texts written twice, at batch 1 and in turns.
+    """The same texts written in several ways, at batch 1 and in turns.
 
     Attributes:
         verifier: name of the run whose texts they are.
         texts: how many, each after a prompt of its own.
         tokens: of each.
-        characters_a_pass: that a verifying pass writes, mean over all passes.
-        passes: verifying passes a text, mean.
         temperature: of the draws.
-        same: share of the texts that are the same both ways; rounding can part them.
-        verified: seconds a text, drafted and verified.
         alone: seconds a text, token by token with keys and values kept.
-        ratio: the second over the first, round by round.
+        drafted: by who drafted.
     """
 
     verifier: str
     texts: int
     tokens: int
-    characters_a_pass: float
-    passes: float
     temperature: float
-    same: float
-    verified: Spread
     alone: Spread
-    ratio: Spread
+    drafted: dict[str, Drafted]
 
 
 def measure_verified(
-    drafter: Drafter,
+    drafters: Mapping[str, Drafter],
     verifying: TrainedModel,
     text: RealText,
     seconds: float,
@@ -58,11 +71,11 @@ def measure_verified(
     temperature: float = 1.0,
     clock: Clock = time.perf_counter,
 ) -> VerifiedSpeed:
-    """Time both ways to the same texts.
+    """Time the ways to the same texts.
 
     Args:
-        drafter: guesses.
-        verifying: a causal run that goes with the drafter.
+        drafters: guess, by name.
+        verifying: a causal run that goes with them.
         text: what to write after; the first `TEXTS` prompts are read.
         seconds: how long is measured.
         temperature: of the draws, which the seed 0 decides.
@@ -70,17 +83,17 @@ def measure_verified(
     """
     objective, hardware, tokenizer = verifying.objective, verifying.hardware, verifying.tokenizer
     assert isinstance(objective, CausalObjective)
-    writer, sampling = writer_of(verifying, text), Sampling(temperature)
+    writer = writer_of(verifying, text)
+    settings: dict[str, Any] = {"length": writer.tokens, "sampling": Sampling(temperature)}
     rows = [tokenizer.encode(prompt)[-writer.longest_prompt :] for prompt in text.prompts[:TEXTS]]
-    length = writer.tokens
 
     def noise(number: int) -> Noise:
         return Noise(0, tokenizer.vocab_size, hardware.device, first=number)
 
-    def drafted() -> list[Verified]:
+    def drafted(drafter: Drafter) -> list[Verified]:
         with hardware.autocast():
             return [
-                verify(objective, [row], drafter, length=length, sampling=sampling, noise=noise(number))
+                verify(objective, [row], drafter, noise=noise(number), **settings)
                 for number, row in enumerate(rows)
             ]
 
@@ -88,31 +101,30 @@ def measure_verified(
         with hardware.autocast():
             return [
                 autoregressive.generate(
-                    objective,
-                    pad_rows([row], hardware.device),
-                    length=length,
-                    sampling=sampling,
-                    noise=noise(number),
+                    objective, pad_rows([row], hardware.device), noise=noise(number), **settings
                 ).rows[0]
                 for number, row in enumerate(rows)
             ]
 
-    made, own = drafted(), alone()
-    actions: dict[str, Callable[[], object]] = {"verified": drafted, "alone": alone}
-    times = {
-        name: [round_ / len(rows) for round_ in found]
-        for name, found in in_turns(actions, seconds, hardware.synchronize, clock).items()
+    ways: dict[str, Callable[[], object]] = {
+        "": alone,
+        **{name: partial(drafted, drafter) for name, drafter in drafters.items()},
     }
-    passes = sum(one.passes for one in made)
+    times = {
+        name: [taken / len(rows) for taken in found]
+        for name, found in in_turns(ways, seconds, hardware.synchronize, clock).items()
+    }
+    own, found = alone(), {}
+    for name, drafter in drafters.items():
+        made = drafted(drafter)
+        passes = sum(one.passes for one in made)
+        found[name] = Drafted(
+            sum(len(tokenizer.decode(one.rows[0])) for one in made) / passes,
+            passes / len(rows),
+            sum(one.rows[0] == text for one, text in zip(made, own, strict=True)) / len(rows),
+            Spread.of(times[name]),
+            ratio(times[""], times[name]),
+        )
     return VerifiedSpeed(
-        verifying.run.name,
-        len(rows),
-        length,
-        sum(len(tokenizer.decode(one.rows[0])) for one in made) / passes,
-        passes / len(rows),
-        temperature,
-        sum(one.rows[0] == text for one, text in zip(made, own, strict=True)) / len(rows),
-        Spread.of(times["verified"]),
-        Spread.of(times["alone"]),
-        ratio(times["alone"], times["verified"]),
+        verifying.run.name, len(rows), writer.tokens, temperature, Spread.of(times[""]), found
     )
