@@ -35,9 +35,8 @@ class PredictorConfig(Section):
     """Randomness of its own. `gumbel`: a number for each token of the vocabulary at each position is added to
     the guesses, so that the text is a function of source and noise."""
     guesses: bool = False
-    """Each layer guesses the text; the guess at a position is told to the next one before the next layer."""
-    causal: bool = False
-    """A position of the target sees itself and those before it alone."""
+    """Each layer guesses the text; the guess at a position is told to the next one before the next layer.
+    Positions see those before them alone."""
 
 
 class DecoderConfig(Section):

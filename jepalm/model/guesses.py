@@ -29,27 +29,28 @@ class Guesses(nn.Module):
     Args:
         dim: width of the predictor, D.
         source_dim: width of the source embeddings.
+        target_dim: width of the target embeddings, D'.
         vocab_size: tokens, V.
         noisy: whether Gumbel noise is added to the head's logits, times a sharpness that the state of the
             position decides, and told to the queries.
     """
 
-    def __init__(self, dim: int, source_dim: int, vocab_size: int, *, noisy: bool) -> None:
+    def __init__(self, dim: int, source_dim: int, target_dim: int, vocab_size: int, *, noisy: bool) -> None:
         super().__init__()
         self.begin = nn.Linear(source_dim, dim, bias=False)
         self.norm = nn.LayerNorm(dim, bias=False)
         self.head = nn.Linear(dim, vocab_size, bias=False)
         self.before = nn.Linear(vocab_size, dim, bias=False)
-        self.own = nn.Linear(vocab_size, dim, bias=False)
+        self.own = nn.Linear(vocab_size, target_dim, bias=False)
         self.noise = nn.Linear(2 * vocab_size, dim, bias=False) if noisy else None
         self.sharpness = nn.Linear(dim, 1) if noisy else None
 
     def reset(self) -> None:
-        """Begin with the last source embedding as it is, and with a sharpness of 1."""
+        """Begin with the last source embedding as it is, embeddings of 0, and a sharpness of 1."""
         if self.begin.in_features == self.begin.out_features:
             nn.init.eye_(self.begin.weight)
-        for told in (self.before, self.own):
-            nn.init.normal_(told.weight, std=TOKEN_STD)
+        nn.init.normal_(self.before.weight, std=TOKEN_STD)
+        nn.init.zeros_(self.own.weight)
         if self.noise is not None and self.sharpness is not None:
             nn.init.normal_(self.noise.weight, std=NOISE_STD)
             nn.init.zeros_(self.sharpness.weight)
@@ -59,17 +60,19 @@ class Guesses(nn.Module):
     def start_from(self, tokens: Tensor) -> None:
         """Guess and tell by another model's table of tokens (V, D), which must be as wide as this."""
         self.head.weight.copy_(tokens)
-        self.before.weight.copy_(tokens.T)
+        self.before.weight.copy_(tokens.T * (TOKEN_STD / tokens.std()))
 
-    def start(self, layout: Layout, source: Tensor, source_layout: Layout, gumbel: Tensor | None) -> Tensor:
-        """What queries carry of the source's last embedding and of the noise (..., V), (..., D)."""
-        rows = torch.arange(len(source_layout.mask), device=source.device)
-        last = source_layout.pad(source)[rows, source_layout.mask.sum(1) - 1]  # (B, source dim)
-        x = layout.spread(self.begin(last))  # (..., D)
-        if gumbel is None:
-            return x
+    def carried(self, gumbel: Tensor) -> Tensor:
+        """What queries carry of the noise at their places, (..., V) to (..., D)."""
         assert self.noise is not None
-        return x + self.noise(torch.cat((gumbel / 2, gumbel.softmax(-1)), -1))
+        found: Tensor = self.noise(torch.cat((gumbel / 2, gumbel.softmax(-1)), -1))
+        return found
+
+    def first(self, source: Tensor, layout: Layout) -> Tensor:
+        """What the first position hears: the source's last embedding, (..., D') to (B, 1, D)."""
+        rows = torch.arange(len(layout.mask), device=source.device)
+        last = layout.pad(source)[rows, layout.mask.sum(1) - 1]  # (B, D')
+        return self.begin(last)[:, None]
 
     def forward(self, x: Tensor, gumbel: Tensor | None) -> Tensor:
         """The guess of states (..., D) under noise (..., V): logits (..., V)."""
@@ -88,7 +91,11 @@ class Guesses(nn.Module):
         right = F.one_hot(layout.pack(known.ids), guess.shape[-1]).to(chances.dtype)  # (..., V)
         return torch.where(layout.pack(known.revealed)[..., None], right, chances)
 
-    def told(self, chances: Tensor, layout: Layout) -> Tensor:
-        """What each position hears of the one before it, (..., D); the first hears nothing."""
-        vectors = layout.pad(self.before(chances))  # (B, T, D)
-        return layout.pack(F.pad(vectors, (0, 0, 1, -1)))
+    def told(self, chances: Tensor, first: Tensor, layout: Layout) -> Tensor:
+        """What each position hears of the one before it, (..., D): the mean token vector by its chances."""
+        vectors = layout.pad(self.before(chances))[:, :-1]  # (B, T - 1, D)
+        return layout.pack(torch.cat((first.to(vectors.dtype), vectors), 1))
+
+    def nothing(self, first: Tensor, layout: Layout) -> Tensor:
+        """What is heard before the first guess, (..., D)."""
+        return layout.pack(F.pad(first, (0, 0, 0, layout.mask.shape[1] - 1)))

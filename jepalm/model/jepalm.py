@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepalm.config import EncoderConfig, LatentConfig, ModelConfig
-from jepalm.model.guesses import TOKEN_STD, Guesses
+from jepalm.model.guesses import Guesses
 from jepalm.model.latents import LatentHead, LatentReader, Posterior
 from jepalm.model.layers import Block, Layout, Modulation, at_least_float32, init_weights
 from jepalm.model.queries import Known, RevealedTokens
@@ -54,6 +54,10 @@ class TextEncoder(nn.Module):
             x = self.tokens(layout.pack(ids))  # (..., D)
             for block in self.blocks:
                 x = block(x, layout)
+        return self.embedded(x)
+
+    def embedded(self, x: Tensor) -> Tensor:
+        """What the last layer made (..., D) as embeddings (..., D)."""
         if self.normalisation == "layernorm":
             x = F.layer_norm(at_least_float32(x), x.shape[-1:])
         return x
@@ -74,8 +78,12 @@ class Predictor(nn.Module):
     are aligned one for all, to which the source's own embedding at the place is added. Width and depth are
     its own, with projections in and out. An action's embeddings are keys beside the source's, told apart by a
     learned vector; or their mean modulates every block; or both. Queries of revealed positions carry the
-    token that is decided there. Where the layers guess, each one's guess is told to the next position before
-    the next layer, and the last one's to its own position.
+    token that is decided there.
+
+    Where the layers guess, each position sees those before it alone, and hears, before each layer, what was
+    guessed at the one before it; the first hears the source's last embedding. A token that is revealed is
+    told in place of a guess: no position knows its own, so that all may be learned. What the last layer
+    guesses is part of the prediction.
     """
 
     def __init__(self, config: ModelConfig, attention: str = "auto", *, vocab_size: int = 0) -> None:
@@ -97,7 +105,7 @@ class Predictor(nn.Module):
                 source_dim=config.dim,
                 attention=attention,
                 condition_dim=config.dim if self.modulated else None,
-                causal=own.causal,
+                causal=own.guesses,
             )
             for _ in range(own.n_layers)
         )
@@ -105,12 +113,12 @@ class Predictor(nn.Module):
         self.project = nn.Linear(dim, config.target_dim, bias=False)
         crossed = conditioning in ("cross", "both")
         self.action_mark = nn.Parameter(torch.empty(1, config.dim)) if crossed else None
-        self.revealed = RevealedTokens(dim, vocab_size) if own.revealed else None
+        self.revealed = RevealedTokens(dim, vocab_size) if own.revealed and not own.guesses else None
         noisy = own.noise == "gumbel"
-        self.guesses = Guesses(dim, config.dim, vocab_size, noisy=noisy) if own.guesses else None
+        widths = (dim, config.dim, config.target_dim)
+        self.guesses = Guesses(*widths, vocab_size, noisy=noisy) if own.guesses else None
         init_weights(self, own.n_layers)
         if self.guesses is not None:
-            nn.init.normal_(self.queries, std=TOKEN_STD)
             self.guesses.reset()
         nn.init.zeros_(self.project.weight)
         for module in self.modules():
@@ -142,7 +150,7 @@ class Predictor(nn.Module):
             predicted embeddings (..., D'), packed as `layout` says.
         """
         x = self._places(layout, source, source_layout)  # (..., its own dim)
-        if known is not None:
+        if known is not None and self.guesses is None:
             assert self.revealed is not None
             x = x + self.revealed(known, layout)
         memory, condition = (source, source_layout), None
@@ -158,15 +166,17 @@ class Predictor(nn.Module):
                 x = block(x, layout, memory, condition)
             return self.project(self.norm(x))
         gumbel = self._noise(gumbel, layout)
-        x, heard = x + self.guesses.start(layout, source, source_layout, gumbel), torch.zeros_like(x)
-        kept = guesses if guesses is not None else []
+        if gumbel is not None:
+            x = x + self.guesses.carried(gumbel)
+        first, kept = self.guesses.first(source, source_layout), guesses if guesses is not None else []
+        heard = self.guesses.nothing(first, layout)
+        x = x + heard
         for block in self.blocks:
             kept.append(self.guesses(x, gumbel))
-            told = self.guesses.told(self.guesses.chances(kept[-1], layout, known), layout)
+            told = self.guesses.told(self.guesses.chances(kept[-1], layout, known), first, layout)
             x, heard = block(x + told - heard, layout, memory, condition), told  # the newest guess alone
         kept.append(self.guesses(x, gumbel))
-        x = x + self.guesses.own(self.guesses.chances(kept[-1], layout, known))
-        return self.project(self.norm(x))
+        return self.project(self.norm(x)) + self.guesses.own(kept[-1].softmax(-1))
 
     def _noise(self, gumbel: Tensor | None, layout: Layout) -> Tensor | None:
         """The noise as the layout packs or pads it, (..., V); 0 where none is given and some is read."""

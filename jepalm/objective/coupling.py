@@ -73,27 +73,53 @@ class Teacher:
         self.model.eval().requires_grad_(False)
 
     @torch.no_grad()
-    def log_p(self, source: Tensor, target: Tensor) -> Tensor:
-        """Log-probability of each next token of targets (B, T) after sources (B, S), (B, T, V) float32."""
-        read = torch.cat((source, target), 1)[:, :-1]  # (B, S + T - 1)
-        return self._log_p(self.model.hidden(read)[:, source.shape[1] - 1 :])
+    def read(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Read targets (B, T) after sources (B, S).
+
+        Returns:
+            log-probability of each next token of the targets (B, T, V), float32, and the states (B, S, D) of
+            the sources.
+        """
+        length = source.shape[1]
+        hidden = self.model.hidden(torch.cat((source, target), 1)[:, :-1])  # (B, S + T - 1, D)
+        return self._log_p(hidden[:, length - 1 :]), hidden[:, :length]
 
     @torch.no_grad()
-    def write(self, source: Tensor, gumbel: Tensor) -> Tensor:
-        """What noise (B, T, V) says after sources (B, S), (B, T)."""
+    def write(self, source: Tensor, gumbel: Tensor) -> tuple[Tensor, Tensor]:
+        """What noise (B, T, V) says after sources (B, S).
+
+        Returns:
+            tokens (B, T), and the states (B, S, D) of the sources.
+        """
         n_texts, length, _ = gumbel.shape
         cache = self.model.new_cache(n_texts, source.shape[1] + length)
-        hidden, written = self.model.hidden(source, cache)[:, -1:], []
+        states, written = self.model.hidden(source, cache), []
+        hidden = states[:, -1:]  # (B, 1, D)
         for place in range(length):
             written.append((self._log_p(hidden)[:, 0] + gumbel[:, place]).argmax(-1, keepdim=True))  # (B, 1)
             if place < length - 1:
-                hidden = self.model.hidden(written[-1], cache)  # (B, 1, D)
-        return torch.cat(written, 1)
+                hidden = self.model.hidden(written[-1], cache)
+        return torch.cat(written, 1), states
 
     def _log_p(self, hidden: Tensor) -> Tensor:
         logits = self.model.logits(hidden).float()
         logits[..., list(range(len(SPECIALS)))] = float("-inf")  # no text
         return logits.log_softmax(-1)
+
+
+@dataclass(frozen=True)
+class Coupled:
+    """A training batch whose targets are functions of source and noise.
+
+    Attributes:
+        batch: with some targets that the teacher wrote.
+        noise: (B, T, V) float32.
+        states: (B, S, D) of the sources, by the teacher.
+    """
+
+    batch: Batch
+    noise: Tensor
+    states: Tensor
 
 
 @dataclass(frozen=True)
@@ -105,28 +131,31 @@ class Coupling:
 
     def noise(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """Noise that says a batch's targets, (B, T, V) float32."""
-        log_p = self.teacher.log_p(batch.source.ids, batch.target.ids)
+        log_p, _ = self.teacher.read(batch.source.ids, batch.target.ids)
         return posterior_noise(log_p, batch.target.ids, generator).float()
 
     @torch.compiler.disable
-    def drawn(self, batch: Batch) -> tuple[Batch, Tensor]:
-        """A training batch, some of its targets written by the teacher, and the noise (B, T, V) of all.
+    def couple(self, batch: Batch) -> Coupled:
+        """Draw the noise of a training batch, and with it the targets that the teacher writes.
 
-        Drawn from torch's global generator: a function of seed and step.
+        From torch's global generator: a function of seed and step.
         """
-        n = round(self.config.written * len(batch.target.ids))
-        if n == 0:
-            return batch, self.noise(batch)
         read, given = batch.source.ids, batch.target.ids
-        size = (n, given.shape[1], self.teacher.model.tokens.num_embeddings)
-        gumbel = fresh_noise(size, given.device)
-        lowest = self.config.temperature_from
-        if lowest < 1:
-            temperatures = lowest + (1 - lowest) * torch.rand(n, 1, 1, device=given.device)
-            gumbel = gumbel * temperatures
-        written = self.teacher.write(read[:n], gumbel)  # (n, T)
+        n = round(self.config.written * len(given))
+        gumbel = self._fresh(n, given)
+        written, states = self.teacher.write(read[:n], gumbel) if n else (given[:0], None)
         if n < len(given):
-            log_p = self.teacher.log_p(read[n:], given[n:])
+            log_p, others = self.teacher.read(read[n:], given[n:])
             gumbel = torch.cat((gumbel, posterior_noise(log_p, given[n:]).float()))
+            states = others if states is None else torch.cat((states, others))
+        assert states is not None
         target = Tokens(torch.cat((written, given[n:])), batch.target.lengths)
-        return replace(batch, target=target), gumbel
+        return Coupled(replace(batch, target=target), gumbel, states)
+
+    def _fresh(self, n: int, targets: Tensor) -> Tensor:
+        """Noise of n texts (n, T, V), each scaled by a temperature."""
+        size = (n, targets.shape[1], self.teacher.model.tokens.num_embeddings)
+        gumbel, lowest = fresh_noise(size, targets.device), self.config.temperature_from
+        if lowest == 1:
+            return gumbel
+        return gumbel * (lowest + (1 - lowest) * torch.rand(n, 1, 1, device=targets.device))

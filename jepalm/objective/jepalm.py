@@ -163,10 +163,13 @@ class JepalmObjective(Objective):
 
     def forward(self, batch: Batch) -> Losses:
         """Terms that count of one micro batch, each over the size of its global batch."""
-        counted, noise = self.counted, None
+        counted, noise, states = self.counted, None, None
         if self.coupling is not None and self.training:
-            batch, noise = self.coupling.drawn(batch)
-        views = self.encode_and_predict(batch, counted, noise)
+            coupled = self.coupling.couple(batch)
+            batch, noise = coupled.batch, coupled.noise
+            same = self.model.encoder.trunk is not None and not self.learns("encoder")
+            states = coupled.states if same else None  # a trunk that stands still is the teacher's
+        views = self.encode_and_predict(batch, counted, noise, states)
         layout, n_tokens = views.target_layout, batch.n_target_tokens
         n_embeddings = n_tokens if views.embedding_layout is layout else batch.n_target_latents
         labels = self.labels(batch.target, layout)
@@ -257,7 +260,11 @@ class JepalmObjective(Objective):
         return self.model.config.predictor.noise == "gumbel"
 
     def encode_and_predict(
-        self, batch: Batch, terms: Collection[str] | None = None, noise: Tensor | None = None
+        self,
+        batch: Batch,
+        terms: Collection[str] | None = None,
+        noise: Tensor | None = None,
+        states: Tensor | None = None,
     ) -> Views:
         """Encode both views and predict the target's embeddings from the source's.
 
@@ -265,6 +272,7 @@ class JepalmObjective(Objective):
             batch: the pairs.
             terms: what none of these terms reads is not computed, and left empty; None computes all.
             noise: (B, T, V) Gumbel noise that says the targets; only a predictor that reads some is told.
+            states: see `encode_source`.
         """
         target_layout = self.layout(batch.target)
         reading, embedding_layout = self._reading(batch, target_layout), self._latents(target_layout)
@@ -279,7 +287,7 @@ class JepalmObjective(Objective):
             averaged = self.target_encoder(reading.ids, reading.layout)
             target = reading.pick(self.normalise(averaged, self._latents(reading.layout)))  # (..., D')
         if _any_of(terms, "embedding", "generation", "guesses", "local", "length"):
-            source, source_layout = self.encode_source(batch.source)
+            source, source_layout = self.encode_source(batch.source, states)
         else:
             source_layout = self.source_layout(batch.source)
         acts = _any_of(terms, "embedding", "generation", "guesses", "length")
@@ -289,7 +297,7 @@ class JepalmObjective(Objective):
         if _any_of(terms, "embedding", "generation", "guesses"):
             known = self._reveal(batch.target, target_layout)
             predicted = self.predict(source, source_layout, target_layout, action, known, noise, guesses)
-        if known is not None:
+        if known is not None and self.model.predictor.guesses is None:  # which tells none its own token
             weights = target_layout.pack(hidden_weights(target_layout.mask, known.revealed))  # (...)
         found = self._length_output(source, source_layout, action) if _any_of(terms, "length") else None
         local = self._local_logits(source, source_layout, target_layout) if _any_of(terms, "local") else None
@@ -310,9 +318,16 @@ class JepalmObjective(Objective):
             tuple(guesses),
         )
 
-    def encode_source(self, tokens: Tokens) -> tuple[Tensor, Layout]:
-        """Source embeddings (..., D) and their layout; without a graph where nothing learns from them."""
+    def encode_source(self, tokens: Tokens, states: Tensor | None = None) -> tuple[Tensor, Layout]:
+        """Source embeddings (..., D) and their layout; without a graph where nothing learns from them.
+
+        Args:
+            tokens: the sources.
+            states: (B, T, D) what the encoder's last layer would make of them, where it is known.
+        """
         layout = self.source_layout(tokens)
+        if states is not None:
+            return self.model.encoder.embedded(layout.pack(states)), layout
         unread = self._detached and self.model.local is None
         with torch.no_grad() if unread else nullcontext():
             return self.model.encoder(tokens.ids, layout), layout

@@ -11,7 +11,8 @@ from jepalm.data.batches import Batch, Tokens
 from jepalm.errors import UsageError
 from jepalm.model.causal_lm import CausalLM
 from jepalm.model.queries import Known
-from jepalm.objective.coupling import fresh_noise
+from jepalm.objective.base import Scope
+from jepalm.objective.coupling import Coupled, fresh_noise
 from jepalm.objective.jepalm import JepalmObjective
 
 CAUSAL = {"dim": 16, "n_heads": 2, "ffn_mult": 2, "causal": {"n_layers": 2, "context_len": 32}}
@@ -109,9 +110,11 @@ def test_the_guess_at_a_position_is_told_to_the_next_alone() -> None:
     layout = built().layout(windows().target)
     chances = torch.zeros(8, 10, VOCABULARY)
     chances[:, 3, 7] = 1
-    told = guesses.told(chances, layout)
+    first = torch.randn(8, 1, 16)
+    told = guesses.told(chances, first, layout)
     assert torch.equal(told[:, 4], guesses.before.weight[:, 7].expand(8, -1))
-    assert told[:, [*range(4), *range(5, 10)]].abs().max() == 0
+    assert torch.equal(told[:, :1], first)
+    assert told[:, [1, 2, 3, *range(5, 10)]].abs().max() == 0
 
 
 def test_a_revealed_token_is_told_as_if_it_were_guessed_for_certain() -> None:
@@ -126,14 +129,39 @@ def test_a_revealed_token_is_told_as_if_it_were_guessed_for_certain() -> None:
 
 
 def test_a_causal_predictor_knows_nothing_of_later_noise() -> None:
-    objective, noise = built(causal=True), noise_of()
+    objective, noise = built(), noise_of()
     other = noise.clone()
     other[:, 6] += 1
     one, changed = predicted(objective, noise), predicted(objective, other)
     assert torch.equal(one[:, :6], changed[:, :6])
     assert not torch.allclose(one[:, 6:], changed[:, 6:])
-    both_ways = built()
-    assert not torch.allclose(predicted(both_ways, noise)[:, :6], predicted(both_ways, other)[:, :6])
+
+
+def test_the_first_position_hears_the_sources_last_embedding() -> None:
+    guesses, batch = built().model.predictor.guesses, make_ragged()
+    assert guesses is not None
+    source = torch.randn(3, 5, 16)
+    layout = built().layout(batch)
+    found = guesses.first(source, layout)
+    expected = guesses.begin(torch.stack((source[0, 4], source[1, 0], source[2, 2])))
+    assert torch.equal(found, expected[:, None])
+
+
+def make_ragged() -> Tokens:
+    return Tokens(torch.ones(3, 5, dtype=torch.long), torch.tensor([5, 1, 3]))
+
+
+def test_a_revealed_token_is_told_to_the_positions_after_it_alone_and_all_are_learned() -> None:
+    objective, noise = built(revealed=True), noise_of()
+    assert objective.model.predictor.revealed is None  # no weight more
+    assert objective.train().encode_and_predict(windows(), noise=noise).weights is None
+    ids, revealed = windows().target.ids, torch.zeros(8, 10, dtype=torch.bool)
+    revealed[:, 4] = True
+    other = ids.clone()
+    other[:, 4] = ids[:, 4] % 16 + 3
+    one, changed = (predicted(objective, noise, Known(row, revealed)) for row in (ids, other))
+    assert torch.equal(one[:, :5], changed[:, :5])
+    assert not torch.allclose(one[:, 5], changed[:, 5])
 
 
 def test_no_noise_is_noise_of_zero() -> None:
@@ -147,9 +175,9 @@ def test_a_predictor_without_noise_is_not_told() -> None:
 
 
 @pytest.mark.parametrize("encoder", ["bidirectional", "causal"])
-@pytest.mark.parametrize("causal", [True, False])
-def test_packed_is_padded(encoder: str, causal: bool) -> None:
-    kinds = {"encoder": {"kind": encoder, "n_layers": 2}, "causal": causal, "coupling": TAUGHT}
+@pytest.mark.parametrize("noise", ["gumbel", "none"])
+def test_packed_is_padded(encoder: str, noise: str) -> None:
+    kinds: dict[str, Any] = {"encoder": {"kind": encoder, "n_layers": 2}, "coupling": TAUGHT, "noise": noise}
     packed, padded = (
         terms_and_gradients(built(packing=packing, **kinds), windows()) for packing in (True, False)
     )
@@ -165,14 +193,15 @@ def test_the_batch_is_coupled_by_the_seed() -> None:
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
         assert objective.coupling is not None
-        drawn.append(objective.coupling.drawn(batch))
-    (one, noise), (same, same_noise), (other, other_noise) = drawn
+        drawn.append(objective.coupling.couple(batch))
+    (one, noise), (same, same_noise), (other, other_noise) = ((found.batch, found.noise) for found in drawn)
     assert torch.equal(one.target.ids, same.target.ids)
     assert torch.equal(noise, same_noise)
     assert not torch.equal(noise, other_noise)
     assert torch.equal(one.target.ids[4:], batch.target.ids[4:])  # the data's half
     assert not torch.equal(one.target.ids[:4], other.target.ids[:4])  # the teacher's half
-    log_p = objective.coupling.teacher.log_p(batch.source.ids, one.target.ids)
+    log_p, states = objective.coupling.teacher.read(batch.source.ids, one.target.ids)
+    assert torch.allclose(drawn[0].states, states, atol=1e-3)
     assert torch.equal((log_p + noise).argmax(-1), one.target.ids)
 
 
@@ -180,10 +209,11 @@ def test_at_lower_temperatures_the_teacher_writes_by_scaled_noise() -> None:
     objective, batch = built(coupling={**TAUGHT, "written": 1.0, "temperature_from": 0.0}), windows()
     torch.manual_seed(0)
     assert objective.coupling is not None
-    written, noise = objective.coupling.drawn(batch)
-    log_p = objective.coupling.teacher.log_p(batch.source.ids, written.target.ids)
-    assert torch.equal((log_p + noise).argmax(-1), written.target.ids)
-    spread = noise.flatten(1).std(1) / 1.2825  # of a standard Gumbel pi / sqrt(6)
+    found = objective.coupling.couple(batch)
+    written = found.batch.target.ids
+    log_p, _ = objective.coupling.teacher.read(batch.source.ids, written)
+    assert torch.equal((log_p + found.noise).argmax(-1), written)
+    spread = found.noise.flatten(1).std(1) / 1.2825  # of a standard Gumbel pi / sqrt(6)
     assert spread.min() < 0.5
     assert spread.max() < 1.15
 
@@ -191,12 +221,12 @@ def test_at_lower_temperatures_the_teacher_writes_by_scaled_noise() -> None:
 def test_micro_batches_add_up_to_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     objective, batch, noise = built(coupling=TAUGHT), windows(), noise_of()
 
-    def same(part: Batch) -> tuple[Batch, torch.Tensor]:
+    def same(part: Batch) -> Coupled:
         first = int((batch.target.ids[:, 0] == part.target.ids[0, 0]).nonzero()[0])
-        return part, noise[first : first + len(part.target.ids)]
+        return Coupled(part, noise[first : first + len(part.target.ids)], torch.empty(0))
 
     batch.target.ids[:, 0] = torch.arange(3, 11)
-    monkeypatch.setattr("jepalm.objective.coupling.Coupling.drawn", lambda _, part: same(part))
+    monkeypatch.setattr("jepalm.objective.coupling.Coupling.couple", lambda _, part: same(part))
     whole = objective(batch).terms
     parts = [objective(part).terms for part in split(batch, 3, 5)]
     for name, value in whole.items():
@@ -232,7 +262,23 @@ def test_a_trunk_begins_as_the_teachers_and_guesses_with_its_table() -> None:
     guesses, table = objective.model.predictor.guesses, teacher().tokens.weight
     assert guesses is not None
     assert torch.equal(guesses.head.weight, table)
-    assert torch.equal(guesses.before.weight, table.T)
+    assert torch.allclose(guesses.before.weight / 0.5, table.T / table.std())
+
+
+def test_states_that_the_teacher_made_are_those_of_a_trunk_that_stands_still() -> None:
+    objective = built(coupling=TAUGHT, encoder={"kind": "causal", "n_layers": 2}, packing=True)
+    parts = frozenset({"predictor", "decoder"})
+    alone, _ = terms_and_gradients(objective, windows())
+    objective.enter(Scope(dict.fromkeys(objective.all_terms, 1.0), parts))
+    torch.manual_seed(0)
+    calls: list[int] = []
+    trunk = objective.model.encoder.trunk
+    assert trunk is not None
+    trunk.register_forward_hook(lambda *_: calls.append(1))
+    together = objective(windows()).terms
+    assert len(calls) == 1  # of the targets
+    for name, value in together.items():
+        assert value.item() == pytest.approx(alone[name].item(), rel=1e-4), name
 
 
 def test_a_trunk_of_other_sizes_is_refused_with_the_right_ones() -> None:
