@@ -55,7 +55,7 @@ class Matches:
         The share of texts that are right at a position, whatever stands before it, and the mean number of
         right tokens before the first wrong one; `likeliest_match...` where noise is not read.
         """
-        found = {}
+        found: dict[str, float] = {}
         for name, parts in self._right.items():
             right = torch.cat(parts).double()  # (N, T)
             width = right.shape[1]

@@ -134,7 +134,7 @@ class Coupling:
         log_p, _ = self.teacher.read(batch.source.ids, batch.target.ids)
         return posterior_noise(log_p, batch.target.ids, generator).float()
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def couple(self, batch: Batch) -> Coupled:
         """Draw the noise of a training batch, and with it the targets that the teacher writes.
 

@@ -95,9 +95,11 @@ class JepalmObjective(Objective):
 
     Attributes:
         coupling: the teacher that couples texts to noise, while there is one; see `couple`.
+        revealing: scalar, what the shares of revealed tokens are multiplied by in this step.
     """
 
     model: JEPALM
+    revealing: Tensor
     coupling: Coupling | None = None
     optional_parts = frozenset({"local", "length", "action"})
 
