@@ -57,7 +57,8 @@ def evaluate(
     order: Annotated[
         str | None,
         typer.Option(
-            help="What passes decide first: random, confidence, entropy, mask-predict.  [default: random]",
+            help="What passes decide first: random, confidence, entropy, mask-predict, prefix."
+            "  [default: random]",
             show_default=False,
         ),
     ] = None,

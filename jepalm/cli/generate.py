@@ -70,7 +70,8 @@ def generate(
     order: Annotated[
         str | None,
         typer.Option(
-            help="What --refine decides first: random, confidence, entropy, mask-predict.  [default: random]",
+            help="What --refine decides first: random, confidence, entropy, mask-predict, prefix."
+            "  [default: random]",
             show_default=False,
         ),
     ] = None,
@@ -146,7 +147,8 @@ def generate(
     trained = load_trained(folder, checkpoint, hardware)
     lines = [] if prompts is None else _lines(prompts)
     text = standard_input() if text == "-" else text
-    drawn = temperature if temperature is not None else float(samples > 1)
+    noisy = trained.config.model.predictor.noise != "none"
+    drawn = temperature if temperature is not None else float(samples > 1 or noisy)
     if verify is not None:
         one_pass = {
             "--infill": infill is not None,

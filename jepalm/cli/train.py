@@ -75,7 +75,8 @@ def train(
                 raise UsageError(f"{flag} does not go with --resume", "the run keeps its own")
         opened = resumed_session(resume, flags, settings or [], data_root(data_dir))
     else:
-        opened = new_session(resolve(preset, config, flags, settings), data_root(data_dir))
+        resolved = resolve(preset, config, flags, settings)
+        opened = new_session(resolved, data_root(data_dir), runs_root(run_dir))
     with opened as session:
         runs = runs_root(run_dir)
         cost = session.cost()

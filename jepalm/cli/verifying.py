@@ -30,11 +30,11 @@ def open_verifier(asked: str, drafting: TrainedModel, hardware: HardwareConfig) 
     from jepalm.run import open_run
 
     if asked == TEACHER and not Path(asked).exists():
-        coupling = getattr(drafting.config.objective, "coupling", None)
-        asked = getattr(coupling, "teacher", None) or ""
-        if not asked:
+        teacher = drafting.config.objective.coupling.teacher
+        if teacher is None:
             message = f"{drafting.run.name} was trained without a teacher"
             raise UsageError(message, "name the causal run that verifies: --verify RUN")
+        asked = teacher
     return load_trained(open_run(Path(asked)), hardware=hardware)
 
 

@@ -32,6 +32,15 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _noise_is_coupled_to_a_text(self) -> Config:
+        predictor, objective = self.model.predictor, self.objective
+        if predictor.noise == "gumbel" and objective.coupling.teacher is None:
+            raise ValueError("model.predictor.noise=gumbel needs objective.coupling.teacher")
+        if objective.guesses.weight > 0 and not predictor.guesses:
+            raise ValueError("objective.guesses.weight does nothing without model.predictor.guesses=true")
+        return self
+
+    @model_validator(mode="after")
     def _sections_are_the_familys(self) -> Config:
         for family, sections in FAMILY_SECTIONS.items():
             for dotted in sections:
@@ -55,6 +64,8 @@ FAMILY_SECTIONS = {
         "objective.embedding",
         "objective.generation",
         "objective.reveal",
+        "objective.guesses",
+        "objective.coupling",
         "objective.local",
         "objective.length",
         "objective.regularizer",

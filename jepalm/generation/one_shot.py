@@ -12,6 +12,7 @@ from torch import Tensor
 from jepalm.data.batches import Tokens
 from jepalm.data.tokenizer import SPECIALS
 from jepalm.model.layers import Layout
+from jepalm.objective.coupling import fresh_noise
 from jepalm.objective.jepalm import ActionView, JepalmObjective
 
 
@@ -51,6 +52,7 @@ class Writing(Protocol):
         temperature: float,
         generator: torch.Generator | None,
         action: ActionView | None = None,
+        noise: Tensor | None = None,
     ) -> tuple[Passage, Tensor]:
         """The passages, and the mean log-probability of each one's tokens (B,)."""
         ...
@@ -67,8 +69,12 @@ def generate(
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
     writing: Writing | None = None,
+    noise: Tensor | None = None,
 ) -> Passage:
     """Generate the target passages of the sources in one pass, or as it is told to.
+
+    Gumbel noise decides a text where it is given, and where the predictor reads such: then it is drawn here.
+    A predictor that reads none has it added to its log-probabilities, each position on its own.
 
     With several length candidates a passage of each of the likeliest lengths is written, all in one batch,
     and the one kept whose tokens have the highest mean log-probability under the decoder (length
@@ -84,6 +90,8 @@ def generate(
         temperature: 0 takes the most likely token of each position; above, tokens are drawn.
         generator: draws the tokens; torch's own when None.
         writing: how the tokens are written; `write`, in one pass, when None.
+        noise: (B, T, V) standard Gumbel noise in place of draws, of as many positions as are written or
+            more; the temperature scales it.
     """
     embeddings, layout = objective.encode_source(source)
     act = objective.encode_action(action)
@@ -92,8 +100,14 @@ def generate(
     if n > 1:
         embeddings, layout = objective.encode_source(_repeated(source, n))
         act = objective.encode_action(None if action is None else _repeated(action, n))
+        noise = None if noise is None else noise.repeat_interleave(n, 0)
     target = Layout.of(lengths.flatten(), int(lengths.max()), packed=objective.packing)
-    written = (writing or write)(objective, embeddings, layout, target, never, temperature, generator, act)
+    if noise is None and objective.reads_noise and temperature > 0:
+        noise = fresh_noise((*target.mask.shape, objective.vocab_size), target.mask.device, generator)
+    if noise is not None:
+        noise = temperature * noise[:, : target.mask.shape[1]]  # (B, T, V)
+    given = (never, temperature, generator, act, noise)
+    written = (writing or write)(objective, embeddings, layout, target, *given)
     passage, confidence = written
     if n == 1:
         return passage
@@ -115,6 +129,7 @@ def write(
     temperature: float,
     generator: torch.Generator | None,
     action: ActionView | None = None,
+    noise: Tensor | None = None,
 ) -> tuple[Passage, Tensor]:
     """Write tokens at the positions of a layout, in one pass of predictor and decoder.
 
@@ -127,15 +142,17 @@ def write(
         temperature: 0 takes the most likely token of each position; above, tokens are drawn.
         generator: draws the tokens; torch's own when None.
         action: embeddings of the actions, for a model that is conditioned on them.
+        noise: (B, T, V) Gumbel noise that decides the tokens, scaled by the temperature.
 
     Returns:
         the passages, and the mean log-probability of each one's tokens (B,).
     """
     lengths = target_layout.mask.sum(1)  # (B,)
-    predicted = objective.predict(embeddings, layout, target_layout, action)
+    predicted = objective.predict(embeddings, layout, target_layout, action, None, noise)
     logits = objective.model.decoder(predicted, target_layout).float()
     logits[..., list(never)] = float("-inf")
-    ids = choose(logits, temperature, generator)  # (...)
+    packed = None if noise is None else target_layout.pack(noise)  # (..., V)
+    ids = decide(objective, logits, packed, temperature, generator)  # (...)
     chosen = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)  # (...)
     confidence = (target_layout.pad(chosen) * target_layout.mask).sum(1) / lengths  # (B,)
     ids = target_layout.pad(ids) * target_layout.mask
@@ -143,6 +160,24 @@ def write(
     places = target_layout.latents(each)
     kept = places.pad(predicted) * places.mask[..., None]  # (B, T', D')
     return Passage(ids, lengths, kept, each), confidence
+
+
+def decide(
+    objective: JepalmObjective,
+    logits: Tensor,
+    noise: Tensor | None,
+    temperature: float,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Tokens (...) of logits (..., V) under noise (..., V) that is scaled by the temperature.
+
+    What a predictor that reads noise makes of it is certain but for its errors: the likeliest token.
+    """
+    if objective.reads_noise:
+        return logits.argmax(-1)
+    if noise is None:
+        return choose(logits, temperature, generator)
+    return (logits + noise).argmax(-1)
 
 
 def choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:

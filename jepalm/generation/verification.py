@@ -23,11 +23,8 @@ from jepalm.data.tokenizer import SPECIALS
 from jepalm.generation import one_shot
 from jepalm.generation.autoregressive import GREEDY, Sampling
 from jepalm.generation.noise import Noise
-from jepalm.generation.one_shot import Passage
 from jepalm.model.causal_lm import CausalLM, KVCache
-from jepalm.model.layers import Layout
 from jepalm.objective import CausalObjective, JepalmObjective
-from jepalm.objective.jepalm import ActionView
 
 
 class Drafter(Protocol):
@@ -73,44 +70,11 @@ class OneShotDrafter:
     def draft(
         self, texts: Sequence[Sequence[int]], noise: Tensor | None, sampling: Sampling
     ) -> list[list[int]]:
-        """Write a passage after each text; see `Drafter`."""
+        """Write a passage after each text; see `Drafter`. What `sampling` keeps is not looked at."""
         source = pad_rows([text[-self.objective.model.config.source_len :] for text in texts], self.device)
-        writing = _WithNoise(noise, sampling)
-        return one_shot.generate(self.objective, source, length=self.longest, writing=writing).rows()
-
-
-@dataclass(frozen=True)
-class _WithNoise:
-    """Writes the argmax of each position's logits and noise, for a predictor that does not read noise.
-
-    Attributes:
-        noise: (B, T, V); None at temperature 0.
-        sampling: how the noise is added.
-    """
-
-    noise: Tensor | None
-    sampling: Sampling
-
-    def __call__(
-        self,
-        objective: JepalmObjective,
-        embeddings: Tensor,
-        layout: Layout,
-        target_layout: Layout,
-        never: Sequence[int],
-        temperature: float,
-        generator: torch.Generator | None,
-        action: ActionView | None = None,
-    ) -> tuple[Passage, Tensor]:
-        """Write tokens at the positions of a layout, in one pass; see `one_shot.write`."""
-        text = target_layout.mask  # (B, T)
-        predicted = objective.predict(embeddings, layout, target_layout, action)  # (..., D')
-        logits = target_layout.pad(objective.model.decoder(predicted, target_layout).float())  # (B, T, V)
-        logits[..., list(never)] = float("-inf")
-        ids = self.sampling.choose(logits, self.noise) * text  # (B, T)
-        chosen = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)  # (B, T)
-        lengths = text.sum(1)  # (B,)
-        return Passage(ids, lengths, predicted), (chosen * text).sum(1) / lengths
+        return one_shot.generate(
+            self.objective, source, length=self.longest, temperature=sampling.temperature, noise=noise
+        ).rows()
 
 
 @dataclass(frozen=True)

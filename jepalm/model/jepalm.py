@@ -15,13 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepalm.config import EncoderConfig, LatentConfig, ModelConfig
+from jepalm.model.guesses import Guesses
 from jepalm.model.latents import LatentHead, LatentReader, Posterior
 from jepalm.model.layers import Block, Layout, Modulation, at_least_float32, init_weights
 from jepalm.model.queries import Known, RevealedTokens
+from jepalm.model.trunk import Trunk
 
 
 class TextEncoder(nn.Module):
-    """Bidirectional Transformer: token ids to one embedding a position.
+    """Bidirectional Transformer, or the trunk of a causal one: token ids to one embedding a position.
 
     With `layernorm` normalisation every embedding has mean 0 and variance 1 over its dimensions, so
     predicting zero costs exactly `dim` in summed squared error. A bottleneck makes latents of a target's
@@ -33,19 +35,29 @@ class TextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.normalisation = config.encoder.normalisation
-        self.tokens = nn.Embedding(vocab_size, config.dim)
-        self.blocks = nn.ModuleList(
-            Block(config.dim, config.n_heads, config.ffn_mult, config.dropout, attention=attention)
-            for _ in range(config.encoder.n_layers)
-        )
-        init_weights(self, max(1, config.encoder.n_layers))
+        causal = config.encoder.kind == "causal"
+        self.trunk = Trunk(config, vocab_size, attention) if causal else None
+        if not causal:
+            self.tokens = nn.Embedding(vocab_size, config.dim)
+            self.blocks = nn.ModuleList(
+                Block(config.dim, config.n_heads, config.ffn_mult, config.dropout, attention=attention)
+                for _ in range(config.encoder.n_layers)
+            )
+            init_weights(self, max(1, config.encoder.n_layers))
         self.latents = LatentHead(config, variational) if has_bottleneck(config, variational) else None
 
     def forward(self, ids: Tensor, layout: Layout) -> Tensor:
         """(B, T) token ids to (..., D) embeddings, packed as the layout says."""
-        x = self.tokens(layout.pack(ids))  # (..., D)
-        for block in self.blocks:
-            x = block(x, layout)
+        if self.trunk is not None:
+            x = self.trunk(ids, layout)  # (..., D)
+        else:
+            x = self.tokens(layout.pack(ids))  # (..., D)
+            for block in self.blocks:
+                x = block(x, layout)
+        return self.embedded(x)
+
+    def embedded(self, x: Tensor) -> Tensor:
+        """What the last layer made (..., D) as embeddings (..., D)."""
         if self.normalisation == "layernorm":
             x = F.layer_norm(at_least_float32(x), x.shape[-1:])
         return x
@@ -67,6 +79,11 @@ class Predictor(nn.Module):
     its own, with projections in and out. An action's embeddings are keys beside the source's, told apart by a
     learned vector; or their mean modulates every block; or both. Queries of revealed positions carry the
     token that is decided there.
+
+    Where the layers guess, each position sees those before it alone, and hears, before each layer, what was
+    guessed at the one before it; the first hears the source's last embedding. A token that is revealed is
+    told in place of a guess: no position knows its own, so that all may be learned. What the last layer
+    guesses is part of the prediction.
     """
 
     def __init__(self, config: ModelConfig, attention: str = "auto", *, vocab_size: int = 0) -> None:
@@ -88,6 +105,7 @@ class Predictor(nn.Module):
                 source_dim=config.dim,
                 attention=attention,
                 condition_dim=config.dim if self.modulated else None,
+                causal=own.guesses,
             )
             for _ in range(own.n_layers)
         )
@@ -95,8 +113,13 @@ class Predictor(nn.Module):
         self.project = nn.Linear(dim, config.target_dim, bias=False)
         crossed = conditioning in ("cross", "both")
         self.action_mark = nn.Parameter(torch.empty(1, config.dim)) if crossed else None
-        self.revealed = RevealedTokens(dim, vocab_size) if own.revealed else None
+        self.revealed = RevealedTokens(dim, vocab_size) if own.revealed and not own.guesses else None
+        noisy = own.noise == "gumbel"
+        widths = (dim, config.dim, config.target_dim)
+        self.guesses = Guesses(*widths, vocab_size, noisy=noisy) if own.guesses else None
         init_weights(self, own.n_layers)
+        if self.guesses is not None:
+            self.guesses.reset()
         nn.init.zeros_(self.project.weight)
         for module in self.modules():
             if isinstance(module, Modulation):
@@ -109,6 +132,8 @@ class Predictor(nn.Module):
         source_layout: Layout,
         action: tuple[Tensor, Layout] | None = None,
         known: Known | None = None,
+        gumbel: Tensor | None = None,
+        guesses: list[Tensor] | None = None,
     ) -> Tensor:
         """Predict the target embeddings in `layout`.
 
@@ -118,12 +143,14 @@ class Predictor(nn.Module):
             source_layout: the source's positions.
             action: embeddings (..., D) of the action and their positions, where the model is conditioned.
             known: the tokens that are revealed, where the model reads such; None reveals nothing.
+            gumbel: (B, T, V) noise, where the model reads such; None is noise of 0.
+            guesses: is given the logits (..., V) of every guess, where the layers guess.
 
         Returns:
             predicted embeddings (..., D'), packed as `layout` says.
         """
         x = self._places(layout, source, source_layout)  # (..., its own dim)
-        if known is not None:
+        if known is not None and self.guesses is None:
             assert self.revealed is not None
             x = x + self.revealed(known, layout)
         memory, condition = (source, source_layout), None
@@ -134,9 +161,31 @@ class Predictor(nn.Module):
                 memory = source_layout.join(source, marked), source_layout.beside(places)
             if self.modulated:
                 condition = places.mean(embeddings)  # (B, D)
+        if self.guesses is None:
+            for block in self.blocks:
+                x = block(x, layout, memory, condition)
+            return self.project(self.norm(x))
+        gumbel = self._noise(gumbel, layout)
+        if gumbel is not None:
+            x = x + self.guesses.carried(gumbel)
+        first, kept = self.guesses.first(source, source_layout), guesses if guesses is not None else []
+        heard = self.guesses.nothing(first, layout)
+        x = x + heard
         for block in self.blocks:
-            x = block(x, layout, memory, condition)
-        return self.project(self.norm(x))
+            kept.append(self.guesses(x, gumbel))
+            told = self.guesses.told(self.guesses.chances(kept[-1], layout, known), first, layout)
+            x, heard = block(x + told - heard, layout, memory, condition), told  # the newest guess alone
+        kept.append(self.guesses(x, gumbel))
+        return self.project(self.norm(x)) + self.guesses.own(kept[-1].softmax(-1))
+
+    def _noise(self, gumbel: Tensor | None, layout: Layout) -> Tensor | None:
+        """The noise as the layout packs or pads it, (..., V); 0 where none is given and some is read."""
+        if self.guesses is None or self.guesses.noise is None:
+            return None
+        if gumbel is None:
+            size = self.guesses.head.out_features
+            gumbel = self.queries.new_zeros(*layout.mask.shape, size)  # (B, T, V)
+        return layout.pack(gumbel)
 
     def _places(self, layout: Layout, source: Tensor, source_layout: Layout) -> Tensor:
         """What the queries are by their place alone, (..., its own dim)."""

@@ -23,15 +23,17 @@ from torch.func import functional_call
 from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens
 from jepalm.errors import UsageError
+from jepalm.model.causal_model import CausalModel
 from jepalm.model.jepalm import JEPALM
 from jepalm.model.latents import Posterior
 from jepalm.model.layers import Layout
 from jepalm.model.queries import Known
 from jepalm.objective.autoencoder import disturb, divergence, drop_tokens, sample
 from jepalm.objective.base import Objective
+from jepalm.objective.coupling import Coupling, Teacher
 from jepalm.objective.lengths import as_lengths, expected_length, length_bins, likeliest_lengths
 from jepalm.objective.regularizers import build_regularizer
-from jepalm.objective.revealing import draw_revealed, hidden_weights
+from jepalm.objective.revealing import draw_revealed, hidden_weights, share_left
 from jepalm.objective.spans import Reading, picked, whole_text
 from jepalm.objective.targets import TargetEncoder, normalised, target_momentum
 from jepalm.objective.terms import (
@@ -69,6 +71,7 @@ class Views:
         length_logits: (B, L + 1) of a length classification, else None.
         local_logits: (..., V) of the local head at the target's places, else None.
         weights: (...) of the target's positions in the terms of predictions, where tokens were revealed.
+        guesses: logits (..., V) of each guess of the predictor's layers, where they guess.
     """
 
     source: Tensor
@@ -84,12 +87,20 @@ class Views:
     length_logits: Tensor | None = None
     local_logits: Tensor | None = None
     weights: Tensor | None = None
+    guesses: tuple[Tensor, ...] = ()
 
 
 class JepalmObjective(Objective):
-    """Owns the JEPALM and turns a batch into loss terms."""
+    """Owns the JEPALM and turns a batch into loss terms.
+
+    Attributes:
+        coupling: the teacher that couples texts to noise, while there is one; see `couple`.
+        revealing: scalar, what the shares of revealed tokens are multiplied by in this step.
+    """
 
     model: JEPALM
+    revealing: Tensor
+    coupling: Coupling | None = None
     optional_parts = frozenset({"local", "length", "action"})
 
     def __init__(
@@ -102,12 +113,13 @@ class JepalmObjective(Objective):
         attention: str = "auto",
     ) -> None:
         super().__init__()
-        self.config = objective
+        self.config, self.vocab_size = objective, vocab_size
         self.packing = packing
         self.weights = {
             "reconstruction": objective.reconstruction.weight,
             "embedding": objective.embedding.weight,
             "generation": objective.generation.weight,
+            "guesses": objective.guesses.weight,
             "local": objective.local.weight,
             "length": objective.length.weight,
             "kl": objective.kl.weight,
@@ -125,6 +137,7 @@ class JepalmObjective(Objective):
         self.regularizer = build_regularizer(objective.regularizer, model.target_dim)
         averaged = objective.targets.encoder == "ema"
         self.target_encoder = TargetEncoder(self.model.encoder) if averaged else None
+        self.register_buffer("revealing", torch.ones(()), persistent=False)
         self.weighting = build_weighting(
             objective,
             {name: self.weights[name] for name in self.all_terms},
@@ -138,6 +151,8 @@ class JepalmObjective(Objective):
         names = ["reconstruction", "embedding"]
         if self.config.generation.weight > 0:
             names.append("generation")
+        if self.config.guesses.weight > 0:
+            names.append("guesses")
         if self.model.local is not None:
             names.append("local")
         if self.model.length is not None:
@@ -150,8 +165,13 @@ class JepalmObjective(Objective):
 
     def forward(self, batch: Batch) -> Losses:
         """Terms that count of one micro batch, each over the size of its global batch."""
-        counted = self.counted
-        views = self.encode_and_predict(batch, counted)
+        counted, noise, states = self.counted, None, None
+        if self.coupling is not None and self.training:
+            coupled = self.coupling.couple(batch)
+            batch, noise = coupled.batch, coupled.noise
+            same = self.model.encoder.trunk is not None and not self.learns("encoder")
+            states = coupled.states if same else None  # a trunk that stands still is the teacher's
+        views = self.encode_and_predict(batch, counted, noise, states)
         layout, n_tokens = views.target_layout, batch.n_target_tokens
         n_embeddings = n_tokens if views.embedding_layout is layout else batch.n_target_latents
         labels = self.labels(batch.target, layout)
@@ -167,6 +187,9 @@ class JepalmObjective(Objective):
         if "generation" in counted:
             decoded = self._decode_predicted(views)  # (..., V)
             terms["generation"] = cross_entropy(decoded, labels, n_tokens, views.weights)
+        if "guesses" in counted:
+            costs = [cross_entropy(guess, labels, n_tokens, views.weights) for guess in views.guesses]
+            terms["guesses"] = torch.stack(costs).mean()
         if views.local_logits is not None:
             terms["local"] = cross_entropy(views.local_logits, labels, n_tokens)
         if views.length_logits is not None:
@@ -183,6 +206,7 @@ class JepalmObjective(Objective):
 
     def before_step(self, step: int) -> None:
         """Draw what is random once an optimizer step, the same on all devices; `step` counts from 0."""
+        self.revealing.fill_(share_left(self.config.reveal, step))
         if self.regularizer is not None:
             self.regularizer.before_step(step)
 
@@ -206,12 +230,51 @@ class JepalmObjective(Objective):
         """The encoder's: who trains it is what a run is judged by."""
         return list(self.model.encoder.parameters())
 
-    def encode_and_predict(self, batch: Batch, terms: Collection[str] | None = None) -> Views:
+    def couple(self, teacher: CausalModel) -> None:
+        """Learn from a causal model what noise says; parts that have the shapes begin as its own.
+
+        An encoder that is a trunk takes over its layers, and guesses take over its table of tokens where they
+        are as wide.
+
+        Raises:
+            UsageError: the encoder is a trunk of other sizes.
+        """
+        self.coupling = Coupling(Teacher(teacher), self.config.coupling)
+        trunk, guesses = self.model.encoder.trunk, self.model.predictor.guesses
+        if trunk is not None:
+            if not trunk.fits(teacher):
+                sizes = teacher.config
+                message = "model.encoder.kind=causal needs the sizes of its teacher"
+                hint = (
+                    f"set model.dim={sizes.dim} model.n_heads={sizes.n_heads} "
+                    f"model.ffn_mult={sizes.ffn_mult:g} model.encoder.n_layers={sizes.causal.n_layers}"
+                )
+                raise UsageError(message, hint)
+            trunk.start_from(teacher)
+            if self.target_encoder is not None:
+                self.target_encoder.follow(self.model.encoder, 0.0)
+        if guesses is not None and guesses.head.weight.shape == teacher.tokens.weight.shape:
+            guesses.start_from(teacher.tokens.weight)
+
+    @property
+    def reads_noise(self) -> bool:
+        """Whether the predictor reads Gumbel noise."""
+        return self.model.config.predictor.noise == "gumbel"
+
+    def encode_and_predict(
+        self,
+        batch: Batch,
+        terms: Collection[str] | None = None,
+        noise: Tensor | None = None,
+        states: Tensor | None = None,
+    ) -> Views:
         """Encode both views and predict the target's embeddings from the source's.
 
         Args:
             batch: the pairs.
             terms: what none of these terms reads is not computed, and left empty; None computes all.
+            noise: (B, T, V) Gumbel noise that says the targets; only a predictor that reads some is told.
+            states: see `encode_source`.
         """
         target_layout = self.layout(batch.target)
         reading, embedding_layout = self._reading(batch, target_layout), self._latents(target_layout)
@@ -225,17 +288,18 @@ class JepalmObjective(Objective):
         if self.target_encoder is not None and _any_of(terms, "embedding"):
             averaged = self.target_encoder(reading.ids, reading.layout)
             target = reading.pick(self.normalise(averaged, self._latents(reading.layout)))  # (..., D')
-        if _any_of(terms, "embedding", "generation", "local", "length"):
-            source, source_layout = self.encode_source(batch.source)
+        if _any_of(terms, "embedding", "generation", "guesses", "local", "length"):
+            source, source_layout = self.encode_source(batch.source, states)
         else:
             source_layout = self.source_layout(batch.source)
-        acts = _any_of(terms, "embedding", "generation", "length")
+        acts = _any_of(terms, "embedding", "generation", "guesses", "length")
         action = self.encode_action(batch.action) if acts else None
         known = weights = None
-        if _any_of(terms, "embedding", "generation"):
+        guesses: list[Tensor] = []
+        if _any_of(terms, "embedding", "generation", "guesses"):
             known = self._reveal(batch.target, target_layout)
-            predicted = self.predict(source, source_layout, target_layout, action, known)
-        if known is not None:
+            predicted = self.predict(source, source_layout, target_layout, action, known, noise, guesses)
+        if known is not None and self.model.predictor.guesses is None:  # which tells none its own token
             weights = target_layout.pack(hidden_weights(target_layout.mask, known.revealed))  # (...)
         found = self._length_output(source, source_layout, action) if _any_of(terms, "length") else None
         local = self._local_logits(source, source_layout, target_layout) if _any_of(terms, "local") else None
@@ -253,11 +317,19 @@ class JepalmObjective(Objective):
             found if self.config.length.kind == "classification" else None,
             local,
             weights,
+            tuple(guesses),
         )
 
-    def encode_source(self, tokens: Tokens) -> tuple[Tensor, Layout]:
-        """Source embeddings (..., D) and their layout; without a graph where nothing learns from them."""
+    def encode_source(self, tokens: Tokens, states: Tensor | None = None) -> tuple[Tensor, Layout]:
+        """Source embeddings (..., D) and their layout; without a graph where nothing learns from them.
+
+        Args:
+            tokens: the sources.
+            states: (B, T, D) what the encoder's last layer would make of them, where it is known.
+        """
         layout = self.source_layout(tokens)
+        if states is not None:
+            return self.model.encoder.embedded(layout.pack(states)), layout
         unread = self._detached and self.model.local is None
         with torch.no_grad() if unread else nullcontext():
             return self.model.encoder(tokens.ids, layout), layout
@@ -296,8 +368,19 @@ class JepalmObjective(Objective):
         target_layout: Layout,
         action: ActionView | None = None,
         known: Known | None = None,
+        noise: Tensor | None = None,
+        guesses: list[Tensor] | None = None,
     ) -> Tensor:
         """Predicted embeddings (..., D') of a target whose positions are laid out so.
+
+        Args:
+            source: source embeddings (..., D).
+            source_layout: positions of the source.
+            target_layout: positions to predict.
+            action: embeddings of the actions, for a model that is conditioned on them.
+            known: tokens that are revealed.
+            noise: (B, T, V) Gumbel noise; a predictor that reads none is not told.
+            guesses: is given the logits (..., V) of every guess, where the layers guess.
 
         Raises:
             UsageError: the model is conditioned on actions, and there is none.
@@ -309,7 +392,8 @@ class JepalmObjective(Objective):
             if action is not None and self.model.action is None:
                 action = action[0].detach(), action[1]
         places = self._latents(target_layout)
-        predicted: Tensor = self.model.predictor(places, source, source_layout, action, known)
+        told = (action, known, noise if self.reads_noise else None, guesses)
+        predicted: Tensor = self.model.predictor(places, source, source_layout, *told)
         return predicted
 
     def embed(self, batch: Batch) -> tuple[Tensor, Layout, Layout]:
@@ -396,7 +480,7 @@ class JepalmObjective(Objective):
         share = self.config.reveal.share_to if self.model.config.predictor.revealed else 0.0
         if not self.training or share == 0:
             return None
-        return Known(target.ids, draw_revealed(layout.mask, self.config.reveal))
+        return Known(target.ids, draw_revealed(layout.mask, self.config.reveal, self.revealing))
 
     def _encode_target(
         self, reading: Reading, latents: Layout, *, noisy: bool
@@ -461,7 +545,7 @@ class JepalmObjective(Objective):
     def _cross_entropies(self) -> frozenset[str]:
         """The terms in nats."""
         length = {"length"} if self.config.length.kind == "classification" else set()
-        return frozenset({"reconstruction", "generation", "local"} | length)
+        return frozenset({"reconstruction", "generation", "guesses", "local"} | length)
 
     def _as_target(self, target: Tensor) -> Tensor:
         return target.detach() if self.config.embedding.detach_target else target
