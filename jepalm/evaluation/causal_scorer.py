@@ -112,6 +112,13 @@ class CausalScorer:
             return written
         return [row[:length] for row, length in zip(written, lengths, strict=True)]
 
+    def passes(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int) -> float:
+        """Forward passes a text, mean: one a token, and one that closes a text."""
+        if self.end is None:
+            return float(np.mean(lengths))
+        written = self.sample(prompts, lengths, seed=seed)
+        return float(np.mean([min(len(row) + 1, max(lengths)) for row in written]))
+
     def _read(self, prompt: Sequence[int]) -> list[int]:
         """A prompt as the model was trained to read it: closed, where it writes texts that end."""
         return list(prompt) if self.end is None else prompt_row(prompt)

@@ -86,12 +86,14 @@ class Verified:
         passes: verifying passes of all texts together, as many as the slowest one takes.
         drafts: drafts of all texts together.
         passes_of: verifying passes of each text.
+        drafts_of: drafts of each text.
     """
 
     rows: list[list[int]]
     passes: int
     drafts: int
     passes_of: list[int]
+    drafts_of: list[int]
 
     @property
     def tokens_a_pass(self) -> float:
@@ -114,6 +116,7 @@ class _Text:
         read: tokens of it whose keys and values are kept.
         written: tokens.
         passes: verifying passes.
+        drafts: drafts.
     """
 
     ids: list[int]
@@ -123,6 +126,7 @@ class _Text:
     read: int = 0
     written: int = 0
     passes: int = 0
+    drafts: int = 0
 
     @property
     def unread(self) -> list[int]:
@@ -183,6 +187,8 @@ def verify(
             sources = [texts[number].ids for number in live]
             guesses = drafter.draft(sources, None if drawn is None else drawn[:, :longest], sampling)
             drafts += 1
+            for number in live:
+                texts[number].drafts += 1
         parts = [
             _Part(number, texts[number], guess[: texts[number].room], None if drawn is None else drawn[place])
             for place, (number, guess) in enumerate(zip(live, guesses, strict=True))
@@ -195,7 +201,13 @@ def verify(
             _check(model, own, [replace(part, row=row) for row, part in enumerate(fresh)], sampling)
             cache.take(own, [part.row for part in fresh])
         passes += 1
-    return Verified([text.ids[-length:] for text in texts], passes, drafts, [text.passes for text in texts])
+    return Verified(
+        [text.ids[-length:] for text in texts],
+        passes,
+        drafts,
+        [text.passes for text in texts],
+        [text.drafts for text in texts],
+    )
 
 
 @dataclass(frozen=True)
