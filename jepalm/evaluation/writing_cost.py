@@ -61,9 +61,9 @@ def cost_rows(
     speeds = {name: characters[name] / Spread.of(times).median for name, times in at_once.items()}
     latencies = {name: 1000 * Spread.of(times).median for name, times in alone.items()}
     return [
-        Row("speed/passes", "forward passes", "passes/text", passes),
-        Row("speed/latency", "time of a text by itself", "ms", latencies),
-        Row("speed/characters_per_s", f"{AT_ONCE} texts at once", "chars/s", speeds),
+        Row("cost/passes", "forward passes", "passes/text", passes),
+        Row("cost/latency", "time of a text by itself", "ms", latencies),
+        Row("cost/characters_per_s", f"{AT_ONCE} texts at once", "chars/s", speeds),
     ]
 
 

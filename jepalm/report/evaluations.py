@@ -27,7 +27,7 @@ TITLES = {
     "scorer": "text under the scorer",
     "text": "statistics of the text",
     "brier": "agreement with the real text",
-    "speed": "what a text costs",
+    "cost": "what a text costs",
 }
 _OF_ANSWERS = frozenset(
     ("task", "writing", "views", "rollout", "plan", "action", "retrieval", "surprise", "world", "probe")
@@ -51,8 +51,8 @@ MAIN_FIGURES = (
     "text/valid_words",
     "text/copied",
     "brier/score_4",
-    "speed/passes",
-    "speed/latency",
+    "cost/passes",
+    "cost/latency",
 )
 """What a summary shows of the whole table."""
 

@@ -8,10 +8,10 @@ from jepalm.evaluation.rows import VERIFIED, Evaluation, is_baseline
 from jepalm.numbers import three
 from jepalm.report.evaluations import columns, label
 
-AXES = ("speed/passes", "speed/latency")
+AXES = ("cost/passes", "cost/latency")
 """Costs that the quality is drawn against."""
 QUALITY = "scorer/gap"
-FIGURES = (*AXES, "speed/characters_per_s", QUALITY, "text/valid_words", "brier/score_4")
+FIGURES = (*AXES, "cost/characters_per_s", QUALITY, "text/valid_words", "brier/score_4")
 """Of the table beside the figure."""
 
 

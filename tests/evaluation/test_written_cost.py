@@ -59,11 +59,11 @@ def test_another_baseline_is_a_column_of_its_own(evaluation: Evaluation):
 
 
 def test_passes_of_every_column(evaluation: Evaluation):
-    passes = evaluation["speed/passes"].values
+    passes = evaluation["cost/passes"].values
     one_each = {"model": 1, "baseline_2": 1, "baseline": 8, "ngram": 8}
     assert {name: passes[name] for name in one_each} == one_each
     assert 2 <= passes["verified"] <= 16
-    for name in ("speed/latency", "speed/characters_per_s"):
+    for name in ("cost/latency", "cost/characters_per_s"):
         assert evaluation[name].values.keys() == passes.keys()
         assert all(value > 0 for value in evaluation[name].values.values())
 
@@ -72,7 +72,7 @@ def test_the_file_reads_back_and_names_all(evaluation: Evaluation):
     read = Evaluation.from_json(json.loads(json.dumps(evaluation.as_json())))
     assert (read.further, read.verified) == (["itself"], "causal")
     assert list(columns(read).values()) == ["model", "verified", "real", "5-gram", "baseline", "baseline 2"]
-    assert read["speed/passes"].values == evaluation["speed/passes"].values
+    assert read["cost/passes"].values == evaluation["cost/passes"].values
     shown = header(read)
     for text in ("baseline: causal", "baseline 2: itself"):
         assert text in shown

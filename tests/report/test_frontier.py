@@ -26,9 +26,9 @@ def costly(**extra):
     rows = [
         {"name": "scorer/gap", **blank, "figure": "gap", "unit": "nats/char", **GAPS, "baseline_2": -0.4},
         {"name": "text/valid_words", **blank, "figure": "valid words", "model": 0.5, "real": 0.94},
-        {"name": "speed/passes", **blank, "figure": "passes", **PASSES},
-        {"name": "speed/latency", **blank, "figure": "time", "unit": "ms", **LATENCIES},
-        {"name": "speed/characters_per_s", **blank, "figure": "speed", **PASSES},
+        {"name": "cost/passes", **blank, "figure": "passes", **PASSES},
+        {"name": "cost/latency", **blank, "figure": "time", "unit": "ms", **LATENCIES},
+        {"name": "cost/characters_per_s", **blank, "figure": "speed", **PASSES},
     ]
     day = "2026-11-22_0849"
     named = {"baseline": f"{day}-shakespeare-ar", "further": ["other"], "verified": f"{day}-ar"}
@@ -48,9 +48,9 @@ def test_every_way_to_write_is_a_point_with_its_name():
     }
     assert found["passes_4"].values["scorer/gap"] == 1.5
     assert found["baseline_2"].values == {
-        "speed/passes": 2.0,
-        "speed/latency": 8.0,
-        "speed/characters_per_s": 2.0,
+        "cost/passes": 2.0,
+        "cost/latency": 8.0,
+        "cost/characters_per_s": 2.0,
         "scorer/gap": -0.4,
     }
 
