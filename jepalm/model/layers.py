@@ -56,10 +56,13 @@ class Layout:
         ends_at_zero: bool = False,
         places: Tensor | None = None,
     ) -> Layout:
-        """Lay out texts of the given lengths (B,) in `width` positions, or at given places (B, width)."""
+        """Lay out texts of the given lengths (B,) in `width` positions, or at given places (B, width).
+
+        A text by itself is not packed: it has no padding, and packing would only cost time.
+        """
         steps = torch.arange(width, device=lengths.device).expand(lengths.shape[0], width)  # (B, T)
         mask = steps < lengths[:, None]  # (B, T)
-        index = mask.flatten().nonzero().squeeze(1) if packed else None  # (N,)
+        index = mask.flatten().nonzero().squeeze(1) if packed and len(lengths) > 1 else None  # (N,)
         if places is not None:
             return cls(mask, index, places, given=True)
         positions = steps - lengths[:, None] if ends_at_zero else steps  # (B, T)
