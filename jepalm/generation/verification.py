@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from typing import Protocol
 
 import torch
@@ -230,7 +229,7 @@ class _Part:
 def _check(model: CausalLM, cache: KVCache, parts: list[_Part], sampling: Sampling) -> None:
     """Read what is unread of some texts and their drafts in one pass, and accept what is right.
 
-    Rows of the cache that belong to other texts are written too, behind nothing that is kept.
+    Rows of other texts are written too; those texts are done, or about to be read from their beginning.
     """
     if not parts:
         return
@@ -252,7 +251,7 @@ def _check(model: CausalLM, cache: KVCache, parts: list[_Part], sampling: Sampli
     if sampling.temperature:
         noise = torch.stack([part.noise[:n_asked] for part in parts if part.noise is not None])
     for part, told in zip(parts, sampling.choose(logits, noise).tolist(), strict=True):
-        right = sum(
-            1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(part.guess, told, strict=False))
-        )
+        right = 0
+        while right < len(part.guess) and part.guess[right] == told[right]:
+            right += 1
         part.text.accept(told[: right + 1])

@@ -32,8 +32,8 @@ RUN_FIGURES = (
     "text_quality",
     "embedding_health",
     "optimisation",
-    "nll_by_position",
     "frontier",
+    "nll_by_position",
 )
 """Names of the figures that a run can have."""
 
