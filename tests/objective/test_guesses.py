@@ -270,15 +270,22 @@ def test_states_that_the_teacher_made_are_those_of_a_trunk_that_stands_still() -
     parts = frozenset({"predictor", "decoder"})
     alone, _ = terms_and_gradients(objective, windows())
     objective.enter(Scope(dict.fromkeys(objective.all_terms, 1.0), parts))
-    torch.manual_seed(0)
     calls: list[int] = []
     trunk = objective.model.encoder.trunk
     assert trunk is not None
     trunk.register_forward_hook(lambda *_: calls.append(1))
+    objective.before_step(0)
+    torch.manual_seed(0)
     together = objective(windows()).terms
     assert len(calls) == 1  # of the targets
     for name, value in together.items():
         assert value.item() == pytest.approx(alone[name].item(), rel=1e-4), name
+    with torch.no_grad():
+        trunk.lm.norm.weight.add_(1)  # as a phase before would
+    objective.enter(Scope({name: 1.0 for name in objective.all_terms}, parts))
+    objective.before_step(1)
+    objective(windows())
+    assert len(calls) == 3  # and of the sources
 
 
 def test_a_trunk_of_other_sizes_is_refused_with_the_right_ones() -> None:
