@@ -282,7 +282,7 @@ def test_states_that_the_teacher_made_are_those_of_a_trunk_that_stands_still() -
         assert value.item() == pytest.approx(alone[name].item(), rel=1e-4), name
     with torch.no_grad():
         trunk.lm.norm.weight.add_(1)  # as a phase before would
-    objective.enter(Scope({name: 1.0 for name in objective.all_terms}, parts))
+    objective.enter(Scope(dict.fromkeys(objective.all_terms, 1.0), parts))
     objective.before_step(1)
     objective(windows())
     assert len(calls) == 3  # and of the sources
