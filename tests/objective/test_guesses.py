@@ -100,8 +100,12 @@ def test_noise_is_added_to_the_guess_times_a_sharpness_that_starts_at_one() -> N
     guesses, noise = fresh.model.predictor.guesses, noise_of()
     assert guesses is not None
     x = torch.randn(8, 10, 16)
-    difference = guesses(x, noise) - guesses.head(guesses.norm(x))
-    assert torch.allclose(difference, noise, atol=1e-5)
+    logits = guesses.head(guesses.norm(x))
+    assert torch.allclose(guesses(x, noise), logits + noise, atol=1e-5)
+    assert guesses.sharpness is not None
+    torch.nn.init.constant_(guesses.sharpness.bias, 3.0)
+    sharp = torch.nn.functional.softplus(torch.tensor(3.0))
+    assert torch.allclose(guesses(x, noise), sharp * (logits + noise), atol=1e-4)
 
 
 def test_the_guess_at_a_position_is_told_to_the_next_alone() -> None:
