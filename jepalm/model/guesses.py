@@ -31,8 +31,8 @@ class Guesses(nn.Module):
         source_dim: width of the source embeddings.
         target_dim: width of the target embeddings, D'.
         vocab_size: tokens, V.
-        noisy: whether Gumbel noise is added to the head's logits, their sum times a sharpness that the state of
-            the position decides, and told to the queries.
+        noisy: whether Gumbel noise is added to the head's logits, their sum times a sharpness that the state
+            of the position decides, and told to the queries.
     """
 
     def __init__(self, dim: int, source_dim: int, target_dim: int, vocab_size: int, *, noisy: bool) -> None:
