@@ -105,7 +105,7 @@ def generate(
     if noise is None and objective.reads_noise and temperature > 0:
         noise = fresh_noise((*target.mask.shape, objective.vocab_size), target.mask.device, generator)
     if noise is not None:
-        noise = temperature * noise[:, : target.mask.shape[1]]  # (B, T, V)
+        noise = temperature * noise[:, : target.mask.shape[1]].float()  # (B, T, V)
     given = (never, temperature, generator, act, noise)
     written = (writing or write)(objective, embeddings, layout, target, *given)
     passage, confidence = written

@@ -19,8 +19,8 @@ from jepalm.model.queries import Known
 
 TOKEN_STD = 0.5
 """Deviation of token vectors at first: beside normalised embeddings smaller ones are not seen."""
-NOISE_STD = 0.05
-"""The same of the map from noise, which sums over the vocabulary."""
+NOISE_STD = 0.01
+"""The same of the map from noise: small, so that the first guess is undisturbed by it."""
 
 
 class Guesses(nn.Module):
@@ -31,8 +31,8 @@ class Guesses(nn.Module):
         source_dim: width of the source embeddings.
         target_dim: width of the target embeddings, D'.
         vocab_size: tokens, V.
-        noisy: whether Gumbel noise is added to the head's logits, times a sharpness that the state of the
-            position decides, and told to the queries.
+        noisy: whether Gumbel noise is added to the head's logits, their sum times a sharpness that the state
+            of the position decides, and told to the queries.
     """
 
     def __init__(self, dim: int, source_dim: int, target_dim: int, vocab_size: int, *, noisy: bool) -> None:
@@ -81,7 +81,7 @@ class Guesses(nn.Module):
         if gumbel is None:
             return logits
         assert self.sharpness is not None
-        return logits + F.softplus(self.sharpness(state)) * gumbel
+        return F.softplus(self.sharpness(state)) * (logits + gumbel)
 
     def chances(self, guess: Tensor, layout: Layout, known: Known | None) -> Tensor:
         """Logits (..., V) to chances (..., V); those of a revealed token are 1 and 0."""

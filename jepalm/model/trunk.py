@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from jepalm.config import ModelConfig
@@ -29,6 +30,11 @@ class Trunk(nn.Module):
     def fits(self, other: CausalModel) -> bool:
         """Whether the other's layers have these sizes."""
         return self._shapes(self.lm) == self._shapes(other) and _heads(self.lm) == _heads(other)
+
+    def equals(self, other: CausalModel) -> bool:
+        """Whether the layers are those of a model that fits, as far as an encoder has them."""
+        given = other.state_dict()
+        return all(torch.equal(value, given[name]) for name, value in self.lm.state_dict().items())
 
     def start_from(self, other: CausalModel) -> None:
         """Take over the layers of a model that fits."""

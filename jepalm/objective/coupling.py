@@ -32,9 +32,14 @@ def fresh_noise(
 def exponential(
     shape: tuple[int, ...], device: torch.device | str = "cpu", generator: torch.Generator | None = None
 ) -> Tensor:
-    """Draws of the standard exponential distribution, float64, `LEAST` at least."""
-    drawn = torch.empty(shape, dtype=torch.float64, device=device)
+    """Draws of the standard exponential distribution, in the finest precision, `LEAST` at least."""
+    drawn = torch.empty(shape, dtype=finest(device), device=device)
     return drawn.exponential_(generator=generator).clamp(min=LEAST)
+
+
+def finest(device: torch.device | str) -> torch.dtype:
+    """float64 where the device has it."""
+    return torch.float32 if torch.device(device).type == "mps" else torch.float64
 
 
 def posterior_noise(log_p: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -50,9 +55,9 @@ def posterior_noise(log_p: Tensor, targets: Tensor, generator: torch.Generator |
         generator: draws; torch's own when None.
 
     Returns:
-        (..., V) float64.
+        (..., V) in the finest precision.
     """
-    log_p = log_p.double()
+    log_p = log_p.to(finest(log_p.device))
     waiting = exponential(tuple(log_p.shape), log_p.device, generator)  # (..., V): -log U
     highest = -waiting.gather(-1, targets[..., None]).log()  # (..., 1): M
     losers = -((log_p - highest).exp() + waiting).log()

@@ -29,7 +29,7 @@ from jepalm.model.latents import Posterior
 from jepalm.model.layers import Layout
 from jepalm.model.queries import Known
 from jepalm.objective.autoencoder import disturb, divergence, drop_tokens, sample
-from jepalm.objective.base import Objective
+from jepalm.objective.base import Objective, Scope
 from jepalm.objective.coupling import Coupling, Teacher
 from jepalm.objective.lengths import as_lengths, expected_length, length_bins, likeliest_lengths
 from jepalm.objective.regularizers import build_regularizer
@@ -101,6 +101,8 @@ class JepalmObjective(Objective):
     model: JEPALM
     revealing: Tensor
     coupling: Coupling | None = None
+    _encodes_as_teacher: bool | None = None
+    """Whether the encoder stands still as the teacher's layers; None: to be found out."""
     optional_parts = frozenset({"local", "length", "action"})
 
     def __init__(
@@ -169,8 +171,7 @@ class JepalmObjective(Objective):
         if self.coupling is not None and self.training:
             coupled = self.coupling.couple(batch)
             batch, noise = coupled.batch, coupled.noise
-            same = self.model.encoder.trunk is not None and not self.learns("encoder")
-            states = coupled.states if same else None  # a trunk that stands still is the teacher's
+            states = coupled.states if self._encodes_as_teacher else None
         views = self.encode_and_predict(batch, counted, noise, states)
         layout, n_tokens = views.target_layout, batch.n_target_tokens
         n_embeddings = n_tokens if views.embedding_layout is layout else batch.n_target_latents
@@ -207,8 +208,15 @@ class JepalmObjective(Objective):
     def before_step(self, step: int) -> None:
         """Draw what is random once an optimizer step, the same on all devices; `step` counts from 0."""
         self.revealing.fill_(share_left(self.config.reveal, step))
+        if self._encodes_as_teacher is None:
+            self._encodes_as_teacher = self._has_the_teachers_encoder()
         if self.regularizer is not None:
             self.regularizer.before_step(step)
+
+    def enter(self, scope: Scope) -> None:
+        """Count and teach what the scope says; see the base class."""
+        super().enter(scope)
+        self._encodes_as_teacher = None
 
     def after_step(
         self, step: int, steps: int, terms: Tensor | None = None, norms: Tensor | None = None
@@ -255,6 +263,12 @@ class JepalmObjective(Objective):
                 self.target_encoder.follow(self.model.encoder, 0.0)
         if guesses is not None and guesses.head.weight.shape == teacher.tokens.weight.shape:
             guesses.start_from(teacher.tokens.weight)
+
+    def _has_the_teachers_encoder(self) -> bool:
+        trunk = self.model.encoder.trunk
+        if trunk is None or self.coupling is None or self.learns("encoder"):
+            return False
+        return trunk.equals(self.coupling.teacher.model)
 
     @property
     def reads_noise(self) -> bool:

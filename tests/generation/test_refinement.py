@@ -19,7 +19,7 @@ class Toy:
     A position's likeliest token thus depends on which of the others are decided.
     """
 
-    packing = False
+    packing = reads_noise = False
 
     def __init__(self) -> None:
         self.seen: list[Known | None] = []
@@ -28,13 +28,14 @@ class Toy:
             config=SimpleNamespace(latent=SimpleNamespace(tokens=1), target_len=4),
         )
 
-    def predict(self, source: Any, layout: Any, target: Layout, action: Any, known: Known | None) -> Any:
+    def predict(self, source: Any, layout: Any, target: Layout, *told: Any) -> Any:
+        _, known, _ = told
         self.seen.append(known)
         batch, width = target.mask.shape
         logits = FIRST[:width].expand(batch, -1, -1).clone()  # (B, T, V)
         if known is not None:
-            told = torch.nn.functional.one_hot(known.ids, 4) * known.revealed[..., None]  # (B, T, V)
-            logits = logits + 4.0 * told.sum(1, keepdim=True)
+            right = torch.nn.functional.one_hot(known.ids, 4) * known.revealed[..., None]  # (B, T, V)
+            logits = logits + 4.0 * right.sum(1, keepdim=True)
         return logits
 
 
@@ -92,7 +93,8 @@ def test_confidence_decides_the_surest_first_and_keeps_it():
 
 def test_mask_predict_takes_back_what_was_less_sure():
     class Doubting(Toy):
-        def predict(self, source: Any, layout: Any, target: Layout, action: Any, known: Known | None) -> Any:
+        def predict(self, source: Any, layout: Any, target: Layout, *told: Any) -> Any:
+            _, known, _ = told
             self.seen.append(known)
             first = torch.tensor([[[0.0, 2.0, 1.0], [0.0, 1.0, 1.0], [0.0, 1.0, 1.0]]])
             return first if len(self.seen) == 1 else torch.tensor([[[0.0, 1, 1], [0.0, 0, 9], [0.0, 0, 9]]])

@@ -100,8 +100,12 @@ def test_noise_is_added_to_the_guess_times_a_sharpness_that_starts_at_one() -> N
     guesses, noise = fresh.model.predictor.guesses, noise_of()
     assert guesses is not None
     x = torch.randn(8, 10, 16)
-    difference = guesses(x, noise) - guesses.head(guesses.norm(x))
-    assert torch.allclose(difference, noise, atol=1e-5)
+    logits = guesses.head(guesses.norm(x))
+    assert torch.allclose(guesses(x, noise), logits + noise, atol=1e-5)
+    assert guesses.sharpness is not None
+    torch.nn.init.constant_(guesses.sharpness.bias, 3.0)
+    sharp = torch.nn.functional.softplus(torch.tensor(3.0))
+    assert torch.allclose(guesses(x, noise), sharp * (logits + noise), atol=1e-4)
 
 
 def test_the_guess_at_a_position_is_told_to_the_next_alone() -> None:
@@ -270,15 +274,22 @@ def test_states_that_the_teacher_made_are_those_of_a_trunk_that_stands_still() -
     parts = frozenset({"predictor", "decoder"})
     alone, _ = terms_and_gradients(objective, windows())
     objective.enter(Scope(dict.fromkeys(objective.all_terms, 1.0), parts))
-    torch.manual_seed(0)
     calls: list[int] = []
     trunk = objective.model.encoder.trunk
     assert trunk is not None
     trunk.register_forward_hook(lambda *_: calls.append(1))
+    objective.before_step(0)
+    torch.manual_seed(0)
     together = objective(windows()).terms
     assert len(calls) == 1  # of the targets
     for name, value in together.items():
         assert value.item() == pytest.approx(alone[name].item(), rel=1e-4), name
+    with torch.no_grad():
+        trunk.lm.norm.weight.add_(1)  # as a phase before would
+    objective.enter(Scope(dict.fromkeys(objective.all_terms, 1.0), parts))
+    objective.before_step(1)
+    objective(windows())
+    assert len(calls) == 3  # and of the sources
 
 
 def test_a_trunk_of_other_sizes_is_refused_with_the_right_ones() -> None:

@@ -152,6 +152,12 @@ def test_a_teacher_that_does_not_fit_is_refused(
         pass
 
 
+def test_guesses_do_not_go_with_hidden_spans(tiny_config: Any, data_root: Path) -> None:
+    config = tiny_config(data__name="spans", objective__length__kind="none", model__predictor__guesses="true")
+    with pytest.raises(UsageError, match="does not go with hidden spans"), new_session(config, data_root):
+        pass
+
+
 def test_a_run_that_is_not_causal_or_reads_other_text_is_refused(
     teacher: Any, student: Any, trained_run: Any, tiny_config: Any, data_root: Path, tmp_path: Path
 ) -> None:
