@@ -107,8 +107,7 @@ def evaluate(
     other = others[0] if others else None
     checked = None
     if verify is not None:
-        verifying = open_verifier(verify, trained, hardware)
-        checked = verifying.run.name, verified_sampler(trained, verifying, temperature)
+        checked = verified_sampler(trained, open_verifier(verify, trained, hardware), temperature)
     evaluation = measure(
         trained,
         trained.data(data_dir),

@@ -23,15 +23,17 @@ from jepalm.evaluation.embeddings import measure_embeddings
 from jepalm.evaluation.gaps import ORDER, evaluate_gaps, other_places
 from jepalm.evaluation.interfaces import Sampler, Scorer
 from jepalm.evaluation.ngram import NGram
+from jepalm.evaluation.ngram_drafter import NGramDrafter
 from jepalm.evaluation.rows import (
     PROMPTS,
     VERIFIED,
+    VERIFIED_NGRAM,
     Evaluation,
     answers_alone,
     baseline_column,
     passes_column,
 )
-from jepalm.evaluation.samplers import OneShotSampler
+from jepalm.evaluation.samplers import OneShotSampler, VerifiedSampler
 from jepalm.evaluation.world.measure import evaluate_world
 from jepalm.evaluation.writing import Columns, Texts, brier_rows, scored_rows, statistics_rows
 from jepalm.evaluation.writing_cost import cost_rows
@@ -89,7 +91,7 @@ def evaluate(
     passes: Sequence[int] = (),
     order: Order = "random",
     further: Sequence[tuple[str, Sampler]] = (),
-    verified: tuple[str, Sampler] | None = None,
+    verified: VerifiedSampler | None = None,
 ) -> Evaluation:
     """Evaluate a JEPALM run; a causal run, or one that reads actions, by its answers to given pairs alone.
 
@@ -110,7 +112,7 @@ def evaluate(
         passes: numbers of passes, each above 1, for a column of refined texts each.
         order: of the refinement.
         further: names and samplers of baselines after the first.
-        verified: name of the causal run that verifies the model's drafts, and both as a sampler.
+        verified: a causal run that verifies the model's drafts, and beside them those of the 5-gram.
 
     Raises:
         UsageError: the run is a causal one of no given pairs, or cannot refine for the passes, there is no
@@ -164,7 +166,9 @@ def evaluate(
     for number, (_, sampler_beside) in enumerate(further, 2):
         samplers[baseline_column(number)] = sampler_beside
     if verified is not None:
-        samplers[VERIFIED] = verified[1]
+        samplers[VERIFIED] = verified
+        checked = VerifiedSampler(NGramDrafter(ngram), verified.verifying, temperature)
+        samplers[VERIFIED_NGRAM] = checked
     for number in passes:
         refining = Refining(number, order)
         samplers[passes_column(number)] = OneShotSampler(objective, trained.hardware, temperature, refining)
@@ -213,7 +217,7 @@ def evaluate(
         passes=list(passes),
         order=order if passes else None,
         further=[name for name, _ in further],
-        verified=verified[0] if verified is not None else None,
+        verified=verified.verifying.run.name if verified is not None else None,
     )
 
 

@@ -19,6 +19,8 @@ LONGEST = 8
 class NGramDrafter:
     """Drafts token by token from counts, each with the noise of its position."""
 
+    passes = 0
+
     def __init__(self, ngram: NGram, longest: int = LONGEST) -> None:
         self.ngram, self._longest = ngram, longest
 

@@ -21,6 +21,8 @@ COLUMNS = ("model", "real", "ngram", "baseline")
 
 VERIFIED = "verified"
 """The further column of a causal run's texts that the model drafts and that run verifies."""
+VERIFIED_NGRAM = "verified_ngram"
+"""The same texts, drafted by the 5-gram."""
 
 
 def passes_column(passes: int) -> str:
@@ -40,7 +42,11 @@ def is_baseline(name: str) -> bool:
 
 def is_column(name: str) -> bool:
     """Whether a key of a row as JSON holds a value of some texts."""
-    return name in (*COLUMNS, VERIFIED) or is_baseline(name) or re.fullmatch(r"passes_\d+", name) is not None
+    return (
+        name in (*COLUMNS, VERIFIED, VERIFIED_NGRAM)
+        or is_baseline(name)
+        or re.fullmatch(r"passes_\d+", name) is not None
+    )
 
 
 def answers_alone(config: Config) -> bool:

@@ -86,9 +86,10 @@ class VerifiedSampler:
         return [row[:length] for row, length in zip(rows, lengths, strict=True)]
 
     def passes(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int) -> float:
-        """Verifying passes a text, and as many of the drafter where it drafted."""
+        """Verifying passes a text, and those of the drafter."""
         made = list(self._written(prompts, lengths, seed))
-        return sum(sum(one.passes_of) + sum(one.drafts_of) for one in made) / len(prompts)
+        each = self.drafter.passes
+        return sum(sum(one.passes_of) + each * sum(one.drafts_of) for one in made) / len(prompts)
 
     def _written(
         self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], seed: int

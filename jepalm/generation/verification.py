@@ -27,7 +27,13 @@ from jepalm.objective import CausalObjective, JepalmObjective
 
 
 class Drafter(Protocol):
-    """Guesses how an autoregressive model goes on with texts, cheaply."""
+    """Guesses how an autoregressive model goes on with texts, cheaply.
+
+    Attributes:
+        passes: forward passes of a network that a draft takes.
+    """
+
+    passes: int
 
     @property
     def longest(self) -> int:
@@ -57,6 +63,8 @@ class OneShotDrafter:
         objective: the trained objective, in evaluation mode.
         device: where it lies.
     """
+
+    passes = 1
 
     def __init__(self, objective: JepalmObjective, device: torch.device) -> None:
         self.objective, self.device = objective, device

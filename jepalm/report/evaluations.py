@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from jepalm.evaluation.rows import VERIFIED, Evaluation, Row, baseline_column, passes_column
+from jepalm.evaluation.rows import VERIFIED, VERIFIED_NGRAM, Evaluation, Row, baseline_column, passes_column
 from jepalm.numbers import three
 
 SPLITS = ("validation", "test", "compositional", "longer", "train")
@@ -99,7 +99,7 @@ def header(evaluation: Evaluation) -> list[str]:
     if evaluation.passes:
         lines.append(f"model writes in one pass; in more passes it decides by order {evaluation.order}")
     if evaluation.verified is not None:
-        lines.append(f"verified: text of {evaluation.verified}, which checks what the model drafts")
+        lines.append(f"verified: text of {evaluation.verified}, which checks what model or 5-gram drafts")
     beside = {} if evaluation.baseline is None else {"baseline": evaluation.baseline}
     beside |= {baseline_title(number): name for number, name in enumerate(evaluation.further, 2)}
     return [*lines, *(f"{title}: {name}" for title, name in beside.items())]
@@ -136,7 +136,7 @@ def columns(evaluation: Evaluation) -> dict[str, str]:
     further = {
         baseline_column(number): baseline_title(number) for number in range(2, 2 + len(evaluation.further))
     }
-    checked = {VERIFIED: VERIFIED} if evaluation.verified is not None else {}
+    checked = {VERIFIED: "verified", VERIFIED_NGRAM: "verified 5-gram"} if evaluation.verified else {}
     return {"model": COLUMNS["model"], **refined, **checked, **others, **further}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jepalm.evaluation.rows import VERIFIED, is_baseline, passes_column
+from jepalm.evaluation.rows import VERIFIED, VERIFIED_NGRAM, is_baseline, passes_column
 from jepalm.report.draw import Art, canvas, colour, finish, line, panels_of, step_axis
 from jepalm.report.evaluations import columns
 from jepalm.report.read import RunRecord
@@ -15,6 +15,7 @@ STYLES = {
     "ngram": {"color": "control", "linestyle": "--"},
     "baseline": {"color": "other", "linestyle": "-."},
     VERIFIED: {"color": "generation", "linestyle": "--"},
+    VERIFIED_NGRAM: {"color": "length", "linestyle": ":"},
 }
 REFINED = {"color": "embedding", "linestyle": ":"}
 

@@ -8,14 +8,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from jepalm.evaluation.rows import VERIFIED, is_baseline
+from jepalm.evaluation.rows import VERIFIED, VERIFIED_NGRAM, is_baseline
 from jepalm.report.draw import Art, canvas, colour, finish
 from jepalm.report.frontier import AXES, QUALITY, Point, points
 from jepalm.report.read import RunRecord
 
 NAME = "frontier"
 COSTS = {AXES[0]: "forward passes a text (log)", AXES[1]: "milliseconds a text, by itself (log)"}
-STYLES = {"ngram": ("s", "control"), VERIFIED: ("D", "generation")}
+STYLES = {"ngram": ("s", "control"), VERIFIED: ("D", "generation"), VERIFIED_NGRAM: ("d", "length")}
 """Marker and colour of a column; the run's own texts and the baselines have theirs."""
 OWN = ("o", "embedding")
 BASELINES = "^vP*X<>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jepalm.evaluation.rows import VERIFIED, Evaluation, is_baseline
+from jepalm.evaluation.rows import VERIFIED, VERIFIED_NGRAM, Evaluation, is_baseline
 from jepalm.numbers import three
 from jepalm.report.evaluations import columns, label
 
@@ -63,6 +63,8 @@ def _name(evaluation: Evaluation, column: str, title: str) -> str:
         return "one pass" if evaluation.passes else "model"
     if column == VERIFIED:
         return f"{_short(evaluation.verified or '')}, verified"
+    if column == VERIFIED_NGRAM:
+        return f"{_short(evaluation.verified or '')}, 5-gram drafts verified"
     if is_baseline(column):
         names = [evaluation.baseline or "", *evaluation.further]
         return _short(names[int(column.partition("_")[2] or 1) - 1])

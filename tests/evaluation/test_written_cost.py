@@ -41,14 +41,16 @@ def evaluation(runs: dict[str, TrainedModel], data_root: Path) -> Evaluation:
         baseline=sampler_of(model, causal),
         baseline_name="causal",
         further=[("itself", sampler_of(model, model))],
-        verified=("causal", verified_sampler(model, causal)),
+        verified=verified_sampler(model, causal),
     )
 
 
 def test_verified_texts_are_the_causal_runs_own(evaluation: Evaluation):
     for row in evaluation.rows:
         if row.group in ("scorer", "text", "brier") and "verified" in row.values:
-            assert row.values["verified"] == pytest.approx(row.values["baseline"], rel=1e-12, nan_ok=True)
+            own = pytest.approx(row.values["baseline"], rel=1e-12, nan_ok=True)
+            assert row.values["verified"] == own
+            assert row.values["verified_ngram"] == own
     assert evaluation["scorer/nll"].values["verified"] != evaluation["scorer/nll"].values["model"]
 
 
@@ -63,20 +65,23 @@ def test_passes_of_every_column(evaluation: Evaluation):
     one_each = {"model": 1, "baseline_2": 1, "baseline": 8, "ngram": 8}
     assert {name: passes[name] for name in one_each} == one_each
     assert 2 <= passes["verified"] <= 16
+    assert 1 <= passes["verified_ngram"] <= 8
     for name in ("cost/latency", "cost/characters_per_s"):
         assert evaluation[name].values.keys() == passes.keys()
         assert all(value > 0 for value in evaluation[name].values.values())
 
 
-def test_the_file_reads_back_and_names_all(evaluation: Evaluation):
+def test_the_file_reads_back_and_names_all(evaluation: Evaluation, runs: dict[str, TrainedModel]):
     read = Evaluation.from_json(json.loads(json.dumps(evaluation.as_json())))
-    assert (read.further, read.verified) == (["itself"], "causal")
-    assert list(columns(read).values()) == ["model", "verified", "real", "5-gram", "baseline", "baseline 2"]
+    assert (read.further, read.verified) == (["itself"], runs["causal"].run.name)
+    shown = ["model", "verified", "verified 5-gram", "real", "5-gram", "baseline", "baseline 2"]
+    assert list(columns(read).values()) == shown
     assert read["cost/passes"].values == evaluation["cost/passes"].values
     shown = header(read)
     for text in ("baseline: causal", "baseline 2: itself"):
         assert text in shown
-    assert "verified: text of causal, which checks what the model drafts" in shown
+    checks = "which checks what model or 5-gram drafts"
+    assert f"verified: text of {runs['causal'].run.name}, {checks}" in shown
 
 
 class Slow:
