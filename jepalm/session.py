@@ -22,6 +22,7 @@ from jepalm.config import (
     dump,
     from_mapping,
     read_config,
+    runs_root,
 )
 from jepalm.data.backbone_tokenizer import load_backbone_tokenizer
 from jepalm.data.batches import Batches
@@ -29,8 +30,9 @@ from jepalm.data.prepared import Meta, PreparedData, open_prepared
 from jepalm.errors import JepalmError, UsageError
 from jepalm.evaluation.heldout import HeldOut
 from jepalm.generation.loading import TOKENIZER
+from jepalm.generation.teacher import find_teacher, load_teacher
 from jepalm.hardware import Hardware, choose_hardware
-from jepalm.objective import Objective, build_objective
+from jepalm.objective import JepalmObjective, Objective, build_objective
 from jepalm.run import RunFolder, create_run, locked, open_run, write_atomically
 from jepalm.training.checkpoint import Checkpoint, find_checkpoint
 from jepalm.training.distributed import Processes, processes
@@ -153,13 +155,22 @@ class Session:
 
 
 @contextmanager
-def new_session(config: Config, data_root: Path) -> Iterator[Session]:
+def new_session(config: Config, data_root: Path, runs: Path | None = None) -> Iterator[Session]:
     """Put a new training together.
 
+    Args:
+        config: the resolved config.
+        data_root: folder of prepared data.
+        runs: folder of runs, where a teacher is looked for; the usual one when None.
+
     Raises:
-        UsageError: data, device or sizes are not to be had.
+        UsageError: data, device, teacher or sizes are not to be had.
     """
-    with _session(config, data_root, None) as session:
+    runs = runs or runs_root()
+    name = config.objective.coupling.teacher
+    if name is not None:
+        config = _taught_by(config, str(find_teacher(name, runs).path))
+    with _session(config, data_root, runs, None) as session:
         yield session
 
 
@@ -182,7 +193,7 @@ def resumed_session(
     run = RunFolder(open_run(path).path.resolve())
     config = _changed(run, flags, settings)
     checkpoint = find_checkpoint(run)
-    with _session(config, data_root, (run, checkpoint)) as session:
+    with _session(config, data_root, run.path.parent, (run, checkpoint)) as session:
         known = run.read_manifest().get("data", {}).get("content_sha256")
         if known != session.prepared.meta.content_sha256:
             hint = "prepare the same text again, or train anew"
@@ -192,7 +203,7 @@ def resumed_session(
 
 @contextmanager
 def _session(
-    config: Config, data_root: Path, resumed: tuple[RunFolder, Checkpoint] | None
+    config: Config, data_root: Path, runs: Path, resumed: tuple[RunFolder, Checkpoint] | None
 ) -> Iterator[Session]:
     prepared = open_prepared(config.data.name, data_root)
     _check_pairing(config, prepared.meta.pairing)
@@ -202,6 +213,10 @@ def _session(
     with processes(hardware) as together:
         torch.manual_seed(config.training.seed)
         objective = build_objective(config.model, config.objective, prepared.meta.vocab_size, hardware)
+        if config.objective.coupling.teacher is not None:
+            assert isinstance(objective, JepalmObjective)
+            teacher = find_teacher(config.objective.coupling.teacher, runs)
+            objective.couple(load_teacher(teacher, config, prepared, config.hardware))
         batches = _batches(config, prepared, "train", hardware, together)
         if resumed is not None:
             old, done = read_config(resumed[0].config).training, resumed[1].step
@@ -211,6 +226,13 @@ def _session(
         for phase in plan.phases:
             scope_of(phase.config, objective)
         yield Session(config, prepared, hardware, together, batches, objective, plan, resumed)
+
+
+def _taught_by(config: Config, teacher: str) -> Config:
+    """The config with the folder of its teacher in place of a name."""
+    coupling = config.objective.coupling.model_copy(update={"teacher": teacher})
+    objective = config.objective.model_copy(update={"coupling": coupling})
+    return config.model_copy(update={"objective": objective})
 
 
 def _check_tokenizer(config: Config, prepared: PreparedData) -> None:
@@ -319,6 +341,9 @@ def _check_pairing(config: Config, pairing: str) -> None:
         sizes = f"model.source_len {model.source_len} and model.target_len {model.target_len}"
         message = f"{sizes} do not go with hidden spans, which lie inside the source"
         raise UsageError(message, "set both to the same, 2 or more")
+    if model.predictor.guesses:
+        message = "model.predictor.guesses does not go with hidden spans"
+        raise UsageError(message, "what is hidden next need not follow: set it to false")
     if model.latent.tokens > 1:
         message = f"model.latent.tokens={model.latent.tokens} does not go with hidden spans"
         raise UsageError(message, "one latent would hold hidden and visible tokens: set it to 1")

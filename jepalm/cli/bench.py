@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jepalm.evaluation.bench import Bench
     from jepalm.evaluation.step_speed import StepSpeed
     from jepalm.evaluation.timing import Spread
+    from jepalm.evaluation.verified_speed import VerifiedSpeed
 
 FAMILIES = {"jepalm": "one pass a passage", "causal": "one pass a token, keys and values kept"}
 FILE = "bench.json"
@@ -30,6 +31,14 @@ def bench(
         Path | None,
         typer.Option(
             metavar="RUN", help="Another run to set beside; else an untrained model of the other family."
+        ),
+    ] = None,
+    verify: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="A causal run that verifies the run's drafts, beside itself token by token. teacher: the run"
+            " that this one learned from.",
         ),
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
@@ -53,11 +62,17 @@ def bench(
     Example: jepalm bench runs/latest
     """
     from jepalm.cli.console import console, errors, line
+    from jepalm.cli.verifying import open_verifier
     from jepalm.config import data_root, read_config, runs_root
     from jepalm.evaluation.bench import Bench
+    from jepalm.evaluation.evaluate import read_training_text
+    from jepalm.evaluation.ngram import NGram
+    from jepalm.evaluation.ngram_drafter import NGramDrafter
     from jepalm.evaluation.step_speed import measure_step
+    from jepalm.evaluation.verified_speed import measure_verified
     from jepalm.evaluation.writing_speed import measure_writing, real_text, untrained_writer, writer_of
     from jepalm.generation.loading import load_trained
+    from jepalm.generation.verified_text import drafter_of, verifier_of
     from jepalm.run import now, open_run, write_json
     from jepalm.session import new_session
     from jepalm.training.checkpoint import load_model
@@ -71,6 +86,10 @@ def bench(
         beside = writer_of(load_trained(other, hardware=_writing(config)), text)
     else:
         beside = untrained_writer(trained, text)
+    verifying = drafter = None
+    if verify is not None:
+        verifying, drafter = open_verifier(verify, trained, _writing(config)), drafter_of(trained)
+        verifier_of(verifying, trained)
     if errors.is_terminal:
         errors.print("timing training, then writing ...", style="dim")
     with new_session(config, data_root(data_dir)) as session:
@@ -78,6 +97,12 @@ def bench(
         training = measure_step(session.objective, session.batches, config, session.hardware, seconds)
         place = session.hardware
     writing, writers = measure_writing(writer_of(trained, text), beside, text.prompts, seconds)
+    verified = None
+    if verifying is not None and drafter is not None:
+        training_text = read_training_text(trained.data(data_dir))
+        ngram = NGram.fit(training_text.ids, trained.tokenizer.vocab_size)
+        drafters = {folder.name: drafter, f"{ngram.order}-gram": NGramDrafter(ngram)}
+        verified = measure_verified(drafters, verifying, text, seconds)
     measured = Bench(
         run=folder.name,
         step=trained.checkpoint.step,
@@ -93,6 +118,7 @@ def bench(
         writers=writers,
         writing=writing,
         training=training,
+        verified=verified,
     )
     path = folder.path / FILE
     if as_json:
@@ -133,6 +159,8 @@ def table(measured: Bench) -> Table:
     for _ in range(3):
         shown.add_column("", justify="right", no_wrap=True)
     _add_writing(shown, measured)
+    if measured.verified is not None:
+        _add_verified(shown, measured.verified)
     _add_training(shown, measured.training)
     return shown
 
@@ -151,6 +179,25 @@ def _add_writing(shown: Table, measured: Bench) -> None:
         shown.add_row(f"latency, batch {speed.batch}", *medians, three(speed.ratio.median))
         shown.add_row(f"  middle half, {speed.ratio.n} rounds", *halves, style="dim")
         shown.add_row("  characters a second", *(three(rates[name]) for name in ("model", "baseline")))
+
+
+def _add_verified(shown: Table, verified: VerifiedSpeed) -> None:
+    from jepalm.numbers import three
+    from jepalm.report.numbers import duration
+
+    shown.add_row()
+    title = f"writing {verified.tokens} tokens of {verified.verifier}, temperature {verified.temperature:g}"
+    shown.add_row(title, "verified", "by token", "by token / verified", style="bold")
+    alone = duration(verified.alone.median)
+    for name, drafted in verified.drafted.items():
+        speed = duration(drafted.seconds.median)
+        shown.add_row(f"drafts of {name}", speed, alone, three(drafted.ratio.median))
+        halves = [_half(spread, duration) for spread in (drafted.seconds, verified.alone)]
+        half = f"  middle half, {drafted.ratio.n} rounds of {verified.texts} texts"
+        shown.add_row(half, *halves, _half(drafted.ratio, three), style="dim")
+        shown.add_row("  passes", three(drafted.passes), f"{verified.tokens}")
+        shown.add_row("  characters a pass", three(drafted.characters_a_pass))
+        shown.add_row("  the same text", f"{drafted.same:.0%}")
 
 
 def _add_training(shown: Table, training: StepSpeed) -> None:

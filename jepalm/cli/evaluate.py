@@ -42,7 +42,16 @@ def evaluate(
         int, typer.Option(min=0, max=2**31 - 1, help="Seed of the draws; the prompts stay the same.")
     ] = 0,
     baseline: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Another run, whose texts stand beside.")
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="Another run, whose texts stand beside; several may be given."),
+    ] = None,
+    verify: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="A causal run that verifies the run's drafts, as a column of its own. teacher: the run that"
+            " this one learned from.",
+        ),
     ] = None,
     scorer: Annotated[
         Path | None, typer.Option(metavar="RUN", help="A causal run that scores all text; else the 5-gram.")
@@ -57,7 +66,8 @@ def evaluate(
     order: Annotated[
         str | None,
         typer.Option(
-            help="What passes decide first: random, confidence, entropy, mask-predict.  [default: random]",
+            help="What passes decide first: random, confidence, entropy, mask-predict, prefix."
+            "  [default: random]",
             show_default=False,
         ),
     ] = None,
@@ -80,10 +90,11 @@ def evaluate(
     """
     from jepalm.cli.console import console, line
     from jepalm.cli.refining import known_order, numbers_of_passes
+    from jepalm.cli.verifying import open_verifier
     from jepalm.config import from_mapping, runs_root
     from jepalm.evaluation.answers import Scoring
     from jepalm.evaluation.evaluate import evaluate as measure
-    from jepalm.evaluation.samplers import baseline_of, scorer_of
+    from jepalm.evaluation.samplers import baseline_of, sampler_of, scorer_of, verified_sampler
     from jepalm.generation.loading import load_trained
     from jepalm.report.evaluations import header
     from jepalm.report.terminal import evaluation_table
@@ -92,7 +103,11 @@ def evaluate(
     refined = numbers_of_passes(passes, order)
     hardware = from_mapping({"hardware": {"device": device}}).hardware
     trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
-    other = load_trained(open_run(baseline), hardware=hardware) if baseline else None
+    others = [load_trained(open_run(path), hardware=hardware) for path in baseline or ()]
+    other = others[0] if others else None
+    checked = None
+    if verify is not None:
+        checked = verified_sampler(trained, open_verifier(verify, trained, hardware), temperature)
     evaluation = measure(
         trained,
         trained.data(data_dir),
@@ -108,6 +123,8 @@ def evaluate(
         passes=refined,
         order=known_order(order),
         scoring=Scoring(reading.value, databases),
+        further=[(one.run.name, sampler_of(trained, one, temperature)) for one in others[1:]],
+        verified=checked,
     )
     path = trained.run.report / f"evaluation-{evaluation.split}.json"
     write_json(path, evaluation.as_json())

@@ -70,13 +70,23 @@ def generate(
     order: Annotated[
         str | None,
         typer.Option(
-            help="What --refine decides first: random, confidence, entropy, mask-predict.  [default: random]",
+            help="What --refine decides first: random, confidence, entropy, mask-predict, prefix."
+            "  [default: random]",
             show_default=False,
         ),
     ] = None,
     entropy_bound: Annotated[
         float | None,
         typer.Option(min=0.0, help="Nats that --order entropy decides in a pass.  [default: 1]"),
+    ] = None,
+    verify: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Let this causal run check what --run drafts: its own text in fewer passes. teacher: the run"
+            " that the drafter learned from.",
+            show_default=False,
+        ),
     ] = None,
     discard: Annotated[
         float,
@@ -86,6 +96,9 @@ def generate(
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, fp32, bf16.  [default: auto; fp32 with --verify]", show_default=False)
+    ] = "",
     show_embeddings: Annotated[
         bool,
         typer.Option(
@@ -100,6 +113,8 @@ def generate(
     Example: jepalm generate "To be"; many: jepalm generate --prompts questions.txt
 
     A model of hidden spans: jepalm generate --infill "To be, or ____ to be"
+
+    The text of a causal run in fewer passes: jepalm generate "To be" --verify runs/TEACHER
     """
     import json
     import sys
@@ -109,9 +124,11 @@ def generate(
     from jepalm.cli.infill import show_filled
     from jepalm.cli.prompts import show_many
     from jepalm.cli.refining import refining_of
+    from jepalm.cli.verifying import open_verifier, show_verified
     from jepalm.cli.written import show_how
     from jepalm.config import from_mapping, runs_root
     from jepalm.errors import UsageError
+    from jepalm.generation.autoregressive import Sampling
     from jepalm.generation.loading import load_trained
     from jepalm.generation.text import continue_text, read_action, read_prompt
     from jepalm.run import open_run
@@ -125,11 +142,35 @@ def generate(
     if discard and passages == 1:
         raise UsageError("--discard does nothing with one passage", "give --passages, or leave it out")
     folder = open_run(run or runs_root() / "latest")
-    hardware = from_mapping({"hardware": {"device": device}}).hardware
+    chosen = precision or ("auto" if verify is None else "fp32")
+    hardware = from_mapping({"hardware": {"device": device, "precision": chosen}}).hardware
     trained = load_trained(folder, checkpoint, hardware)
     lines = [] if prompts is None else _lines(prompts)
     text = standard_input() if text == "-" else text
-    drawn = temperature if temperature is not None else float(samples > 1)
+    noisy = trained.config.model.predictor.noise != "none"
+    drawn = temperature if temperature is not None else float(samples > 1 or noisy)
+    if verify is not None:
+        one_pass = {
+            "--infill": infill is not None,
+            "--prompts": prompts is not None,
+            "--action": action is not None,
+            "--length-candidates": length_candidates > 1,
+            "--passages": passages > 1,
+            "--refine": refine > 1,
+            "--show-embeddings": show_embeddings,
+        }
+        _check_given(one_pass, "--verify", "give a prompt and --length")
+        show_verified(
+            trained,
+            open_verifier(verify, trained, hardware),
+            text,
+            samples=samples,
+            length=length,
+            sampling=Sampling(drawn, top_k, top_p),
+            seed=seed,
+            as_json=as_json,
+        )
+        return
     if infill is not None:
         _check_given(
             {
@@ -140,7 +181,9 @@ def generate(
                 "--top-k": top_k is not None,
                 "--top-p": top_p is not None,
                 "--refine": refine > 1,
-            }
+            },
+            "--infill",
+            "the gaps say where and how much to write",
         )
         show_filled(
             trained,
@@ -206,13 +249,13 @@ def generate(
     show_how(trained, made.passes, characters, seconds, picture)
 
 
-def _check_given(flags: dict[str, bool]) -> None:
-    """Refuse what does nothing where places are given."""
+def _check_given(flags: dict[str, bool], beside: str, hint: str) -> None:
+    """Refuse what does nothing beside another flag."""
     from jepalm.errors import UsageError
 
     for flag, given in flags.items():
         if given:
-            raise UsageError(f"{flag} does not go with --infill", "the gaps say where and how much to write")
+            raise UsageError(f"{flag} does not go with {beside}", hint)
 
 
 def _lines(path: Path) -> list[str]:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jepalm.run import RunFolder
     from jepalm.session import Session
     from jepalm.training.estimate import Estimate
 
@@ -46,6 +49,9 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, time a few steps, write nothing.")
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Train a missing teacher first, without asking.")
+    ] = False,
 ) -> None:
     """Train a model.
 
@@ -63,11 +69,13 @@ def train(
         "hardware.compile": compile,
     }
     flags = {key: value for key, value in flags.items() if value is not None}
-    from jepalm.cli.console import console, line
+    from jepalm.cli.console import line
+    from jepalm.cli.teaching import with_teacher
     from jepalm.config import data_root, resolve, runs_root
     from jepalm.errors import UsageError
     from jepalm.session import new_session, resumed_session
 
+    runs = runs_root(run_dir)
     if resume is not None:
         given = {"--preset": preset, "--config": config, "--name": name, "--run-dir": run_dir}
         for flag, value in given.items():
@@ -75,20 +83,44 @@ def train(
                 raise UsageError(f"{flag} does not go with --resume", "the run keeps its own")
         opened = resumed_session(resume, flags, settings or [], data_root(data_dir))
     else:
-        opened = new_session(resolve(preset, config, flags, settings), data_root(data_dir))
+        resolved = resolve(preset, config, flags, settings)
+        if not dry_run:
+            resolved = with_teacher(resolved, runs, data_root(data_dir), agreed=yes)
+        opened = new_session(resolved, data_root(data_dir), runs)
     with opened as session:
-        runs = runs_root(run_dir)
-        cost = session.cost()
-        if session.together.first:
-            _introduce(session, cost, runs)
         if dry_run:
+            cost = session.cost()  # by every process, as a training's steps are
+            if session.together.first:
+                _introduce(session, cost, runs)
             return
-        run = session.open_folder(runs, name, cost)
-        if session.together.first:
-            line("run", str(run.path))
-        session.train(run, console, cost)
+        run = perform(session, runs, name)
         if session.together.first:
             line("next", f"{_example(session)}   ·   jepalm report {run.path}")
+
+
+def perform(
+    session: Session, runs: Path, name: str | None, before: Callable[[], None] | None = None
+) -> RunFolder:
+    """Show what will be trained, and train it.
+
+    Args:
+        session: what to train.
+        runs: folder of runs.
+        name: of the run; the preset's when None.
+        before: is called when all is shown and nothing is written.
+    """
+    from jepalm.cli.console import console, line
+
+    cost = session.cost()
+    if session.together.first:
+        _introduce(session, cost, runs)
+    if before is not None:
+        before()
+    run = session.open_folder(runs, name, cost)
+    if session.together.first:
+        line("run", str(run.path))
+    session.train(run, console, cost)
+    return run
 
 
 def _introduce(session: Session, cost: Estimate, runs: Path) -> None:

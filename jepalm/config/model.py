@@ -12,6 +12,9 @@ from jepalm.config.base import Section, kept
 class EncoderConfig(Section):
     """The TextEncoder."""
 
+    kind: Literal["bidirectional", "causal"] = "bidirectional"
+    """`causal`: the layers of a causal language model. Those of `objective.coupling.teacher` are copied where
+    the run has one."""
     n_layers: int = Field(4, ge=0, le=128)
     """With 0 a token's embedding knows nothing of its neighbours."""
     normalisation: Literal["layernorm", "none"] = "layernorm"
@@ -28,10 +31,15 @@ class PredictorConfig(Section):
     """Heads; the model's own when empty."""
     revealed: bool = False
     """Queries may carry tokens that are already decided, so that a passage is refined in several passes."""
-    noise: Literal["none", "gaussian"] = "none"
-    """`gaussian`: the queries carry normal noise, so that one source has many predictions."""
+    noise: Literal["none", "gaussian", "gumbel"] = "none"
+    """Randomness of its own, so that one source has many predictions. `gaussian`: the queries carry normal
+    noise. `gumbel`: a number for each token of the vocabulary at each position is added to the guesses, so
+    that the text is a function of source and noise."""
     noise_dim: int = Field(32, ge=1, le=16384)
     """Width of Gaussian noise: so much for each position or latent, and as much again for the whole text."""
+    guesses: bool = False
+    """Each layer guesses the text; the guess at a position is told to the next one before the next layer.
+    Positions see those before them alone."""
 
 
 class DecoderConfig(Section):
@@ -138,6 +146,18 @@ class ModelConfig(Section):
     def _revealed_places_are_tokens(self) -> ModelConfig:
         if self.predictor.revealed and self.latent.tokens > 1:
             raise ValueError("model.predictor.revealed needs model.latent.tokens=1")
+        return self
+
+    @model_validator(mode="after")
+    def _guesses_are_of_tokens_that_follow(self) -> ModelConfig:
+        if self.predictor.noise == "gumbel" and not self.predictor.guesses:
+            raise ValueError("model.predictor.noise=gumbel needs model.predictor.guesses=true")
+        if self.predictor.noise == "gaussian" and self.predictor.guesses:
+            raise ValueError("model.predictor.guesses does not go with model.predictor.noise=gaussian")
+        if self.predictor.guesses and self.latent.tokens > 1:
+            raise ValueError("model.predictor.guesses needs model.latent.tokens=1")
+        if self.predictor.guesses and self.source_positions == "aligned":
+            raise ValueError("model.predictor.guesses needs model.source_positions=before")
         return self
 
     @model_validator(mode="after")

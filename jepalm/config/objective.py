@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from jepalm.config.base import Section
+from jepalm.config.base import Section, kept
 
 
 class ReconstructionConfig(Section):
@@ -77,6 +77,10 @@ class RevealConfig(Section):
     """The share of a text is drawn evenly between this and the next."""
     share_to: float = Field(1.0, ge=0, le=1)
     """At 1 all numbers of revealed tokens are equally likely, from none to all but one."""
+    order: Literal["random", "prefix"] = "random"
+    """Which tokens: any, or the first ones."""
+    until: int | None = Field(None, ge=1)
+    """Steps over which the shares fall to 0 in a straight line; empty keeps them."""
 
     @model_validator(mode="after")
     def _from_is_below_to(self) -> RevealConfig:
@@ -101,6 +105,33 @@ class OwnTextConfig(Section):
     def _after_needs_a_share(self) -> OwnTextConfig:
         if self.after and not self.share:
             raise ValueError("objective.own_text.after does nothing without objective.own_text.share")
+        return self
+
+
+class GuessesConfig(Section):
+    """Cross-entropy of the predictor's guesses, mean over its layers, where they guess; off at weight 0."""
+
+    weight: float = Field(0.0, ge=0)
+
+
+class CouplingConfig(Section):
+    """A causal model whose texts are a function of source and noise, for the predictor to learn."""
+
+    teacher: str | None = Field(None, min_length=1)
+    """A run of windows: its folder, or the name of one in the folder of runs, the newest that is finished.
+    It is read in training alone."""
+    written: float = Field(0.0, ge=0, le=1)
+    """Share of the targets that the teacher writes anew at every visit; the others are the data's."""
+    temperature_from: float = Field(1.0, ge=0, le=1)
+    """What the teacher writes is drawn at temperatures even between this and 1, the noise scaled by it."""
+
+    @model_validator(mode="after")
+    def _someone_writes(self) -> CouplingConfig:
+        for name in ("written", "temperature_from"):
+            if self.teacher is None and not kept(self, name):
+                raise ValueError(f"objective.coupling.{name} does nothing without objective.coupling.teacher")
+        if self.written == 0 and not kept(self, "temperature_from"):
+            raise ValueError("objective.coupling.temperature_from does nothing with written=0")
         return self
 
 
@@ -242,6 +273,8 @@ class ObjectiveConfig(Section):
     generation: GenerationConfig = GenerationConfig()
     reveal: RevealConfig = RevealConfig()
     own_text: OwnTextConfig = OwnTextConfig()
+    guesses: GuessesConfig = GuessesConfig()
+    coupling: CouplingConfig = CouplingConfig()
     local: LocalConfig = LocalConfig()
     length: LengthConfig = LengthConfig()
     next_token: NextTokenConfig = NextTokenConfig()

@@ -32,9 +32,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _samples_need_noise(self) -> Config:
-        if self.objective.embedding.distance == "energy" and self.model.predictor.noise != "gaussian":
+    def _noise_is_taught(self) -> Config:
+        predictor, objective = self.model.predictor, self.objective
+        if objective.embedding.distance == "energy" and predictor.noise != "gaussian":
             raise ValueError("objective.embedding.distance=energy needs model.predictor.noise=gaussian")
+        if predictor.noise == "gumbel" and objective.coupling.teacher is None:
+            raise ValueError("model.predictor.noise=gumbel needs objective.coupling.teacher")
+        if predictor.noise == "gaussian" and objective.coupling.teacher is not None:
+            raise ValueError("objective.coupling.teacher does not go with model.predictor.noise=gaussian")
+        if objective.guesses.weight > 0 and not predictor.guesses:
+            raise ValueError("objective.guesses.weight does nothing without model.predictor.guesses=true")
         return self
 
     @model_validator(mode="after")
@@ -62,6 +69,8 @@ FAMILY_SECTIONS = {
         "objective.generation",
         "objective.reveal",
         "objective.own_text",
+        "objective.guesses",
+        "objective.coupling",
         "objective.local",
         "objective.length",
         "objective.regularizer",

@@ -19,6 +19,7 @@ from jepalm.evaluation.timing import Clock
 from jepalm.generation import autoregressive, one_shot
 from jepalm.generation.loading import TrainedModel
 from jepalm.model.layers import Layout
+from jepalm.model.told import Told
 from jepalm.objective import CausalObjective, JepalmObjective
 from jepalm.objective.views import prompt_row
 
@@ -135,7 +136,7 @@ class Answerer:
         embeddings, layout = self.objective.encode_source(read)
         target = Layout.of(torch.ones_like(read.lengths), 1, packed=self.objective.packing)
         act = self.objective.encode_action(action)
-        predicted = self.objective.predict(embeddings, layout, target, act)
+        predicted = self.objective.predict(embeddings, layout, target, Told(act))
         return self.objective.model.decoder(predicted, target).view(n, -1)
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jepalm.evaluation.step_speed import StepSpeed
+from jepalm.evaluation.verified_speed import VerifiedSpeed
 from jepalm.evaluation.writing_speed import CHARACTERS, WritingSpeed, WrittenBy
 
 
@@ -22,6 +23,7 @@ class Bench:
         writers: who wrote, by column: `model` and `baseline`.
         writing: both, at each batch size.
         training: the training step of the run.
+        verified: the run's drafts under another run's verification, where one was given.
     """
 
     run: str
@@ -32,6 +34,7 @@ class Bench:
     writers: dict[str, WrittenBy]
     writing: list[WritingSpeed]
     training: StepSpeed
+    verified: VerifiedSpeed | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for programs."""
@@ -62,4 +65,5 @@ class Bench:
                 "flops_per_s": training.flops_per_s,
                 "share_of_peak": training.share_of_peak,
             },
+            "verified": asdict(self.verified) if self.verified is not None else None,
         }

@@ -14,6 +14,7 @@ from jepalm.data.batches import pad_rows
 from jepalm.errors import UsageError
 from jepalm.evaluation.stream import score_stream
 from jepalm.generation.autoregressive import Sampling, generate
+from jepalm.generation.noise import Noise
 from jepalm.hardware import Hardware
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.views import prompt_row
@@ -82,7 +83,7 @@ class CausalScorer:
     def sample(
         self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int
     ) -> list[list[int]]:
-        """Draw one continuation of each prompt.
+        """Draw one continuation of each prompt, with the noise of its number.
 
         Args:
             prompts: token ids of each prompt.
@@ -93,7 +94,7 @@ class CausalScorer:
             token ids of each continuation, without its prompt.
         """
         device = self.hardware.device
-        generator = torch.Generator(device).manual_seed(seed)
+        vocab_size = self.objective.model.vocab_size
         longest = max(lengths, default=0)
         written: list[list[int]] = []
         with self.hardware.autocast():
@@ -105,11 +106,18 @@ class CausalScorer:
                     length=longest,
                     end=self.end,
                     sampling=Sampling(self.temperature),
-                    generator=generator,
+                    noise=Noise(seed, vocab_size, device, first=start),
                 ).rows
         if self.end is not None:
             return written
         return [row[:length] for row, length in zip(written, lengths, strict=True)]
+
+    def passes(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int) -> float:
+        """Forward passes a text, mean: one a token, and one that closes a text."""
+        if self.end is None:
+            return float(np.mean(lengths))
+        written = self.sample(prompts, lengths, seed=seed)
+        return float(np.mean([min(len(row) + 1, max(lengths)) for row in written]))
 
     def _read(self, prompt: Sequence[int]) -> list[int]:
         """A prompt as the model was trained to read it: closed, where it writes texts that end."""

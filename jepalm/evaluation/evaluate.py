@@ -23,10 +23,20 @@ from jepalm.evaluation.embeddings import measure_embeddings
 from jepalm.evaluation.gaps import ORDER, evaluate_gaps, other_places
 from jepalm.evaluation.interfaces import Sampler, Scorer
 from jepalm.evaluation.ngram import NGram
-from jepalm.evaluation.rows import PROMPTS, Evaluation, answers_alone, passes_column
-from jepalm.evaluation.samplers import OneShotSampler
+from jepalm.evaluation.ngram_drafter import NGramDrafter
+from jepalm.evaluation.rows import (
+    PROMPTS,
+    VERIFIED,
+    VERIFIED_NGRAM,
+    Evaluation,
+    answers_alone,
+    baseline_column,
+    passes_column,
+)
+from jepalm.evaluation.samplers import OneShotSampler, VerifiedSampler
 from jepalm.evaluation.world.measure import evaluate_world
 from jepalm.evaluation.writing import Columns, Texts, brier_rows, scored_rows, statistics_rows
+from jepalm.evaluation.writing_cost import cost_rows
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.refinement import Order, Refining
 from jepalm.generation.text import check_refining, next_source
@@ -80,6 +90,8 @@ def evaluate(
     scoring: Scoring = BY_ITS_TASK,
     passes: Sequence[int] = (),
     order: Order = "random",
+    further: Sequence[tuple[str, Sampler]] = (),
+    verified: VerifiedSampler | None = None,
 ) -> Evaluation:
     """Evaluate a JEPALM run; a causal run, or one that reads actions, by its answers to given pairs alone.
 
@@ -99,6 +111,8 @@ def evaluate(
         scoring: how the answers to given pairs are scored.
         passes: numbers of passes, each above 1, for a column of refined texts each.
         order: of the refinement.
+        further: names and samplers of baselines after the first.
+        verified: a causal run that verifies the model's drafts, and beside them those of the 5-gram.
 
     Raises:
         UsageError: the run is a causal one of no given pairs, or cannot refine for the passes, there is no
@@ -115,6 +129,9 @@ def evaluate(
             raise UsageError(f"answers of {trained.run.name} are scored by their task", "leave --scorer out")
         if passes:
             raise UsageError(f"answers of {trained.run.name} are written in one pass", "leave --passes out")
+        if further or verified is not None:
+            flag = "--verify" if verified is not None else "more than one --baseline"
+            raise UsageError(f"answers of {trained.run.name} go without {flag}", "leave it out")
         evaluation = evaluate_answers(trained, prepared, asked)
         if not trained.reads_actions or not held.has_action:
             return evaluation
@@ -124,8 +141,8 @@ def evaluate(
         message = f"--reading and --databases do nothing for {trained.run.name}: it answers no questions"
         raise UsageError(message, "they go with given pairs")
     if trained.pairing == "spans":
-        if baseline is not None or scorer is not None or passes:
-            message = "a run that fills gaps takes no --baseline, no --scorer and no --passes"
+        if baseline is not None or scorer is not None or passes or verified is not None:
+            message = "a run that fills gaps takes no --baseline, no --scorer, no --passes and no --verify"
             raise UsageError(message, "nothing that continues a prompt compares with it")
         training = read_training_text(prepared)
         return evaluate_gaps(trained, objective, held, training.ids, n_prompts, seed)
@@ -146,6 +163,12 @@ def evaluate(
     samplers: dict[str, Sampler] = {"model": sampler, "ngram": ngram}
     if baseline is not None:
         samplers["baseline"] = baseline
+    for number, (_, sampler_beside) in enumerate(further, 2):
+        samplers[baseline_column(number)] = sampler_beside
+    if verified is not None:
+        samplers[VERIFIED] = verified
+        checked = VerifiedSampler(NGramDrafter(ngram), verified.verifying, temperature)
+        samplers[VERIFIED_NGRAM] = checked
     for number in passes:
         refining = Refining(number, order)
         samplers[passes_column(number)] = OneShotSampler(objective, trained.hardware, temperature, refining)
@@ -165,6 +188,7 @@ def evaluate(
         accuracy_controls=accuracy_controls,
     )
     scored, by_position = scored_rows(scorer, prompts, columns, others, joins, seed=seed)
+    costs = cost_rows(samplers, prompts, lengths, tokenizer, trained.hardware.synchronize, seed=seeds[0])
     shown = [tokenizer.decode(prompt) for prompt in prompts]
     reference = [tokenizer.decode(row) for row in held_out.reference]
     return Evaluation(
@@ -185,12 +209,15 @@ def evaluate(
             *scored,
             *statistics_rows(shown, columns, reference, training.text, seed=seed),
             *brier_rows(columns, seed=seed),
+            *costs,
         ],
         by_position=by_position,
         task=prepared.meta.task if answers is not None else None,
         n_answers=answers.n if answers is not None else 0,
         passes=list(passes),
         order=order if passes else None,
+        further=[name for name, _ in further],
+        verified=verified.verifying.run.name if verified is not None else None,
     )
 
 

@@ -13,12 +13,14 @@ from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.exact_match import Write, exact_match, writes_at_once, writes_token_by_token
 from jepalm.evaluation.health import effective_rank, mean_std, r2
 from jepalm.evaluation.heldout_causal import causal_samples, measure_causal, shown_sources
+from jepalm.evaluation.heldout_coupling import Matches
 from jepalm.evaluation.heldout_spans import gap_samples, local_sums
 from jepalm.generation.one_shot import generate
 from jepalm.model.layers import Layout
 from jepalm.objective import CausalObjective, Objective
 from jepalm.objective.autoencoder import divergence
-from jepalm.objective.jepalm import JepalmObjective, Views
+from jepalm.objective.jepalm import JepalmObjective
+from jepalm.objective.jepalm_predictions import Views
 from jepalm.objective.spans import picked
 from jepalm.training.trainer import HeldOutResult
 
@@ -72,7 +74,11 @@ class HeldOut:
         batch, decode = self.batches[0], self.tokenizer.decode
         if batch.target.places is not None:
             return gap_samples(objective, batch, self.tokenizer, self.n_samples)
-        written = generate(objective, batch.source, action=batch.action).rows()
+        drawn = torch.Generator(batch.source.ids.device).manual_seed(0)
+        temperature = float(objective.reads_gumbel)  # without noise such a model writes what it never saw
+        written = generate(
+            objective, batch.source, action=batch.action, temperature=temperature, generator=drawn
+        ).rows()
         read = shown_sources(batch, self.tokenizer)
         texts = zip(read, batch.target.ids.tolist(), written, strict=True)
         return [(source, decode(target), decode(row)) for source, target, row in texts][: self.n_samples]
@@ -92,12 +98,15 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
         against both; length errors in positions, of a classification those of the expected length, beside
         its cross-entropy and the accuracy of its likeliest length; cross-entropy and accuracy of a local
         head; standard deviation and effective rank of target and predicted embeddings; of a variational
-        encoder `kl` in nats a latent, and `posterior_std`, the mean over dimensions.
+        encoder `kl` in nats a latent, and `posterior_std`, the mean over dimensions; of layers that guess
+        `guesses_ce`, the mean over them; and with a teacher what `Matches` says.
     """
     sums = _Sums()
+    matches = None if objective.coupling is None else Matches(objective)
     targets, predictions = [], []
     for batch in batches:
-        views = objective.encode_and_predict(batch)
+        noise = None if matches is None else matches.noise(batch)
+        views = objective.encode_and_predict(batch, noise=noise)
         layout, places = views.target_layout, views.embedding_layout
         target, predicted = _rows(views.target, places), _rows(views.predicted, places)  # (N', D')
         targets.append(target.cpu())
@@ -112,6 +121,11 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
                     f"{name}_right": (logits.argmax(-1) == ids).sum(),
                 }
             )
+        if matches is not None and noise is not None:
+            matches.add(logits, batch, noise)
+        costs = [F.cross_entropy(_rows(guess, layout), ids, reduction="sum") for guess in views.guesses]
+        if costs:
+            sums.add(guesses_ce=torch.stack(costs).mean())
         sums.add(**local_sums(views, batch))
         sums.add(copy=(copied - target).square().sum(), embeddings=len(target))
         sums.add(tokens=len(ids), pairs=len(batch.target.lengths))
@@ -134,7 +148,8 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
             logits, lengths = views.length_logits.float(), batch.target.lengths
             sums.add(length_ce=F.cross_entropy(logits, lengths, reduction="sum"))
             sums.add(length_right=(logits.argmax(-1) == lengths).sum())
-    return _figures(objective, sums, torch.cat(targets), torch.cat(predictions))
+    figures = _figures(objective, sums, torch.cat(targets), torch.cat(predictions))
+    return figures | ({} if matches is None else matches.figures())
 
 
 def _figures(objective: JepalmObjective, sums: _Sums, target: Tensor, predicted: Tensor) -> dict[str, float]:
@@ -170,6 +185,8 @@ def _figures(objective: JepalmObjective, sums: _Sums, target: Tensor, predicted:
         figures["posterior_std"] = sums["posterior_std"] / embeddings
     if "regularizer" in sums.values:
         terms["regularizer"] = figures["regularizer"] = sums["regularizer"] / pairs
+    if "guesses_ce" in sums.values:
+        terms["guesses"] = figures["guesses_ce"] = sums["guesses_ce"] / tokens
     if "local_ce" in sums.values:
         terms["local"] = sums["local_ce"] / tokens
         figures |= {"local_ce": terms["local"], "local_accuracy": sums["local_right"] / tokens}

@@ -27,6 +27,10 @@ class Sampler(Protocol):
         """
         ...
 
+    def passes(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int) -> float:
+        """Forward passes that one of these texts takes, mean over them; see `sample`."""
+        ...
+
 
 class Scorer(Protocol):
     """Says how likely a text is, token after token."""

@@ -129,6 +129,32 @@ class NGram:
         rows = zip(written[:, reach:].tolist(), lengths, strict=True)
         return [row[:length] for row, length in rows]
 
+    def passes(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int) -> float:
+        """Look-ups a text, mean: one a token."""
+        return float(np.mean(lengths))
+
+    def chances(self, pasts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        """P of every next token (B, V) after each past, of which the last order - 1 tokens are read."""
+        found = np.full((len(pasts), self.vocab_size), 1 / self.vocab_size)
+        for row, past in enumerate(pasts):
+            context = 0
+            for length, level in enumerate(self._levels):
+                if length:
+                    if length > len(past):
+                        break
+                    key = context * self.vocab_size + past[-length]
+                    context = int(_find(level.contexts, np.array([key]))[0])
+                    if context < 0:
+                        break
+                edges = np.array([context, context + 1]) * self.vocab_size
+                first, last = np.searchsorted(level.pairs, edges)
+                types, total = level.types[context], level.total[context]
+                found[row] *= types / (total + types)
+                found[row, level.pairs[first:last] % self.vocab_size] += level.counts[first:last] / (
+                    total + types
+                )
+        return found
+
     def _probabilities(self, tokens: Ids, depth: Ids) -> NDArray[np.float64]:
         """P of each token (T,) given up to order - 1 tokens before it, `depth` of which are its own."""
         chance = np.full(len(tokens), 1 / self.vocab_size)

@@ -19,14 +19,34 @@ COLUMNS = ("model", "real", "ngram", "baseline")
 """Whose texts: the model's, the real continuations, the 5-gram sampler's, the baseline's."""
 
 
+VERIFIED = "verified"
+"""The further column of a causal run's texts that the model drafts and that run verifies."""
+VERIFIED_NGRAM = "verified_ngram"
+"""The same texts, drafted by the 5-gram."""
+
+
 def passes_column(passes: int) -> str:
     """The further column of the model's texts that were refined in so many passes."""
     return f"passes_{passes}"
 
 
+def baseline_column(number: int) -> str:
+    """The column of a baseline, counted from 1: `baseline`, `baseline_2` and so on."""
+    return "baseline" if number == 1 else f"baseline_{number}"
+
+
+def is_baseline(name: str) -> bool:
+    """Whether a column is that of a baseline."""
+    return re.fullmatch(r"baseline(_\d+)?", name) is not None
+
+
 def is_column(name: str) -> bool:
     """Whether a key of a row as JSON holds a value of some texts."""
-    return name in COLUMNS or re.fullmatch(r"passes_\d+", name) is not None
+    return (
+        name in (*COLUMNS, VERIFIED, VERIFIED_NGRAM)
+        or is_baseline(name)
+        or re.fullmatch(r"passes_\d+", name) is not None
+    )
 
 
 def answers_alone(config: Config) -> bool:
@@ -96,6 +116,8 @@ class Evaluation:
         n_answers: how many there were.
         passes: numbers of passes of the model's refined texts, a column each; `model` is one pass.
         order: of their refinement.
+        further: names of the baselines after the first, columns `baseline_2` and so on.
+        verified: name of the causal run that verifies the model's drafts, if there is one.
     """
 
     run: str
@@ -116,6 +138,8 @@ class Evaluation:
     n_answers: int = 0
     passes: list[int] = field(default_factory=list)
     order: str | None = None
+    further: list[str] = field(default_factory=list)
+    verified: str | None = None
 
     @classmethod
     def from_json(cls, tree: Any) -> Evaluation:

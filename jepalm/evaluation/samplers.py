@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from statistics import mean
 
 import torch
 
@@ -13,8 +14,13 @@ from jepalm.evaluation.causal_scorer import CausalScorer
 from jepalm.evaluation.interfaces import Sampler, Scorer
 from jepalm.evaluation.rows import answers_alone
 from jepalm.generation import one_shot
+from jepalm.generation.autoregressive import Sampling
 from jepalm.generation.loading import TrainedModel
+from jepalm.generation.noise import Noise
+from jepalm.generation.one_shot import Passage
 from jepalm.generation.refinement import Refining
+from jepalm.generation.verification import Drafter, Verified, verify
+from jepalm.generation.verified_text import drafter_of, verifier_of
 from jepalm.hardware import Hardware
 from jepalm.objective import CausalObjective, JepalmObjective
 
@@ -38,21 +44,83 @@ class OneShotSampler:
         self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int
     ) -> list[list[int]]:
         """Write one passage after each prompt, in one pass or as it is refined."""
-        rows: list[list[int]] = []
+        return [row for passage in self._written(prompts, seed) for row in passage.rows()]
+
+    def passes(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int) -> float:
+        """Passes of predictor and decoder a text: those of the batch it is written in."""
+        return mean(passage.passes for passage in self._written(prompts, seed))
+
+    def _written(self, prompts: Sequence[Sequence[int]], seed: int) -> Iterator[Passage]:
+        """Passages of a batch after the other."""
         device, longest = self.hardware.device, self.objective.model.config.source_len
         generator = torch.Generator(device).manual_seed(seed)
         for at in range(0, len(prompts), PROMPTS_AT_ONCE):
             source = pad_rows([prompt[-longest:] for prompt in prompts[at : at + PROMPTS_AT_ONCE]], device)
             with self.hardware.autocast():
-                passage = one_shot.generate(
+                yield one_shot.generate(
                     self.objective,
                     source,
                     temperature=self.temperature,
                     generator=generator,
                     writing=self.refining,
                 )
-            rows.extend(passage.rows())
-        return rows
+
+
+class VerifiedSampler:
+    """A causal run that writes what a drafter guesses and it checks itself; the texts are its own.
+
+    Args:
+        drafter: guesses.
+        verifying: the causal run, which `verifier_of` takes.
+        temperature: of the draws.
+    """
+
+    def __init__(self, drafter: Drafter, verifying: TrainedModel, temperature: float = 1.0) -> None:
+        self.drafter, self.verifying, self.temperature = drafter, verifying, temperature
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int
+    ) -> list[list[int]]:
+        """The texts that the causal run's own sampler writes with this seed."""
+        rows = [row for verified in self._written(prompts, lengths, seed) for row in verified.rows]
+        return [row[:length] for row, length in zip(rows, lengths, strict=True)]
+
+    def passes(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int) -> float:
+        """Verifying passes a text, and those of the drafter."""
+        made = list(self._written(prompts, lengths, seed))
+        each = self.drafter.passes
+        return sum(sum(one.passes_of) + each * sum(one.drafts_of) for one in made) / len(prompts)
+
+    def _written(
+        self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], seed: int
+    ) -> Iterator[Verified]:
+        objective, hardware = self.verifying.objective, self.verifying.hardware
+        assert isinstance(objective, CausalObjective)
+        longest = max(lengths, default=0)
+        for at in range(0, len(prompts), PROMPTS_AT_ONCE):
+            noise = Noise(seed, objective.model.vocab_size, hardware.device, first=at)
+            with hardware.autocast():
+                yield verify(
+                    objective,
+                    prompts[at : at + PROMPTS_AT_ONCE],
+                    self.drafter,
+                    length=longest,
+                    sampling=Sampling(self.temperature),
+                    noise=noise,
+                )
+
+
+def verified_sampler(
+    trained: TrainedModel, verifying: TrainedModel, temperature: float = 1.0
+) -> VerifiedSampler:
+    """A causal run that verifies what a run drafts.
+
+    Raises:
+        UsageError: they do not go together.
+    """
+    drafter = drafter_of(trained)
+    verifier_of(verifying, trained)
+    return VerifiedSampler(drafter, verifying, temperature)
 
 
 def sampler_of(trained: TrainedModel, other: TrainedModel, temperature: float = 1.0) -> Sampler:

@@ -40,14 +40,17 @@ def in_turns(
     seconds: float,
     synchronize: Callable[[], None],
     clock: Clock = time.perf_counter,
+    *,
+    least: int = LEAST_ROUNDS,
 ) -> dict[str, list[float]]:
     """Time actions in turns, A B A B ..., so that what slows the machine down slows them alike.
 
     Args:
         actions: what to time; each is done once before, untimed.
-        seconds: no round begins after as many, once there were `LEAST_ROUNDS`.
+        seconds: no round begins after as many, once there were `least` rounds.
         synchronize: waits until what an action asked of the device is done.
         clock: tells seconds.
+        least: rounds, two or more.
 
     Returns:
         seconds of each action, a number a round.
@@ -56,7 +59,7 @@ def in_turns(
         action()
     times: dict[str, list[float]] = {name: [] for name in actions}
     begin, rounds = clock(), 0
-    while rounds < LEAST_ROUNDS or clock() - begin < seconds:
+    while rounds < least or clock() - begin < seconds:
         for name, action in actions.items():
             synchronize()
             start = clock()

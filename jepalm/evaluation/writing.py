@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from jepalm.data.tokenizer import SPECIALS, TextTokenizer
 from jepalm.evaluation.bootstrap import percentile_interval, ratio, resampled
 from jepalm.evaluation.interfaces import Scorer
-from jepalm.evaluation.rows import COLUMNS, Row
+from jepalm.evaluation.rows import Row, is_baseline
 from jepalm.evaluation.text import (
     COPY_LENGTH,
     Copies,
@@ -28,7 +28,7 @@ from jepalm.evaluation.text import (
     word_ngrams,
 )
 
-CONTROLS = frozenset(COLUMNS) - {"model"}
+CONTROLS = ("real", "ngram")
 BLOCKS = (1, 2, 3, 4)
 BRIER_LENGTHS = (1, 2, 4, 8)
 DISTINCT_WORDS = (1, 2)
@@ -55,7 +55,9 @@ class Texts:
 
 
 Columns = dict[str, list[Texts]]
-"""`model`, `real`, `ngram`, maybe `baseline` and `passes_N`: independent samples; of `real` there is one."""
+"""`model`, `real`, `ngram`, maybe `baseline`, `baseline_N`, `passes_N` and `verified`: independent samples.
+
+Of `real` there is one."""
 
 
 def scored_rows(
@@ -218,7 +220,7 @@ def _of_equal_size(
 
     Where the model writes less, its figure is of all it wrote, and real text of that size stands beside.
     """
-    size = min(len(items) for column, items in found.items() if column in CONTROLS)
+    size = min(len(items) for column, items in found.items() if column in CONTROLS or is_baseline(column))
     size = size if limit is None else min(size, limit)
     values = {column: measure(items[:size]) for column, items in found.items()}
     controls = {"n-grams of each": float(size)}

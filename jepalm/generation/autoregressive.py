@@ -10,13 +10,14 @@ from torch import Tensor
 
 from jepalm.data.batches import Tokens, pad_rows
 from jepalm.data.tokenizer import SPECIALS
+from jepalm.generation.noise import Noise
 from jepalm.model.causal_model import CausalModel
 from jepalm.objective.causal import CausalObjective
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn.
+    """How the next token is chosen.
 
     Attributes:
         temperature: 0 takes the most likely token; above, logits are divided by it and drawn from.
@@ -28,17 +29,22 @@ class Sampling:
     top_k: int | None = None
     top_p: float | None = None
 
-    def draw(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """(B, V) logits to (B,) tokens."""
+    def choose(self, logits: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The tokens (...) with the highest kept(logits / temperature) + noise: a sample of what is kept.
+
+        Args:
+            logits: (..., V).
+            noise: (..., V) standard Gumbel noise; not read at temperature 0.
+        """
         if self.temperature == 0:
             return logits.argmax(-1)
-        chances = self.kept(logits / self.temperature).softmax(-1)
-        return torch.multinomial(chances, 1, generator=generator).squeeze(1)
+        assert noise is not None, "to draw at random takes noise"
+        return (self.kept(logits / self.temperature) + noise).argmax(-1)
 
     def kept(self, logits: Tensor) -> Tensor:
-        """(B, V) logits with those that are not kept at -inf."""
+        """(..., V) logits with those that are not kept at -inf."""
         if self.top_k is not None:
-            least = logits.topk(min(self.top_k, logits.shape[-1])).values[:, -1:]  # (B, 1)
+            least = logits.topk(min(self.top_k, logits.shape[-1])).values[..., -1:]  # (..., 1)
             logits = logits.masked_fill(logits < least, float("-inf"))
         if self.top_p is not None:
             ordered, places = logits.sort(-1, descending=True)
@@ -72,7 +78,8 @@ def generate(
     length: int,
     end: int | None = None,
     sampling: Sampling = GREEDY,
-    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+    written: int = 0,
 ) -> Continuation:
     """Write after each prompt, all prompts at once.
 
@@ -83,20 +90,22 @@ def generate(
         prompts: (B, T) at least one token each, on the objective's device.
         length: most tokens to write.
         end: token that closes a text; None writes `length` tokens always.
-        sampling: how tokens are drawn.
-        generator: draws them; torch's own when None.
+        sampling: how tokens are chosen.
+        noise: of the prompts as texts 0, 1 and so on; above temperature 0 it decides every draw.
+        written: tokens that were written before the prompts end, where the noise goes on from.
     """
     model = objective.model
     never = [token for token in range(len(SPECIALS)) if token != end]
     texts = [row[:size] for row, size in zip(prompts.ids.tolist(), prompts.lengths.tolist(), strict=True)]
     starts = [len(text) for text in texts]
-    done = [False] * len(texts)
+    done, numbers = [False] * len(texts), range(len(texts))
     last, cache = _read(model, texts, model.context_len, prompts.ids.device)
     passes = 1
     while True:
         logits = model.logits(last).float()  # (B, V)
         logits[:, never] = float("-inf")
-        tokens = sampling.draw(logits, generator)  # (B,)
+        drawn = None if noise is None else noise.at(numbers, [written + passes - 1] * len(texts), 1)[:, 0]
+        tokens = sampling.choose(logits, drawn)  # (B,)
         for row, token in enumerate(tokens.tolist()):
             done[row] = done[row] or token == end
             if not done[row]:

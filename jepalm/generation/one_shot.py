@@ -12,7 +12,9 @@ from torch import Tensor
 from jepalm.data.batches import Tokens
 from jepalm.data.tokenizer import SPECIALS
 from jepalm.model.layers import Layout
-from jepalm.objective.jepalm import ActionView, JepalmObjective
+from jepalm.model.noise import Noise
+from jepalm.model.told import ActionView, Told
+from jepalm.objective.jepalm import JepalmObjective
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Writing(Protocol):
         temperature: float,
         generator: torch.Generator | None,
         action: ActionView | None = None,
+        noise: Tensor | None = None,
     ) -> tuple[Passage, Tensor]:
         """The passages, and the mean log-probability of each one's tokens (B,)."""
         ...
@@ -67,8 +70,13 @@ def generate(
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
     writing: Writing | None = None,
+    noise: Tensor | None = None,
 ) -> Passage:
     """Generate the target passages of the sources in one pass, or as it is told to.
+
+    A predictor that takes noise has it drawn, and its likeliest tokens are written. Gumbel noise that is
+    given decides the text instead of all draws: a predictor that reads none has it added to its
+    log-probabilities, each position on its own.
 
     With several length candidates a passage of each of the likeliest lengths is written, all in one batch,
     and the one kept whose tokens have the highest mean log-probability under the decoder (length
@@ -81,9 +89,11 @@ def generate(
         length: positions of every target; the length head's likeliest when None, and the longest
             target where the model has no length head.
         length_candidates: lengths to try for each source where the length head chooses.
-        temperature: 0 takes the most likely token of each position; above, tokens are drawn.
-        generator: draws the tokens; torch's own when None.
+        temperature: 0 takes the most likely token of each position; above, tokens or the noise are drawn, and
+            noise is multiplied by it.
+        generator: draws the tokens or the noise; torch's own when None.
         writing: how the tokens are written; `write`, in one pass, when None.
+        noise: (B, T, V) standard Gumbel noise in place of draws, of as many positions as are written or more.
     """
     embeddings, layout = objective.encode_source(source)
     act = objective.encode_action(action)
@@ -92,9 +102,12 @@ def generate(
     if n > 1:
         embeddings, layout = objective.encode_source(_repeated(source, n))
         act = objective.encode_action(None if action is None else _repeated(action, n))
+        noise = None if noise is None else noise.repeat_interleave(n, 0)
     target = Layout.of(lengths.flatten(), int(lengths.max()), packed=objective.packing)
-    written = (writing or write)(objective, embeddings, layout, target, never, temperature, generator, act)
-    passage, confidence = written
+    if noise is not None:
+        noise = temperature * noise[:, : target.mask.shape[1]].float()  # (B, T, V)
+    given = (never, temperature, generator, act, noise)
+    passage, confidence = (writing or write)(objective, embeddings, layout, target, *given)
     if n == 1:
         return passage
     best = confidence.view(-1, n).argmax(1)  # (B,)
@@ -115,6 +128,7 @@ def write(
     temperature: float,
     generator: torch.Generator | None,
     action: ActionView | None = None,
+    noise: Tensor | None = None,
 ) -> tuple[Passage, Tensor]:
     """Write tokens at the positions of a layout, in one pass of predictor and decoder.
 
@@ -124,20 +138,22 @@ def write(
         layout: positions of the source.
         target_layout: positions to write.
         never: tokens that are no text.
-        temperature: 0 takes the most likely token of each position; above, tokens are drawn. A predictor that
-            takes noise draws that instead, times the temperature, and its most likely tokens are taken.
+        temperature: 0 takes the most likely token of each position; above, tokens are drawn, or in place of
+            them the noise of a predictor that takes some, times the temperature.
         generator: draws the tokens or the noise; torch's own when None.
         action: embeddings of the actions, for a model that is conditioned on them.
+        noise: (B, T, V) Gumbel noise in place of draws, scaled by the temperature.
 
     Returns:
         the passages, and the mean log-probability of each one's tokens (B,).
     """
     lengths = target_layout.mask.sum(1)  # (B,)
-    noise = objective.draw_noise(target_layout, temperature, generator)
-    predicted = objective.predict(embeddings, layout, target_layout, action, noise=noise)
+    told = noise if noise is not None else objective.draw_noise(target_layout, temperature, generator)
+    predicted = objective.predict(embeddings, layout, target_layout, Told(action, noise=told))
     logits = objective.model.decoder(predicted, target_layout).float()
     logits[..., list(never)] = float("-inf")
-    ids = choose(logits, temperature if noise is None else 0.0, generator)  # (...)
+    laid_out = target_layout.pack(told) if isinstance(told, Tensor) else told
+    ids = decide(objective, logits, laid_out, temperature, generator)  # (...)
     chosen = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)  # (...)
     confidence = (target_layout.pad(chosen) * target_layout.mask).sum(1) / lengths  # (B,)
     ids = target_layout.pad(ids) * target_layout.mask
@@ -145,6 +161,25 @@ def write(
     places = target_layout.latents(each)
     kept = places.pad(predicted) * places.mask[..., None]  # (B, T', D')
     return Passage(ids, lengths, kept, each), confidence
+
+
+def decide(
+    objective: JepalmObjective,
+    logits: Tensor,
+    noise: Noise | None,
+    temperature: float,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Tokens (...) of logits (..., V), by the noise that the prediction was told; Gumbel noise is (..., V).
+
+    What a predictor makes of noise that it reads is certain but for its errors: the likeliest tokens. Gumbel
+    noise that it does not read is added here; without noise tokens are drawn.
+    """
+    if noise is None:
+        return choose(logits, temperature, generator)
+    if isinstance(noise, Tensor) and not objective.reads_gumbel:
+        logits = logits + noise
+    return logits.argmax(-1)
 
 
 def choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:

@@ -10,6 +10,8 @@ positions and decides some of them, by an order:
   out of the sum (EB-sampler, arXiv 2505.24857); fewer passes where the text is easy.
 - `random`: in an order drawn for each text, as many each pass (masked diffusion, arXiv 2406.07524). With a
   pass a token every token is drawn given all decided before it.
+- `prefix`: from the first to the last, as many each pass; for a model that was told the first tokens of
+  texts in training.
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from jepalm.generation.one_shot import Passage, choose
+from jepalm.generation.one_shot import Passage, decide
 from jepalm.model.layers import Layout
+from jepalm.model.noise import Noise
 from jepalm.model.queries import Known
-from jepalm.objective.jepalm import ActionView, JepalmObjective
+from jepalm.model.told import ActionView, Told
+from jepalm.objective.jepalm import JepalmObjective
 
-Order = Literal["confidence", "entropy", "random", "mask-predict"]
+Order = Literal["confidence", "entropy", "random", "mask-predict", "prefix"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 ENTROPY_BOUND = 1.0
 """Nats."""
@@ -57,22 +61,31 @@ class Refining:
         temperature: float,
         generator: torch.Generator | None,
         action: ActionView | None = None,
+        noise: Tensor | None = None,
     ) -> tuple[Passage, Tensor]:
-        """Write tokens at the positions of a layout, in several passes; see `one_shot.write`."""
+        """Write tokens at the positions of a layout, in several passes; see `one_shot.write`.
+
+        Gumbel noise says the whole text and is the same in every pass. Gaussian noise is drawn anew for each,
+        as in training, where it knows nothing of the tokens that are revealed.
+        """
         text = target_layout.mask  # (B, T)
         lengths = text.sum(1)  # (B,)
         most = min(self.passes, text.shape[1])
         ranks = _drawn_ranks(text, generator) if self.order == "random" else None
+        if self.order == "prefix":
+            ranks = torch.arange(text.shape[1], device=text.device).expand_as(text)  # (B, T)
         ids = torch.zeros_like(target_layout.positions)  # (B, T)
         scores = torch.zeros(text.shape, device=text.device)  # (B, T)
         decided = torch.zeros_like(text)
+        told: Noise | None = noise
         for done in range(1, most + 1):
             known = Known(ids, decided) if done > 1 else None
-            noise = objective.draw_noise(target_layout, temperature, generator)
-            predicted = objective.predict(embeddings, layout, target_layout, action, known, noise)
+            if not isinstance(told, Tensor):
+                told = objective.draw_noise(target_layout, temperature, generator)
+            predicted = objective.predict(embeddings, layout, target_layout, Told(action, known, told))
             logits = target_layout.pad(objective.model.decoder(predicted, target_layout).float())  # (B, T, V)
             logits[..., list(never)] = float("-inf")
-            written = choose(logits, temperature if noise is None else 0.0, generator)  # (B, T)
+            written = decide(objective, logits, told, temperature, generator)  # (B, T)
             chosen = logits.log_softmax(-1).gather(-1, written[..., None]).squeeze(-1)  # (B, T)
             ids = torch.where(decided, ids, written)
             scores = torch.where(decided, scores, chosen)
@@ -101,7 +114,7 @@ class Refining:
             decided: (B, T) what was decided before the pass.
             text: (B, T) where there is text.
             goal: (B, 1) how many positions of each text are to be decided.
-            ranks: (B, T) of the order `random`, else None.
+            ranks: (B, T) of the orders `random` and `prefix`, else None.
         """
         if ranks is not None:
             return ranks < goal

@@ -20,6 +20,7 @@ from jepalm.errors import UsageError
 from jepalm.generation import autoregressive, one_shot
 from jepalm.model.jepalm import has_bottleneck
 from jepalm.model.layers import Layout
+from jepalm.model.told import Told
 from jepalm.objective import CausalObjective, JepalmObjective, Objective
 from jepalm.objective.views import prompt_of
 
@@ -130,7 +131,7 @@ def next_latent(objective: JepalmObjective, states: LatentStates, action: Tokens
     act = objective.encode_action(action)
     lengths = one_shot.likely_lengths(objective, source, layout, act)[:, 0]  # (B,)
     target = Layout.of(lengths, int(lengths.max()), packed=objective.packing)
-    return _padded(objective.predict(source, layout, target, act), target, predicted=True)
+    return _padded(objective.predict(source, layout, target, Told(act)), target, predicted=True)
 
 
 @torch.no_grad()

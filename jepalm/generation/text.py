@@ -14,6 +14,7 @@ from jepalm.errors import UsageError
 from jepalm.generation import autoregressive, one_shot
 from jepalm.generation.autoregressive import Sampling
 from jepalm.generation.loading import TrainedModel
+from jepalm.generation.noise import Noise
 from jepalm.generation.one_shot import Passage
 from jepalm.generation.refinement import Refining
 from jepalm.objective import CausalObjective, JepalmObjective
@@ -232,13 +233,13 @@ def _continue_causal(
     seed: int,
 ) -> Generated:
     device = trained.hardware.device
-    generator = torch.Generator(device).manual_seed(seed)
+    noise = Noise(seed, trained.tokenizer.vocab_size, device) if sampling.temperature else None
     endless = trained.pairing == "windows"
     model = trained.config.model
     length = length or (model.causal.context_len if endless else model.target_len)
     given = [] if action is None else [action]
     text, passes = [""] * len(read), 0
-    for _ in range(passages):
+    for number in range(passages):
         with trained.hardware.autocast():
             made = autoregressive.generate(
                 objective,
@@ -246,7 +247,8 @@ def _continue_causal(
                 length=length,
                 end=None if endless else TextTokenizer.END,
                 sampling=sampling,
-                generator=generator,
+                noise=noise,
+                written=number * length,
             )
         written = [trained.tokenizer.decode(row) for row in made.rows]
         text = [before + after for before, after in zip(text, written, strict=True)]

@@ -7,6 +7,7 @@ cache, attention, feed-forward, block, model.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -47,6 +48,17 @@ class KVCache:
     def room(self) -> int:
         """Positions that a text may have."""
         return self.keys.shape[3]
+
+    def keep(self, lengths: Sequence[int]) -> None:
+        """Forget what stands behind the first `lengths` positions of each text."""
+        self.lengths = torch.tensor(lengths, device=self.lengths.device)
+        self.filled = max(lengths)
+
+    def take(self, other: KVCache, rows: Sequence[int]) -> None:
+        """Take what another cache of as much room holds, its texts as these rows; the lengths stay."""
+        places = torch.tensor(rows, device=self.lengths.device)
+        self.keys[:, places, :, : other.filled] = other.keys[:, :, :, : other.filled]
+        self.values[:, places, :, : other.filled] = other.values[:, :, :, : other.filled]
 
     def write(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Put keys and values (B, H, T, C) at positions (B, T); return the layer's filled part."""
@@ -191,7 +203,7 @@ class CausalLM(CausalModel):
         linear_predictor: bool = False,
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.vocab_size = config, vocab_size
         self.tokens = nn.Embedding(vocab_size, config.dim)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(

@@ -19,12 +19,14 @@ class CausalModel(nn.Module):
 
     Attributes:
         config: its sizes, as far as the configuration gives them.
+        vocab_size: tokens that are written.
         tokens: the table of tokens.
         predictor_tokens: the table of those beside it, where there are some.
         predictor: a linear map of a view's embedding, where there is one.
     """
 
     config: ModelConfig
+    vocab_size: int
     tokens: nn.Embedding
     predictor_tokens: nn.Embedding | None
     predictor: nn.Linear | None

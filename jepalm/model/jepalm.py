@@ -15,14 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepalm.config import EncoderConfig, LatentConfig, ModelConfig
+from jepalm.model.guesses import Guesses
 from jepalm.model.latents import LatentHead, LatentReader, Posterior
 from jepalm.model.layers import Block, Layout, Modulation, at_least_float32, copied, init_weights
-from jepalm.model.noise import Noise, NoisyQueries
-from jepalm.model.queries import Known, RevealedTokens
+from jepalm.model.noise import GaussianNoise, NoisyQueries
+from jepalm.model.queries import RevealedTokens
+from jepalm.model.told import ActionView, Told
+from jepalm.model.trunk import Trunk
 
 
 class TextEncoder(nn.Module):
-    """Bidirectional Transformer: token ids to one embedding a position.
+    """Bidirectional Transformer, or the trunk of a causal one: token ids to one embedding a position.
 
     With `layernorm` normalisation every embedding has mean 0 and variance 1 over its dimensions, so
     predicting zero costs exactly `dim` in summed squared error. A bottleneck makes latents of a target's
@@ -34,19 +37,29 @@ class TextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.normalisation = config.encoder.normalisation
-        self.tokens = nn.Embedding(vocab_size, config.dim)
-        self.blocks = nn.ModuleList(
-            Block(config.dim, config.n_heads, config.ffn_mult, config.dropout, attention=attention)
-            for _ in range(config.encoder.n_layers)
-        )
-        init_weights(self, max(1, config.encoder.n_layers))
+        causal = config.encoder.kind == "causal"
+        self.trunk = Trunk(config, vocab_size, attention) if causal else None
+        if not causal:
+            self.tokens = nn.Embedding(vocab_size, config.dim)
+            self.blocks = nn.ModuleList(
+                Block(config.dim, config.n_heads, config.ffn_mult, config.dropout, attention=attention)
+                for _ in range(config.encoder.n_layers)
+            )
+            init_weights(self, max(1, config.encoder.n_layers))
         self.latents = LatentHead(config, variational) if has_bottleneck(config, variational) else None
 
     def forward(self, ids: Tensor, layout: Layout) -> Tensor:
         """(B, T) token ids to (..., D) embeddings, packed as the layout says."""
-        x = self.tokens(layout.pack(ids))  # (..., D)
-        for block in self.blocks:
-            x = block(x, layout)
+        if self.trunk is not None:
+            x = self.trunk(ids, layout)  # (..., D)
+        else:
+            x = self.tokens(layout.pack(ids))  # (..., D)
+            for block in self.blocks:
+                x = block(x, layout)
+        return self.embedded(x)
+
+    def embedded(self, x: Tensor) -> Tensor:
+        """What the last layer made (..., D) as embeddings (..., D)."""
         if self.normalisation == "layernorm":
             x = F.layer_norm(at_least_float32(x), x.shape[-1:])
         return x
@@ -67,7 +80,12 @@ class Predictor(nn.Module):
     are aligned one for all, to which the source's own embedding at the place is added. Width and depth are
     its own, with projections in and out. An action's embeddings are keys beside the source's, told apart by a
     learned vector; or their mean modulates every block; or both. Queries of revealed positions carry the
-    token that is decided there; all queries may carry noise, so that one source has many predictions.
+    token that is decided there; all queries may carry Gaussian noise.
+
+    Where the layers guess, each position sees those before it alone, and hears, before each layer, what was
+    guessed at the one before it; the first hears the source's last embedding. A token that is revealed is
+    told in place of a guess: no position knows its own, so that all may be learned. What the last layer
+    guesses is part of the prediction. Gumbel noise is part of every guess.
     """
 
     def __init__(self, config: ModelConfig, attention: str = "auto", *, vocab_size: int = 0) -> None:
@@ -89,6 +107,7 @@ class Predictor(nn.Module):
                 source_dim=config.dim,
                 attention=attention,
                 condition_dim=config.dim if self.modulated else None,
+                causal=own.guesses,
             )
             for _ in range(own.n_layers)
         )
@@ -96,22 +115,20 @@ class Predictor(nn.Module):
         self.project = nn.Linear(dim, config.target_dim, bias=False)
         crossed = conditioning in ("cross", "both")
         self.action_mark = nn.Parameter(torch.empty(1, config.dim)) if crossed else None
-        self.revealed = RevealedTokens(dim, vocab_size) if own.revealed else None
+        self.revealed = RevealedTokens(dim, vocab_size) if own.revealed and not own.guesses else None
         self.noise = NoisyQueries(dim, own.noise_dim) if own.noise == "gaussian" else None
+        widths, noisy = (dim, config.dim, config.target_dim), own.noise == "gumbel"
+        self.guesses = Guesses(*widths, vocab_size, noisy=noisy) if own.guesses else None
         init_weights(self, own.n_layers)
+        if self.guesses is not None:
+            self.guesses.reset()
         nn.init.zeros_(self.project.weight)
         for module in self.modules():
             if isinstance(module, Modulation | NoisyQueries):
                 module.reset()
 
     def forward(
-        self,
-        layout: Layout,
-        source: Tensor,
-        source_layout: Layout,
-        action: tuple[Tensor, Layout] | None = None,
-        known: Known | None = None,
-        noise: Noise | None = None,
+        self, layout: Layout, source: Tensor, source_layout: Layout, told: Told | None = None
     ) -> Tensor:
         """Predict the target embeddings in `layout`.
 
@@ -120,32 +137,63 @@ class Predictor(nn.Module):
                 predictions from each source.
             source: source embeddings (..., D), packed as `source_layout` says.
             source_layout: the source's positions.
-            action: embeddings (..., D) of the action and their positions, where the model is conditioned.
-            known: the tokens that are revealed, where the model reads such; None reveals nothing.
-            noise: for a predictor that takes some; None is noise of 0.
+            told: what else is known; None is nothing.
 
         Returns:
             predicted embeddings (..., D'), packed as `layout` says.
         """
-        x = self._places(layout, source, source_layout)  # (..., its own dim)
-        if known is not None:
-            assert self.revealed is not None
-            x = x + self.revealed(known, layout)
-        if noise is not None:
-            assert self.noise is not None
-            x = x + self.noise(noise, layout)
+        told = told or Told()
+        x = self._queries(layout, source, source_layout, told)  # (..., its own dim)
         memory, condition = (source, source_layout), None
-        if action is not None:
-            embeddings, places = action
+        if told.action is not None:
+            embeddings, places = told.action
             if self.action_mark is not None:
                 marked = embeddings + self.action_mark  # (..., D)
                 memory = source_layout.join(source, marked), source_layout.beside(places)
             if self.modulated:
                 n = len(layout.mask) // len(places.mask)
                 condition = copied(places.mean(embeddings), n)  # (B, D)
+        if self.guesses is not None:
+            first = self.guesses.first(source, source_layout)  # (B, 1, its own dim)
+            return self._guessing(self.guesses, x, first, layout, memory, condition, told)
         for block in self.blocks:
             x = block(x, layout, memory, condition)
         return self.project(self.norm(x))
+
+    def _guessing(
+        self,
+        guesses: Guesses,
+        x: Tensor,
+        first: Tensor,
+        layout: Layout,
+        memory: tuple[Tensor, Layout],
+        condition: Tensor | None,
+        told: Told,
+    ) -> Tensor:
+        """Queries (..., its own dim) to embeddings (..., D'), with a guess before and after each layer."""
+        kept = [] if told.guesses is None else told.guesses
+        gumbel = guesses.packed(told.noise, layout)
+        if gumbel is not None:
+            x = x + guesses.carried(gumbel)
+        heard = guesses.nothing(first, layout)
+        x = x + heard
+        for block in self.blocks:
+            kept.append(guesses(x, gumbel))
+            passed_on = guesses.told(guesses.chances(kept[-1], layout, told.known), first, layout)
+            x = block(x + passed_on - heard, layout, memory, condition)  # the newest guess alone
+            heard = passed_on
+        kept.append(guesses(x, gumbel))
+        return self.project(self.norm(x)) + guesses.own(kept[-1].softmax(-1))
+
+    def _queries(self, layout: Layout, source: Tensor, source_layout: Layout, told: Told) -> Tensor:
+        """What the queries carry: their place, what is revealed there, Gaussian noise; (..., its own dim)."""
+        x = self._places(layout, source, source_layout)
+        if told.known is not None and self.guesses is None:
+            assert self.revealed is not None
+            x = x + self.revealed(told.known, layout)
+        if self.noise is not None and isinstance(told.noise, GaussianNoise):
+            x = x + self.noise(told.noise, layout)
+        return x
 
     def _places(self, layout: Layout, source: Tensor, source_layout: Layout) -> Tensor:
         """What the queries are by their place alone, (..., its own dim)."""
@@ -206,7 +254,7 @@ class LengthHead(nn.Module):
         conditioned = config.action.conditioning != "none"
         self.action = nn.Linear(config.dim, config.dim, bias=False) if conditioned else None
 
-    def forward(self, source: Tensor, layout: Layout, action: tuple[Tensor, Layout] | None = None) -> Tensor:
+    def forward(self, source: Tensor, layout: Layout, action: ActionView | None = None) -> Tensor:
         """Source embeddings (..., D) to (B,) predicted lengths, or to (B, n_bins) logits."""
         hidden = self.hidden(layout.mean(source))  # (B, D)
         if self.action is not None:

@@ -186,7 +186,7 @@ def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
     return x * cos + torch.cat((-right, left), dim=-1) * sin
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, kind: str) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, kind: str, *, causal: bool = False) -> Tensor:
     """Softmax attention over the keys that hold text.
 
     Args:
@@ -195,24 +195,39 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, kind: str) -> Tensor:
         v: (B, H, Tk, C).
         mask: (B, Tk) bool; every text has at least one position.
         kind: "sdpa", "matmul" or "auto" (by device and length).
+        causal: each position sees itself and those before it alone.
 
     Returns:
         (B, H, Tq, C).
     """
+    seen = mask[:, None, None]  # (B, 1, 1, Tk)
+    if causal:
+        seen = seen & torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
     short = max(q.shape[2], k.shape[2]) <= MATMUL_ATTENTION_UP_TO
     if kind == "matmul" or (kind == "auto" and q.device.type == "cpu" and short):
         scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, Tq, Tk)
-        scores = scores.masked_fill(~mask[:, None, None], float("-inf"))
+        scores = scores.masked_fill(~seen, float("-inf"))
         return scores.softmax(-1) @ v
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
 
 
 class Attention(nn.Module):
-    """Multi-head attention with rotary positions: over itself, or over another text."""
+    """Multi-head attention with rotary positions: over itself, or over another text.
 
-    def __init__(self, dim: int, n_heads: int, source_dim: int | None = None, kind: str = "auto") -> None:
+    A causal one sees of itself each position and those before it.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        n_heads: int,
+        source_dim: int | None = None,
+        kind: str = "auto",
+        *,
+        causal: bool = False,
+    ) -> None:
         super().__init__()
-        self.n_heads, self.kind = n_heads, kind
+        self.n_heads, self.kind, self.causal = n_heads, kind, causal
         self.cross = source_dim is not None
         self.head_dim = dim // n_heads
         self.query = nn.Linear(dim, dim, bias=False) if self.cross else None
@@ -234,7 +249,8 @@ class Attention(nn.Module):
             source, keys = memory
             n = len(layout.mask) // len(keys.mask)
             query, key_value, keys = self.query(x), copied(self.key_value(source), n), keys.copies(n)
-        if layout.index is not None and self.kind == "auto" and self._short(layout, keys):
+        packed = layout.index is not None and self.kind == "auto" and self._short(layout, keys)
+        if packed and not self.causal:
             rows = layout.head_rows(self.n_heads, self.head_dim)
             key_rows = keys.head_rows(self.n_heads, self.head_dim)
             mixed: Tensor = PackedAttention.apply(query, key_value, rows, key_rows, keys.mask)  # (N, D)
@@ -245,7 +261,7 @@ class Attention(nn.Module):
             (q,), (k, v) = self._heads(layout.pad(query), 1), self._heads(keys.pad(key_value), 2)
         q = rotate(q, layout.angles(self.head_dim))
         k = rotate(k, keys.angles(self.head_dim))
-        mixed = attend(q, k, v, keys.mask, self.kind)
+        mixed = attend(q, k, v, keys.mask, self.kind, causal=self.causal)
         return self.out(layout.pack(mixed.transpose(1, 2).flatten(2)))  # (..., D)
 
     @staticmethod
@@ -317,10 +333,12 @@ class Block(nn.Module):
         source_dim: int | None = None,
         attention: str = "auto",
         condition_dim: int | None = None,
+        *,
+        causal: bool = False,
     ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(dim, bias=False)
-        self.attention = Attention(dim, n_heads, kind=attention)
+        self.attention = Attention(dim, n_heads, kind=attention, causal=causal)
         self.cross_norm = nn.LayerNorm(dim, bias=False) if source_dim is not None else None
         self.cross = Attention(dim, n_heads, source_dim, attention) if source_dim is not None else None
         self.ffn_norm = nn.LayerNorm(dim, bias=False)

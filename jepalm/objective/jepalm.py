@@ -12,33 +12,26 @@ the lag of an averaged target encoder, and up to the autoencoder's noise in trai
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from jepalm.config import ModelConfig, ObjectiveConfig
-from jepalm.data.batches import Batch, Tokens
+from jepalm.data.batches import Batch
 from jepalm.errors import UsageError
+from jepalm.model.causal_model import CausalModel
 from jepalm.model.jepalm import JEPALM
-from jepalm.model.latents import Posterior
-from jepalm.model.layers import Layout
-from jepalm.model.noise import Noise, draw_noise
-from jepalm.model.queries import Known
-from jepalm.objective.autoencoder import disturb, divergence, drop_tokens, sample
-from jepalm.objective.base import Objective
-from jepalm.objective.energy import EnergyScore, energy_score, same_draws
-from jepalm.objective.lengths import as_lengths, expected_length, length_bins, likeliest_lengths
+from jepalm.objective.autoencoder import divergence
+from jepalm.objective.base import Scope
+from jepalm.objective.coupling import Coupling, Teacher
+from jepalm.objective.energy import EnergyScore, energy_score
+from jepalm.objective.jepalm_predictions import OF_SOURCES, JepalmPredictions, Views, any_of
+from jepalm.objective.lengths import length_bins
 from jepalm.objective.own_text import with_own_text
 from jepalm.objective.regularizers import build_regularizer
-from jepalm.objective.revealing import draw_revealed, hidden_weights
-from jepalm.objective.spans import Reading, picked, whole_text
-from jepalm.objective.targets import TargetEncoder, normalised, target_momentum
+from jepalm.objective.revealing import share_left
+from jepalm.objective.targets import TargetEncoder, target_momentum
 from jepalm.objective.terms import (
-    IGNORE,
     Losses,
     cosine_distance,
     cross_entropy,
@@ -48,56 +41,17 @@ from jepalm.objective.terms import (
 )
 from jepalm.objective.weighting import build_weighting
 
-ActionView = tuple[Tensor, Layout]
-"""Embeddings (..., D) of actions, packed or padded as their layout says."""
 
-
-@dataclass(frozen=True)
-class Views:
-    """Everything the terms and the measurements read, packed or padded as the layouts say.
-
-    A target has one embedding a position, or one a latent where the model has a bottleneck.
+class JepalmObjective(JepalmPredictions):
+    """Owns the JEPALM and turns a batch into loss terms.
 
     Attributes:
-        source: source embeddings (..., D).
-        target: target embeddings (..., D'), what the predictor must match.
-        encoded: embeddings of the target (..., D') by the trained encoder.
-        decodable: those that the decoder reads (..., D'), in training with the autoencoder's noise.
-        posterior: what `decodable` was made from.
-        predicted: predicted embeddings (..., D'); of a predictor with noise one draw in training, and that of
-            noise 0 in evaluation.
-        lengths: predicted lengths (B,), of a classification their expectation; None without a length head.
-        source_layout: positions of the sources.
-        target_layout: positions of the targets.
-        embedding_layout: positions of the targets' embeddings.
-        length_logits: (B, L + 1) of a length classification, else None.
-        local_logits: (..., V) of the local head at the target's places, else None.
-        weights: (...) of the target's positions in the terms of predictions, where tokens were revealed.
-        samples: (N, ..., D') predicted embeddings for an energy score, else None.
-        draws: (M, ..., D') target embeddings for an energy score, else None.
+        coupling: the teacher that couples texts to noise, while there is one; see `couple`.
     """
 
-    source: Tensor
-    target: Tensor
-    encoded: Tensor
-    decodable: Tensor
-    posterior: Posterior
-    predicted: Tensor
-    lengths: Tensor | None
-    source_layout: Layout
-    target_layout: Layout
-    embedding_layout: Layout
-    length_logits: Tensor | None = None
-    local_logits: Tensor | None = None
-    weights: Tensor | None = None
-    samples: Tensor | None = None
-    draws: Tensor | None = None
-
-
-class JepalmObjective(Objective):
-    """Owns the JEPALM and turns a batch into loss terms."""
-
-    model: JEPALM
+    coupling: Coupling | None = None
+    _encodes_as_teacher: bool | None = None
+    """Whether the encoder stands still as the teacher's layers; None: to be found out."""
     optional_parts = frozenset({"local", "length", "action"})
 
     def __init__(
@@ -110,12 +64,13 @@ class JepalmObjective(Objective):
         attention: str = "auto",
     ) -> None:
         super().__init__()
-        self.config = objective
+        self.config, self.vocab_size = objective, vocab_size
         self.packing = packing
         self.weights = {
             "reconstruction": objective.reconstruction.weight,
             "embedding": objective.embedding.weight,
             "generation": objective.generation.weight,
+            "guesses": objective.guesses.weight,
             "local": objective.local.weight,
             "length": objective.length.weight,
             "kl": objective.kl.weight,
@@ -133,6 +88,7 @@ class JepalmObjective(Objective):
         self.regularizer = build_regularizer(objective.regularizer, model.target_dim)
         averaged = objective.targets.encoder == "ema"
         self.target_encoder = TargetEncoder(self.model.encoder) if averaged else None
+        self.register_buffer("revealing", torch.ones(()), persistent=False)
         self.weighting = build_weighting(
             objective,
             {name: self.weights[name] for name in self.all_terms},
@@ -146,6 +102,8 @@ class JepalmObjective(Objective):
         names = ["reconstruction", "embedding"]
         if self.config.generation.weight > 0:
             names.append("generation")
+        if self.config.guesses.weight > 0:
+            names.append("guesses")
         if self.model.local is not None:
             names.append("local")
         if self.model.length is not None:
@@ -158,10 +116,14 @@ class JepalmObjective(Objective):
 
     def forward(self, batch: Batch) -> Losses:
         """Terms that count of one micro batch, each over the size of its global batch."""
-        counted = self.counted
-        if _any_of(counted, "embedding", "generation", "local", "length"):
+        counted, noise, states = self.counted, None, None
+        if any_of(counted, *OF_SOURCES):
             batch = with_own_text(self, batch)
-        views = self.encode_and_predict(batch, counted)
+        if self.coupling is not None and self.training:  # the teacher reads the source that the model reads
+            coupled = self.coupling.couple(batch)
+            batch, noise = coupled.batch, coupled.noise
+            states = coupled.states if self._encodes_as_teacher else None
+        views = self.encode_and_predict(batch, counted, noise, states)
         layout, n_tokens = views.target_layout, batch.n_target_tokens
         n_embeddings = n_tokens if views.embedding_layout is layout else batch.n_target_latents
         labels = self.labels(batch.target, layout)
@@ -174,6 +136,9 @@ class JepalmObjective(Objective):
         if "generation" in counted:
             decoded = self._decode_predicted(views)  # (..., V)
             terms["generation"] = cross_entropy(decoded, labels, n_tokens, views.weights)
+        if "guesses" in counted:
+            costs = [cross_entropy(guess, labels, n_tokens, views.weights) for guess in views.guesses]
+            terms["guesses"] = torch.stack(costs).mean()
         if views.local_logits is not None:
             terms["local"] = cross_entropy(views.local_logits, labels, n_tokens)
         if views.length_logits is not None:
@@ -190,8 +155,16 @@ class JepalmObjective(Objective):
 
     def before_step(self, step: int) -> None:
         """Draw what is random once an optimizer step, the same on all devices; `step` counts from 0."""
+        self.revealing.fill_(share_left(self.config.reveal, step))
+        if self._encodes_as_teacher is None:
+            self._encodes_as_teacher = self._has_the_teachers_encoder()
         if self.regularizer is not None:
             self.regularizer.before_step(step)
+
+    def enter(self, scope: Scope) -> None:
+        """Count and teach what the scope says; see the base class."""
+        super().enter(scope)
+        self._encodes_as_teacher = None
 
     def after_step(
         self, step: int, steps: int, terms: Tensor | None = None, norms: Tensor | None = None
@@ -233,273 +206,37 @@ class JepalmObjective(Objective):
         """The encoder's: who trains it is what a run is judged by."""
         return list(self.model.encoder.parameters())
 
-    def encode_and_predict(self, batch: Batch, terms: Collection[str] | None = None) -> Views:
-        """Encode both views and predict the target's embeddings from the source's.
+    def couple(self, teacher: CausalModel) -> None:
+        """Learn from a causal model what noise says; parts that have the shapes begin as its own.
 
-        Args:
-            batch: the pairs.
-            terms: what none of these terms reads is not computed, and left empty; None computes all.
-        """
-        target_layout = self.layout(batch.target)
-        reading, embedding_layout = self._reading(batch, target_layout), self._latents(target_layout)
-        encoded = decodable = target = source = predicted = torch.empty(0)
-        posterior = whole = Posterior(encoded)
-        samples = draws = None
-        shared = self.target_encoder is None
-        read = _any_of(terms, "reconstruction", "kl")
-        if read or _any_of(terms, "regularizer", *(["embedding"] if shared else [])):
-            encoded, decodable, posterior, whole = self._encode_target(reading, embedding_layout, noisy=read)
-            target = encoded  # (..., D')
-        if self.target_encoder is not None and _any_of(terms, "embedding"):
-            whole = self.target_encoder.posterior(reading.ids, reading.layout)
-            target = reading.pick(self.normalise(whole.mean, self._latents(reading.layout)))  # (..., D')
-        if _any_of(terms, "embedding", "generation", "local", "length"):
-            source, source_layout = self.encode_source(batch.source)
-        else:
-            source_layout = self.source_layout(batch.source)
-        acts = _any_of(terms, "embedding", "generation", "length")
-        action = self.encode_action(batch.action) if acts else None
-        known = weights = None
-        if _any_of(terms, "embedding", "generation"):
-            known = self._reveal(batch.target, target_layout)
-            given = (source, source_layout, target_layout, action, known)
-            if self.config.embedding.distance == "energy" and _any_of(terms, "embedding"):
-                with self._draws(batch):
-                    samples, draws = self._samples(*given), self._target_draws(whole, reading)
-            if samples is not None and self.training:
-                predicted = samples[0]
-            else:
-                predicted = self.predict(*given, self.draw_noise(target_layout, float(self.training)))
-        if known is not None:
-            weights = target_layout.pack(hidden_weights(target_layout.mask, known.revealed))  # (...)
-        found = self._length_output(source, source_layout, action) if _any_of(terms, "length") else None
-        local = self._local_logits(source, source_layout, target_layout) if _any_of(terms, "local") else None
-        return Views(
-            source,
-            target,
-            encoded,
-            decodable,
-            posterior,
-            predicted,
-            self._expected_lengths(found),
-            source_layout,
-            target_layout,
-            embedding_layout,
-            found if self.config.length.kind == "classification" else None,
-            local,
-            weights,
-            samples,
-            draws,
-        )
-
-    def encode_source(self, tokens: Tokens) -> tuple[Tensor, Layout]:
-        """Source embeddings (..., D) and their layout; without a graph where nothing learns from them."""
-        layout = self.source_layout(tokens)
-        unread = self._detached and self.model.local is None
-        with torch.no_grad() if unread else nullcontext():
-            return self.model.encoder(tokens.ids, layout), layout
-
-    def encode_action(self, tokens: Tokens | None) -> ActionView | None:
-        """Embeddings (..., D) of actions and their layout; None where the model is conditioned on none.
+        An encoder that is a trunk takes over its layers, and guesses take over its table of tokens where they
+        are as wide.
 
         Raises:
-            UsageError: the model is conditioned on actions, and there are none.
+            UsageError: the encoder is a trunk of other sizes.
         """
-        if not self.conditioned:
-            return None
-        if tokens is None:
-            message = "this model predicts from a source and an action, and there is no action"
-            raise UsageError(message, "give it transitions: state, action, next state")
-        layout = self.layout(tokens)
-        if self.model.action is not None:
-            return self.model.action(tokens.ids, layout), layout
-        with torch.no_grad() if self._detached else nullcontext():
-            return self.model.encoder(tokens.ids, layout), layout
+        self.coupling = Coupling(Teacher(teacher), self.config.coupling)
+        trunk, guesses = self.model.encoder.trunk, self.model.predictor.guesses
+        if trunk is not None:
+            if not trunk.fits(teacher):
+                sizes = teacher.config
+                message = "model.encoder.kind=causal needs the sizes of its teacher"
+                hint = (
+                    f"set model.dim={sizes.dim} model.n_heads={sizes.n_heads} "
+                    f"model.ffn_mult={sizes.ffn_mult:g} model.encoder.n_layers={sizes.causal.n_layers}"
+                )
+                raise UsageError(message, hint)
+            trunk.start_from(teacher)
+            if self.target_encoder is not None:
+                self.target_encoder.follow(self.model.encoder, 0.0)
+        if guesses is not None and guesses.head.weight.shape == teacher.tokens.weight.shape:
+            guesses.start_from(teacher.tokens.weight)
 
-    @property
-    def conditioned(self) -> bool:
-        """Whether the predictor reads an action."""
-        return self.model.config.action.conditioning != "none"
-
-    @property
-    def _detached(self) -> bool:
-        """Whether predictor and length head teach the encoder nothing."""
-        return self.config.embedding.detach_source and self.config.length.detach_source
-
-    def predict(
-        self,
-        source: Tensor,
-        source_layout: Layout,
-        target_layout: Layout,
-        action: ActionView | None = None,
-        known: Known | None = None,
-        noise: Noise | None = None,
-    ) -> Tensor:
-        """Predicted embeddings (..., D') of a target whose positions, or copies of them, are laid out so.
-
-        Raises:
-            UsageError: the model is conditioned on actions, and there is none.
-        """
-        if action is None:
-            action = self.encode_action(None)
-        if self.config.embedding.detach_source:
-            source = source.detach()
-            if action is not None and self.model.action is None:
-                action = action[0].detach(), action[1]
-        places = self._latents(target_layout)
-        predicted: Tensor = self.model.predictor(places, source, source_layout, action, known, noise)
-        return predicted
-
-    def draw_noise(
-        self, target_layout: Layout, scale: float = 1.0, generator: torch.Generator | None = None
-    ) -> Noise | None:
-        """Noise for a prediction in a layout of the target's positions; None where there is none to give."""
-        taken = self.model.predictor.noise
-        if taken is None or scale == 0:
-            return None
-        return draw_noise(self._latents(target_layout), taken.width, scale, generator)
-
-    def embed(self, batch: Batch) -> tuple[Tensor, Layout, Layout]:
-        """What the decoder reads of the targets, without noise (..., D'), their layout and its own."""
-        layout = self.layout(batch.target)
-        reading = self._reading(batch, layout)
-        embeddings, _ = self.as_targets(self.model.encoder(reading.ids, reading.layout), reading.layout)
-        return reading.pick(embeddings), layout, self._latents(layout)
-
-    def embed_targets(self, tokens: Tokens) -> tuple[Tensor, Layout]:
-        """What the predictor would have to match of texts (..., D'), and its layout."""
-        layout = self.layout(tokens)
-        if self.target_encoder is None:
-            return self.as_targets(self.model.encoder(tokens.ids, layout), layout)
-        latents = self._latents(layout)
-        return self.normalise(self.target_encoder(tokens.ids, layout), latents), latents
-
-    def as_targets(self, embeddings: Tensor, layout: Layout) -> tuple[Tensor, Layout]:
-        """The encoder's embeddings of any text (..., D) as they would be of a target (..., D'), laid out."""
-        latents = self._latents(layout)
-        return self.normalise(self.model.encoder.squeeze(embeddings, layout).mean, latents), latents
-
-    def predict_lengths(
-        self, source: Tensor, layout: Layout, action: ActionView | None = None
-    ) -> Tensor | None:
-        """Predicted lengths (B,), of a classification their expectation; None without a length head."""
-        return self._expected_lengths(self._length_output(source, layout, action))
-
-    def likely_lengths(
-        self, source: Tensor, layout: Layout, n: int = 1, action: ActionView | None = None
-    ) -> Tensor | None:
-        """The n most likely target lengths (B, n) from 1 on, the likeliest first; None without a head."""
-        classified = self.config.length.kind == "classification"
-        give = self._length_output if classified else self.predict_lengths
-        found = give(source, layout, action)
-        return None if found is None else likeliest_lengths(found, self.model.config.target_len, n)
-
-    def normalise(self, embeddings: Tensor, layout: Layout) -> Tensor:
-        """Embeddings (..., D) in the normalisation of the targets."""
-        return normalised(embeddings, layout, self.config.targets.normalisation)
-
-    def layout(self, tokens: Tokens, *, ends_at_zero: bool = False) -> Layout:
-        """Lay out one view of a batch; where its places are given, by them."""
-        return Layout.of(
-            tokens.lengths,
-            tokens.ids.shape[1],
-            packed=self.packing,
-            ends_at_zero=ends_at_zero,
-            places=tokens.places,
-        )
-
-    def source_layout(self, tokens: Tokens) -> Layout:
-        """Lay out sources: before their targets, or aligned with them."""
-        return self.layout(tokens, ends_at_zero=self._before)
-
-    def lay_out_sources(self, lengths: Tensor, width: int) -> Layout:
-        """Lay out sources of given lengths (B,), of which there are embeddings only."""
-        return Layout.of(lengths, width, packed=self.packing, ends_at_zero=self._before)
-
-    @property
-    def _before(self) -> bool:
-        return self.model.config.source_positions == "before"
-
-    @staticmethod
-    def labels(tokens: Tokens, layout: Layout) -> Tensor:
-        """The right token of every position, packed as the layout says; `IGNORE` where there is no text."""
-        if layout.index is not None:
-            return layout.pack(tokens.ids)  # (N,)
-        return tokens.ids.masked_fill(~layout.mask, IGNORE)  # (B, T)
-
-    def _latents(self, layout: Layout) -> Layout:
-        """The layout of the target embeddings of texts that are laid out so."""
-        return layout.latents(self.model.config.latent.tokens)
-
-    def _reading(self, batch: Batch, layout: Layout) -> Reading:
-        """What an encoder reads to embed the targets, laid out so; hidden spans it reads in their text."""
-        if batch.target.places is None:
-            return Reading(batch.target.ids, layout)
-        text = whole_text(batch.source, batch.target)
-        return Reading(text.ids, self.layout(text), layout)
-
-    def _reveal(self, target: Tokens, layout: Layout) -> Known | None:
-        """What the predictor is told of the targets: something in training alone, where it can read it."""
-        share = self.config.reveal.share_to if self.model.config.predictor.revealed else 0.0
-        if not self.training or share == 0:
-            return None
-        return Known(target.ids, draw_revealed(layout.mask, self.config.reveal))
-
-    def _encode_target(
-        self, reading: Reading, latents: Layout, *, noisy: bool
-    ) -> tuple[Tensor, Tensor, Posterior, Posterior]:
-        """Embeddings (..., D') of the target, those the decoder reads, and what these were drawn from.
-
-        These two are without noise in evaluation and where nothing reads them. With hidden tokens the
-        encoder runs twice: the decoder reads what is left of the target, the predictor must match the whole.
-        The last is the posterior of the whole, of all that was read, before its normalisation.
-        """
-        encoder, noise = self.model.encoder, self.config.autoencoder
-        read = self._latents(reading.layout)
-        noisy = noisy and self.training
-        hidden = noisy and noise.token_dropout > 0
-        seen = drop_tokens(reading.ids, noise.token_dropout) if hidden else reading.ids
-        posterior: Posterior = encoder.posterior(
-            seen, reading.layout
-        )  # before the one without a graph: see below
-        whole = posterior
-        if hidden:
-            unread = self.config.embedding.detach_target and self.regularizer is None
-            with torch.no_grad() if unread else nullcontext():  # autocast keeps the first pass's cast weights
-                whole = encoder.posterior(reading.ids, reading.layout)
-        encoded = reading.pick(self.normalise(whole.mean, read))
-        picked_posterior = posterior.map(reading.pick)
-        if not noisy:
-            return encoded, encoded, picked_posterior, whole
-        drawn = sample(posterior, read)
-        same = drawn is posterior.mean and not hidden
-        decodable = encoded if same else reading.pick(self.normalise(drawn, read))
-        return encoded, disturb(decodable, latents, noise), picked_posterior, whole
-
-    def _samples(
-        self,
-        source: Tensor,
-        source_layout: Layout,
-        target_layout: Layout,
-        action: ActionView | None,
-        known: Known | None,
-    ) -> Tensor:
-        """Predicted embeddings (N, ..., D') of each source, all in one pass of the predictor."""
-        n = self.config.embedding.samples
-        layout = target_layout.copies(n)
-        told, noise = known and known.copies(n), self.draw_noise(layout)
-        return self.predict(source, source_layout, layout, action, told, noise).unflatten(0, (n, -1))
-
-    def _target_draws(self, posterior: Posterior, reading: Reading) -> Tensor:
-        """Draws (M, ..., D') of the target embeddings; points are what they are."""
-        read = self._latents(reading.layout)
-        number = self.config.embedding.target_samples
-        drawn = [self.normalise(sample(posterior, read), read) for _ in range(number)]
-        return torch.stack([reading.pick(x) for x in drawn])
-
-    def _draws(self, batch: Batch) -> AbstractContextManager[None]:
-        """Context of draws for an energy score: those of the step in training, else the same every time."""
-        return nullcontext() if self.training else same_draws(batch.target.ids.device)
+    def _has_the_teachers_encoder(self) -> bool:
+        trunk = self.model.encoder.trunk
+        if trunk is None or self.coupling is None or self.learns("encoder"):
+            return False
+        return trunk.equals(self.coupling.teacher.model)
 
     def _decode_predicted(self, views: Views) -> Tensor:
         """Logits (..., V) of the predicted embeddings, by a decoder that learns from them or does not."""
@@ -509,36 +246,10 @@ class JepalmObjective(Objective):
         held = {name: parameter.detach() for name, parameter in decoder.named_parameters()}
         return functional_call(decoder, held, given)
 
-    def _local_logits(self, source: Tensor, layout: Layout, places: Layout) -> Tensor | None:
-        """What the local head makes of the source's embeddings at the target's places, (..., V)."""
-        if self.model.local is None:
-            return None
-        found: Tensor = self.model.local(picked(source, layout, places))
-        return found
-
-    def _length_output(self, source: Tensor, layout: Layout, action: ActionView | None) -> Tensor | None:
-        """Lengths (B,), or logits (B, L + 1) of all lengths from 0 on; None without a length head."""
-        if self.model.length is None:
-            return None
-        if self.config.length.detach_source:
-            source = source.detach()
-            action = action and (action[0].detach(), action[1])
-        found: Tensor = self.model.length(source, layout, action)
-        return as_lengths(found, layout.mask.sum(1), self.model.config, self.config.length)
-
-    def _expected_lengths(self, found: Tensor | None) -> Tensor | None:
-        if found is None or self.config.length.kind != "classification":
-            return found
-        return expected_length(found)
-
     def _cross_entropies(self) -> frozenset[str]:
         """The terms in nats."""
         length = {"length"} if self.config.length.kind == "classification" else set()
-        return frozenset({"reconstruction", "generation", "local"} | length)
+        return frozenset({"reconstruction", "generation", "guesses", "local"} | length)
 
     def _as_target(self, target: Tensor) -> Tensor:
         return target.detach() if self.config.embedding.detach_target else target
-
-
-def _any_of(terms: Collection[str] | None, *names: str) -> bool:
-    return terms is None or any(name in terms for name in names)

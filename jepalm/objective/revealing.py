@@ -16,17 +16,25 @@ from torch import Tensor
 from jepalm.config import RevealConfig
 
 
-def draw_revealed(mask: Tensor, config: RevealConfig) -> Tensor:
+def share_left(config: RevealConfig, step: int) -> float:
+    """What the shares are multiplied by at a step (from 0)."""
+    return 1.0 if config.until is None else max(0.0, 1 - step / config.until)
+
+
+def draw_revealed(mask: Tensor, config: RevealConfig, left: Tensor | float = 1.0) -> Tensor:
     """Draw what is revealed of each text, (B, T) bool, from torch's global generator.
 
     Args:
         mask: (B, T) bool, true where there is text.
-        config: from which share to which.
+        config: from which share to which, and in which order.
+        left: what the shares are multiplied by.
     """
     lengths = mask.sum(1, keepdim=True)  # (B, 1)
     spread = config.share_to - config.share_from
     share = config.share_from + spread * torch.rand(lengths.shape, device=mask.device)  # (B, 1)
-    number = (share * lengths).floor()  # (B, 1)
+    number = (left * share * lengths).floor()  # (B, 1)
+    if config.order == "prefix":
+        return torch.arange(mask.shape[1], device=mask.device) < number
     keys = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, 2.0)  # (B, T): padding is last
     return keys.argsort(1).argsort(1) < number
 

@@ -145,6 +145,14 @@ def inline_svg(svg: str, name: str, title: str) -> str:
     return f'{head} role="img" aria-label="{label}">{rest}'
 
 
+def svg_file(svg: str) -> str:
+    """Make a document of its own of an inline SVG: the colours of the light page, on its paper."""
+    plain = re.sub(r"var\(--[a-z0-9]+, (#[0-9a-f]+)\)", r"\1", svg)
+    head, rest = plain.split(">", 1)
+    paper = f'<rect width="100%" height="100%" fill="{PALETTE["paper"][0]}"/>'
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{head}>{paper}{rest}'
+
+
 def theme_css() -> tuple[str, str]:
     """Return the CSS variables of the light and of the dark page."""
     light = "".join(f"--{name}:{pair[0]};" for name, pair in PALETTE.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from jepalm.evaluation.rows import Evaluation, Row, passes_column
+from jepalm.evaluation.rows import VERIFIED, VERIFIED_NGRAM, Evaluation, Row, baseline_column, passes_column
 from jepalm.numbers import three
 
 SPLITS = ("validation", "test", "compositional", "longer", "train")
@@ -27,6 +27,7 @@ TITLES = {
     "scorer": "text under the scorer",
     "text": "statistics of the text",
     "brier": "agreement with the real text",
+    "cost": "what a text costs",
 }
 _OF_ANSWERS = frozenset(
     ("task", "writing", "views", "rollout", "plan", "action", "retrieval", "surprise", "world", "probe")
@@ -50,6 +51,8 @@ MAIN_FIGURES = (
     "text/valid_words",
     "text/copied",
     "brier/score_4",
+    "cost/passes",
+    "cost/latency",
 )
 """What a summary shows of the whole table."""
 
@@ -95,7 +98,16 @@ def header(evaluation: Evaluation) -> list[str]:
     ]
     if evaluation.passes:
         lines.append(f"model writes in one pass; in more passes it decides by order {evaluation.order}")
-    return lines if evaluation.baseline is None else [*lines, f"baseline: {evaluation.baseline}"]
+    if evaluation.verified is not None:
+        lines.append(f"verified: text of {evaluation.verified}, which checks what model or 5-gram drafts")
+    beside = {} if evaluation.baseline is None else {"baseline": evaluation.baseline}
+    beside |= {baseline_title(number): name for number, name in enumerate(evaluation.further, 2)}
+    return [*lines, *(f"{title}: {name}" for title, name in beside.items())]
+
+
+def baseline_title(number: int) -> str:
+    """Return what people call the baseline of a number from 2."""
+    return f"baseline {number}"
 
 
 def _answers_header(evaluation: Evaluation) -> list[str]:
@@ -121,7 +133,11 @@ def columns(evaluation: Evaluation) -> dict[str, str]:
         wanted.add("baseline")
     refined = {passes_column(number): f"{number} passes" for number in evaluation.passes}
     others = {key: title for key, title in COLUMNS.items() if key in wanted - {"model"}}
-    return {"model": COLUMNS["model"], **refined, **others}
+    further = {
+        baseline_column(number): baseline_title(number) for number in range(2, 2 + len(evaluation.further))
+    }
+    checked = {VERIFIED: "verified", VERIFIED_NGRAM: "verified 5-gram"} if evaluation.verified else {}
+    return {"model": COLUMNS["model"], **refined, **checked, **others, **further}
 
 
 def groups(evaluation: Evaluation) -> dict[str, list[Row]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from jepalm.report.draw import Art
 from jepalm.report.figures_article import composition_bars, embedding_by_epoch, length, reconstruction
 from jepalm.report.figures_evaluation import nll_by_position
+from jepalm.report.figures_frontier import frontier
 from jepalm.report.figures_pull import cosines_over_time, weights_over_time
 from jepalm.report.figures_run import (
     composition_over_time,
@@ -31,6 +32,7 @@ RUN_FIGURES = (
     "text_quality",
     "embedding_health",
     "optimisation",
+    "frontier",
     "nll_by_position",
 )
 """Names of the figures that a run can have."""
@@ -49,7 +51,7 @@ def run_figures(record: RunRecord) -> list[Art]:
 
 def evaluation_figures(record: RunRecord) -> list[Art]:
     """Draw what `jepalm evaluate` measured."""
-    return _drawn(record, [nll_by_position])
+    return _drawn(record, [frontier, nll_by_position])
 
 
 def _drawn(record: RunRecord, painters: list[Callable[[RunRecord], Art | None]]) -> list[Art]:

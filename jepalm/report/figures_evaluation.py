@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jepalm.evaluation.rows import passes_column
+from jepalm.evaluation.rows import VERIFIED, VERIFIED_NGRAM, is_baseline, passes_column
 from jepalm.report.draw import Art, canvas, colour, finish, line, panels_of, step_axis
 from jepalm.report.evaluations import columns
 from jepalm.report.read import RunRecord
@@ -14,6 +14,8 @@ STYLES = {
     "real": {"color": "ink", "linestyle": "-"},
     "ngram": {"color": "control", "linestyle": "--"},
     "baseline": {"color": "other", "linestyle": "-."},
+    VERIFIED: {"color": "generation", "linestyle": "--"},
+    VERIFIED_NGRAM: {"color": "length", "linestyle": ":"},
 }
 REFINED = {"color": "embedding", "linestyle": ":"}
 
@@ -34,7 +36,7 @@ def nll_by_position(record: RunRecord) -> Art | None:
             for column, title in columns(told).items():
                 curve = np.array(told.by_position.get(column, ()), dtype=np.float64)
                 if np.isfinite(curve).any():
-                    style = STYLES.get(column, REFINED)
+                    style = STYLES.get("baseline" if is_baseline(column) else column, REFINED)
                     line(
                         axes,
                         np.arange(1, len(curve) + 1),

@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Sequence
 
-from jepalm.report import evaluations
+from jepalm.report import evaluations, frontier
 from jepalm.report.compare import OVER_SEEDS, Comparison
 from jepalm.report.draw import Art
 from jepalm.report.numbers import visible
@@ -126,6 +126,9 @@ def _evaluations(summary: Summary) -> list[str]:
             rows.append([label, model, cell(evaluations.interval(row)), *others])
         model, *others = shown.values()
         blocks.append(_raw_table(["figure", model, "interval", *others], rows))
+        header, ways = frontier.table(found)
+        if ways:
+            blocks += ["What each way to write costs, beside its quality:", table(header, ways)]
     return blocks
 
 

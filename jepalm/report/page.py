@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 import jepalm
 from jepalm.numbers import three
-from jepalm.report import evaluations
+from jepalm.report import evaluations, frontier
 from jepalm.report.compare import OVER_SEEDS, Comparison
 from jepalm.report.draw import Art, theme_css
 from jepalm.report.numbers import mark_whitespace
@@ -84,6 +84,7 @@ def run_page(
         figures=figures,
         evaluation_figures=evaluation_figures,
         evaluations=evaluations,
+        frontier=frontier,
         sources=sources,
         sample_note=note,
         article_time=ARTICLE_TIME,

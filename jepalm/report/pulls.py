@@ -17,7 +17,7 @@ from jepalm.report.read import TERM_ORDER, RunRecord, Series, number
 
 AT_LIMIT = 0.05
 """Relative distance from a limit at which a weight counts as sitting there; GradNorm scales its floor."""
-CROSS_ENTROPIES = {"reconstruction", "generation", "local", "next_token"}
+CROSS_ENTROPIES = {"reconstruction", "generation", "guesses", "local", "next_token"}
 """Terms in nats, to which uncertainty weighting gives a factor of 1; the others get a half."""
 CONSTANT = {"kl", "regularizer"}
 """Terms that keep their configured weight under every weighting."""

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from jepalm.errors import JepalmError
 from jepalm.report.compare import Comparison
-from jepalm.report.draw import Art
+from jepalm.report.draw import Art, svg_file
 from jepalm.report.figures import RUN_FIGURES, article_figures, evaluation_figures, run_figures
 from jepalm.report.figures_compare import COMPARISON_FIGURES, comparison_figures
+from jepalm.report.figures_frontier import NAME as FRONTIER
 from jepalm.report.markdown import comparison_markdown, run_markdown
 from jepalm.report.page import comparison_page, run_page
 from jepalm.report.summary import Summary
@@ -70,7 +71,10 @@ def _write(folder: Path, page: str, markdown: str, figures: list[Art], tables: M
     try:
         for name in {*RUN_FIGURES, *COMPARISON_FIGURES}.difference(art.name for art in figures):
             (folder / "figures" / f"{name}.png").unlink(missing_ok=True)
+        (folder / "figures" / f"{FRONTIER}.svg").unlink(missing_ok=True)
         for art in figures:
+            if art.name == FRONTIER:
+                write_atomically(folder / "figures" / f"{art.name}.svg", svg_file(art.svg))
             (folder / "figures" / f"{art.name}.png").write_bytes(art.png)
         for name, text in tables.items():
             write_atomically(folder / "data" / name, text)

@@ -43,6 +43,7 @@ EVALUATED = (
     *(f"text/{name}_{n}" for name in ("entropy", "jsd") for n in (1, 2, 3, 4)),
     *(f"text/distinct_{n}" for n in (1, 2)),
     *(f"brier/{part}_{n}" for part in ("score", "accuracy", "collision") for n in (1, 2, 4, 8)),
+    *(f"cost/{name}" for name in ("passes", "latency", "characters_per_s")),
 )
 """Figures of an evaluation of a JEPALM, beside those of `scorer/positions_FIRST_LAST`."""
 ANSWERED = (

@@ -164,10 +164,16 @@ def test_figures_of_pairs_are_those_of_validation(trained, house):
     assert found["rms_error"] ** 2 * MODEL["dim"] == pytest.approx(known["validation/embedding"], rel=1e-4)
 
 
+def without_times(evaluation):
+    """An evaluation as JSON, without what a text costs here and now."""
+    tree = evaluation.as_json()
+    return {**tree, "rows": [row for row in tree["rows"] if not row["name"].startswith("cost/")]}
+
+
 def test_an_evaluation_repeats_exactly_and_its_prompts_do_not_depend_on_the_seed(house, trained):
     prepared = trained.data(house / "data")
     one, two, other = (evaluate(trained, prepared, n_prompts=8, seed=seed) for seed in (0, 0, 1))
-    assert one.as_json() == two.as_json()
+    assert without_times(one) == without_times(two)
     assert one["scorer/nll"].values["real"] == other["scorer/nll"].values["real"]
     assert one["scorer/nll"].values["ngram"] != other["scorer/nll"].values["ngram"]
 
@@ -178,6 +184,8 @@ def test_packed_and_padded_models_have_the_same_figures(house, trained, run):
     prepared = trained.data(house / "data")
     one, other = (evaluate(model, prepared, n_prompts=8, temperature=0.0) for model in (trained, padded))
     for row in one.rows:
+        if row.group == "cost":
+            continue
         expected = pytest.approx(row.values["model"], rel=1e-3, abs=1e-6, nan_ok=True)
         assert other[row.name].values["model"] == expected, row.name
 

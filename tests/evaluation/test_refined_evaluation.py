@@ -50,6 +50,8 @@ def test_each_number_of_passes_has_the_figures_of_the_model(evaluation: Evaluati
 def test_further_columns_change_no_other(evaluation: Evaluation, revealing: TrainedModel, data_root: Path):
     alone = evaluate(revealing, revealing.data(data_root), n_prompts=2)
     for row in alone.rows:
+        if row.group == "cost":  # times
+            continue
         same = {name: evaluation[row.name].values[name] for name in row.values}
         assert same == pytest.approx(row.values, rel=1e-12, nan_ok=True), row.name
 

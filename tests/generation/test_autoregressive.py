@@ -7,6 +7,7 @@ from jepalm.config import from_mapping
 from jepalm.data.batches import pad_rows
 from jepalm.data.tokenizer import SPECIALS
 from jepalm.generation.autoregressive import Sampling, generate
+from jepalm.generation.noise import Noise
 from jepalm.objective.causal import CausalObjective
 
 VOCAB, END, CONTEXT = 11, 2, 12
@@ -77,18 +78,27 @@ def test_a_prompt_as_long_as_the_context_is_read_whole():
 
 
 def test_specials_are_never_written():
-    made = generate(build(), prompts([[3]] * 64), length=10, sampling=Sampling(temperature=5.0))
+    noise = Noise(0, VOCAB)
+    made = generate(build(), prompts([[3]] * 64), length=10, sampling=Sampling(temperature=5.0), noise=noise)
     assert min(min(row) for row in made.rows) >= len(SPECIALS)
 
 
-def test_a_seed_decides_the_draws():
-    def draw(seed):
-        generator = torch.Generator().manual_seed(seed)
-        sampling = Sampling(temperature=1.0)
-        return generate(build(), prompts([[3]] * 4), length=8, sampling=sampling, generator=generator).rows
+def test_the_noise_decides_the_draws():
+    def draw(seed, first=0):
+        sampling, noise = Sampling(temperature=1.0), Noise(seed, VOCAB, first=first)
+        return generate(build(), prompts([[3]] * 4), length=8, sampling=sampling, noise=noise).rows
 
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)
+    assert draw(1)[1:] == draw(1, first=1)[:3]
+
+
+def test_what_was_written_before_does_not_change_a_text():
+    sampling, rows = Sampling(temperature=1.0), [[3, 4]]
+    whole = generate(build(), prompts(rows), length=8, sampling=sampling, noise=Noise(4, VOCAB)).rows[0]
+    again = prompts([[3, 4, *whole[:3]]])
+    rest = generate(build(), again, length=5, sampling=sampling, noise=Noise(4, VOCAB), written=3).rows[0]
+    assert rest == whole[3:]
 
 
 CHANCES = torch.tensor([[0.5, 0.05, 0.3, 0.15]])
@@ -111,13 +121,14 @@ def test_top_k_and_top_p_keep_the_most_likely(sampling, kept):
 
 
 def test_draws_have_the_chances_of_the_kept_tokens():
-    generator = torch.Generator().manual_seed(0)
-    drawn = Sampling(1.0, top_k=2).draw(CHANCES.log().expand(20_000, -1), generator)
+    noise = Noise(0, 4).at(range(200), [0] * 200, 100).flatten(0, 1)
+    drawn = Sampling(1.0, top_k=2).choose(CHANCES.log().expand(20_000, -1), noise)
     shares = torch.bincount(drawn, minlength=4) / 20_000
     torch.testing.assert_close(shares, torch.tensor([0.625, 0.0, 0.375, 0.0]), rtol=0, atol=0.015)
 
 
 def test_a_low_temperature_is_greedy():
     rows = [[3, 4], [7, 8]]
-    cold = generate(build(), prompts(rows), length=8, sampling=Sampling(temperature=1e-4)).rows
+    sampling, noise = Sampling(temperature=1e-4), Noise(0, VOCAB)
+    cold = generate(build(), prompts(rows), length=8, sampling=sampling, noise=noise).rows
     assert cold == generate(build(), prompts(rows), length=8).rows

@@ -8,6 +8,7 @@ from jepalm.generation.one_shot import generate
 from jepalm.generation.refinement import ORDERS, Refining, within_bound
 from jepalm.model.layers import Layout
 from jepalm.model.queries import Known
+from jepalm.model.told import Told
 
 FIRST = torch.tensor([[0.0, 1.0, 0.2, 0.1], [0.0, 0.3, 3.0, 0.1], [0.0, 0.1, 0.2, 2.0], [0.0, 0.5, 0.4, 0.3]])
 """Logits of the toy's four positions while nothing is decided; token 0 is never written."""
@@ -19,7 +20,7 @@ class Toy:
     A position's likeliest token thus depends on which of the others are decided.
     """
 
-    packing = False
+    packing = reads_gumbel = False
 
     def __init__(self) -> None:
         self.seen: list[Known | None] = []
@@ -31,15 +32,14 @@ class Toy:
     def draw_noise(self, *_: Any) -> None:
         return None
 
-    def predict(
-        self, source: Any, layout: Any, target: Layout, action: Any, known: Known | None, noise: None
-    ) -> Any:
+    def predict(self, source: Any, layout: Any, target: Layout, told: Told) -> Any:
+        known = told.known
         self.seen.append(known)
         batch, width = target.mask.shape
         logits = FIRST[:width].expand(batch, -1, -1).clone()  # (B, T, V)
         if known is not None:
-            told = torch.nn.functional.one_hot(known.ids, 4) * known.revealed[..., None]  # (B, T, V)
-            logits = logits + 4.0 * told.sum(1, keepdim=True)
+            right = torch.nn.functional.one_hot(known.ids, 4) * known.revealed[..., None]  # (B, T, V)
+            logits = logits + 4.0 * right.sum(1, keepdim=True)
         return logits
 
 
@@ -97,9 +97,8 @@ def test_confidence_decides_the_surest_first_and_keeps_it():
 
 def test_mask_predict_takes_back_what_was_less_sure():
     class Doubting(Toy):
-        def predict(
-            self, source: Any, layout: Any, target: Layout, action: Any, known: Known | None, noise: None
-        ) -> Any:
+        def predict(self, source: Any, layout: Any, target: Layout, told: Told) -> Any:
+            known = told.known
             self.seen.append(known)
             first = torch.tensor([[[0.0, 2.0, 1.0], [0.0, 1.0, 1.0], [0.0, 1.0, 1.0]]])
             return first if len(self.seen) == 1 else torch.tensor([[[0.0, 1, 1], [0.0, 0, 9], [0.0, 0, 9]]])

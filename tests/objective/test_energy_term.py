@@ -19,7 +19,8 @@ from jepalm.config import ModelConfig, ObjectiveConfig, from_mapping
 from jepalm.data.batches import Batch
 from jepalm.errors import UsageError
 from jepalm.evaluation.heldout import measure
-from jepalm.model.noise import Noise, draw_noise
+from jepalm.model.noise import GaussianNoise, draw_gaussian
+from jepalm.model.told import Told
 from jepalm.objective.jepalm import JepalmObjective
 
 NOISY: dict[str, Any] = {"n_layers": 1, "noise": "gaussian", "noise_dim": 6}
@@ -99,22 +100,24 @@ def test_the_samples_are_the_predictors_own_one_by_one() -> None:
     source, layout = objective.encode_source(batch.source)
     target = objective.layout(batch.target)
     torch.manual_seed(0)
-    noise = draw_noise(target.copies(3), 6)
+    noise = draw_gaussian(target.copies(3), 6)
     for number in range(3):
         rows = slice(number * 8, number * 8 + 8)
-        own = Noise(noise.places[rows], noise.text[rows])
-        alone = objective.predict(source, layout, target, noise=own)
+        own = GaussianNoise(noise.places[rows], noise.text[rows])
+        alone = objective.predict(source, layout, target, Told(noise=own))
         assert torch.allclose(samples[number][target.mask], alone[target.mask], atol=1e-5)
 
 
 def test_micro_batches_add_up_to_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     pattern = torch.randn(3, 10, 6, generator=torch.Generator().manual_seed(4))
 
-    def same(layout: Any, *_: object) -> Noise:
+    def same(layout: Any, *_: object) -> GaussianNoise:
         each, width = len(layout.mask) // 3, layout.mask.shape[1]
-        return Noise(pattern[:, :width].repeat_interleave(each, 0), pattern[:, 0].repeat_interleave(each, 0))
+        return GaussianNoise(
+            pattern[:, :width].repeat_interleave(each, 0), pattern[:, 0].repeat_interleave(each, 0)
+        )
 
-    monkeypatch.setattr("jepalm.objective.jepalm.draw_noise", same)
+    monkeypatch.setattr("jepalm.objective.jepalm_predictions.draw_gaussian", same)
     objective, batch = built(), tiny_batch()
     whole = objective(batch).terms["embedding"].item()
     parts = [objective(part).terms["embedding"].item() for part in split(batch, 3, 5)]
@@ -138,11 +141,11 @@ def test_the_noise_of_the_whole_text_reaches_every_position() -> None:
     objective, batch = built().eval(), tiny_batch()
     source, layout = objective.encode_source(batch.source)
     target = objective.layout(batch.target)
-    none = Noise(torch.zeros(8, 10, 6), torch.zeros(8, 6))
-    shared = Noise(none.places, torch.ones(8, 6))
+    none = GaussianNoise(torch.zeros(8, 10, 6), torch.zeros(8, 6))
+    shared = GaussianNoise(none.places, torch.ones(8, 6))
     plain = objective.predict(source, layout, target)
-    assert torch.equal(objective.predict(source, layout, target, noise=none), plain)
-    changed = (objective.predict(source, layout, target, noise=shared) - plain).abs().amax(-1)
+    assert torch.equal(objective.predict(source, layout, target, Told(noise=none)), plain)
+    changed = (objective.predict(source, layout, target, Told(noise=shared)) - plain).abs().amax(-1)
     assert bool((changed[target.mask] > 1e-4).all())
 
 
@@ -206,8 +209,8 @@ def test_copies_of_a_text_are_predicted_from_its_own_source_and_action(
     action = objective.encode_action(tiny_batch(7).source)
     source, layout = objective.encode_source(batch.source)
     target = objective.layout(batch.target)
-    once = objective.predict(source, layout, target, action)
-    twice = objective.predict(source, layout, target.copies(2), action)
+    once = objective.predict(source, layout, target, Told(action))
+    twice = objective.predict(source, layout, target.copies(2), Told(action))
     for half in twice.unflatten(0, (2, -1)):
         assert torch.allclose(target.pad(half)[target.mask], target.pad(once)[target.mask], atol=1e-6)
 

@@ -16,8 +16,9 @@ from jepalm.config import ModelConfig, ObjectiveConfig, RevealConfig, from_mappi
 from jepalm.data.batches import Batch
 from jepalm.errors import UsageError
 from jepalm.model.queries import Known
+from jepalm.model.told import Told
 from jepalm.objective.jepalm import JepalmObjective
-from jepalm.objective.revealing import draw_revealed, hidden_weights
+from jepalm.objective.revealing import draw_revealed, hidden_weights, share_left
 from jepalm.objective.terms import IGNORE, cross_entropy
 
 SETTINGS: dict[str, Any] = {"generation": {"weight": 1.0}, "length": {"kind": "none"}}
@@ -74,7 +75,7 @@ def test_with_nothing_revealed_the_terms_are_those_of_a_model_without_bit_for_bi
         source, layout = plain.encode_source(batch.source)
         target = plain.layout(batch.target)
         known = Known(batch.target.ids, torch.zeros_like(batch.target.mask))
-        told = revealing.predict(source, layout, target, known=known)
+        told = revealing.predict(source, layout, target, Told(known=known))
         assert torch.equal(told[target.mask], plain.predict(source, layout, target)[target.mask])
 
 
@@ -101,10 +102,10 @@ def test_micro_batches_add_up_to_the_batch(monkeypatch: pytest.MonkeyPatch) -> N
     objective, batch = built(), tiny_batch()
     pattern = torch.tensor([[True, False, True, False, True, False, False, False, True, False]])
 
-    def same(mask: torch.Tensor, _: object) -> torch.Tensor:
+    def same(mask: torch.Tensor, *_: object) -> torch.Tensor:
         return pattern[:, : mask.shape[1]].expand_as(mask)
 
-    monkeypatch.setattr("jepalm.objective.jepalm.draw_revealed", same)
+    monkeypatch.setattr("jepalm.objective.jepalm_predictions.draw_revealed", same)
     whole = terms(objective, batch)
     parts = [terms(objective, part) for part in split(batch, 3, 5)]
     for name in ("embedding", "generation"):
@@ -136,7 +137,7 @@ def test_the_revealed_token_and_no_hidden_one_reaches_the_predictor() -> None:
     revealed[:, 0] = True
 
     def predicted(ids: torch.Tensor) -> torch.Tensor:
-        return objective.predict(source, layout, target, known=Known(ids, revealed))[0]
+        return objective.predict(source, layout, target, Told(known=Known(ids, revealed)))[0]
 
     ids = batch.target.ids
     hidden, seen = ids.clone(), ids.clone()
@@ -153,6 +154,29 @@ def test_all_numbers_of_revealed_tokens_but_all_are_equally_likely() -> None:
     numbers = torch.bincount(revealed.sum(1), minlength=5) / len(mask)
     assert numbers.tolist() == pytest.approx([0.25, 0.25, 0.25, 0.25, 0], abs=0.01)  # 4.6 deviations
     assert revealed[:, :4].float().mean(0).tolist() == pytest.approx([0.375] * 4, abs=0.012)
+
+
+def test_a_prefix_is_the_first_tokens() -> None:
+    torch.manual_seed(0)
+    mask = torch.tensor([[True] * 8 + [False] * 2]).expand(200, -1)
+    revealed = draw_revealed(mask, RevealConfig(order="prefix"))
+    assert torch.equal(revealed, torch.arange(10) < revealed.sum(1, keepdim=True))
+    assert revealed.sum(1).unique().tolist() == list(range(8))
+
+
+def test_shares_fall_to_none_in_a_straight_line() -> None:
+    config = RevealConfig(share_from=0.8, share_to=0.8, until=10)
+    assert [share_left(config, step) for step in (0, 5, 10, 25)] == [1, 0.5, 0, 0]
+    mask = torch.ones(4, 10, dtype=torch.bool)
+    assert draw_revealed(mask, config, torch.tensor(0.5)).sum(1).tolist() == [4] * 4
+    objective, batch = built(share_from=0.8, share_to=0.8, until=10), tiny_batch()
+    hidden = []
+    for step in (0, 10):
+        objective.before_step(step)
+        weights = objective.encode_and_predict(batch).weights
+        assert weights is not None
+        hidden.append(int((weights > 0).sum()))
+    assert hidden[0] < hidden[1] == batch.n_target_tokens
 
 
 def test_a_share_bounds_what_is_revealed() -> None:

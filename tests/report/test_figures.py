@@ -105,7 +105,7 @@ def test_thinning_keeps_the_extremes():
     assert kept.min() == -7.0
 
 
-OVER_STEPS = set(RUN_FIGURES) - {"embedding", "composition", "nll_by_position"}
+OVER_STEPS = set(RUN_FIGURES) - {"embedding", "composition", "nll_by_position", "frontier"}
 
 
 def test_every_figure_over_steps_names_the_phases(make_run):

@@ -34,7 +34,8 @@ def test_every_file_is_there(report):
     tables += ["phases", "evaluation"]
     evaluations = {f"evaluation-{split}.json" for split in ("validation", "test")}  # was there before
     expected = {"report.html", "report.md", *evaluations, *(f"data/{name}.csv" for name in tables)}
-    assert names == expected | {f"figures/{name}.png" for name in RUN_FIGURES}
+    drawn = {"figures/frontier.svg", *(f"figures/{name}.png" for name in RUN_FIGURES)}
+    assert names == expected | drawn
 
 
 def test_the_page_is_self_contained(report):

@@ -17,6 +17,7 @@ from jepalm.evaluation.causal_scorer import CausalScorer
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.rollout import Feedback, rollout
 from jepalm.model.layers import Layout
+from jepalm.model.told import Told
 from jepalm.objective import CausalObjective, JepalmObjective
 from jepalm.objective.terms import IGNORE
 from jepalm.objective.views import prompt_row
@@ -132,7 +133,7 @@ class ActionModel:
             layout = objective.layout(tokens)
             with self.hardware.autocast():
                 act = objective.encode_action(action)
-                predicted = objective.predict(*objective.encode_source(read), layout, act)
+                predicted = objective.predict(*objective.encode_source(read), layout, Told(act))
                 target, places = objective.embed_targets(tokens)
             yield _Compared(tokens, layout, places, target, predicted)
 

@@ -1,0 +1,31 @@
+"""What a prediction is told beside its source and the places to predict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from jepalm.model.layers import Layout
+from jepalm.model.noise import Noise
+from jepalm.model.queries import Known
+
+ActionView = tuple[Tensor, Layout]
+"""Embeddings (..., D) of actions, packed or padded as their layout says."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a prediction is told; nothing by default.
+
+    Attributes:
+        action: of each text, for a model that is conditioned on actions.
+        known: tokens that are revealed, for a predictor that reads such; None reveals nothing.
+        noise: of the kind that the predictor reads, another kind is not looked at; None is noise of 0.
+        guesses: a list that is given the logits (..., V) of every guess, where the layers guess.
+    """
+
+    action: ActionView | None = None
+    known: Known | None = None
+    noise: Noise | None = None
+    guesses: list[Tensor] | None = None

@@ -1,0 +1,110 @@
+"""The frontier of an evaluation: points, table, figure, and the file that a README shows."""
+
+import io
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from synthetic_run import evaluation, train_row
+
+from jepalm.evaluation.rows import Evaluation
+from jepalm.report.draw import svg_file
+from jepalm.report.figures_frontier import frontier
+from jepalm.report.frontier import points, table
+from jepalm.report.read import read_run
+from jepalm.report.summary import analyse
+from jepalm.report.write import write_report
+
+GAPS = {"model": 2.5, "passes_4": 1.5, "verified": 0.01, "real": 0.0, "ngram": -0.27, "baseline": 0.01}
+PASSES = {"model": 1.0, "passes_4": 4.0, "verified": 6.4, "ngram": 16.0, "baseline": 16.0, "baseline_2": 2.0}
+LATENCIES = {name: 3 * value + 2 for name, value in PASSES.items()}
+
+
+def costly(**extra):
+    """An evaluation with two baselines, more passes and a verifier."""
+    blank = {"figure": "", "unit": "", "interval": None, "controls": {}}
+    rows = [
+        {"name": "scorer/gap", **blank, "figure": "gap", "unit": "nats/char", **GAPS, "baseline_2": -0.4},
+        {"name": "text/valid_words", **blank, "figure": "valid words", "model": 0.5, "real": 0.94},
+        {"name": "cost/passes", **blank, "figure": "passes", **PASSES},
+        {"name": "cost/latency", **blank, "figure": "time", "unit": "ms", **LATENCIES},
+        {"name": "cost/characters_per_s", **blank, "figure": "speed", **PASSES},
+    ]
+    day = "2026-11-22_0849"
+    named = {"baseline": f"{day}-shakespeare-ar", "further": ["other"], "verified": f"{day}-ar"}
+    return evaluation(rows=rows, passes=[4], order="random", **named, **extra)
+
+
+def test_every_way_to_write_is_a_point_with_its_name():
+    found = {point.column: point for point in points(Evaluation.from_json(costly()))}
+    names = {column: point.name for column, point in found.items()}
+    assert names == {
+        "model": "one pass",
+        "passes_4": "4 passes",
+        "verified": "ar, verified",
+        "ngram": "5-gram",
+        "baseline": "shakespeare-ar",
+        "baseline_2": "other",
+    }
+    assert found["passes_4"].values["scorer/gap"] == 1.5
+    assert found["baseline_2"].values == {
+        "cost/passes": 2.0,
+        "cost/latency": 8.0,
+        "cost/characters_per_s": 2.0,
+        "scorer/gap": -0.4,
+    }
+
+
+def test_an_evaluation_without_costs_has_none():
+    tree = evaluation()
+    tree["rows"] = [row for row in tree["rows"] if not row["name"].startswith("cost/")]
+    told = Evaluation.from_json(tree)
+    assert points(told) == []
+    assert table(told)[1] == []
+
+
+def test_the_table_ends_with_real_text():
+    header, rows = table(Evaluation.from_json(costly()))
+    assert header == ["", "passes", "time, ms", "speed", "gap, nats/char", "valid words"]
+    assert rows[0] == ["one pass", "1.00", "5.00", "1.00", "2.50", "0.500"]
+    assert rows[-1] == ["real text", "", "", "", "0", "0.940"]
+
+
+@pytest.fixture
+def record(make_run):
+    return read_run(make_run([train_row(25), train_row(50)], evaluations={"validation": costly()}))
+
+
+def test_the_figure_names_every_way_once(record):
+    art = frontier(record)
+    assert art.name == "frontier"
+    for name in ("this run, refined", "ar, verified", "5-gram", "shakespeare-ar", "other", "real text"):
+        assert art.svg.count(f">{name}</text>") == 1, name
+    assert "forward passes a text (log)" in art.svg
+    assert "milliseconds a text, by itself (log)" in art.svg
+
+
+def test_a_gap_that_is_not_finite_is_left_out_and_no_other(make_run):
+    told = costly()
+    told["rows"][0]["baseline_2"] = None
+    art = frontier(read_run(make_run([train_row(25)], evaluations={"validation": told})))
+    assert ">other</text>" not in art.svg
+    assert art.svg.count(">5-gram</text>") == 1
+
+
+def test_the_report_has_figure_table_and_a_file_of_its_own(record, tmp_path):
+    summary = analyse(record)
+    write_report(summary, tmp_path)
+    page, markdown = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    assert 'id="figure-frontier"' in page
+    assert "What each way to write costs" in page
+    assert "| ar, verified | 6.40 | 21.2 |" in markdown
+    drawn = (tmp_path / "figures" / "frontier.svg").read_text()
+    assert ElementTree.parse(io.StringIO(drawn)).getroot().tag.endswith("svg")
+    assert "var(" not in drawn
+    assert (tmp_path / "figures" / "frontier.png").exists()
+
+
+def test_a_file_of_its_own_has_paper_and_the_colours_of_the_light_page():
+    drawn = svg_file('<svg viewBox="0 0 1 1" role="img"><path style="fill: var(--ink, #1f2328)"/></svg>')
+    assert re.search(r'<svg [^>]*><rect [^>]*fill="#ffffff"/><path style="fill: #1f2328"/>', drawn)
