@@ -83,8 +83,8 @@ def generate(
         str | None,
         typer.Option(
             metavar="RUN",
-            help="Let this causal run check what --run drafts: its own text in fewer passes. teacher: the run"
-            " that the drafter learned from.",
+            help="Let this causal run check what --run drafts, or --run 5-gram: its own text in fewer passes."
+            " teacher: the run that the drafter learned from.",
             show_default=False,
         ),
     ] = None,
@@ -124,7 +124,7 @@ def generate(
     from jepalm.cli.infill import show_filled
     from jepalm.cli.prompts import show_many
     from jepalm.cli.refining import refining_of
-    from jepalm.cli.verifying import open_verifier, show_verified
+    from jepalm.cli.verifying import open_drafter, open_verifier, show_verified
     from jepalm.cli.written import show_how
     from jepalm.config import from_mapping, runs_root
     from jepalm.errors import UsageError
@@ -141,16 +141,10 @@ def generate(
     refining = refining_of(refine, order, entropy_bound)
     if discard and passages == 1:
         raise UsageError("--discard does nothing with one passage", "give --passages, or leave it out")
-    folder = open_run(run or runs_root() / "latest")
     chosen = precision or ("auto" if verify is None else "fp32")
     hardware = from_mapping({"hardware": {"device": device, "precision": chosen}}).hardware
-    trained = load_trained(folder, checkpoint, hardware)
-    lines = [] if prompts is None else _lines(prompts)
-    text = standard_input() if text == "-" else text
-    noisy = trained.config.model.predictor.noise != "none"
-    drawn = temperature if temperature is not None else float(samples > 1 or noisy)
     if verify is not None:
-        one_pass = {
+        needless = {
             "--infill": infill is not None,
             "--prompts": prompts is not None,
             "--action": action is not None,
@@ -159,11 +153,13 @@ def generate(
             "--refine": refine > 1,
             "--show-embeddings": show_embeddings,
         }
-        _check_given(one_pass, "--verify", "give a prompt and --length")
+        _check_given(needless, "--verify", "give a prompt and --length")
+        drafting = open_drafter(run or runs_root() / "latest", checkpoint, hardware)
+        drawn = temperature if temperature is not None else float(samples > 1)
         show_verified(
-            trained,
-            open_verifier(verify, trained, hardware),
-            text,
+            drafting,
+            open_verifier(verify, drafting, hardware),
+            standard_input() if text == "-" else text,
             samples=samples,
             length=length,
             sampling=Sampling(drawn, top_k, top_p),
@@ -171,6 +167,12 @@ def generate(
             as_json=as_json,
         )
         return
+    folder = open_run(run or runs_root() / "latest")
+    trained = load_trained(folder, checkpoint, hardware)
+    lines = [] if prompts is None else _lines(prompts)
+    text = standard_input() if text == "-" else text
+    noisy = trained.config.model.predictor.noise != "none"
+    drawn = temperature if temperature is not None else float(samples > 1 or noisy)
     if infill is not None:
         _check_given(
             {

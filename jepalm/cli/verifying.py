@@ -9,17 +9,30 @@ if TYPE_CHECKING:
     from jepalm.config import HardwareConfig
     from jepalm.generation.autoregressive import Sampling
     from jepalm.generation.loading import TrainedModel
+    from jepalm.generation.verification import Drafter
 
 TEACHER = "teacher"
 """Names the run that the drafter learned from."""
+NGRAM = "5-gram"
+"""Names a drafter that is no run: counts of the verifier's training text."""
 
 
-def open_verifier(asked: str, drafting: TrainedModel, hardware: HardwareConfig) -> TrainedModel:
+def open_drafter(run: Path, checkpoint: str, hardware: HardwareConfig) -> TrainedModel | None:
+    """Load the run that drafts; None for the 5-gram."""
+    from jepalm.generation.loading import load_trained
+    from jepalm.run import open_run
+
+    if str(run) == NGRAM and not run.exists():
+        return None
+    return load_trained(open_run(run), checkpoint, hardware)
+
+
+def open_verifier(asked: str, drafting: TrainedModel | None, hardware: HardwareConfig) -> TrainedModel:
     """Load the run that verifies.
 
     Args:
         asked: a run folder, or `teacher`.
-        drafting: the run that drafts.
+        drafting: the run that drafts; None for the 5-gram.
         hardware: where it computes.
 
     Raises:
@@ -30,6 +43,8 @@ def open_verifier(asked: str, drafting: TrainedModel, hardware: HardwareConfig) 
     from jepalm.run import open_run
 
     if asked == TEACHER and not Path(asked).exists():
+        if drafting is None:
+            raise UsageError(f"the {NGRAM} has no teacher", "name the causal run that verifies: --verify RUN")
         teacher = drafting.config.objective.coupling.teacher
         if teacher is None:
             message = f"{drafting.run.name} was trained without a teacher"
@@ -39,7 +54,7 @@ def open_verifier(asked: str, drafting: TrainedModel, hardware: HardwareConfig) 
 
 
 def show_verified(
-    drafting: TrainedModel,
+    drafting: TrainedModel | None,
     verifying: TrainedModel,
     text: str,
     *,
@@ -52,7 +67,7 @@ def show_verified(
     """Write after a prompt and print the texts, how far drafts were right and how long it took.
 
     Args:
-        drafting: a JEPALM of windows.
+        drafting: a JEPALM of windows; None for the 5-gram.
         verifying: a causal run of windows.
         text: the prompt.
         samples: texts to write.
@@ -70,8 +85,8 @@ def show_verified(
     from jepalm.generation.verified_text import continue_verified, drafter_of, verifier_of
     from jepalm.numbers import three
 
-    drafter = drafter_of(drafting)
     verifier_of(verifying, drafting)
+    drafter = _counted(verifying) if drafting is None else drafter_of(drafting)
     source = read_prompt(verifying, text)
     for note in source.notes:
         errors.print(f"note: {note}", markup=False)
@@ -94,20 +109,33 @@ def show_verified(
             "seconds": round(seconds, 6),
             "temperature": sampling.temperature,
             "seed": seed,
-            "run": drafting.run.name,
-            "step": drafting.checkpoint.step,
+            "run": drafting.run.name if drafting is not None else NGRAM,
+            "step": drafting.checkpoint.step if drafting is not None else None,
             "verifier": verifying.run.name,
             "verifier_step": verifying.checkpoint.step,
         }
         sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
         return
+    drafts = NGRAM
+    if drafting is not None:
+        drafts = f"{drafting.run.name} at step {drafting.checkpoint.step:,}"
     for one in made.text:
         console.print(one, markup=False, end="" if one.endswith("\n") else "\n")
     errors.print(
         f"{verified.passes} verifying passes, {verified.drafts} drafts · {characters} characters,"
         f" {three(made.characters_a_pass)} a pass · {1000 * seconds:.0f} ms"
         f" · text of {verifying.run.name} at step {verifying.checkpoint.step:,}"
-        f" · drafts of {drafting.run.name} at step {drafting.checkpoint.step:,}",
+        f" · drafts of {drafts}",
         style="dim",
         markup=False,
     )
+
+
+def _counted(verifying: TrainedModel) -> Drafter:
+    """The n-gram of a run's training text as a drafter."""
+    from jepalm.evaluation.evaluate import read_training_text
+    from jepalm.evaluation.ngram import NGram
+    from jepalm.evaluation.ngram_drafter import NGramDrafter
+
+    training = read_training_text(verifying.data())
+    return NGramDrafter(NGram.fit(training.ids, verifying.tokenizer.vocab_size))

@@ -48,8 +48,8 @@ def drafter_of(trained: TrainedModel) -> Drafter:
     return OneShotDrafter(trained.objective, trained.hardware.device)
 
 
-def verifier_of(trained: TrainedModel, drafting: TrainedModel) -> CausalObjective:
-    """A run as the autoregressive model that checks another run's drafts.
+def verifier_of(trained: TrainedModel, drafting: TrainedModel | None) -> CausalObjective:
+    """A run as the autoregressive model that checks another run's drafts, or those of counts of its own data.
 
     Raises:
         UsageError: it is no causal run of windows, it is a backbone, or it reads other tokens.
@@ -65,7 +65,7 @@ def verifier_of(trained: TrainedModel, drafting: TrainedModel) -> CausalObjectiv
     if not isinstance(objective.model, CausalLM):
         message = f"{name} cannot verify: the keys and values of its backbone cannot be forgotten in part"
         raise UsageError(message, "take a causal run without model.backbone")
-    if trained.tokenizer.to_json() != drafting.tokenizer.to_json():
+    if drafting is not None and trained.tokenizer.to_json() != drafting.tokenizer.to_json():
         message = f"{drafting.run.name} and {name} have different tokenizers"
         raise UsageError(message, "take a verifier with the drafter's tokenizer")
     return objective

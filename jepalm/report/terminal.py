@@ -20,6 +20,8 @@ from jepalm.report.summary import ARTICLE_TIME, Summary
 from jepalm.report.verdict import Verdict
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
+_MOST_COLUMNS = 5
+"""Columns of texts that fit beside the names of figures, at 80 characters."""
 _SPARK_WIDTH = 32
 _WORD_STYLE = {"reproduced": "green", "not reproduced": "yellow", "cannot tell": "dim"}
 _VERDICT_STYLE = {"warning": "yellow", "note": "cyan", "good": "green"}
@@ -41,36 +43,50 @@ def run_view(summary: Summary) -> RenderableType:
     return Group(*parts)
 
 
-def evaluation_table(evaluation: Evaluation, chosen: list[Row] | None = None) -> Table:
+def evaluation_table(evaluation: Evaluation, chosen: list[Row] | None = None) -> RenderableType:
     """Return the figures of an evaluation beside their controls, a section a group.
+
+    Columns that a terminal has no room for beside the names stand in further tables.
 
     Args:
         evaluation: what was measured.
         chosen: the rows to show, without sections; all when empty.
     """
     columns = evaluations.columns(evaluation)
+    sections = {"": chosen} if chosen is not None else evaluations.groups(evaluation)
+    names = list(columns)
+    parts = [names[at : at + _MOST_COLUMNS] for at in range(0, len(names), _MOST_COLUMNS)]
+    tables = [_columns_table(evaluation, sections, {name: columns[name] for name in part}) for part in parts]
+    return tables[0] if len(tables) == 1 else Group(*tables)
+
+
+def _columns_table(evaluation: Evaluation, sections: dict[str, list[Row]], columns: dict[str, str]) -> Table:
+    """A table of some columns; the controls stand where the model does."""
+    main = "model" in columns
+    beside = main and not evaluation.passes  # many columns leave no room for one of intervals
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     shown.add_column("", overflow="fold")
     for name, title in columns.items():
         shown.add_column(title, justify="right", no_wrap=True, style="bold" if name == "model" else None)
-        if name == "model" and not evaluation.passes:
+        if name == "model" and beside:
             shown.add_column("", justify="right", no_wrap=True, style="dim")
-    sections = {"": chosen} if chosen is not None else evaluations.groups(evaluation)
     for title, rows in sections.items():
+        rows = [row for row in rows if main or any(name in row.values for name in columns)]
+        if not rows:
+            continue
         if shown.row_count:
             shown.add_row()
         if title:
             shown.add_row(Text(title, style="bold"))
         for row in rows:
             label = Text(evaluations.label(row))
-            for control in evaluations.controls(row):
+            for control in evaluations.controls(row) if main else []:
                 label.append(f"\n  {control}", style="dim")
-            interval = evaluations.interval(row)
-            if evaluation.passes and interval:  # many columns leave no room for one of intervals
+            interval = evaluations.interval(row) if main else ""
+            if interval and not beside:
                 label.append(f"\n  {interval}", style="dim")
             values = [evaluations.cell(row, name) for name in columns]
-            model = values[:1] if evaluation.passes else [values[0], interval]
-            shown.add_row(label, *model, *values[1:])
+            shown.add_row(label, *([values[0], interval, *values[1:]] if beside else values))
     return shown
 
 

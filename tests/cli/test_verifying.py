@@ -108,6 +108,22 @@ def test_another_tokenizer_is_refused(call, runs, tmp_path):
     assert "have different tokenizers" in err
 
 
+def test_the_5_gram_of_the_training_text_drafts_too(jepalm_command, runs, data_root):
+    arguments = ("abcd", "--length", "25", "--temperature", "1", "--seed", "4", "--json")
+    drafted = ("--run", "5-gram", "--verify", runs["causal"])
+    code, out, err = jepalm_command(
+        "generate", *arguments, *drafted, cwd=data_root, JEPALM_DATA=str(data_root)
+    )
+    assert code == 0, err
+    alone = ("--run", runs["causal"], "--precision", "fp32")
+    own = json.loads(jepalm_command("generate", *arguments, *alone, cwd=data_root)[1])
+    row = json.loads(out)
+    assert (row["texts"], row["run"], row["step"]) == (own["texts"], "5-gram", None)
+    code, _, err = jepalm_command("generate", "a", "--run", "5-gram", "--verify", "teacher", cwd=data_root)
+    assert code == 2
+    assert "the 5-gram has no teacher" in err
+
+
 def test_bench_sets_verified_text_beside_token_by_token(jepalm_command, runs, data_root):
     arguments = ("--verify", runs["causal"], "--seconds", "0", "--data-dir", data_root)
     code, out, err = jepalm_command("bench", runs["drafter"], *arguments, cwd=data_root, COLUMNS="160")

@@ -5,6 +5,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from rich.console import Console
 from synthetic_run import evaluation, train_row
 
 from jepalm.evaluation.rows import Evaluation
@@ -13,6 +14,7 @@ from jepalm.report.figures_frontier import frontier
 from jepalm.report.frontier import points, table
 from jepalm.report.read import read_run
 from jepalm.report.summary import analyse
+from jepalm.report.terminal import evaluation_table
 from jepalm.report.write import write_report
 
 GAPS = {"model": 2.5, "passes_4": 1.5, "verified": 0.01, "real": 0.0, "ngram": -0.27, "baseline": 0.01}
@@ -108,3 +110,15 @@ def test_the_report_has_figure_table_and_a_file_of_its_own(record, tmp_path):
 def test_a_file_of_its_own_has_paper_and_the_colours_of_the_light_page():
     drawn = svg_file('<svg viewBox="0 0 1 1" role="img"><path style="fill: var(--ink, #1f2328)"/></svg>')
     assert re.search(r'<svg [^>]*><rect [^>]*fill="#ffffff"/><path style="fill: #1f2328"/>', drawn)
+
+
+def test_many_columns_stand_in_two_tables_with_the_names_of_their_figures():
+    console = Console(width=80, file=io.StringIO())
+    told = Evaluation.from_json(costly())
+    console.print(evaluation_table(told))
+    first, second = console.file.getvalue().split("baseline 2")
+    assert "verified 5-gram" in first
+    for text in (first, second):
+        assert all(name in text for name in ("gap, nats/char", "passes", "time, ms"))
+    assert "21.2" in first  # milliseconds of verified text
+    assert "-0.400" in second
