@@ -53,7 +53,7 @@ def generate(
         float | None,
         typer.Option(
             min=0.0,
-            help="0: the most likely token.  [default: 0, or 1 for several samples]",
+            help="0: the most likely token.  [default: 0; 1 for several samples, or a model with noise]",
             show_default=False,
         ),
     ] = None,

@@ -112,7 +112,7 @@ class JepalmPredictions(JepalmTexts):
             encoded, decodable, posterior, whole = self._encode_target(reading, embedding_layout, noisy=read)
             target = encoded  # (..., D')
         if self.target_encoder is not None and any_of(terms, "embedding"):
-            whole = self.target_encoder.posterior(reading.ids, reading.layout)
+            whole = self.target_encoder(reading.ids, reading.layout)
             target = reading.pick(self.normalise(whole.mean, self._latents(reading.layout)))  # (..., D')
         if any_of(terms, *OF_SOURCES):
             source, source_layout = self.encode_source(batch.source, states)

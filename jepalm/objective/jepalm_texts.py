@@ -92,7 +92,7 @@ class JepalmTexts(Objective):
         if self.target_encoder is None:
             return self.as_targets(self.model.encoder(tokens.ids, layout), layout)
         latents = self._latents(layout)
-        return self.normalise(self.target_encoder(tokens.ids, layout), latents), latents
+        return self.normalise(self.target_encoder(tokens.ids, layout).mean, latents), latents
 
     def as_targets(self, embeddings: Tensor, layout: Layout) -> tuple[Tensor, Layout]:
         """The encoder's embeddings of any text (..., D) as they would be of a target (..., D'), laid out."""

@@ -49,12 +49,7 @@ class TargetEncoder(Average):
     encoder: TextEncoder
 
     @torch.no_grad()
-    def forward(self, ids: Tensor, layout: Layout) -> Tensor:
-        """(B, T) token ids to (..., D') target embeddings."""
-        return self.posterior(ids, layout).mean
-
-    @torch.no_grad()
-    def posterior(self, ids: Tensor, layout: Layout) -> Posterior:
+    def forward(self, ids: Tensor, layout: Layout) -> Posterior:
         """(B, T) token ids to where the target embeddings lie."""
         return self.encoder.posterior(ids, layout)
 

@@ -21,6 +21,7 @@ from jepalm.generation.rollout import (
     target_states,
 )
 from jepalm.model.layers import Layout
+from jepalm.model.told import Told
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.views import prompt_of
 
@@ -88,7 +89,8 @@ def test_a_latent_rollout_is_the_predictor_applied_to_its_own_normalised_output(
                 target = Layout.of(torch.tensor([n]), n, packed=False)
                 ids, places = alone(action)
                 layout = Layout.of(torch.tensor([source.shape[1]]), source.shape[1], packed=False)
-                source = model.predictor(target, source, layout, (model.encoder(ids, places), places))
+                told = Told((model.encoder(ids, places), places))
+                source = model.predictor(target, source, layout, told)
                 torch.testing.assert_close(after.embeddings[row, :n], source[0], atol=1e-9, rtol=1e-9)
                 assert not after.embeddings[row, n:].any()
                 source = F.layer_norm(source, (16,))

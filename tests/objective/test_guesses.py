@@ -315,6 +315,21 @@ def test_a_model_without_guesses_has_the_same_weights_as_ever() -> None:
             {"model": {"predictor": {"noise": "gumbel", "guesses": True}}},
             "noise=gumbel needs objective.coupling.teacher",
         ),
+        (
+            {"model": {"predictor": {"noise": "gaussian", "guesses": True}}},
+            "guesses does not go with model.predictor.noise=gaussian",
+        ),
+        (
+            {"model": {"predictor": {"noise": "gaussian"}}, "objective": {"coupling": {"teacher": "a"}}},
+            "coupling.teacher does not go with model.predictor.noise=gaussian",
+        ),
+        (
+            {
+                "model": {"predictor": {"noise": "gumbel", "guesses": True}},
+                "objective": {"coupling": {"teacher": "a"}, "embedding": {"distance": "energy"}},
+            },
+            "distance=energy needs model.predictor.noise=gaussian",
+        ),
         ({"model": {"predictor": {"guesses": True}, "latent": {"tokens": 2}}}, "needs model.latent.tokens=1"),
         (
             {"model": {"predictor": {"guesses": True}, "source_positions": "aligned"}},

@@ -11,6 +11,8 @@ from jepalm.config import ModelConfig, ObjectiveConfig, from_mapping
 from jepalm.data.batches import Batch, Tokens
 from jepalm.errors import UsageError
 from jepalm.generation.one_shot import generate
+from jepalm.model.causal_lm import CausalLM
+from jepalm.objective.coupling import Coupled, Coupling
 from jepalm.objective.jepalm import JepalmObjective
 from jepalm.objective.own_text import with_own_text, with_passages, writer_sources
 
@@ -84,8 +86,9 @@ def test_the_passage_is_what_the_model_writes_at_temperature_1_without_dropout(p
     assert torch.equal(found.target.ids, given.target.ids)
 
 
-def test_a_predictor_with_noise_draws_it():
-    objective = built(predictor={"n_layers": 1, "noise": "gaussian"})
+@pytest.mark.parametrize("noise", [{"noise": "gaussian"}, {"noise": "gumbel", "guesses": True}])
+def test_a_predictor_with_noise_draws_it(noise: dict[str, Any]):
+    objective = built(predictor={"n_layers": 1, **noise})
     drawn = []
     for seed in (7, 7, 8):
         torch.manual_seed(seed)
@@ -103,6 +106,25 @@ def test_the_terms_are_those_of_the_changed_sources():
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     real = objective(replace(given, earlier=None, own=None)).terms
     assert not torch.allclose(found["generation"], real["generation"])
+
+
+def test_a_teacher_reads_the_changed_source(monkeypatch: pytest.MonkeyPatch):
+    objective, given = built(predictor={"n_layers": 1, "noise": "gumbel", "guesses": True}), batch()
+    sizes = {"dim": 16, "n_heads": 2, "causal": {"n_layers": 1, "context_len": 32}}
+    objective.couple(CausalLM(ModelConfig.model_validate(sizes), VOCABULARY))
+    assert objective.coupling is not None
+    torch.manual_seed(7)
+    changed = with_own_text(objective, given)
+    expected = objective.coupling.couple(changed)  # with the draws that follow
+    seen: list[Coupled] = []
+    couple = Coupling.couple
+    monkeypatch.setattr(Coupling, "couple", lambda *of: seen.append(couple(*of)) or seen[-1])
+    torch.manual_seed(7)
+    objective(given)
+    assert torch.equal(seen[0].batch.source.ids, changed.source.ids)
+    assert torch.equal(seen[0].noise, expected.noise)
+    log_p, _ = objective.coupling.teacher.read(changed.source.ids, given.target.ids)
+    assert torch.equal((log_p + seen[0].noise).argmax(-1), given.target.ids)
 
 
 def test_evaluation_reads_real_text():
