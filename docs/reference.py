@@ -53,6 +53,8 @@ def shown(value: object) -> str:
     """A default as one would write it."""
     if value is None or value == ():
         return "empty"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(map(str, value))}]`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

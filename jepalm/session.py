@@ -276,6 +276,7 @@ def _batches(
         tokens_per_latent=config.model.latent.tokens,
         static_shapes=hardware.compile and split == "train",
         spans=config.data.spans,
+        own_text=config.objective.own_text if split == "train" else None,
     )
 
 
@@ -298,11 +299,12 @@ def _view_lengths(config: Config, meta: Meta) -> tuple[int, int]:
         lengths = {"source_len": model.source_len, "target_len": model.target_len}
         if meta.has_action:
             lengths["action_len"] = model.longest_action
-        if sum(lengths.values()) > context:
+        ends = len(lengths) - 1  # behind each part but the target
+        if sum(lengths.values()) + ends > context:
             parts = " + ".join(f"model.{key} {length}" for key, length in lengths.items())
             raise UsageError(
-                f"{parts} is more than model.causal.context_len {context}",
-                f"set model.causal.context_len={sum(lengths.values())}",
+                f"{parts} + {ends} for the ends between is more than model.causal.context_len {context}",
+                f"set model.causal.context_len={sum(lengths.values()) + ends}",
             )
     return model.source_len, model.target_len
 
@@ -317,6 +319,9 @@ def _check_pairing(config: Config, pairing: str) -> None:
     if pairing == "windows" and objective.latent.weight > 0:
         message = f"objective.latent.weight does nothing with {config.data.name}, whose pairing is windows"
         raise UsageError(message, "a window has no second view: train on lines or pairs")
+    if pairing != "windows" and objective.own_text.share > 0:
+        message = f"objective.own_text does nothing with {config.data.name}, whose pairing is {pairing}"
+        raise UsageError(message, "prepare the text with --pairing windows for it")
     if pairing != "spans":
         only = {
             "data.spans": config.data.spans != SpansConfig(),

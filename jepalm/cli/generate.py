@@ -130,7 +130,7 @@ def generate(
     trained = load_trained(folder, checkpoint, hardware)
     lines = [] if prompts is None else _lines(prompts)
     text = standard_input() if text == "-" else text
-    noisy = trained.config.model.predictor.noise != "none"
+    noisy = trained.config.model.predictor.noise == "gumbel"
     drawn = temperature if temperature is not None else float(samples > 1 or noisy)
     if infill is not None:
         _check_given(

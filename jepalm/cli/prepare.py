@@ -212,7 +212,7 @@ def nl_rx(
         typer.Option("--keep-degenerate", help="Keep, in train, expressions of no line or of every line."),
     ] = False,
     name: NameOption = None,
-    tokenizer: TokenizerOption = "char",
+    tokenizer: TokenizerOption = "bpe:512",
     alphabet: AlphabetOption = Alphabet.fixed,
     split: SplitOption = "80/10/10",
     data_dir: DataDirOption = None,

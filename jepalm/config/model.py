@@ -31,9 +31,12 @@ class PredictorConfig(Section):
     """Heads; the model's own when empty."""
     revealed: bool = False
     """Queries may carry tokens that are already decided, so that a passage is refined in several passes."""
-    noise: Literal["none", "gumbel"] = "none"
-    """Randomness of its own. `gumbel`: a number for each token of the vocabulary at each position is added to
-    the guesses, so that the text is a function of source and noise."""
+    noise: Literal["none", "gaussian", "gumbel"] = "none"
+    """Randomness of its own. `gaussian`: the queries carry normal noise, so that one source has many
+    predictions. `gumbel`: a number for each token of the vocabulary at each position is added to the guesses,
+    so that the text is a function of source and noise."""
+    noise_dim: int = Field(32, ge=1, le=16384)
+    """Width of Gaussian noise: so much for each position or latent, and as much again for the whole text."""
     guesses: bool = False
     """Each layer guesses the text; the guess at a position is told to the next one before the next layer.
     Positions see those before them alone."""
@@ -73,8 +76,8 @@ class CausalConfig(Section):
 
     n_layers: int = Field(6, ge=1, le=128)
     context_len: int = Field(256, ge=2, le=65536)
-    """Most positions that a token is predicted from. Windows are drawn this long; pairs have
-    `source_len + target_len`, and `action_len` where there are actions, which must fit in."""
+    """Most positions that a token is predicted from. Windows are drawn this long; of pairs the source, the
+    action where there is one, and the target must fit in, with an end between one and the next."""
     tied: bool = True
     """One table of tokens for reading and writing."""
 
@@ -149,6 +152,8 @@ class ModelConfig(Section):
     def _guesses_are_of_tokens_that_follow(self) -> ModelConfig:
         if self.predictor.noise == "gumbel" and not self.predictor.guesses:
             raise ValueError("model.predictor.noise=gumbel needs model.predictor.guesses=true")
+        if self.predictor.guesses and self.predictor.noise == "gaussian":
+            raise ValueError("model.predictor.guesses does not go with model.predictor.noise=gaussian")
         if self.predictor.guesses and self.latent.tokens > 1:
             raise ValueError("model.predictor.guesses needs model.latent.tokens=1")
         if self.predictor.guesses and self.source_positions == "aligned":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -38,10 +38,21 @@ class EmbeddingConfig(Section):
     """Distance of predicted to target embeddings, mean over positions or latents."""
 
     weight: float = Field(1.0, ge=0)
-    distance: Literal["mse", "smooth_l1", "cosine"] = "mse"
-    """Squared or smooth L1 differences, summed over dims; or 1 - cosine, which leaves the length free."""
+    distance: Literal["mse", "smooth_l1", "cosine", "energy"] = "mse"
+    """Squared or smooth L1 differences, summed over dims; 1 - cosine, which leaves the length free; or the
+    energy score of several predictions, for a predictor with noise of its own."""
     smooth_l1_beta: float = Field(1.0, gt=0)
     """Difference at which smooth L1 turns from square to straight."""
+    samples: int = Field(8, ge=2, le=256)
+    """Energy: predictions from each source, N."""
+    target_samples: int = Field(1, ge=1, le=256)
+    """Energy: draws of each target, M; more than one of a variational encoder only."""
+    exponent: float = Field(1.0, gt=0, lt=2)
+    """Energy: of the distance. Near 2 little but the mean counts; below 1 near ones have large gradients."""
+    windows: tuple[Annotated[int, Field(ge=1)] | Literal["all"], ...] = Field(
+        (1, 2, 4, 8, "all"), min_length=1
+    )
+    """Energy: how many positions or latents in a row are compared as one vector; mean over these."""
     detach_source: bool = True
     """The predictor reads detached source embeddings, so the encoder does not learn from this term."""
     detach_target: bool = True
@@ -102,6 +113,25 @@ class CouplingConfig(Section):
                 raise ValueError(f"objective.coupling.{name} does nothing without objective.coupling.teacher")
         if self.written == 0 and not kept(self, "temperature_from"):
             raise ValueError("objective.coupling.temperature_from does nothing with written=0")
+        return self
+
+
+class OwnTextConfig(Section):
+    """The model's own text in sources of windows, in training, as longer texts have it when they are written.
+
+    Of a share of the sources the last `target_len` tokens are then a passage that the model has just written
+    from what stands before them.
+    """
+
+    share: float = Field(0.0, ge=0, le=1)
+    """Share of the sources."""
+    after: int = Field(0, ge=0)
+    """Steps at the start of training without, while what the model writes is no text yet."""
+
+    @model_validator(mode="after")
+    def _after_needs_a_share(self) -> OwnTextConfig:
+        if self.after and not self.share:
+            raise ValueError("objective.own_text.after does nothing without objective.own_text.share")
         return self
 
 
@@ -244,6 +274,7 @@ class ObjectiveConfig(Section):
     reveal: RevealConfig = RevealConfig()
     guesses: GuessesConfig = GuessesConfig()
     coupling: CouplingConfig = CouplingConfig()
+    own_text: OwnTextConfig = OwnTextConfig()
     local: LocalConfig = LocalConfig()
     length: LengthConfig = LengthConfig()
     next_token: NextTokenConfig = NextTokenConfig()
@@ -261,6 +292,13 @@ class ObjectiveConfig(Section):
     def _averages_take_no_gradient(self) -> ObjectiveConfig:
         if self.targets.encoder == "ema" and not self.embedding.detach_target:
             raise ValueError("objective.embedding.detach_target=false needs objective.targets.encoder=shared")
+        return self
+
+    @model_validator(mode="after")
+    def _points_have_one_draw(self) -> ObjectiveConfig:
+        embedding = self.embedding
+        if embedding.distance == "energy" and embedding.target_samples > 1 and self.kl.weight == 0:
+            raise ValueError("objective.embedding.target_samples above 1 needs objective.kl.weight above 0")
         return self
 
     @model_validator(mode="after")

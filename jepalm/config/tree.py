@@ -41,6 +41,12 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _samples_need_noise(self) -> Config:
+        if self.objective.embedding.distance == "energy" and self.model.predictor.noise != "gaussian":
+            raise ValueError("objective.embedding.distance=energy needs model.predictor.noise=gaussian")
+        return self
+
+    @model_validator(mode="after")
     def _sections_are_the_familys(self) -> Config:
         for family, sections in FAMILY_SECTIONS.items():
             for dotted in sections:
@@ -66,6 +72,7 @@ FAMILY_SECTIONS = {
         "objective.reveal",
         "objective.guesses",
         "objective.coupling",
+        "objective.own_text",
         "objective.local",
         "objective.length",
         "objective.regularizer",

@@ -20,6 +20,7 @@ from jepalm.generation import autoregressive, one_shot
 from jepalm.generation.loading import TrainedModel
 from jepalm.model.layers import Layout
 from jepalm.objective import CausalObjective, JepalmObjective
+from jepalm.objective.views import prompt_row
 
 AT_ONCE = 64
 """Questions of a batch."""
@@ -114,11 +115,12 @@ class Answerer:
         """The last tokens of each question and of its action, which a causal model reads as one text."""
         encode, model, device = self._tokenizer.encode, self._model, self.hardware.device
         sources = [encode(question.source)[-model.source_len :] for question in questions]
+        causal = isinstance(self.objective, CausalObjective)
         if not self._reads_actions:
-            return pad_rows(sources, device), None
+            return pad_rows([prompt_row(row) for row in sources] if causal else sources, device), None
         actions = [encode(question.action)[-model.longest_action :] for question in questions]
-        if isinstance(self.objective, CausalObjective):
-            rows = [[*source, *action] for source, action in zip(sources, actions, strict=True)]
+        if causal:
+            rows = [prompt_row(*pair) for pair in zip(sources, actions, strict=True)]
             return pad_rows(rows, device), None
         return pad_rows(sources, device), pad_rows(actions, device)
 

@@ -16,6 +16,7 @@ from jepalm.evaluation.stream import score_stream
 from jepalm.generation.autoregressive import Sampling, generate
 from jepalm.hardware import Hardware
 from jepalm.objective.causal import CausalObjective
+from jepalm.objective.views import prompt_row
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class CausalScorer:
         """
         if not all(prompts):
             raise UsageError("a prompt is empty", "a causal model predicts a token from those before it")
-        rows = [[*prompt, *text] for prompt, text in zip(prompts, texts, strict=True)]
+        rows = [[*self._read(prompt), *text] for prompt, text in zip(prompts, texts, strict=True)]
         sizes = [len(text) for text in texts]
         nats: list[NDArray[np.float64]] = [np.zeros(0)] * len(rows)
         context = self.objective.model.context_len
@@ -97,7 +98,7 @@ class CausalScorer:
         written: list[list[int]] = []
         with self.hardware.autocast():
             for start in range(0, len(prompts), self.batch_size):
-                part = pad_rows([list(row) for row in prompts[start : start + self.batch_size]], device)
+                part = pad_rows([self._read(row) for row in prompts[start : start + self.batch_size]], device)
                 written += generate(
                     self.objective,
                     part,
@@ -109,3 +110,7 @@ class CausalScorer:
         if self.end is not None:
             return written
         return [row[:length] for row, length in zip(written, lengths, strict=True)]
+
+    def _read(self, prompt: Sequence[int]) -> list[int]:
+        """A prompt as the model was trained to read it: closed, where it writes texts that end."""
+        return list(prompt) if self.end is None else prompt_row(prompt)

@@ -9,7 +9,7 @@ from jepalm.data.tokenizer import TextTokenizer
 from jepalm.generation import autoregressive, one_shot
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.jepalm import JepalmObjective
-from jepalm.objective.views import joined, views_of
+from jepalm.objective.views import prompt_of, views_of
 
 MOST_PAIRS = 128
 """Pairs that a validation writes a target for; batches evenly spaced over the held-out ones."""
@@ -52,4 +52,4 @@ def writes_at_once(objective: JepalmObjective) -> Write:
 
 def prompts(batch: Batch) -> Tokens:
     """What a causal model reads before the target: source, then action."""
-    return Tokens(*joined(views_of(batch)[0]))
+    return prompt_of(views_of(batch)[0])

@@ -139,8 +139,9 @@ def write(
         layout: positions of the source.
         target_layout: positions to write.
         never: tokens that are no text.
-        temperature: 0 takes the most likely token of each position; above, tokens are drawn.
-        generator: draws the tokens; torch's own when None.
+        temperature: 0 takes the most likely token of each position; above, tokens are drawn. A predictor that
+            takes noise draws that instead, times the temperature, and its most likely tokens are taken.
+        generator: draws the tokens or the noise; torch's own when None.
         action: embeddings of the actions, for a model that is conditioned on them.
         noise: (B, T, V) Gumbel noise that decides the tokens, scaled by the temperature.
 
@@ -148,11 +149,12 @@ def write(
         the passages, and the mean log-probability of each one's tokens (B,).
     """
     lengths = target_layout.mask.sum(1)  # (B,)
-    predicted = objective.predict(embeddings, layout, target_layout, action, None, noise)
+    own = objective.draw_noise(target_layout, temperature, generator) if noise is None else noise
+    predicted = objective.predict(embeddings, layout, target_layout, action, None, own)
     logits = objective.model.decoder(predicted, target_layout).float()
     logits[..., list(never)] = float("-inf")
-    packed = None if noise is None else target_layout.pack(noise)  # (..., V)
-    ids = decide(objective, logits, packed, temperature, generator)  # (...)
+    added = None if noise is None or objective.reads_noise else target_layout.pack(noise)  # (..., V)
+    ids = decide(logits, added, temperature if own is None else 0.0, generator)  # (...)
     chosen = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)  # (...)
     confidence = (target_layout.pad(chosen) * target_layout.mask).sum(1) / lengths  # (B,)
     ids = target_layout.pad(ids) * target_layout.mask
@@ -163,21 +165,10 @@ def write(
 
 
 def decide(
-    objective: JepalmObjective,
-    logits: Tensor,
-    noise: Tensor | None,
-    temperature: float,
-    generator: torch.Generator | None,
+    logits: Tensor, noise: Tensor | None, temperature: float, generator: torch.Generator | None
 ) -> Tensor:
-    """Tokens (...) of logits (..., V) under noise (..., V) that is scaled by the temperature.
-
-    What a predictor that reads noise makes of it is certain but for its errors: the likeliest token.
-    """
-    if objective.reads_noise:
-        return logits.argmax(-1)
-    if noise is None:
-        return choose(logits, temperature, generator)
-    return (logits + noise).argmax(-1)
+    """Tokens (...) of logits (..., V) by noise (..., V) that the temperature has scaled, or as `choose`."""
+    return choose(logits, temperature, generator) if noise is None else (logits + noise).argmax(-1)
 
 
 def choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:

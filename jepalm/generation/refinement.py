@@ -63,7 +63,7 @@ class Refining:
     ) -> tuple[Passage, Tensor]:
         """Write tokens at the positions of a layout, in several passes; see `one_shot.write`.
 
-        Noise is the same in every pass.
+        Gumbel noise is the same in every pass; other noise is drawn anew.
         """
         text = target_layout.mask  # (B, T)
         lengths = text.sum(1)  # (B,)
@@ -76,10 +76,12 @@ class Refining:
         decided = torch.zeros_like(text)
         for done in range(1, most + 1):
             known = Known(ids, decided) if done > 1 else None
-            predicted = objective.predict(embeddings, layout, target_layout, action, known, noise)
+            own = objective.draw_noise(target_layout, temperature, generator) if noise is None else noise
+            predicted = objective.predict(embeddings, layout, target_layout, action, known, own)
             logits = target_layout.pad(objective.model.decoder(predicted, target_layout).float())  # (B, T, V)
             logits[..., list(never)] = float("-inf")
-            written = decide(objective, logits, noise, temperature, generator)  # (B, T)
+            added = None if objective.reads_noise else noise
+            written = decide(logits, added, temperature if own is None else 0.0, generator)  # (B, T)
             chosen = logits.log_softmax(-1).gather(-1, written[..., None]).squeeze(-1)  # (B, T)
             ids = torch.where(decided, ids, written)
             scores = torch.where(decided, scores, chosen)

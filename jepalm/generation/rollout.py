@@ -21,7 +21,7 @@ from jepalm.generation import autoregressive, one_shot
 from jepalm.model.jepalm import has_bottleneck
 from jepalm.model.layers import Layout
 from jepalm.objective import CausalObjective, JepalmObjective, Objective
-from jepalm.objective.views import joined
+from jepalm.objective.views import prompt_of
 
 Feedback = Literal["latent", "text"]
 """What of a predicted state the next prediction reads."""
@@ -147,7 +147,7 @@ def next_text(objective: Objective, states: Tokens, action: Tokens) -> Tokens:
     """The most likely text of the states after an action on each; as the next source it keeps its end."""
     if isinstance(objective, CausalObjective):
         longest = objective.model.config.target_len
-        read = Tokens(*joined([states, action]))
+        read = prompt_of([states, action])
         rows = autoregressive.generate(objective, read, length=longest, end=TextTokenizer.END).rows
     else:
         assert isinstance(objective, JepalmObjective)

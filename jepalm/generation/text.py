@@ -17,6 +17,7 @@ from jepalm.generation.loading import TrainedModel
 from jepalm.generation.one_shot import Passage
 from jepalm.generation.refinement import Refining
 from jepalm.objective import CausalObjective, JepalmObjective
+from jepalm.objective.views import prompt_row
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,8 @@ def continue_texts(
         return _continue_causal(
             trained,
             objective,
-            [[*source.ids, *(action or [])] for source in sources],
+            [source.ids for source in sources],
+            action,
             passages,
             length,
             Sampling(temperature, top_k, top_p),
@@ -223,6 +225,7 @@ def _continue_causal(
     trained: TrainedModel,
     objective: CausalObjective,
     read: list[list[int]],
+    action: list[int] | None,
     passages: int,
     length: int | None,
     sampling: Sampling,
@@ -233,12 +236,13 @@ def _continue_causal(
     endless = trained.pairing == "windows"
     model = trained.config.model
     length = length or (model.causal.context_len if endless else model.target_len)
+    given = [] if action is None else [action]
     text, passes = [""] * len(read), 0
     for _ in range(passages):
         with trained.hardware.autocast():
             made = autoregressive.generate(
                 objective,
-                pad_rows(read, device),
+                pad_rows(read if endless else [prompt_row(row, *given) for row in read], device),
                 length=length,
                 end=None if endless else TextTokenizer.END,
                 sampling=sampling,

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from jepalm.config import EncoderConfig, LatentConfig, ModelConfig
 from jepalm.model.guesses import Guesses
 from jepalm.model.latents import LatentHead, LatentReader, Posterior
-from jepalm.model.layers import Block, Layout, Modulation, at_least_float32, init_weights
+from jepalm.model.layers import Block, Layout, Modulation, at_least_float32, copied, init_weights
+from jepalm.model.noise import Noise, NoisyQueries
 from jepalm.model.queries import Known, RevealedTokens
 from jepalm.model.trunk import Trunk
 
@@ -78,7 +79,7 @@ class Predictor(nn.Module):
     are aligned one for all, to which the source's own embedding at the place is added. Width and depth are
     its own, with projections in and out. An action's embeddings are keys beside the source's, told apart by a
     learned vector; or their mean modulates every block; or both. Queries of revealed positions carry the
-    token that is decided there.
+    token that is decided there; all queries may carry noise, so that one source has many predictions.
 
     Where the layers guess, each position sees those before it alone, and hears, before each layer, what was
     guessed at the one before it; the first hears the source's last embedding. A token that is revealed is
@@ -114,15 +115,15 @@ class Predictor(nn.Module):
         crossed = conditioning in ("cross", "both")
         self.action_mark = nn.Parameter(torch.empty(1, config.dim)) if crossed else None
         self.revealed = RevealedTokens(dim, vocab_size) if own.revealed and not own.guesses else None
-        noisy = own.noise == "gumbel"
-        widths = (dim, config.dim, config.target_dim)
+        self.noise = NoisyQueries(dim, own.noise_dim) if own.noise == "gaussian" else None
+        widths, noisy = (dim, config.dim, config.target_dim), own.noise == "gumbel"
         self.guesses = Guesses(*widths, vocab_size, noisy=noisy) if own.guesses else None
         init_weights(self, own.n_layers)
         if self.guesses is not None:
             self.guesses.reset()
         nn.init.zeros_(self.project.weight)
         for module in self.modules():
-            if isinstance(module, Modulation):
+            if isinstance(module, Modulation | NoisyQueries):
                 module.reset()
 
     def forward(
@@ -132,18 +133,21 @@ class Predictor(nn.Module):
         source_layout: Layout,
         action: tuple[Tensor, Layout] | None = None,
         known: Known | None = None,
+        noise: Noise | None = None,
         gumbel: Tensor | None = None,
         guesses: list[Tensor] | None = None,
     ) -> Tensor:
         """Predict the target embeddings in `layout`.
 
         Args:
-            layout: those of the target's positions or latents, (B, N) wide.
+            layout: those of the target's positions or latents, (B, N) wide; or copies of them, for several
+                predictions from each source.
             source: source embeddings (..., D), packed as `source_layout` says.
             source_layout: the source's positions.
             action: embeddings (..., D) of the action and their positions, where the model is conditioned.
             known: the tokens that are revealed, where the model reads such; None reveals nothing.
-            gumbel: (B, T, V) noise, where the model reads such; None is noise of 0.
+            noise: for a predictor that takes Gaussian noise; None is noise of 0.
+            gumbel: (B, T, V) noise, for a predictor that takes such; None is noise of 0.
             guesses: is given the logits (..., V) of every guess, where the layers guess.
 
         Returns:
@@ -153,6 +157,9 @@ class Predictor(nn.Module):
         if known is not None and self.guesses is None:
             assert self.revealed is not None
             x = x + self.revealed(known, layout)
+        if noise is not None:
+            assert self.noise is not None
+            x = x + self.noise(noise, layout)
         memory, condition = (source, source_layout), None
         if action is not None:
             embeddings, places = action
@@ -160,7 +167,8 @@ class Predictor(nn.Module):
                 marked = embeddings + self.action_mark  # (..., D)
                 memory = source_layout.join(source, marked), source_layout.beside(places)
             if self.modulated:
-                condition = places.mean(embeddings)  # (B, D)
+                n = len(layout.mask) // len(places.mask)
+                condition = copied(places.mean(embeddings), n)  # (B, D)
         if self.guesses is None:
             for block in self.blocks:
                 x = block(x, layout, memory, condition)
@@ -193,7 +201,7 @@ class Predictor(nn.Module):
         if self.carry is not None:
             there = source_layout.pad(self.carry(source)) * source_layout.mask[..., None]  # (B, Ts, own dim)
             there = F.pad(there, (0, 0, 0, width - there.shape[1]))  # (B, T, own dim)
-            return layout.pack(self.queries + there)
+            return layout.pack(self.queries + copied(there, batch // len(there)))
         if layout.given:
             return F.embedding(layout.pack(layout.positions), self.queries)
         return layout.pack(self.queries[:width].expand(batch, -1, -1))

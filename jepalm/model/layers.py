@@ -45,6 +45,7 @@ class Layout:
     _angles: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
     _head_rows: dict[tuple[int, int], HeadRows] = field(default_factory=dict, repr=False)
     _latents: dict[int, Layout] = field(default_factory=dict, repr=False)
+    _copies: dict[int, Layout] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -56,10 +57,13 @@ class Layout:
         ends_at_zero: bool = False,
         places: Tensor | None = None,
     ) -> Layout:
-        """Lay out texts of the given lengths (B,) in `width` positions, or at given places (B, width)."""
+        """Lay out texts of the given lengths (B,) in `width` positions, or at given places (B, width).
+
+        A text by itself is not packed: it is seldom padded, and packing would only cost time.
+        """
         steps = torch.arange(width, device=lengths.device).expand(lengths.shape[0], width)  # (B, T)
         mask = steps < lengths[:, None]  # (B, T)
-        index = mask.flatten().nonzero().squeeze(1) if packed else None  # (N,)
+        index = mask.flatten().nonzero().squeeze(1) if packed and len(lengths) > 1 else None  # (N,)
         if places is not None:
             return cls(mask, index, places, given=True)
         positions = steps - lengths[:, None] if ends_at_zero else steps  # (B, T)
@@ -109,6 +113,19 @@ class Layout:
             self._latents[tokens] = Layout(mask, index, self.positions[:, ::tokens] // tokens)
         return self._latents[tokens]
 
+    def copies(self, n: int) -> Layout:
+        """The layout of n copies of every text, one set of them behind the other; worked out once."""
+        if n == 1:
+            return self
+        if n not in self._copies:
+            batch, width = self.mask.shape
+            index = self.index
+            if index is not None:
+                sets = torch.arange(n, device=index.device)[:, None] * (batch * width)  # (n, 1)
+                index = (sets + index).flatten()  # (n * N,)
+            self._copies[n] = Layout(self.mask.repeat(n, 1), index, self.positions.repeat(n, 1), self.given)
+        return self._copies[n]
+
     def angles(self, head_dim: int) -> tuple[Tensor, Tensor]:
         """Cosine and sine of the rotary angles, two of (B, 1, T, C); worked out once for all layers."""
         if head_dim not in self._angles:
@@ -139,6 +156,11 @@ class Layout:
         weights = self.mask.to(x.dtype)
         padded = self.pad(x) * weights[..., None]  # (B, T, D)
         return padded.sum(1) / weights.sum(1, keepdim=True)
+
+
+def copied(x: Tensor, n: int) -> Tensor:
+    """Rows (R, ...) of n copies of every text, (n * R, ...), as `Layout.copies` lays them out."""
+    return x if n == 1 else x.repeat(n, *[1] * (x.ndim - 1))
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -214,7 +236,10 @@ class Attention(nn.Module):
         self.out = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor, layout: Layout, memory: tuple[Tensor, Layout] | None = None) -> Tensor:
-        """Attend from `x` (packed or padded, D) to itself, or to `memory` = (embeddings, their layout)."""
+        """Attend from `x` (packed or padded, D) to itself, or to `memory` = (embeddings, their layout).
+
+        Where `x` is of several copies of every text, each attends to its text's memory.
+        """
         if memory is None:
             assert self.query_key_value is not None
             query, key_value, keys = self.query_key_value(x), None, layout
@@ -222,7 +247,8 @@ class Attention(nn.Module):
             assert self.query is not None
             assert self.key_value is not None
             source, keys = memory
-            query, key_value = self.query(x), self.key_value(source)
+            n = len(layout.mask) // len(keys.mask)
+            query, key_value, keys = self.query(x), copied(self.key_value(source), n), keys.copies(n)
         packed = layout.index is not None and self.kind == "auto" and self._short(layout, keys)
         if packed and not self.causal:
             rows = layout.head_rows(self.n_heads, self.head_dim)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from jepalm.model.layers import Layout
+from jepalm.model.layers import Layout, copied
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,10 @@ class Known:
 
     ids: Tensor
     revealed: Tensor
+
+    def copies(self, n: int) -> Known:
+        """The same of n copies of every text."""
+        return Known(copied(self.ids, n), copied(self.revealed, n))
 
 
 class RevealedTokens(nn.Module):

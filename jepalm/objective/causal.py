@@ -1,6 +1,6 @@
 """The causal objective: the cross-entropy of each next token, and latent prediction beside it.
 
-A pair is read as one text, source (then action) then target, that closes with the end token; a
+A pair is read as one text, source (then action) then target, each closed with the end token; a
 window of a stream has no end. The `latent` term (LLM-JEPA, arXiv 2509.14252) reads the two views of each
 pair in further rows of the same pass; the `tube` term (Semantic Tube Prediction, arXiv 2602.22617) reads
 the states of the text itself.
@@ -26,7 +26,7 @@ from jepalm.objective.latent import counts_at, latent_distance
 from jepalm.objective.targets import TargetLM, target_momentum
 from jepalm.objective.terms import IGNORE, Losses, cross_entropy
 from jepalm.objective.tube import draw_triples, tube_cosine
-from jepalm.objective.views import PADDING, PackedViews, joined, pack_views, views_of
+from jepalm.objective.views import PADDING, PackedViews, closed, joined, pack_views, views_of
 from jepalm.objective.weighting import build_weighting
 
 
@@ -189,15 +189,15 @@ class CausalObjective(Objective):
             labels[:, :first] = IGNORE
             full = torch.full_like(batch.target.lengths, ids.shape[1] - 1)  # (B,)
             return Sequences(ids[:, :-1], labels[:, 1:], full, n_source + batch.n_target_tokens, False)
-        parts = [batch.source, *([batch.action] if batch.action is not None else []), batch.target]
-        ids, lengths = joined(parts, batch.whole)  # (B, T + 1), (B,)
-        read = torch.stack([part.lengths for part in parts[:-1]]).sum(0)  # (B,)
+        given = [closed(part) for part in views_of(batch)[0]]
+        ids, lengths = joined([*given, batch.target], batch.whole)  # (B, T + 1), (B,)
+        read = torch.stack([part.lengths for part in given]).sum(0)  # (B,)
         places = torch.arange(ids.shape[1], device=ids.device)
         start = torch.ones_like(read) if learn_all else read  # (B,)
         learned = (places >= start[:, None]) & (places < lengths[:, None])  # (B, T + 1)
         n_labels = batch.n_target_tokens + batch.n_whole
         if learn_all:
-            n_labels += batch.n_read_tokens - batch.n_pairs
+            n_labels += batch.n_read_tokens + (len(given) - 1) * batch.n_pairs  # no label is the first token
         labels = ids.masked_fill(~learned, IGNORE)[:, 1:]  # (B, T)
         return Sequences(ids[:, :-1], labels, read + batch.target.lengths, n_labels)
 

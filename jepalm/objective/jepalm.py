@@ -13,7 +13,7 @@ the lag of an averaged target encoder, and up to the autoencoder's noise in trai
 from __future__ import annotations
 
 from collections.abc import Collection
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -27,11 +27,14 @@ from jepalm.model.causal_model import CausalModel
 from jepalm.model.jepalm import JEPALM
 from jepalm.model.latents import Posterior
 from jepalm.model.layers import Layout
+from jepalm.model.noise import Noise, draw_noise
 from jepalm.model.queries import Known
 from jepalm.objective.autoencoder import disturb, divergence, drop_tokens, sample
 from jepalm.objective.base import Objective, Scope
-from jepalm.objective.coupling import Coupling, Teacher
+from jepalm.objective.coupling import Coupling, Teacher, fresh_noise
+from jepalm.objective.energy import EnergyScore, energy_score, same_draws
 from jepalm.objective.lengths import as_lengths, expected_length, length_bins, likeliest_lengths
+from jepalm.objective.own_text import with_own_text
 from jepalm.objective.regularizers import build_regularizer
 from jepalm.objective.revealing import draw_revealed, hidden_weights, share_left
 from jepalm.objective.spans import Reading, picked, whole_text
@@ -63,7 +66,8 @@ class Views:
         encoded: embeddings of the target (..., D') by the trained encoder.
         decodable: those that the decoder reads (..., D'), in training with the autoencoder's noise.
         posterior: what `decodable` was made from.
-        predicted: predicted embeddings (..., D').
+        predicted: predicted embeddings (..., D'); of a predictor with noise one draw in training, and that of
+            noise 0 in evaluation.
         lengths: predicted lengths (B,), of a classification their expectation; None without a length head.
         source_layout: positions of the sources.
         target_layout: positions of the targets.
@@ -71,6 +75,8 @@ class Views:
         length_logits: (B, L + 1) of a length classification, else None.
         local_logits: (..., V) of the local head at the target's places, else None.
         weights: (...) of the target's positions in the terms of predictions, where tokens were revealed.
+        samples: (N, ..., D') predicted embeddings for an energy score, else None.
+        draws: (M, ..., D') target embeddings for an energy score, else None.
         guesses: logits (..., V) of each guess of the predictor's layers, where they guess.
     """
 
@@ -87,6 +93,8 @@ class Views:
     length_logits: Tensor | None = None
     local_logits: Tensor | None = None
     weights: Tensor | None = None
+    samples: Tensor | None = None
+    draws: Tensor | None = None
     guesses: tuple[Tensor, ...] = ()
 
 
@@ -168,6 +176,8 @@ class JepalmObjective(Objective):
     def forward(self, batch: Batch) -> Losses:
         """Terms that count of one micro batch, each over the size of its global batch."""
         counted, noise, states = self.counted, None, None
+        if _any_of(counted, "embedding", "generation", "guesses", "local", "length"):
+            batch = with_own_text(self, batch)
         if self.coupling is not None and self.training:
             coupled = self.coupling.couple(batch)
             batch, noise = coupled.batch, coupled.noise
@@ -181,10 +191,7 @@ class JepalmObjective(Objective):
             decoded = self.model.decoder(views.decodable, layout)  # (..., V)
             terms["reconstruction"] = cross_entropy(decoded, labels, n_tokens)
         if "embedding" in counted:
-            distance = self.distance(views.predicted, self._as_target(views.target))  # (...)
-            if views.weights is not None:
-                distance = distance * views.weights
-            terms["embedding"] = views.embedding_layout.total(distance) / n_embeddings
+            terms["embedding"] = self._embedding_total(views) / n_embeddings
         if "generation" in counted:
             decoded = self._decode_predicted(views)  # (..., V)
             terms["generation"] = cross_entropy(decoded, labels, n_tokens, views.weights)
@@ -233,6 +240,26 @@ class JepalmObjective(Objective):
         if kind == "smooth_l1":
             return smooth_l1_distance(predicted, target, self.config.embedding.smooth_l1_beta)
         return cosine_distance(predicted, target) if kind == "cosine" else squared_distance(predicted, target)
+
+    def energy(self, views: Views) -> EnergyScore:
+        """The energy score of each text, of as many samples as are set."""
+        assert views.samples is not None
+        assert views.draws is not None
+        layout, settings = views.embedding_layout, self.config.embedding
+        samples = torch.stack([layout.pad(x) for x in views.samples])  # (N, B, T', D')
+        draws = torch.stack([layout.pad(x) for x in views.draws])  # (M, B, T', D')
+        hidden = None if views.weights is None else layout.pad(views.weights) > 0  # (B, T)
+        windows, exponent = settings.windows, settings.exponent
+        return energy_score(samples, self._as_target(draws), layout.mask, windows, exponent, hidden)
+
+    def _embedding_total(self, views: Views) -> Tensor:
+        """The embedding term, summed over positions; a text's energy score counts for each of its own."""
+        if views.samples is not None:
+            return (self.energy(views).total * views.embedding_layout.mask.sum(1)).sum()
+        distance = self.distance(views.predicted, self._as_target(views.target))  # (...)
+        if views.weights is not None:
+            distance = distance * views.weights
+        return views.embedding_layout.total(distance)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """The encoder's: who trains it is what a run is judged by."""
@@ -293,15 +320,16 @@ class JepalmObjective(Objective):
         target_layout = self.layout(batch.target)
         reading, embedding_layout = self._reading(batch, target_layout), self._latents(target_layout)
         encoded = decodable = target = source = predicted = torch.empty(0)
-        posterior = Posterior(encoded)
+        posterior = whole = Posterior(encoded)
+        samples = draws = None
         shared = self.target_encoder is None
         read = _any_of(terms, "reconstruction", "kl")
         if read or _any_of(terms, "regularizer", *(["embedding"] if shared else [])):
-            encoded, decodable, posterior = self._encode_target(reading, embedding_layout, noisy=read)
+            encoded, decodable, posterior, whole = self._encode_target(reading, embedding_layout, noisy=read)
             target = encoded  # (..., D')
         if self.target_encoder is not None and _any_of(terms, "embedding"):
-            averaged = self.target_encoder(reading.ids, reading.layout)
-            target = reading.pick(self.normalise(averaged, self._latents(reading.layout)))  # (..., D')
+            whole = self.target_encoder.posterior(reading.ids, reading.layout)
+            target = reading.pick(self.normalise(whole.mean, self._latents(reading.layout)))  # (..., D')
         if _any_of(terms, "embedding", "generation", "guesses", "local", "length"):
             source, source_layout = self.encode_source(batch.source, states)
         else:
@@ -312,7 +340,15 @@ class JepalmObjective(Objective):
         guesses: list[Tensor] = []
         if _any_of(terms, "embedding", "generation", "guesses"):
             known = self._reveal(batch.target, target_layout)
-            predicted = self.predict(source, source_layout, target_layout, action, known, noise, guesses)
+            given = (source, source_layout, target_layout, action, known)
+            if self.config.embedding.distance == "energy" and _any_of(terms, "embedding"):
+                with self._draws(batch):
+                    samples, draws = self._samples(*given), self._target_draws(whole, reading)
+            if samples is not None and self.training:
+                predicted = samples[0]
+            else:
+                own = noise if self.reads_noise else self.draw_noise(target_layout, float(self.training))
+                predicted = self.predict(*given, own, guesses)
         if known is not None and self.model.predictor.guesses is None:  # which tells none its own token
             weights = target_layout.pack(hidden_weights(target_layout.mask, known.revealed))  # (...)
         found = self._length_output(source, source_layout, action) if _any_of(terms, "length") else None
@@ -331,6 +367,8 @@ class JepalmObjective(Objective):
             found if self.config.length.kind == "classification" else None,
             local,
             weights,
+            samples,
+            draws,
             tuple(guesses),
         )
 
@@ -382,10 +420,10 @@ class JepalmObjective(Objective):
         target_layout: Layout,
         action: ActionView | None = None,
         known: Known | None = None,
-        noise: Tensor | None = None,
+        noise: Noise | Tensor | None = None,
         guesses: list[Tensor] | None = None,
     ) -> Tensor:
-        """Predicted embeddings (..., D') of a target whose positions are laid out so.
+        """Predicted embeddings (..., D') of a target whose positions, or copies of them, are laid out so.
 
         Args:
             source: source embeddings (..., D).
@@ -393,7 +431,7 @@ class JepalmObjective(Objective):
             target_layout: positions to predict.
             action: embeddings of the actions, for a model that is conditioned on them.
             known: tokens that are revealed.
-            noise: (B, T, V) Gumbel noise; a predictor that reads none is not told.
+            noise: for a predictor that takes some; one that reads no Gumbel noise (B, T, V) is not told.
             guesses: is given the logits (..., V) of every guess, where the layers guess.
 
         Raises:
@@ -406,9 +444,28 @@ class JepalmObjective(Objective):
             if action is not None and self.model.action is None:
                 action = action[0].detach(), action[1]
         places = self._latents(target_layout)
-        told = (action, known, noise if self.reads_noise else None, guesses)
+        taken = noise if isinstance(noise, Noise) else None
+        gumbel = noise if isinstance(noise, Tensor) and self.reads_noise else None
+        told = (action, known, taken, gumbel, guesses)
         predicted: Tensor = self.model.predictor(places, source, source_layout, *told)
         return predicted
+
+    def draw_noise(
+        self, target_layout: Layout, scale: float = 1.0, generator: torch.Generator | None = None
+    ) -> Noise | Tensor | None:
+        """Noise for a prediction in a layout of the target's positions; None where there is none to give.
+
+        Of a predictor that reads Gumbel noise (B, T, V), else for its queries.
+        """
+        if scale == 0:
+            return None
+        if self.reads_noise:
+            shape = (*target_layout.mask.shape, self.vocab_size)
+            return scale * fresh_noise(shape, target_layout.mask.device, generator)
+        taken = self.model.predictor.noise
+        if taken is None:
+            return None
+        return draw_noise(self._latents(target_layout), taken.width, scale, generator)
 
     def embed(self, batch: Batch) -> tuple[Tensor, Layout, Layout]:
         """What the decoder reads of the targets, without noise (..., D'), their layout and its own."""
@@ -498,11 +555,12 @@ class JepalmObjective(Objective):
 
     def _encode_target(
         self, reading: Reading, latents: Layout, *, noisy: bool
-    ) -> tuple[Tensor, Tensor, Posterior]:
+    ) -> tuple[Tensor, Tensor, Posterior, Posterior]:
         """Embeddings (..., D') of the target, those the decoder reads, and what these were drawn from.
 
-        The last two are without noise in evaluation and where nothing reads them. With hidden tokens the
+        These two are without noise in evaluation and where nothing reads them. With hidden tokens the
         encoder runs twice: the decoder reads what is left of the target, the predictor must match the whole.
+        The last is the posterior of the whole, of all that was read, before its normalisation.
         """
         encoder, noise = self.model.encoder, self.config.autoencoder
         read = self._latents(reading.layout)
@@ -512,19 +570,44 @@ class JepalmObjective(Objective):
         posterior: Posterior = encoder.posterior(
             seen, reading.layout
         )  # before the one without a graph: see below
-        encoded = posterior.mean
+        whole = posterior
         if hidden:
             unread = self.config.embedding.detach_target and self.regularizer is None
             with torch.no_grad() if unread else nullcontext():  # autocast keeps the first pass's cast weights
-                encoded = encoder.posterior(reading.ids, reading.layout).mean
-        encoded = reading.pick(self.normalise(encoded, read))
+                whole = encoder.posterior(reading.ids, reading.layout)
+        encoded = reading.pick(self.normalise(whole.mean, read))
         picked_posterior = posterior.map(reading.pick)
         if not noisy:
-            return encoded, encoded, picked_posterior
+            return encoded, encoded, picked_posterior, whole
         drawn = sample(posterior, read)
         same = drawn is posterior.mean and not hidden
         decodable = encoded if same else reading.pick(self.normalise(drawn, read))
-        return encoded, disturb(decodable, latents, noise), picked_posterior
+        return encoded, disturb(decodable, latents, noise), picked_posterior, whole
+
+    def _samples(
+        self,
+        source: Tensor,
+        source_layout: Layout,
+        target_layout: Layout,
+        action: ActionView | None,
+        known: Known | None,
+    ) -> Tensor:
+        """Predicted embeddings (N, ..., D') of each source, all in one pass of the predictor."""
+        n = self.config.embedding.samples
+        layout = target_layout.copies(n)
+        told, noise = known and known.copies(n), self.draw_noise(layout)
+        return self.predict(source, source_layout, layout, action, told, noise).unflatten(0, (n, -1))
+
+    def _target_draws(self, posterior: Posterior, reading: Reading) -> Tensor:
+        """Draws (M, ..., D') of the target embeddings; points are what they are."""
+        read = self._latents(reading.layout)
+        number = self.config.embedding.target_samples
+        drawn = [self.normalise(sample(posterior, read), read) for _ in range(number)]
+        return torch.stack([reading.pick(x) for x in drawn])
+
+    def _draws(self, batch: Batch) -> AbstractContextManager[None]:
+        """Context of draws for an energy score: those of the step in training, else the same every time."""
+        return nullcontext() if self.training else same_draws(batch.target.ids.device)
 
     def _decode_predicted(self, views: Views) -> Tensor:
         """Logits (..., V) of the predicted embeddings, by a decoder that learns from them or does not."""

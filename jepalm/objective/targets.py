@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from jepalm.model.causal_model import CausalModel
 from jepalm.model.jepalm import TextEncoder
+from jepalm.model.latents import Posterior
 from jepalm.model.layers import Layout, at_least_float32
 
 NORM_EPS = 1e-5
@@ -50,7 +51,12 @@ class TargetEncoder(Average):
     @torch.no_grad()
     def forward(self, ids: Tensor, layout: Layout) -> Tensor:
         """(B, T) token ids to (..., D') target embeddings."""
-        return self.encoder.posterior(ids, layout).mean
+        return self.posterior(ids, layout).mean
+
+    @torch.no_grad()
+    def posterior(self, ids: Tensor, layout: Layout) -> Posterior:
+        """(B, T) token ids to where the target embeddings lie."""
+        return self.encoder.posterior(ids, layout)
 
 
 class TargetLM(Average):

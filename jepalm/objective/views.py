@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -81,6 +82,22 @@ def pack_views(
     places = torch.arange(ids.shape[1], device=ids.device)
     segments = (places >= middle[:, None]).long()  # (B, T)
     return PackedViews(ids, segments.masked_fill(places >= end[:, None], PADDING), middle, end)
+
+
+def closed(texts: Tokens) -> Tokens:
+    """Texts with the end token behind each, which tells a causal model where a part of a pair ends."""
+    none = Tokens(texts.ids[:, :0], torch.zeros_like(texts.lengths))
+    return Tokens(*joined([texts, none], torch.ones_like(texts.lengths, dtype=torch.bool)))
+
+
+def prompt_of(parts: list[Tokens]) -> Tokens:
+    """What a causal model reads before the target of a pair: each part, closed."""
+    return Tokens(*joined([closed(part) for part in parts]))
+
+
+def prompt_row(*parts: Sequence[int]) -> list[int]:
+    """The same as `prompt_of` for one pair, in token ids."""
+    return [token for part in parts for token in (*part, TextTokenizer.END)]
 
 
 def joined(parts: list[Tokens], whole: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ DISTANCES = {
     "mse": UNITS["embedding"],
     "smooth_l1": "smooth L1 distance, sum over dims",
     "cosine": "1 - cosine",
+    "energy": "energy score, of root mean squared distances",
 }
 LATENT_DISTANCES = {
     "cosine": "1 - cosine",

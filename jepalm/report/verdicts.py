@@ -14,6 +14,7 @@ from jepalm.numbers import three
 from jepalm.report.analysis import (
     MOVING_AVERAGE,
     Phase,
+    choice,
     copy_control,
     mean_distance,
     moving_average,
@@ -142,7 +143,8 @@ def collapsed(record: RunRecord) -> list[Verdict]:
     control, _ = mean_distance(record)
     if ce is None or distance is None or control is None:
         return found
-    if ce > FORGETS_CE and distance < NEAR_ZERO_DISTANCE * control:
+    squared = choice(record, "embedding", "distance", "mse") == "mse"
+    if squared and ce > FORGETS_CE and distance < NEAR_ZERO_DISTANCE * control:
         text = (
             f"the encoder forgets the text to be easy to predict: embedding distance {three(distance)}, "
             f"yet reconstruction CE {three(ce)} (train, last rows)"
@@ -157,7 +159,9 @@ def overfit(record: RunRecord) -> list[Verdict]:
     """A validation figure that rose from its best of the last phase while the same figure of train fell."""
     found = []
     phase = last_phase_start(record) + 1, record.step
-    for key, train_key in (("loss", "train/loss"), ("embedding", "train/term/embedding")):
+    squared = choice(record, "embedding", "distance", "mse") == "mse"
+    embedding = "embedding" if squared else "embedding_distance"
+    for key, train_key in (("loss", "train/loss"), (embedding, "train/term/embedding")):
         held_out = record.series(f"validation/{key}").finite().between(*phase)
         train = _smooth(record.series(train_key).finite().between(*phase))
         if len(held_out) < 2 or not len(train):
@@ -180,7 +184,9 @@ def overfit(record: RunRecord) -> list[Verdict]:
 
 
 def conditional_mean(record: RunRecord) -> list[Verdict]:
-    """A decoder that reads target embeddings well and predicted ones badly."""
+    """A decoder that reads target embeddings well and predicted ones badly, of a predictor without noise."""
+    if takes_noise(record):
+        return []
     reads = record.series("validation/reconstruction_accuracy").finite().last
     writes = record.series("validation/generation_accuracy").finite().last
     ce = record.series("validation/generation_ce").finite().last
@@ -194,8 +200,15 @@ def conditional_mean(record: RunRecord) -> list[Verdict]:
     return [Verdict("warning", "conditional-mean", text, reason)]
 
 
+def takes_noise(record: RunRecord) -> bool:
+    """Whether the predictor has randomness of its own: its figures of one prediction then judge nothing."""
+    return record.setting("model.predictor.noise") not in (None, "none")
+
+
 def no_better_than_control(record: RunRecord) -> list[Verdict]:
-    """Predictions no closer to the targets than a control that predicts nothing."""
+    """Predictions no closer to the targets than a control that predicts nothing; draws need not be."""
+    if takes_noise(record):
+        return []
     r2 = record.series("validation/r2").finite().last
     copy = copy_control(record).last
     if r2 is None or (r2 > 0 and (copy is None or r2 > copy)):

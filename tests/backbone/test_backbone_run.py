@@ -202,6 +202,7 @@ def test_a_scorer_gives_the_nats_of_the_model(runs):
     scorer = CausalScorer("gemma", trained.objective, trained.hardware, TextTokenizer.END)
     prompt, text = (trained.tokenizer.encode(part) for part in ("1 + 1 =", " 2 2"))
     (nats,) = scorer.nll([prompt], [text])
+    prompt = [*prompt, TextTokenizer.END]
     with torch.no_grad():
         logits = trained.objective.model(torch.tensor([prompt + text]))[0]
     expected = -logits.log_softmax(-1)[range(len(prompt) - 1, len(prompt) + len(text) - 1), text]

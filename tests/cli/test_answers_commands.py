@@ -16,7 +16,7 @@ TINY = (
     "training.samples=0",
     "hardware.threads=1",
 )
-CAUSAL = ("model.family=causal", "model.causal.n_layers=1", "model.causal.context_len=24")
+CAUSAL = ("model.family=causal", "model.causal.n_layers=1", "model.causal.context_len=25")
 JEPALM = ("model.encoder.n_layers=1", "model.predictor.n_layers=1", "model.decoder.n_layers=1")
 
 

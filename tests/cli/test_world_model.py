@@ -186,7 +186,7 @@ PLAN = ("plan", "--state=a0 b1", "--goal=a1 b1", "--run", "switches")
         (("train", "--preset=transitions", "--data=plain"), "plain has no actions, and this model is"),
         (
             ("train", "--preset=transitions-ar", "model.causal.context_len=192"),
-            "+ model.action_len 32 is more than model.causal.context_len 192",
+            "+ model.action_len 32 + 2 for the ends between is more than model.causal.context_len 192",
         ),
     ],
 )

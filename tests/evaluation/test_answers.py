@@ -32,7 +32,7 @@ SIZES = {"dim": 16, "n_heads": 2, "ffn_mult": 2, "source_len": 12, "target_len":
 PARTS = {part: {"n_layers": 1} for part in ("encoder", "predictor", "decoder")}
 FAMILIES = {
     "jepalm": {**SIZES, **PARTS},
-    "causal": {**SIZES, "family": "causal", "causal": {"n_layers": 1, "context_len": 20}},
+    "causal": {**SIZES, "family": "causal", "causal": {"n_layers": 1, "context_len": 22}},
 }
 LETTERS = "abcdefgh"
 
@@ -88,8 +88,10 @@ def prepared(root):
 
 def alone(trained, source):
     """The likeliest text after one source, written by itself."""
-    read = pad_rows([trained.tokenizer.encode(source)], torch.device("cpu"))
+    ids = trained.tokenizer.encode(source)
+    read = pad_rows([ids], torch.device("cpu"))
     if trained.config.model.family == "causal":
+        read = pad_rows([[*ids, TextTokenizer.END]], torch.device("cpu"))
         made = autoregressive.generate(trained.objective, read, length=7, end=TextTokenizer.END)
         return trained.tokenizer.decode(made.rows[0])
     return trained.tokenizer.decode(one_shot.generate(trained.objective, read).rows()[0])
@@ -179,7 +181,8 @@ def test_the_likeliest_letter_is_the_one_with_the_highest_chance(train, root, fa
     for question, choice in zip(questions, chosen, strict=True):
         read = pad_rows([trained.tokenizer.encode(question.source)], torch.device("cpu"))
         if family == "causal":
-            logits = trained.objective.model(read.ids)[0, -1]
+            closed = pad_rows([[*read.ids[0].tolist(), TextTokenizer.END]], torch.device("cpu"))
+            logits = trained.objective.model(closed.ids)[0, -1]
         else:
             seen = {}
             trained.objective.model.decoder.register_forward_hook(lambda *a, seen=seen: seen.update(out=a[2]))
@@ -236,7 +239,8 @@ def test_a_run_that_reads_actions_is_evaluated_by_its_answers(train, acted, fami
     assert questions[0] == Question("s1", "v1", "v")
     answerer, encode = Answerer(trained), trained.tokenizer.encode
     if family == "causal":
-        expected = pad_rows([encode("s1v")], torch.device("cpu"))
+        read = [*encode("s1"), TextTokenizer.END, *encode("v"), TextTokenizer.END]
+        expected = pad_rows([read], torch.device("cpu"))
         made = autoregressive.generate(trained.objective, expected, length=7, end=TextTokenizer.END).rows
     else:
         source, action = (pad_rows([encode(text)], torch.device("cpu")) for text in ("s1", "v"))

@@ -97,11 +97,13 @@ def test_straightness_is_the_same_at_every_call_and_that_of_the_texts():
     held_out = HeldOut([pairs(TEXTS)], TOKENIZER, 0)
     found = [held_out(objective).values["validation/tube_cosine"] for _ in range(2)]
     assert found[0] == found[1]
-    lengths = torch.tensor([len(source + target) for source, target in TEXTS])
+    lengths = torch.tensor([len(source + target) + 1 for source, target in TEXTS])
     triples = draw_triples(lengths, torch.Generator().manual_seed(0)).tolist()
     cosines = []
     for (source, target), (s, r, t) in zip(TEXTS, triples, strict=True):
-        states = objective.model.double().hidden(torch.tensor([TOKENIZER.encode(source + target)]))[0]
+        states = objective.model.double().hidden(
+            torch.tensor([[*TOKENIZER.encode(source), TOKENIZER.END, *TOKENIZER.encode(target)]])
+        )[0]
         cosines.append(float(F.cosine_similarity(states[t] - states[r], states[r] - states[s], dim=0)))
     assert found[0] == pytest.approx(sum(cosines) / len(cosines), abs=1e-5)
 

@@ -28,8 +28,12 @@ class Toy:
             config=SimpleNamespace(latent=SimpleNamespace(tokens=1), target_len=4),
         )
 
-    def predict(self, source: Any, layout: Any, target: Layout, *told: Any) -> Any:
-        _, known, _ = told
+    def draw_noise(self, *_: Any) -> None:
+        return None
+
+    def predict(
+        self, source: Any, layout: Any, target: Layout, action: Any, known: Known | None, noise: None
+    ) -> Any:
         self.seen.append(known)
         batch, width = target.mask.shape
         logits = FIRST[:width].expand(batch, -1, -1).clone()  # (B, T, V)
@@ -93,8 +97,9 @@ def test_confidence_decides_the_surest_first_and_keeps_it():
 
 def test_mask_predict_takes_back_what_was_less_sure():
     class Doubting(Toy):
-        def predict(self, source: Any, layout: Any, target: Layout, *told: Any) -> Any:
-            _, known, _ = told
+        def predict(
+            self, source: Any, layout: Any, target: Layout, action: Any, known: Known | None, noise: None
+        ) -> Any:
             self.seen.append(known)
             first = torch.tensor([[[0.0, 2.0, 1.0], [0.0, 1.0, 1.0], [0.0, 1.0, 1.0]]])
             return first if len(self.seen) == 1 else torch.tensor([[[0.0, 1, 1], [0.0, 0, 9], [0.0, 0, 9]]])

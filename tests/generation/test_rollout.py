@@ -22,7 +22,7 @@ from jepalm.generation.rollout import (
 )
 from jepalm.model.layers import Layout
 from jepalm.objective.causal import CausalObjective
-from jepalm.objective.views import joined
+from jepalm.objective.views import prompt_of
 
 CPU = torch.device("cpu")
 FORMS = pytest.mark.parametrize("packing", [True, False])
@@ -120,9 +120,9 @@ def test_a_causal_model_writes_each_state_behind_the_one_before_and_its_action(
     objective = CausalObjective(config.model, config.objective, 11).eval()
     torch.nn.init.normal_(objective.model.tokens.weight)
     found = rollout(objective, states, actions)
-    read = Tokens(*joined([states, actions[0]]))
-    assert read.ids[1].tolist()[:3] == [9, 3, 5]
-    assert read.lengths.tolist() == [6, 3, 9]
+    read = prompt_of([states, actions[0]])
+    assert read.ids[1].tolist()[:5] == [9, 3, TextTokenizer.END, 5, TextTokenizer.END]
+    assert read.lengths.tolist() == [8, 5, 11]
     rows = autoregressive.generate(objective, read, length=12, end=TextTokenizer.END).rows
     assert found[0].ids.tolist() == pad_rows([row or [TextTokenizer.UNK] for row in rows], CPU).ids.tolist()
     (again,) = rollout(objective, found[1], actions[2:])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from jepalm.model.layers import Attention, Layout, attend, rotate
 
-Lengths = st.lists(st.integers(1, 7), min_size=1, max_size=5)
+Lengths = st.lists(st.integers(1, 7), min_size=2, max_size=5)
 
 
 @given(Lengths, st.integers(0, 3))
@@ -29,6 +29,10 @@ def test_pack_keeps_one_row_a_position_of_text_in_order(lengths: list[int]):
     x = torch.arange(len(lengths) * max(lengths)).view(len(lengths), -1)
     expected = [x[row, place].item() for row, length in enumerate(lengths) for place in range(length)]
     assert layout.pack(x).tolist() == expected
+
+
+def test_a_text_by_itself_is_not_packed():
+    assert Layout.of(torch.tensor([3]), 3, packed=True).index is None
 
 
 def test_source_positions_end_at_minus_one_where_the_target_begins_at_zero():

@@ -86,20 +86,20 @@ def test_loss_of_windows_is_the_mean_over_all_but_the_first_token():
     assert float(losses.total) == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize(("loss_on", "first"), [("all", [1, 1]), ("target", [3, 1])])
+@pytest.mark.parametrize(("loss_on", "first"), [("all", [1, 1]), ("target", [4, 2])])
 def test_loss_of_pairs_is_that_of_source_target_end(loss_on, first):
     objective = build(loss_on)
-    texts = [[*source, *target, END] for source, target in zip(SOURCES, TARGETS, strict=True)]
+    texts = [[*source, END, *target, END] for source, target in zip(SOURCES, TARGETS, strict=True)]
     expected = mean_nats(objective, texts, first)
     assert float(objective(pairs(SOURCES, TARGETS)).total) == pytest.approx(expected, abs=1e-5)
 
 
-def test_an_action_stands_between_source_and_target():
+def test_source_action_and_target_are_each_closed_by_the_end():
     actions = [[10], [5, 5]]
     read = build("target").sequences(pairs(SOURCES, TARGETS, actions))
-    assert read.ids.tolist()[0][:7] == [3, 4, 5, 10, 7, 8, END]
-    assert read.labels.tolist()[0][:7] == [IGNORE, IGNORE, IGNORE, 7, 8, END, IGNORE]
-    assert read.labels.tolist()[1][:8] == [IGNORE, IGNORE, 9, 10, 3, 4, END, IGNORE]
+    assert read.ids.tolist()[0][:9] == [3, 4, 5, END, 10, END, 7, 8, END]
+    assert read.labels.tolist()[0][:9] == [*[IGNORE] * 5, 7, 8, END, IGNORE]
+    assert read.labels.tolist()[1][:10] == [*[IGNORE] * 4, 9, 10, 3, 4, END, IGNORE]
 
 
 @pytest.mark.parametrize("loss_on", ["all", "target"])
@@ -120,7 +120,7 @@ def test_padding_never_changes_the_loss(loss_on):
 
 def test_a_target_that_was_cut_has_no_end_to_learn():
     labels = build().sequences(pairs(SOURCES, TARGETS, whole=[True, False])).labels
-    assert (labels == END).sum(1).tolist() == [1, 0]
+    assert (labels == END).sum(1).tolist() == [2, 1]  # the first closes the source
 
 
 def test_micro_batches_add_up_to_the_loss_of_the_batch():

@@ -318,6 +318,10 @@ def test_a_model_without_guesses_has_the_same_weights_as_ever() -> None:
             {"model": {"predictor": {"guesses": True}, "source_positions": "aligned"}},
             "needs model.source_positions=before",
         ),
+        (
+            {"model": {"predictor": {"guesses": True, "noise": "gaussian"}}},
+            "guesses does not go with model.predictor.noise=gaussian",
+        ),
         ({"objective": {"guesses": {"weight": 1}}}, "nothing without model.predictor.guesses=true"),
         ({"objective": {"coupling": {"written": 0.5}}}, "written does nothing without objective.coupling"),
         (

@@ -50,7 +50,7 @@ def pairs(rows=slice(None), sources=SOURCES, targets=TARGETS):
         n_read_tokens=sum(map(len, sources)),
         whole=torch.ones(len(sources[rows]), dtype=torch.bool),
         n_whole=len(sources),
-        n_with_three=sum(length >= 3 for length in lengths),
+        n_with_three=sum(length + 1 >= 3 for length in lengths),
     )
 
 
@@ -237,7 +237,7 @@ def test_a_phase_of_the_latent_term_alone_never_drops_it():
         assert list(objective(pairs()).terms) == ["latent"]
 
 
-def test_tube_term_is_the_mean_over_texts_of_three_tokens_or_more():
+def test_tube_term_is_the_mean_over_texts():
     sources, targets = [[3, 4, 5], [6], [7, 8]], [[9, 10], [4], [3]]
     objective = build(weight=0.0, tube=0.02)
     torch.manual_seed(5)
@@ -245,13 +245,13 @@ def test_tube_term_is_the_mean_over_texts_of_three_tokens_or_more():
     torch.manual_seed(5)
     from jepalm.objective.tube import draw_triples
 
-    triples = draw_triples(torch.tensor([5, 2, 3])).tolist()
+    triples = draw_triples(torch.tensor([6, 3, 4])).tolist()
     costs = []
-    for row, (s, r, t) in ((sources[0] + targets[0], triples[0]), (sources[2] + targets[2], triples[2])):
-        states = alone(objective.model, row)
+    for source, target, (s, r, t) in zip(sources, targets, triples, strict=True):
+        states = alone(objective.model, [*source, TextTokenizer.END, *target])
         cosine = torch.nn.functional.cosine_similarity(states[t] - states[r], states[r] - states[s], dim=0)
         costs.append(1 - float(cosine))
-    assert float(losses.terms["tube"]) == pytest.approx(sum(costs) / 2, abs=1e-5)
+    assert float(losses.terms["tube"]) == pytest.approx(sum(costs) / 3, abs=1e-5)
     assert losses.weights["tube"] == 0.02
 
 
@@ -265,7 +265,7 @@ def test_tube_reads_windows():
 def test_end_and_padding_are_in_no_view_and_no_triple():
     objective = build(tube=0.1)
     read, views = objective.sequences(pairs()), objective.views(pairs())
-    assert read.lengths.tolist() == [5, 5, 5, 5]
+    assert read.lengths.tolist() == [6, 6, 6, 6]
     text = torch.arange(views.ids.shape[1]) < views.end[:, None]
     assert TextTokenizer.END not in views.ids[text].tolist()
     assert views.end.tolist() == [6, 6, 6, 6]

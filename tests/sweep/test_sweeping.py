@@ -192,7 +192,7 @@ def test_a_causal_row_is_trained_first_and_scores_the_others(
     rows = """
 rows:
   base:
-  ar: [shakespeare-ar-small, data.name=lines, model.causal.n_layers=1, model.causal.context_len=24]
+  ar: [shakespeare-ar-small, data.name=lines, model.causal.n_layers=1, model.causal.context_len=25]
 evaluate: {split: train, prompts: 2, baseline: ar}
 """
     path = write(seeds="[0]")

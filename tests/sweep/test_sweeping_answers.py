@@ -25,7 +25,7 @@ SIZES = {
     "hardware.precision": "fp32",
     "hardware.threads": 1,
 }
-CAUSAL = "[model.family=causal, model.causal.n_layers=1, model.causal.context_len=12]"
+CAUSAL = "[model.family=causal, model.causal.n_layers=1, model.causal.context_len=13]"
 JEPALM = "[model.encoder.n_layers=1, model.predictor.n_layers=1, model.decoder.n_layers=1]"
 FIGURES = "figures: [task/exact_match, task/language_equality, embedding/r2]\n"
 

@@ -58,7 +58,7 @@ def config(name="windows", objective=None, **training):
                 "target_len": 16,
                 "action_len": 8,
                 "dropout": 0.1,
-                "causal": {"n_layers": 2, "context_len": CONTEXT if name == "windows" else 40},
+                "causal": {"n_layers": 2, "context_len": CONTEXT if name == "windows" else 42},
             },
             "optimizer": {"lr": 1e-2, "warmup_steps": 2},
             "training": {
@@ -230,8 +230,8 @@ def test_the_report_of_a_causal_run_leaves_the_article_out(run, tmp_path):
 
 def test_pairs_must_fit_the_context(data, tmp_path):
     tree = config("lines").model_dump()
-    tree["model"]["causal"]["context_len"] = 31
-    with pytest.raises(UsageError, match=r"16 \+ .* 16 is more than .* 31"):
+    tree["model"]["causal"]["context_len"] = 32
+    with pytest.raises(UsageError, match=r"16 \+ .* 16 \+ 1 for the ends .* more than .* 32 .*=33"):
         train(from_mapping(tree), data, tmp_path)
 
 

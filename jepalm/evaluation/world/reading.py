@@ -19,6 +19,7 @@ from jepalm.generation.rollout import Feedback, rollout
 from jepalm.model.layers import Layout
 from jepalm.objective import CausalObjective, JepalmObjective
 from jepalm.objective.terms import IGNORE
+from jepalm.objective.views import prompt_row
 
 AT_ONCE = 64
 
@@ -67,7 +68,9 @@ class ActionModel:
         if isinstance(objective, CausalObjective):
             scorer = CausalScorer(self._name, objective, self.hardware, TextTokenizer.END)
             read = zip(self._states(states), self._actions(actions), strict=True)
-            nats = scorer.nll([[*state, *action] for state, action in read], self._targets(observed))
+            nats = scorer.nll(
+                [[*prompt_row(state), *action] for state, action in read], self._targets(observed)
+            )
             return {"ce": np.array([row.mean() for row in nats])}
         found: list[Distances] = []
         for one in self._compared(states, actions, observed):
