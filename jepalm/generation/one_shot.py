@@ -12,7 +12,7 @@ from torch import Tensor
 from jepalm.data.batches import Tokens
 from jepalm.data.tokenizer import SPECIALS
 from jepalm.model.layers import Layout
-from jepalm.model.noise import Noise
+from jepalm.model.noise import PredictorNoise
 from jepalm.model.told import ActionView, Told
 from jepalm.objective.jepalm import JepalmObjective
 
@@ -166,7 +166,7 @@ def write(
 def decide(
     objective: JepalmObjective,
     logits: Tensor,
-    noise: Noise | None,
+    noise: PredictorNoise | None,
     temperature: float,
     generator: torch.Generator | None,
 ) -> Tensor:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from jepalm.generation.one_shot import Passage, decide
 from jepalm.model.layers import Layout
-from jepalm.model.noise import Noise
+from jepalm.model.noise import PredictorNoise
 from jepalm.model.queries import Known
 from jepalm.model.told import ActionView, Told
 from jepalm.objective.jepalm import JepalmObjective
@@ -77,7 +77,7 @@ class Refining:
         ids = torch.zeros_like(target_layout.positions)  # (B, T)
         scores = torch.zeros(text.shape, device=text.device)  # (B, T)
         decided = torch.zeros_like(text)
-        told: Noise | None = noise
+        told: PredictorNoise | None = noise
         for done in range(1, most + 1):
             known = Known(ids, decided) if done > 1 else None
             if not isinstance(told, Tensor):

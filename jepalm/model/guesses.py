@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepalm.model.layers import Layout
-from jepalm.model.noise import Noise
+from jepalm.model.noise import PredictorNoise
 from jepalm.model.queries import Known
 
 TOKEN_STD = 0.5
@@ -63,7 +63,7 @@ class Guesses(nn.Module):
         self.head.weight.copy_(tokens)
         self.before.weight.copy_(tokens.T * (TOKEN_STD / tokens.std()))
 
-    def packed(self, noise: Noise | None, layout: Layout) -> Tensor | None:
+    def packed(self, noise: PredictorNoise | None, layout: Layout) -> Tensor | None:
         """Gumbel noise as the layout packs or pads it, (..., V).
 
         0 where none is given; None where none is read.

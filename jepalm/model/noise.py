@@ -29,7 +29,7 @@ class GaussianNoise:
     text: Tensor
 
 
-Noise = GaussianNoise | Tensor
+PredictorNoise = GaussianNoise | Tensor
 """Of one kind or the other; a tensor (B, T, V) is Gumbel noise."""
 
 LEAST = 1e-10

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from jepalm.model.layers import Layout
-from jepalm.model.noise import Noise
+from jepalm.model.noise import PredictorNoise
 from jepalm.model.queries import Known
 
 ActionView = tuple[Tensor, Layout]
@@ -27,5 +27,5 @@ class Told:
 
     action: ActionView | None = None
     known: Known | None = None
-    noise: Noise | None = None
+    noise: PredictorNoise | None = None
     guesses: list[Tensor] | None = None

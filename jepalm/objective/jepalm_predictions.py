@@ -15,7 +15,7 @@ from torch import Tensor
 from jepalm.data.batches import Batch, Tokens
 from jepalm.model.latents import Posterior
 from jepalm.model.layers import Layout
-from jepalm.model.noise import Noise, draw_gaussian, draw_gumbel
+from jepalm.model.noise import PredictorNoise, draw_gaussian, draw_gumbel
 from jepalm.model.queries import Known
 from jepalm.model.told import ActionView, Told
 from jepalm.objective.autoencoder import disturb, drop_tokens, sample
@@ -182,7 +182,7 @@ class JepalmPredictions(JepalmTexts):
 
     def draw_noise(
         self, target_layout: Layout, scale: float = 1.0, generator: torch.Generator | None = None
-    ) -> Noise | None:
+    ) -> PredictorNoise | None:
         """Draw noise of the kind that the predictor reads, times a scale; None where it reads none, and at 0.
 
         Args:

@@ -48,11 +48,12 @@ def test_given_noise_decides_the_text_of_a_predictor_that_reads_it(
 
 
 @PACKED
+@pytest.mark.parametrize("own", ["none", "gaussian"])
 def test_given_noise_is_added_to_the_log_probabilities_of_one_that_reads_none(
-    random_objective: Any, make_batch: Any, packing: bool
+    random_objective: Any, make_batch: Any, packing: bool, own: str
 ) -> None:
-    objective, source = random_objective(packing=packing, objective__length__kind="none").eval(), None
-    source = make_batch().source
+    settings = {"objective__length__kind": "none", "model__predictor__noise": own}
+    objective, source = random_objective(packing=packing, **settings).eval(), make_batch().source
     likeliest = generate(objective, source)
     noise = torch.zeros(4, 12, 11)
     assert torch.equal(generate(objective, source, temperature=1.0, noise=noise).ids, likeliest.ids)
@@ -114,6 +115,20 @@ def test_refinement_keeps_the_noise_and_what_is_decided(random_objective: Any, m
     assert torch.equal(in_order.ids[:, :3], one.ids[:, :3])  # decided in the first of four passes
     again = generate(objective, source, writing=Refining(4, "prefix"), **settings)
     assert torch.equal(again.ids, in_order.ids)
+
+
+def test_noise_that_is_drawn_for_a_refinement_is_that_of_all_its_passes(
+    random_objective: Any, make_batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = random_objective(model__predictor__revealed="true", **READS).eval()
+    seen: list[Told] = []
+    predict = objective.predict
+    monkeypatch.setattr(objective, "predict", lambda *given: seen.append(given[3]) or predict(*given))
+    settings: dict[str, Any] = {"temperature": 1.0, "writing": Refining(3, "prefix")}
+    generate(objective, make_batch().source, generator=seeded(1), **settings)
+    assert len(seen) == 3
+    assert seen[0].noise is not None
+    assert all(told.noise is seen[0].noise for told in seen)
 
 
 class Noted:
