@@ -35,7 +35,7 @@ def tree(bench, run):
 
 @pytest.fixture(scope="module")
 def causal_run(tmp_path_factory, train_tiny):
-    changed = {"model__family": "causal", "model__causal__n_layers": 2, "model__causal__context_len": 24}
+    changed = {"model__family": "causal", "model__causal__n_layers": 2, "model__causal__context_len": 25}
     own = {"model__encoder__n_layers": 4, "model__predictor__n_layers": 4, "model__decoder__n_layers": 4}
     return train_tiny(tmp_path_factory.mktemp("causal"), **own, **changed)
 

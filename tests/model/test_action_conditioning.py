@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jepalm.config import ModelConfig
 from jepalm.model.jepalm import JEPALM, Predictor
 from jepalm.model.layers import Block, Layout, Modulation
+from jepalm.model.told import Told
 
 SIZES = {"dim": 8, "n_heads": 2, "ffn_mult": 2, "source_len": 5, "target_len": 5}
 
@@ -43,7 +44,7 @@ def test_a_fresh_predictor_is_blind_to_what_only_modulates_it() -> None:
     made = predictor("adaln")
     source, layout = view([4, 2], 1)
     target = Layout.of(torch.tensor([3, 5]), 5, packed=False)
-    one, other = (made(target, source, layout, view([2, 3], seed)) for seed in (2, 3))
+    one, other = (made(target, source, layout, Told(view([2, 3], seed))) for seed in (2, 3))
     assert torch.equal(one, other)
     assert one.abs().sum() > 0
 
@@ -102,7 +103,7 @@ def test_an_action_that_is_read_across_is_a_marked_continuation_of_the_source() 
     one_text = Layout.of(torch.tensor([7, 7]), 7, packed=False, places=steps)
     expected = made(target, torch.cat((source, marked), 1), one_text)
     torch.testing.assert_close(
-        made(target, source, layout, (action, places)), expected, rtol=1e-12, atol=1e-12
+        made(target, source, layout, Told((action, places))), expected, rtol=1e-12, atol=1e-12
     )
 
 
