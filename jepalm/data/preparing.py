@@ -101,7 +101,8 @@ def prepare_rows(job: Job, raw: Rows) -> Outcome:
                 yield name, row
 
     def training_text() -> Iterator[str]:
-        texts = (_joined(row) for name, row in rows("learning") if name == "train")
+        pairs = (pair for name, row in rows("learning") if name == "train" for pair in row)
+        texts = (text for pair in pairs for text in (pair.source, pair.target, pair.action) if text)
         return evenly_drawn(texts, counts.characters)
 
     tokenizer = build_tokenizer(job.request, counts.frequency, training_text)
