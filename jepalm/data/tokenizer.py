@@ -31,8 +31,8 @@ FIXED_ALPHABET = ("\t", "\n", *map(chr, range(0x20, 0x7F)))
 
 MIN_LEARNED, MAX_LEARNED = 256 + len(SPECIALS) + 1, 1_000_000
 """Entries of a vocabulary of byte pairs or words."""
-_WORD = r",? ?(?:\p{L}+|\p{N}+|[^\s\p{L}\p{N}])|\s"
-"""Letters, digits or one other character, with the comma and the blank before them."""
+_WORD = r" ?(?:\p{L}+|\p{N}+|[^\s\p{L}\p{N}])|\s"
+"""Letters, digits or one other character, with the blank before them."""
 _CODE_POINTS = 0x110000
 _UNICODE_STEP = 4  # bytes a character of UTF-32
 
@@ -238,9 +238,8 @@ def bpe_tokenizer(size: int, sample: Iterable[str]) -> TextTokenizer:
 def word_tokenizer(size: int, sample: Iterable[str]) -> TextTokenizer:
     """The most frequent words, each one token, until the vocabulary, specials included, has `size` entries.
 
-    A word is a run of letters, a run of digits or one other character, with the comma and the blank before
-    it: behind a comma it is another word. What is no entry is written in bytes, so any text comes back. A
-    word keeps its place when another one changes.
+    A word is a run of letters, a run of digits or one other character, with the blank before it. What is no
+    entry is written in bytes, so any text comes back. A word keeps its place when another one changes.
 
     Args:
         size: entries wanted; a sample of few words gives fewer.

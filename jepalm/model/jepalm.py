@@ -14,10 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jepalm.config import EncoderConfig, LatentConfig, ModelConfig
+from jepalm.config import LatentConfig, ModelConfig
 from jepalm.model.latents import LatentHead, LatentReader, Posterior
-from jepalm.model.layers import Block, Layout, Modulation, at_least_float32, init_weights
+from jepalm.model.layers import Block, Layout, Modulation, Preceding, at_least_float32, init_weights
 from jepalm.model.queries import Known, RevealedTokens
+
+CARRIED = 0.25
+"""Share of a source's embedding that its query starts from, where likeness counts."""
 
 
 class TextEncoder(nn.Module):
@@ -34,16 +37,21 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.normalisation = config.encoder.normalisation
         self.tokens = nn.Embedding(vocab_size, config.dim)
+        preceding = config.encoder.preceding
+        self.preceding = Preceding(config.dim, preceding) if preceding else None
         self.blocks = nn.ModuleList(
             Block(config.dim, config.n_heads, config.ffn_mult, config.dropout, attention=attention)
             for _ in range(config.encoder.n_layers)
         )
-        init_weights(self, max(1, config.encoder.n_layers))
+        init_weights(self, max(1, config.encoder.n_layers), matching=config.matching)
         self.latents = LatentHead(config, variational) if has_bottleneck(config, variational) else None
 
     def forward(self, ids: Tensor, layout: Layout) -> Tensor:
         """(B, T) token ids to (..., D) embeddings, packed as the layout says."""
-        x = self.tokens(layout.pack(ids))  # (..., D)
+        if self.preceding is None:
+            x = self.tokens(layout.pack(ids))  # (..., D)
+        else:
+            x = layout.pack(self.preceding(self.tokens(ids)))  # (..., D)
         for block in self.blocks:
             x = block(x, layout)
         if self.normalisation == "layernorm":
@@ -96,8 +104,10 @@ class Predictor(nn.Module):
         crossed = conditioning in ("cross", "both")
         self.action_mark = nn.Parameter(torch.empty(1, config.dim)) if crossed else None
         self.revealed = RevealedTokens(dim, vocab_size) if own.revealed else None
-        init_weights(self, own.n_layers)
+        init_weights(self, own.n_layers, matching=config.matching)
         nn.init.zeros_(self.project.weight)
+        if config.matching and self.carry is not None and dim == config.dim:
+            nn.init.eye_(self.carry.weight).data.mul_(CARRIED)  # else queries are not like what they match
         for module in self.modules():
             if isinstance(module, Modulation):
                 module.reset()
@@ -165,7 +175,7 @@ class TextDecoder(nn.Module):
         )
         self.norm = nn.LayerNorm(config.dim, bias=False)
         self.vocabulary = nn.Linear(config.dim, vocab_size, bias=False)
-        init_weights(self, max(1, n_layers))
+        init_weights(self, max(1, n_layers), matching=config.matching)
 
     def forward(self, embeddings: Tensor, layout: Layout) -> Tensor:
         """(..., D') embeddings, packed as `layout.latents` says, to (..., V) logits of the positions."""
@@ -177,7 +187,7 @@ class TextDecoder(nn.Module):
 
 def action_encoder(config: ModelConfig, vocab_size: int, attention: str = "auto") -> TextEncoder:
     """An encoder of actions alone: of the same width, with its own depth."""
-    encoder = EncoderConfig(n_layers=config.action.n_layers, normalisation=config.encoder.normalisation)
+    encoder = config.encoder.model_copy(update={"n_layers": config.action.n_layers})
     own = {"encoder": encoder, "latent": LatentConfig()}
     return TextEncoder(config.model_copy(update=own), vocab_size, attention)
 

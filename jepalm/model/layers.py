@@ -23,6 +23,10 @@ MATMUL_ATTENTION_UP_TO = 256
 ROTARY_BASE = 10_000.0
 EMBEDDING_STD = 0.02
 """Deviation that embeddings and most matrices start with."""
+PRECEDING = 0.5
+"""Weight that the embeddings of preceding tokens start with."""
+MATCHING_LOGIT = 2.5
+"""About what a position's attention to its own likeness starts with, where queries and keys start alike."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +202,19 @@ class Attention(nn.Module):
         self.query_key_value = None if self.cross else nn.Linear(dim, 3 * dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
 
+    @torch.no_grad()
+    def match(self) -> None:
+        """Give queries and keys the same weights, where they read embeddings of the same width."""
+        if self.query_key_value is not None:
+            query, key, _ = self.query_key_value.weight.chunk(3)  # three of (D, D)
+        else:
+            assert self.query is not None
+            assert self.key_value is not None
+            query, key = self.query.weight, self.key_value.weight.chunk(2)[0]  # (D, D), (D, D')
+        if query.shape == key.shape:
+            std = math.sqrt(MATCHING_LOGIT / (query.shape[1] * math.sqrt(self.head_dim)))
+            key.copy_(nn.init.normal_(query, std=std))
+
     def forward(self, x: Tensor, layout: Layout, memory: tuple[Tensor, Layout] | None = None) -> Tensor:
         """Attend from `x` (packed or padded, D) to itself, or to `memory` = (embeddings, their layout)."""
         if memory is None:
@@ -229,6 +246,25 @@ class Attention(nn.Module):
     def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         split = x.unflatten(-1, (parts, self.n_heads, -1))  # (B, T, parts, H, C)
         return split.permute(2, 0, 3, 1, 4).unbind(0)  # parts of (B, H, T, C)
+
+
+class Preceding(nn.Module):
+    """Adds to each embedding those of the tokens before it, by a learned weight a place and dimension.
+
+    What a name belongs to, and what belongs to it, is then known without attention, as by a short causal
+    depthwise convolution.
+    """
+
+    def __init__(self, dim: int, n_tokens: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_tokens, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) to (B, T, D); before the first token there is nothing."""
+        total = x
+        for back, weight in enumerate(self.weight, 1):
+            total = total + weight * F.pad(x, (0, 0, back, 0))[:, : x.shape[1]]
+        return total
 
 
 class FeedForward(nn.Module):
@@ -330,13 +366,21 @@ class Block(nn.Module):
         return x + self.dropout(gate * part(norm(x) * (1 + scale) + shift, *given))
 
 
-def init_weights(module: nn.Module, n_layers: int) -> None:
+def init_weights(module: nn.Module, n_layers: int, *, matching: bool = False) -> None:
     """Normal(0, 0.02) for all matrices; those that write to the residual stream shrink by sqrt(2 n_layers).
 
-    The scheme of GPT-2 (Radford et al. 2019, section 2.3).
+    The scheme of GPT-2 (Radford et al. 2019, section 2.3). With `matching` queries and keys start
+    alike (after mimetic initialisation, arXiv 2305.09828): each position first attends to what is like it.
     """
     for name, parameter in module.named_parameters():
         if parameter.ndim < 2:
             continue
         writes = name.endswith(("out.weight", "down.weight"))
         nn.init.normal_(parameter, std=EMBEDDING_STD / math.sqrt(2 * n_layers) if writes else EMBEDDING_STD)
+    for part in module.modules():
+        if isinstance(part, Preceding):
+            nn.init.constant_(part.weight, PRECEDING)
+    if matching:
+        for part in module.modules():
+            if isinstance(part, Attention):
+                part.match()
