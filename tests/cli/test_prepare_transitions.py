@@ -72,7 +72,7 @@ def test_a_simulated_world(run: Run):
         assert world.masked(world.text(world.effect(state, action) or state)) == world.masked(target)
     assert (said["state"], said["action"], said["becomes"]) == first_of(data)
     words = (data.tokenizer.decode([token]) for token in range(data.meta.vocab_size))
-    assert max(words, key=len) == " switch"  # no word runs on from one text into the next
+    assert max(words, key=len) == "switch"  # no word runs on from one text into the next
     assert not [path for path in Path("data").iterdir() if path.name != "home"]
 
 
