@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 # Where `make demo` writes.
 RUNS ?= runs
 DATA ?= data
+# What `make demo-world` is about: home, grid or files.
+WORLD ?= home
 
 export JEPALM_RUNS = $(RUNS)
 export JEPALM_DATA = $(DATA)
@@ -23,11 +25,13 @@ demo: $(STAMP)  ## Prepare Shakespeare, train a small model (about a minute), ge
 	$(BIN)/jepalm generate "To be"
 	$(BIN)/jepalm report $(RUNS)/latest
 
-demo-world: $(STAMP)  ## Text world model of a house: data, training, the autoregressive baseline, evaluation
-	$(BIN)/jepalm prepare transitions --world home
-	$(BIN)/jepalm train --preset transitions-ar --steps 300 --name demo-world-ar
-	$(BIN)/jepalm train --preset transitions --steps 1000 --name demo-world
-	$(BIN)/jepalm evaluate --split test --prompts 200 --baseline $$(ls -d $(RUNS)/*-demo-world-ar* | tail -n 1)
+demo-world: $(STAMP)  ## Text world model (WORLD=home or grid): data, training, the autoregressive baseline, evaluation
+	@mkdir -p $(RUNS) && date +%s > $(RUNS)/.demo-world
+	$(BIN)/jepalm prepare transitions --world $(WORLD)
+	$(BIN)/jepalm train --preset transitions-ar --data $(WORLD) --steps 1000 --name $(WORLD)-ar
+	$(BIN)/jepalm train --preset transitions --data $(WORLD) --name $(WORLD)
+	$(BIN)/jepalm evaluate --split test --prompts 500 --baseline $$(ls -d $(RUNS)/*-$(WORLD)-ar* | tail -n 1)
+	@echo "in all    $$(( $$(date +%s) - $$(cat $(RUNS)/.demo-world) )) s"; rm $(RUNS)/.demo-world
 
 install: $(STAMP)  ## Create .venv and install jepalm with all it needs
 

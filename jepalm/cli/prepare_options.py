@@ -37,7 +37,7 @@ PairingOption = Annotated[
 TokenizerOption = Annotated[
     str,
     typer.Option(
-        metavar="char|byte|bpe:SIZE|MODEL",
+        metavar="char|byte|bpe:SIZE|word:SIZE|MODEL",
         help="How text becomes tokens; MODEL: as a Hugging Face model does, given by its folder or name.",
     ),
 ]

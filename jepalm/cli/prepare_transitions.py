@@ -17,7 +17,6 @@ from jepalm.cli.prepare_options import (
     ForceOption,
     NameOption,
     SplitOption,
-    TokenizerOption,
     job_of,
     named_after,
     request_of,
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from jepalm.data.worlds.drawing import DrawnTransitions
 
 DEFAULT_PAIRS = 100_000
+WORDS = "word:4096"
+"""Facts are words, which keep their places; on a map each character is one."""
 
 
 class WorldName(enum.StrEnum):
@@ -75,7 +76,13 @@ def transitions(
         bool, typer.Option("--skip-bad", help="With --from, leave broken rows out and count them.")
     ] = False,
     name: NameOption = None,
-    tokenizer: TokenizerOption = "char",
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="char|byte|bpe:SIZE|word:SIZE|MODEL",
+            help=f"How text becomes tokens.  [default: {WORDS}; grid: char]",
+        ),
+    ] = None,
     alphabet: AlphabetOption = Alphabet.fixed,
     split: SplitOption = "90/5/5",
     licence: Annotated[
@@ -91,7 +98,8 @@ def transitions(
     from jepalm.config import data_root
 
     root = data_root(data_dir)
-    request = request_of("pairs", tokenizer, alphabet, split)
+    by_character = world == WorldName.grid or alphabet == Alphabet.data
+    request = request_of("pairs", tokenizer or ("char" if by_character else WORDS), alphabet, split)
     request = request.model_copy(update={"task": "transitions"})
     drawn = {
         "world": world,
@@ -147,22 +155,24 @@ def _draw(root: Path, name: str, asked: Simulated, request: Request, force: bool
         with progress_shown() as watch:
             job = job_of(root, name, "transitions", origin, "none needed: simulated", request, force, watch)
             outcome = prepare_rows(job, drawn)
-        _show_drawn(drawn, asked, outcome.data.meta.mean_target)
+        _show_drawn(drawn, asked)
     show(outcome)
 
 
-def _show_drawn(drawn: DrawnTransitions, asked: Simulated, mean_length: float) -> None:
+def _show_drawn(drawn: DrawnTransitions, asked: Simulated) -> None:
     """What the actions do, and one of them."""
     from jepalm.data.worlds import world_of
 
-    n_random = sum(end - start for start, end in world_of(asked).noise_spans)
+    [first] = next(iter(drawn.rows()))
+    world = world_of(asked)
+    facts = world.facts(world.parse(first.source)).values()
+    n_random = sum(fact.kind == "random" for fact in facts)
     labelled(
         "drawn",
         f"{100 * drawn.illegal / asked.pairs:.3g} % of the actions are illegal, "
         f"{100 * drawn.unchanged / asked.pairs:.3g} % change nothing but random facts "
-        f"({n_random} of {mean_length:.3g} characters)",
+        f"({n_random} of {len(facts)} in the first state)",
     )
-    [first] = next(iter(drawn.rows()))
     for label, text in (("state", first.source), ("action", first.action or ""), ("becomes", first.target)):
         labelled(label, text.replace("\n", "\n" + " " * LABEL_WIDTH))
 

@@ -19,6 +19,14 @@ class EncoderConfig(Section):
     """With 0 a token's embedding knows nothing of its neighbours."""
     normalisation: Literal["layernorm", "none"] = "layernorm"
     """What makes embeddings of the last layer's output: LayerNorm without affine, or nothing."""
+    preceding: int = Field(0, ge=0, le=16)
+    """Tokens before each one whose embeddings are added to its own, by a learned weight a dimension."""
+
+    @model_validator(mode="after")
+    def _a_trunk_reads_as_it_was_taught(self) -> EncoderConfig:
+        if self.kind == "causal" and self.preceding:
+            raise ValueError("model.encoder.preceding does nothing with model.encoder.kind=causal")
+        return self
 
 
 class PredictorConfig(Section):
@@ -112,6 +120,9 @@ class ModelConfig(Section):
     source_positions: Literal["before", "aligned"] = "before"
     """`before`: they count down to -1, where the target begins. `aligned`: from 0, as the target's, and the
     predictor starts from the source's embeddings, for targets that are their source with some changes."""
+    matching: bool = False
+    """Queries and keys of attention start alike, so that a token first attends to tokens like it: for targets
+    that follow from where the same name stands twice. Of a JEPALM."""
     dropout: float = Field(0.0, ge=0, lt=1)
     encoder: EncoderConfig = EncoderConfig()
     predictor: PredictorConfig = PredictorConfig()

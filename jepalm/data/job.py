@@ -64,7 +64,7 @@ def check_request(name: str, request: Request) -> None:
         raise UsageError(f"tokenizer {request.tokenizer} has no alphabet", "--alphabet goes with char")
     if request.pairing == "spans" and kind == "backbone":
         message = f"the tokenizer of {request.tokenizer} has no mask for hidden spans"
-        raise UsageError(message, "take char, byte or bpe:SIZE")
+        raise UsageError(message, "take char, byte, bpe:SIZE or word:SIZE")
     parts = request.split
     if not all(math.isfinite(part) and part > 0 for part in parts) or abs(sum(parts) - 100) > 1e-6:
         shown = "/".join(f"{part:g}" for part in parts)

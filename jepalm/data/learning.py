@@ -14,10 +14,11 @@ from jepalm.data.tokenizer import (
     char_tokenizer,
     parse_tokenizer,
     with_mask,
+    word_tokenizer,
 )
 
-BPE_SAMPLE = 1 << 24
-"""Characters of the training text from which byte pairs are learned."""
+LEARNING_SAMPLE = 1 << 24
+"""Characters of the training text from which byte pairs or words are learned."""
 
 
 def build_tokenizer(
@@ -28,11 +29,13 @@ def build_tokenizer(
     Args:
         request: names its kind, size and alphabet.
         frequency: the characters that occur, for an alphabet made of them.
-        training_text: called for byte pairs alone, which are learned from it.
+        training_text: called for byte pairs and words alone, which are learned from it.
     """
     kind, size = parse_tokenizer(request.tokenizer)
     if kind == "bpe":
         built = bpe_tokenizer(size, training_text())
+    elif kind == "word":
+        built = word_tokenizer(size, training_text())
     elif kind == "byte":
         built = byte_tokenizer()
     elif kind == "backbone":
@@ -43,8 +46,8 @@ def build_tokenizer(
 
 
 def evenly_drawn(texts: Iterator[str], expected: int) -> Iterator[str]:
-    """Pieces spread evenly over the texts, about `BPE_SAMPLE` characters in all."""
-    share = min(1.0, BPE_SAMPLE / max(1, expected))
+    """Pieces spread evenly over the texts, about `LEARNING_SAMPLE` characters in all."""
+    share = min(1.0, LEARNING_SAMPLE / max(1, expected))
     seen = taken = 0
     for text in texts:
         for at in range(0, len(text), 1 << 16):

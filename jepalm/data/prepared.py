@@ -137,7 +137,7 @@ class Meta(_Record):
     licence: str
     request: Request
     tokenizer: str
-    """`char`, `byte` or `bpe:SIZE` with the size reached."""
+    """`char`, `byte`, `bpe:SIZE` or `word:SIZE` with the size reached."""
     vocab_size: int
     splits: dict[SplitName, SplitCounts]
     characters: int

@@ -26,7 +26,7 @@ from jepalm.data.reading import (
     whole_lines,
 )
 from jepalm.data.splitting import line_blocks, row_blocks, segments, window_blocks
-from jepalm.data.tokenizer import TextTokenizer
+from jepalm.data.tokenizer import TextTokenizer, parse_tokenizer
 from jepalm.data.writing import SplitWriter, new_folder
 
 _ROWS_AT_ONCE = 4096
@@ -101,8 +101,11 @@ def prepare_rows(job: Job, raw: Rows) -> Outcome:
                 yield name, row
 
     def training_text() -> Iterator[str]:
-        texts = (_joined(row) for name, row in rows("learning") if name == "train")
+        learned = (row for name, row in rows("learning") if name == "train")
+        texts = (text for row in learned for text in (_apart(row) if by_word else [_joined(row)]))
         return evenly_drawn(texts, counts.characters)
+
+    by_word = parse_tokenizer(job.request.tokenizer)[0] == "word"
 
     tokenizer = build_tokenizer(job.request, counts.frequency, training_text)
     with new_folder(job.root, job.name, _needed_bytes(counts, tokenizer)) as folder:
@@ -150,6 +153,11 @@ def _count_rows(raw: Rows, advance: Callable[[int], None]) -> tuple[TextCounts, 
 
 def _joined(row: list[Row]) -> str:
     return "".join(pair.source + pair.target + (pair.action or "") for pair in row)
+
+
+def _apart(row: list[Row]) -> Iterator[str]:
+    """Each text by itself: the last word of one and the first of the next are no word."""
+    return (text for pair in row for text in (pair.source, pair.target, pair.action) if text)
 
 
 def _batched(

@@ -9,7 +9,7 @@ from contextlib import closing
 from jepalm.data.documents import BLOCK_CHARACTERS, Block, EncodedBlock, Shares, blocks, encoder, split_of
 from jepalm.data.hub import HubText
 from jepalm.data.job import Job, Outcome, check_request, describe, occupied
-from jepalm.data.learning import BPE_SAMPLE, build_tokenizer
+from jepalm.data.learning import LEARNING_SAMPLE, build_tokenizer
 from jepalm.data.prepared import SPLITS, Meta, open_prepared
 from jepalm.data.reading import TextCounts
 from jepalm.data.resuming import PIECE_BYTES, PartialFolder, TextDigest, partial_folder
@@ -123,7 +123,7 @@ def _sample(job: Job, text: HubText, shares: Shares) -> Iterator[str]:
     files = min(text.n_files, _FILES_SAMPLED)
     taken = 0
     for file in range(files):
-        wanted = BPE_SAMPLE * (file + 1) // files
+        wanted = LEARNING_SAMPLE * (file + 1) // files
         with closing(text.beginning(file * text.n_files // files)) as documents:
             for document in documents:
                 if taken >= wanted:
@@ -131,7 +131,7 @@ def _sample(job: Job, text: HubText, shares: Shares) -> Iterator[str]:
                 if split_of(document, shares) == "train":
                     yield document[: wanted - taken]
                     taken += min(len(document), wanted - taken)
-                    job.watch("learning", taken, BPE_SAMPLE)
+                    job.watch("learning", taken, LEARNING_SAMPLE)
 
 
 def _needed_bytes(job: Job, text: HubText) -> int:

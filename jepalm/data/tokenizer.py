@@ -1,4 +1,4 @@
-"""Text to token ids and back, exactly: characters, bytes or byte pairs.
+"""Text to token ids and back, exactly: characters, bytes, byte pairs or words.
 
 Every kind is one file of the `tokenizers` library with the same three special ids. Specials are
 entries of the vocabulary only, never patterns searched for in text, so a text that happens to
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from jepalm.errors import UsageError
 
@@ -29,7 +29,10 @@ GAP = "_"
 FIXED_ALPHABET = ("\t", "\n", *map(chr, range(0x20, 0x7F)))
 """Tab, newline and printable ASCII: 97 symbols."""
 
-MIN_BPE, MAX_BPE = 256 + len(SPECIALS) + 1, 1_000_000
+MIN_LEARNED, MAX_LEARNED = 256 + len(SPECIALS) + 1, 1_000_000
+"""Entries of a vocabulary of byte pairs or words."""
+_WORD = r" ?(?:\p{L}+|\p{N}+|[^\s\p{L}\p{N}])|\s"
+"""Letters, digits or one other character, with the blank before them."""
 _CODE_POINTS = 0x110000
 _UNICODE_STEP = 4  # bytes a character of UTF-32
 
@@ -47,7 +50,7 @@ class TextTokenizer:
     def __init__(self, library: Tokenizer, name: str) -> None:
         self._library = library
         self.name = name
-        """`char`, `byte` or `bpe:SIZE`."""
+        """`char`, `byte`, `bpe:SIZE` or `word:SIZE`."""
 
     @property
     def vocab_size(self) -> int:
@@ -153,8 +156,9 @@ class TextTokenizer:
             raise UsageError(f"{path} lacks the specials {', '.join(SPECIALS)}", "run jepalm prepare again")
         if isinstance(library.decoder, decoders.Fuse):
             return cls(library, "char")
-        merges = json.loads(text)["model"]["merges"]
-        return cls(library, f"bpe:{len(vocabulary) - (MASK in vocabulary)}" if merges else "byte")
+        model, size = json.loads(text)["model"], len(vocabulary) - (MASK in vocabulary)
+        learned = "word" if model.get("ignore_merges") else "bpe" if model["merges"] else ""
+        return cls(library, f"{learned}:{size}" if learned else "byte")
 
     @cached_property
     def _symbols(self) -> set[str]:
@@ -231,6 +235,37 @@ def bpe_tokenizer(size: int, sample: Iterable[str]) -> TextTokenizer:
     return TextTokenizer(Tokenizer.from_str(json.dumps(learned)), f"bpe:{library.get_vocab_size()}")
 
 
+def word_tokenizer(size: int, sample: Iterable[str]) -> TextTokenizer:
+    """The most frequent words, each one token, until the vocabulary, specials included, has `size` entries.
+
+    A word is a run of letters, a run of digits or one other character, with the blank before it. What is no
+    entry is written in bytes, so any text comes back. A word keeps its place when another one changes.
+
+    Args:
+        size: entries wanted; a sample of few words gives fewer.
+        sample: text to count words in.
+    """
+    splitter = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORD), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    known = [*SPECIALS, *_byte_symbols()]
+    counting = Tokenizer(models.WordLevel())
+    counting.pre_tokenizer = splitter
+    trainer = trainers.WordLevelTrainer(vocab_size=size + len(known), show_progress=False)
+    counting.train_from_iterator(sample, trainer=trainer)
+    by_frequency: dict[str, int] = counting.get_vocab()
+    words = sorted(by_frequency.keys() - set(known), key=by_frequency.__getitem__)
+    vocabulary = {entry: index for index, entry in enumerate([*known, *words[: size - len(known)]])}
+    # A byte-pair model without merges that looks for the whole piece first.
+    library = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
+    library.pre_tokenizer = splitter
+    library.decoder = decoders.ByteLevel()
+    return TextTokenizer(library, f"word:{len(vocabulary)}")
+
+
 def with_mask(tokenizer: TextTokenizer) -> TextTokenizer:
     """The same tokenizer with a mask token as one more, last entry; all other ids stay as they are."""
     tree = json.loads(tokenizer.to_json())
@@ -239,25 +274,28 @@ def with_mask(tokenizer: TextTokenizer) -> TextTokenizer:
 
 
 def parse_tokenizer(spec: str) -> tuple[str, int]:
-    """Read `char`, `byte`, `bpe:SIZE` or a Hugging Face model into (kind, size); size 0 where there is none.
+    """Read `char`, `byte`, `bpe:SIZE`, `word:SIZE` or a Hugging Face model into (kind, size).
 
-    A model is a path or a name on the hub, which has a slash; its kind is `backbone`.
+    A model is a path or a name on the hub, which has a slash; its kind is `backbone`. The size is 0 where
+    there is none.
 
     Raises:
         UsageError: another word, or a size out of range.
     """
     if spec in ("char", "byte"):
         return spec, 0
-    match = re.fullmatch(r"bpe:(\d{1,9})", spec)
+    match = re.fullmatch(r"(bpe|word):(\d{1,9})", spec)
     if not match and ("/" in spec or Path(spec).exists()):
         return "backbone", 0
     if not match:
-        hint = "char, byte, bpe:SIZE such as bpe:4096, or a Hugging Face model"
+        hint = "char, byte, bpe:SIZE such as bpe:4096, word:SIZE, or a Hugging Face model"
         raise UsageError(f"unknown tokenizer {spec}", hint)
-    size = int(match[1])
-    if not MIN_BPE <= size <= MAX_BPE:
-        raise UsageError(f"tokenizer {spec}: size out of range", f"{MIN_BPE:,} to {MAX_BPE:,} entries")
-    return "bpe", size
+    size = int(match[2])
+    if not MIN_LEARNED <= size <= MAX_LEARNED:
+        raise UsageError(
+            f"tokenizer {spec}: size out of range", f"{MIN_LEARNED:,} to {MAX_LEARNED:,} entries"
+        )
+    return match[1], size
 
 
 def _byte_symbols() -> list[str]:

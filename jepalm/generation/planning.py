@@ -25,9 +25,12 @@ from jepalm.generation.rollout import (
 )
 from jepalm.generation.search import Dynamics, Found, Search, search
 from jepalm.generation.text import read_action, read_prompt
+from jepalm.model.layers import Layout
 from jepalm.objective.jepalm import JepalmObjective
 
 STATES_AT_ONCE = 256
+SURE = 0.5
+"""Chance of its likeliest token from which a place counts as foreseen."""
 
 S = TypeVar("S")
 
@@ -92,18 +95,41 @@ def make_plan(
         check_feedback(objective)
     with trained.hardware.autocast():
         arrival = target_states(objective, aim)
+        counted = foreseen(objective, start, choices)
         if feedback == "latent":
-            latent = LatentDynamics(objective, choices, arrival)
+            latent = LatentDynamics(objective, choices, arrival, counted)
             states = encode_states(objective, start)
             found = search(latent, states, horizon, kind=kind, budget=budget, seed=seed)
-            rows, distances = _followed(latent, states, found, latent.names)
+            rows, distances = _followed(latent, states, found, latent.texts)
         else:
-            told = TextDynamics(objective, choices, arrival)
+            told = TextDynamics(objective, choices, arrival, counted)
             found = search(told, start, horizon, kind=kind, budget=budget, seed=seed)
-            rows, distances = _followed(told, start, found, told.names)
+            rows, distances = _followed(told, start, found, told.texts)
     chosen = [actions[number] for number in found.actions]
     texts = [trained.tokenizer.decode(row) for row in rows]
     return Plan(chosen, texts, distances, found.n_predicted, found.complete, found.merged)
+
+
+@torch.no_grad()
+def foreseen(objective: JepalmObjective, start: Tokens, choices: Tokens) -> Tensor | None:
+    """Places (T,) of a state where the model is sure of the text that follows some action on it.
+
+    What changes at random is foreseen after none. None where no place is, or embeddings do not feed back.
+    """
+    try:
+        check_feedback(objective)
+    except UsageError:
+        return None
+    everything = torch.arange(len(choices.lengths), device=choices.lengths.device)
+    found = torch.zeros(0, dtype=torch.bool, device=everything.device)
+    for (part,) in _chunks(everything):
+        states = next_latent(objective, encode_states(objective, _at(start, 0 * part)), _at(choices, part))
+        layout = Layout.of(states.lengths, states.embeddings.shape[1], packed=False)
+        chances = objective.model.decoder(states.embeddings, layout).float().softmax(-1).amax(-1)  # (N, T)
+        sure = ((chances >= SURE) & layout.mask).any(0)  # (T,)
+        width = max(len(sure), len(found))
+        found = F.pad(found, (0, width - len(found))) | F.pad(sure, (0, width - len(sure)))
+    return found if bool(found.any()) else None
 
 
 class LatentDynamics:
@@ -113,10 +139,18 @@ class LatentDynamics:
         objective: in evaluation mode.
         choices: the actions.
         goal: one state, as the predictor would have to match it.
+        counted: places (T,) that tell states apart and are compared with the goal; all others beyond them,
+            and all where it is None.
     """
 
-    def __init__(self, objective: JepalmObjective, choices: Tokens, goal: LatentStates) -> None:
-        self.objective, self.choices, self.goal = objective, choices, goal
+    def __init__(
+        self,
+        objective: JepalmObjective,
+        choices: Tokens,
+        goal: LatentStates,
+        counted: Tensor | None = None,
+    ) -> None:
+        self.objective, self.choices, self.goal, self.counted = objective, choices, goal, counted
         self.n_actions = len(choices.lengths)
 
     def follow(self, states: LatentStates, rows: Tensor, actions: Tensor) -> LatentStates:
@@ -132,9 +166,13 @@ class LatentDynamics:
 
     def distances(self, states: LatentStates) -> list[float]:
         """Distance of each state to the goal."""
-        return distances_to(self.objective, states, self.goal)
+        return distances_to(self.objective, states, self.goal, self.counted)
 
     def names(self, states: LatentStates) -> list[tuple[int, ...]]:
+        """The most likely text of each state at the places that count."""
+        return _counted(self.texts(states), self.counted)
+
+    def texts(self, states: LatentStates) -> list[tuple[int, ...]]:
         """The most likely text of each state, as token ids."""
         everything = torch.arange(len(states.lengths), device=states.lengths.device)
         return [
@@ -151,8 +189,14 @@ class LatentDynamics:
 class TextDynamics:
     """States are texts, embedded only to be compared with the goal; arguments as of `LatentDynamics`."""
 
-    def __init__(self, objective: JepalmObjective, choices: Tokens, goal: LatentStates) -> None:
-        self.objective, self.choices, self.goal = objective, choices, goal
+    def __init__(
+        self,
+        objective: JepalmObjective,
+        choices: Tokens,
+        goal: LatentStates,
+        counted: Tensor | None = None,
+    ) -> None:
+        self.objective, self.choices, self.goal, self.counted = objective, choices, goal, counted
         self.n_actions = len(choices.lengths)
 
     def follow(self, states: Tokens, rows: Tensor, actions: Tensor) -> Tokens:
@@ -173,11 +217,15 @@ class TextDynamics:
             distance
             for (part,) in _chunks(everything)
             for distance in distances_to(
-                self.objective, target_states(self.objective, _at(states, part)), self.goal
+                self.objective, target_states(self.objective, _at(states, part)), self.goal, self.counted
             )
         ]
 
     def names(self, states: Tokens) -> list[tuple[int, ...]]:
+        """The token ids of each state at the places that count."""
+        return _counted(self.texts(states), self.counted)
+
+    def texts(self, states: Tokens) -> list[tuple[int, ...]]:
         """The token ids of each state."""
         return _names(states)
 
@@ -196,16 +244,20 @@ def _read_whole(trained: TrainedModel, text: str) -> list[int]:
     return read.ids
 
 
-def distances_to(objective: JepalmObjective, states: LatentStates, goal: LatentStates) -> list[float]:
+def distances_to(
+    objective: JepalmObjective, states: LatentStates, goal: LatentStates, counted: Tensor | None = None
+) -> list[float]:
     """The objective's distance of each state to one goal, mean over positions.
 
-    A position that only one of the two has is compared with zeros.
+    A position that only one of the two has is compared with zeros; places that do not count add nothing.
     """
     width = max(goal.embeddings.shape[1], states.embeddings.shape[1])
     own, aim = (_widened(part.embeddings.float(), width) for part in (states, goal))
     each = objective.distance(own, aim.expand_as(own))  # (B, T)
     lengths = states.lengths.maximum(goal.lengths)  # (B,)
     held = torch.arange(width, device=lengths.device) < lengths[:, None]  # (B, T)
+    if counted is not None:
+        held = held & F.pad(counted[:width], (0, max(0, width - len(counted))), value=True)
     found: list[float] = ((each * held).sum(1) / lengths).tolist()
     return found
 
@@ -234,6 +286,14 @@ def _at(texts: Tokens, rows: Tensor) -> Tokens:
 def _widened(x: Tensor, width: int) -> Tensor:
     """(B, T, ...) with zeros behind, up to `width` positions."""
     return F.pad(x, (*(0, 0) * (x.ndim - 2), 0, width - x.shape[1]))
+
+
+def _counted(rows: list[tuple[int, ...]], counted: Tensor | None) -> list[tuple[int, ...]]:
+    """Token ids at the places that count; those beyond them do."""
+    if counted is None:
+        return rows
+    dropped = {place for place, counts in enumerate(counted.tolist()) if not counts}
+    return [tuple(-1 if place in dropped else token for place, token in enumerate(row)) for row in rows]
 
 
 def _names(texts: Tokens) -> list[tuple[int, ...]]:

@@ -14,14 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jepalm.config import EncoderConfig, LatentConfig, ModelConfig
+from jepalm.config import LatentConfig, ModelConfig
 from jepalm.model.guesses import Guesses
 from jepalm.model.latents import LatentHead, LatentReader, Posterior
 from jepalm.model.layers import Block, Layout, Modulation, at_least_float32, copied, init_weights
 from jepalm.model.noise import GaussianNoise, NoisyQueries
+from jepalm.model.preceding import Preceding
 from jepalm.model.queries import RevealedTokens
 from jepalm.model.told import ActionView, Told
 from jepalm.model.trunk import Trunk
+
+CARRIED = 0.25
+"""Share of a source's embedding that its query starts from, where likeness counts."""
 
 
 class TextEncoder(nn.Module):
@@ -37,25 +41,28 @@ class TextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.normalisation = config.encoder.normalisation
-        causal = config.encoder.kind == "causal"
+        causal, preceding = config.encoder.kind == "causal", config.encoder.preceding
         self.trunk = Trunk(config, vocab_size, attention) if causal else None
+        self.preceding = Preceding(config.dim, preceding) if preceding else None
         if not causal:
             self.tokens = nn.Embedding(vocab_size, config.dim)
             self.blocks = nn.ModuleList(
                 Block(config.dim, config.n_heads, config.ffn_mult, config.dropout, attention=attention)
                 for _ in range(config.encoder.n_layers)
             )
-            init_weights(self, max(1, config.encoder.n_layers))
+            init_weights(self, max(1, config.encoder.n_layers), matching=config.matching)
         self.latents = LatentHead(config, variational) if has_bottleneck(config, variational) else None
 
     def forward(self, ids: Tensor, layout: Layout) -> Tensor:
         """(B, T) token ids to (..., D) embeddings, packed as the layout says."""
         if self.trunk is not None:
-            x = self.trunk(ids, layout)  # (..., D)
-        else:
+            return self.embedded(self.trunk(ids, layout))
+        if self.preceding is None:
             x = self.tokens(layout.pack(ids))  # (..., D)
-            for block in self.blocks:
-                x = block(x, layout)
+        else:
+            x = layout.pack(self.preceding(self.tokens(ids)))  # (..., D)
+        for block in self.blocks:
+            x = block(x, layout)
         return self.embedded(x)
 
     def embedded(self, x: Tensor) -> Tensor:
@@ -119,10 +126,12 @@ class Predictor(nn.Module):
         self.noise = NoisyQueries(dim, own.noise_dim) if own.noise == "gaussian" else None
         widths, noisy = (dim, config.dim, config.target_dim), own.noise == "gumbel"
         self.guesses = Guesses(*widths, vocab_size, noisy=noisy) if own.guesses else None
-        init_weights(self, own.n_layers)
+        init_weights(self, own.n_layers, matching=config.matching)
         if self.guesses is not None:
             self.guesses.reset()
         nn.init.zeros_(self.project.weight)
+        if config.matching and self.carry is not None and dim == config.dim:
+            nn.init.eye_(self.carry.weight).data.mul_(CARRIED)  # else queries are not like what they match
         for module in self.modules():
             if isinstance(module, Modulation | NoisyQueries):
                 module.reset()
@@ -222,7 +231,7 @@ class TextDecoder(nn.Module):
         )
         self.norm = nn.LayerNorm(config.dim, bias=False)
         self.vocabulary = nn.Linear(config.dim, vocab_size, bias=False)
-        init_weights(self, max(1, n_layers))
+        init_weights(self, max(1, n_layers), matching=config.matching)
 
     def forward(self, embeddings: Tensor, layout: Layout) -> Tensor:
         """(..., D') embeddings, packed as `layout.latents` says, to (..., V) logits of the positions."""
@@ -234,7 +243,7 @@ class TextDecoder(nn.Module):
 
 def action_encoder(config: ModelConfig, vocab_size: int, attention: str = "auto") -> TextEncoder:
     """An encoder of actions alone: of the same width, with its own depth."""
-    encoder = EncoderConfig(n_layers=config.action.n_layers, normalisation=config.encoder.normalisation)
+    encoder = config.encoder.model_copy(update={"n_layers": config.action.n_layers})
     own = {"encoder": encoder, "latent": LatentConfig()}
     return TextEncoder(config.model_copy(update=own), vocab_size, attention)
 

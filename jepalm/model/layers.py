@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepalm.model.packed_attention import HeadRows, PackedAttention
+from jepalm.model.preceding import Preceding
 
 MATMUL_ATTENTION_UP_TO = 256
 """On a CPU, plain matrix products beat the fused kernel's backward up to about this many positions."""
@@ -23,6 +24,8 @@ MATMUL_ATTENTION_UP_TO = 256
 ROTARY_BASE = 10_000.0
 EMBEDDING_STD = 0.02
 """Deviation that embeddings and most matrices start with."""
+MATCHING_LOGIT = 2.5
+"""About what a position's attention to its own likeness starts with, where queries and keys start alike."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +238,19 @@ class Attention(nn.Module):
         self.query_key_value = None if self.cross else nn.Linear(dim, 3 * dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
 
+    @torch.no_grad()
+    def match(self) -> None:
+        """Give queries and keys the same weights, where they read embeddings of the same width."""
+        if self.query_key_value is not None:
+            query, key, _ = self.query_key_value.weight.chunk(3)  # three of (D, D)
+        else:
+            assert self.query is not None
+            assert self.key_value is not None
+            query, key = self.query.weight, self.key_value.weight.chunk(2)[0]  # (D, D), (D, D')
+        if query.shape == key.shape:
+            std = math.sqrt(MATCHING_LOGIT / (query.shape[1] * math.sqrt(self.head_dim)))
+            key.copy_(nn.init.normal_(query, std=std))
+
     def forward(self, x: Tensor, layout: Layout, memory: tuple[Tensor, Layout] | None = None) -> Tensor:
         """Attend from `x` (packed or padded, D) to itself, or to `memory` = (embeddings, their layout).
 
@@ -374,13 +390,21 @@ class Block(nn.Module):
         return x + self.dropout(gate * part(norm(x) * (1 + scale) + shift, *given))
 
 
-def init_weights(module: nn.Module, n_layers: int) -> None:
+def init_weights(module: nn.Module, n_layers: int, *, matching: bool = False) -> None:
     """Normal(0, 0.02) for all matrices; those that write to the residual stream shrink by sqrt(2 n_layers).
 
-    The scheme of GPT-2 (Radford et al. 2019, section 2.3).
+    The scheme of GPT-2 (Radford et al. 2019, section 2.3). With `matching` queries and keys start
+    alike (after mimetic initialisation, arXiv 2305.09828): each position first attends to what is like it.
     """
     for name, parameter in module.named_parameters():
         if parameter.ndim < 2:
             continue
         writes = name.endswith(("out.weight", "down.weight"))
         nn.init.normal_(parameter, std=EMBEDDING_STD / math.sqrt(2 * n_layers) if writes else EMBEDDING_STD)
+    for part in module.modules():
+        if isinstance(part, Preceding):
+            part.reset()
+    if matching:
+        for part in module.modules():
+            if isinstance(part, Attention):
+                part.match()

@@ -53,7 +53,7 @@ def test_a_simulated_world(run: Run):
     assert said["source"] == "the home world, simulated (seed 4)"
     assert re.fullmatch(
         r"[\d.]+ % of the actions are illegal, [\d.]+ % change nothing but random facts "
-        r"\(6 of [\d.]+ characters\)",
+        r"\(2 of 11 in the first state\)",
         said["drawn"],
     )
     expected = "pairs: 90 train / 5 validation / 5 test / 5 compositional / 5 longer; target length mean "
@@ -71,6 +71,8 @@ def test_a_simulated_world(run: Run):
         state = world.parse(source)
         assert world.masked(world.text(world.effect(state, action) or state)) == world.masked(target)
     assert (said["state"], said["action"], said["becomes"]) == first_of(data)
+    words = (data.tokenizer.decode([token]) for token in range(data.meta.vocab_size))
+    assert max(words, key=len) == "switch"  # no word runs on from one text into the next
     assert not [path for path in Path("data").iterdir() if path.name != "home"]
 
 
@@ -81,8 +83,24 @@ def test_the_same_again_is_there_already_and_other_settings_are_refused(run: Run
     assert "prepared with other settings" in refused(run("--world", "files", "--pairs", "41"))
     run("--world", "files", "--pairs", "40", "--force")
     assert open_prepared("files", Path("data")).meta.content_sha256 == first.content_sha256
-    run("--world", "files", "--pairs", "40", "--name", "tokens", "--tokenizer", "bpe:290")
-    assert open_prepared("tokens", Path("data")).meta.mean_target < first.mean_target
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tokenizer"),
+    [
+        (("--world", "files"), "word"),
+        (("--world", "grid"), "char"),
+        (("--world", "files", "--tokenizer", "bpe:290"), "bpe"),
+        (("--world", "files", "--alphabet", "data"), "char"),
+    ],
+)
+def test_facts_are_words_and_cells_of_a_map_characters(run: Run, arguments: tuple[str, ...], tokenizer: str):
+    run(*arguments, "--pairs", "200", "--name", "made")
+    data = open_prepared("made", Path("data"))
+    assert data.meta.tokenizer.partition(":")[0] == tokenizer
+    pairs = [data.split("train").pair(place) for place in range(180)]
+    aligned = all(len(source) == len(target) for source, target in pairs)
+    assert aligned == (tokenizer != "bpe")  # byte pairs of few merges are not as wide as ever
 
 
 def test_a_map_is_shown_under_its_label(run: Run):

@@ -361,7 +361,7 @@ def test_byte_pairs_are_learned_from_training_documents_of_every_file(
 ):
     write_parquet(tmp_path / "pair", "part-0", ["abab" * 30 + str(k) for k in range(40)])
     write_parquet(tmp_path / "pair", "part-1", ["xyxy" * 30 + str(k) for k in range(40)])
-    monkeypatch.setattr(streaming, "BPE_SAMPLE", 1000)
+    monkeypatch.setattr(streaming, "LEARNING_SAMPLE", 1000)
     given: list[str] = []
 
     def learn(request: Request, frequency: dict[str, int], sample: Callable[[], Any]) -> TextTokenizer:

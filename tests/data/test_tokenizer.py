@@ -12,12 +12,14 @@ from jepalm.data.tokenizer import (
     char_tokenizer,
     parse_tokenizer,
     with_mask,
+    word_tokenizer,
 )
 from jepalm.errors import UsageError
 
 SAMPLE = ["the cat sat on the mat, then the cat ran <unk><unk> <end>\n"] * 50
 CHAR, BYTE, BPE = char_tokenizer(), byte_tokenizer(), bpe_tokenizer(275, SAMPLE)
-ALL = [CHAR, BYTE, BPE]
+WORD = word_tokenizer(265, SAMPLE)
+ALL = [CHAR, BYTE, BPE, WORD]
 plain = st.text(st.sampled_from(FIXED_ALPHABET))
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -40,6 +42,24 @@ def test_bpe_learns_frequent_words():
     assert len(BPE.encode("the cat")) <= 3
 
 
+def test_words_are_one_token_each_and_the_most_frequent_ones():
+    assert (WORD.vocab_size, WORD.name) == (265, "word:265")  # 259 bytes and specials, and six words:
+    learned = {WORD.decode([token]) for token in range(259, 265)}
+    assert learned == {"the", " the", " cat", "end", " <", "unk"}
+    assert len(WORD.encode("the cat, the cat")) == 5
+    assert len(WORD.encode("the cat ran")) == 2 + 4  # " ran" is no entry: its bytes
+
+
+def test_digits_are_words_and_other_characters_stand_alone():
+    learned = word_tokenizer(300, ["floor 12, door_a@@ -\n 7b"])
+    pieces = [learned.decode([token]) for token in learned.encode("floor 12, door_a@@ -\n 7b")]
+    assert pieces == ["floor", " 12", ",", " door", "_", "a", "@", "@", " -", "\n", " 7", "b"]
+
+
+def test_a_sample_of_few_words_gives_fewer_entries():
+    assert word_tokenizer(400, ["on off"]).name == "word:261"
+
+
 @given(plain)
 def test_char_round_trip_is_exact(text: str):
     assert CHAR.decode(CHAR.encode(text)) == text
@@ -48,8 +68,9 @@ def test_char_round_trip_is_exact(text: str):
 
 @given(any_text)
 @settings(max_examples=50)
-def test_bytes_and_bpe_round_trip_any_text(text: str):
+def test_all_but_char_round_trip_any_text(text: str):
     assert BYTE.decode(BYTE.encode(text)) == text
+    assert WORD.decode(WORD.encode(text)) == text
     assert BPE.decode(BPE.encode(text)) == text
 
 
@@ -100,7 +121,9 @@ def test_decoding_skips_specials_and_mends_broken_bytes():
     assert BYTE.decode([3 + 0xC3]) == "\ufffd"
 
 
-@pytest.mark.parametrize("spec", ["words", "bpe", "bpe:10", "bpe:-4", "bpe:9999999999", "bpe:2000000"])
+@pytest.mark.parametrize(
+    "spec", ["words", "word", "word:9", "bpe", "bpe:10", "bpe:-4", "bpe:9999999999", "bpe:2000000"]
+)
 def test_tokenizers_out_of_range_are_refused(spec: str):
     with pytest.raises(UsageError, match="tokenizer"):
         parse_tokenizer(spec)
@@ -126,7 +149,7 @@ def test_a_mask_is_one_more_last_entry_and_changes_no_other(tokenizer: TextToken
 
 
 def test_other_tokenizers_have_no_mask():
-    assert [tokenizer.mask_id for tokenizer in ALL] == [None] * 3
+    assert [tokenizer.mask_id for tokenizer in ALL] == [None] * len(ALL)
     assert CHAR.special_ids == [0, 1, 2]
 
 

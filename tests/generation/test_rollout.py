@@ -10,7 +10,7 @@ from jepalm.data.batches import Tokens, pad_rows
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.generation import autoregressive, one_shot
-from jepalm.generation.planning import LatentDynamics, TextDynamics, distances_to
+from jepalm.generation.planning import LatentDynamics, TextDynamics, distances_to, foreseen
 from jepalm.generation.rollout import (
     LatentStates,
     decode_states,
@@ -158,6 +158,35 @@ def test_a_distance_is_the_mean_over_positions_and_what_one_state_lacks_is_zero(
     shorter = [[[1.0, 2.0], [0.0, 0.0], [0.0, 0.0]]]  # 0 + 1 over 2
     states = LatentStates(torch.tensor(same_length + longer + shorter), torch.tensor([2, 3, 1]))
     assert distances_to(objective, states, goal) == [2.0, 3.0, 0.5]
+    counted = torch.tensor([False, True])  # the first place does not count; one beyond these does
+    assert distances_to(objective, states, goal, counted) == [0.0, 3.0, 0.5]
+
+
+def test_places_that_do_not_count_tell_no_states_apart(world: Any, states: Tokens, actions: list[Tokens]):
+    objective = world()
+    goal = target_states(objective, Tokens(states.ids[:1], states.lengths[:1]))
+    plain = TextDynamics(objective, actions[0], goal)
+    made = TextDynamics(objective, actions[0], goal, torch.tensor([False]))
+    assert made.texts(states) == plain.names(states)
+    assert made.names(states) == [(-1, *row[1:]) for row in plain.names(states)]
+
+
+def test_a_place_counts_where_some_action_makes_its_text_sure(
+    world: Any, states: Tokens, actions: list[Tokens], monkeypatch: pytest.MonkeyPatch
+):
+    objective, start = world(), Tokens(states.ids[:1], states.lengths[:1])
+    sure = torch.zeros(len(actions[0].lengths), 12, objective.model.decoder.vocabulary.out_features)
+    sure[-1, 1, 3] = 20.0  # after the last action alone, at the second place alone
+
+    def decode(embeddings: torch.Tensor, layout: Any) -> torch.Tensor:
+        return sure[:, : embeddings.shape[1]]
+
+    monkeypatch.setattr(objective.model.decoder, "forward", decode)
+    found = foreseen(objective, start, actions[0])
+    assert found is not None
+    assert found.tolist() == [place == 1 for place in range(len(found))]
+    sure.zero_()
+    assert foreseen(objective, start, actions[0]) is None
 
 
 @pytest.mark.parametrize("feedback", ["latent", "text"])

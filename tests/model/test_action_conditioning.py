@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from jepalm.config import ModelConfig
-from jepalm.model.jepalm import JEPALM, Predictor
+from jepalm.model.jepalm import JEPALM, Predictor, TextEncoder
 from jepalm.model.layers import Block, Layout, Modulation
 from jepalm.model.told import Told
 
@@ -154,3 +154,23 @@ def test_without_conditioning_a_model_has_the_weights_it_always_had() -> None:
     assert not any("action" in name or "modulation" in name for name in plain)
     assert all(torch.equal(plain[name], own[name]) for name in plain if name.startswith("encoder"))
     assert {name.split(".")[0] for name in own.keys() - plain.keys()} == {"action", "predictor", "length"}
+
+
+@pytest.mark.parametrize(("matching", "same"), [(True, True), (False, False)])
+def test_an_aligned_query_starts_as_its_source_where_attention_matches(matching: bool, same: bool) -> None:
+    config = ModelConfig.model_validate({**SIZES, "source_positions": "aligned", "matching": matching})
+    carry = Predictor(config).carry
+    assert carry is not None
+    assert torch.equal(carry.weight, 0.25 * torch.eye(8)) == same
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_token_takes_in_the_one_before_it_in_its_own_text_alone(packed: bool) -> None:
+    encoder = {"n_layers": 0, "normalisation": "none", "preceding": 1}
+    made = TextEncoder(ModelConfig.model_validate({**SIZES, "encoder": encoder}), vocab_size=9)
+    layout = Layout.of(torch.tensor([3, 2]), 3, packed=packed)
+    found = layout.pad(made(torch.tensor([[3, 4, 5], [6, 7, 0]]), layout))
+    one = made.tokens.weight
+    expected = [[one[3], one[4] + 0.5 * one[3], one[5] + 0.5 * one[4]], [one[6], one[7] + 0.5 * one[6]]]
+    assert torch.allclose(found[0], torch.stack(expected[0]))
+    assert torch.allclose(found[1, :2], torch.stack(expected[1]))

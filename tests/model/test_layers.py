@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jepalm.model.layers import Attention, Layout, attend, rotate
+from jepalm.model.layers import Attention, Layout, attend, init_weights, rotate
+from jepalm.model.preceding import Preceding
 
 Lengths = st.lists(st.integers(1, 7), min_size=2, max_size=5)
 
@@ -103,3 +104,43 @@ def test_pad_ids_do_not_change_the_embeddings_or_the_prediction(random_objective
     assert torch.equal(before.predicted[mask], after.predicted[mask])
     assert torch.equal(before.target[mask], after.target[mask])
     assert torch.equal(before.lengths, after.lengths)
+
+
+def test_preceding_embeddings_are_added_by_place_and_never_from_before_the_text():
+    part = Preceding(2, 2)
+    part.weight.data = torch.tensor(
+        [[0.5, 1.0], [0.25, 0.0]]
+    )  # of the token before, and of the one before that
+    x = torch.tensor([[[8.0, 1.0], [4.0, 2.0], [2.0, 4.0]]])
+    assert part(x)[0].tolist() == [[8.0, 1.0], [4.0 + 4.0, 2.0 + 1.0], [2.0 + 2.0 + 2.0, 4.0 + 2.0]]
+    assert part(x[:, :1]).tolist() == [[[8.0, 1.0]]]
+
+
+@pytest.mark.parametrize("cross", [True, False])
+def test_matching_queries_and_keys_start_alike_so_that_likeness_scores_the_logit(cross: bool):
+    torch.manual_seed(0)
+    part = Attention(128, 4, source_dim=128 if cross else None)
+    init_weights(part, 1)
+    plain = part.state_dict()
+    first = next(name for name in plain if name.startswith("query"))
+    assert float(plain[first].detach().std()) == pytest.approx(0.02, rel=0.05)
+    init_weights(part, 1, matching=True)
+    if cross:
+        assert part.query is not None
+        assert part.key_value is not None
+        query, key, value = part.query.weight, *part.key_value.weight.chunk(2)
+    else:
+        assert part.query_key_value is not None
+        query, key, value = part.query_key_value.weight.chunk(3)
+    assert torch.equal(query, key)
+    assert float(value.detach().std()) == pytest.approx(0.02, rel=0.05)
+    x = torch.randn(500, 128)
+    own = (x @ query.T * (x @ key.T)).unflatten(-1, (4, 32)).sum(-1) / 32**0.5  # (500, H)
+    assert float(own.detach().mean()) == pytest.approx(2.5, rel=0.05)
+
+
+def test_queries_and_keys_of_unequal_widths_are_left_as_they_are():
+    part = Attention(16, 2, source_dim=8)
+    init_weights(part, 1, matching=True)
+    assert part.query is not None
+    assert float(part.query.weight.detach().std()) == pytest.approx(0.02, rel=0.3)

@@ -155,3 +155,22 @@ def test_the_example_compares_single_changes_at_nanos_size():
     changed = {key for row in sweep.rows[1:] for key in sweep.changes(row)}
     kept = ("training.", "optimizer.", "data.", "model.dim", "model.n_heads", "model.source_len")
     assert {key for key in changed if key.startswith(kept)} == {"training.phases"}
+
+
+def test_the_worlds_example_changes_only_what_stands_against_collapse():
+    sweep = read_sweep(EXAMPLE.with_name("sweep-transitions.yaml"))
+    changed = {row.name: sweep.changes(row) for row in sweep.rows}
+    assert changed["none"] == {}
+    assert changed["none, targets learn too"] == {"objective.embedding.detach_target": False}
+    assert changed["ema"] == {"objective.targets.encoder": "ema"}
+    assert changed["vicreg"] == {"objective.regularizer.kind": "vicreg"}
+    assert changed["sigreg"]["objective.regularizer.kind"] == "sigreg"
+
+
+def test_the_example_of_random_facts_has_both_losses_on_the_same_data():
+    sweep = read_sweep(EXAMPLE.with_name("sweep-random-facts.yaml"))
+    told = {row.name: (row.config.data.name, row.config.objective) for row in sweep.rows}
+    assert [name for name, _ in told.values()] == 2 * ["home-noise-0", "home-noise-2", "home-noise-4"]
+    text, embedding = told["text, 4"][1], told["embedding, 4"][1]
+    assert (text.generation.weight, text.embedding.weight) == (1.0, 0.0)
+    assert (embedding.generation.weight, embedding.embedding.weight) == (0.0, 0.2)
