@@ -132,8 +132,8 @@ def foreseen(objective: JepalmObjective, start: Tokens, choices: Tokens) -> Tens
     return found if bool(found.any()) else None
 
 
-class LatentDynamics:
-    """States are embeddings, and stay embeddings.
+class PredictedWorld:
+    """What a search needs of a model, whatever the form of its states.
 
     Args:
         objective: in evaluation mode.
@@ -152,6 +152,10 @@ class LatentDynamics:
     ) -> None:
         self.objective, self.choices, self.goal, self.counted = objective, choices, goal, counted
         self.n_actions = len(choices.lengths)
+
+
+class LatentDynamics(PredictedWorld):
+    """States are embeddings, and stay embeddings."""
 
     def follow(self, states: LatentStates, rows: Tensor, actions: Tensor) -> LatentStates:
         """The states after an action on each of the states at some rows."""
@@ -186,18 +190,8 @@ class LatentDynamics:
         return states.at(rows.to(states.lengths.device))
 
 
-class TextDynamics:
-    """States are texts, embedded only to be compared with the goal; arguments as of `LatentDynamics`."""
-
-    def __init__(
-        self,
-        objective: JepalmObjective,
-        choices: Tokens,
-        goal: LatentStates,
-        counted: Tensor | None = None,
-    ) -> None:
-        self.objective, self.choices, self.goal, self.counted = objective, choices, goal, counted
-        self.n_actions = len(choices.lengths)
+class TextDynamics(PredictedWorld):
+    """States are texts, embedded only to be compared with the goal."""
 
     def follow(self, states: Tokens, rows: Tensor, actions: Tensor) -> Tokens:
         """The states after an action on each of the states at some rows."""
