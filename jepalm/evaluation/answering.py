@@ -18,7 +18,7 @@ from jepalm.evaluation.questions import Question
 from jepalm.evaluation.timing import Clock
 from jepalm.generation import autoregressive, one_shot
 from jepalm.generation.loading import TrainedModel
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.model.told import Told
 from jepalm.objective import CausalObjective, JepalmObjective
 from jepalm.objective.views import prompt_row

@@ -22,7 +22,7 @@ from jepalm.evaluation.geometry import (
 from jepalm.evaluation.heldout import measure
 from jepalm.evaluation.rows import Row
 from jepalm.hardware import Hardware
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.objective.jepalm import JepalmObjective
 from jepalm.objective.terms import IGNORE
 

@@ -16,7 +16,7 @@ from jepalm.evaluation.heldout_causal import causal_samples, measure_causal, sho
 from jepalm.evaluation.heldout_coupling import Matches
 from jepalm.evaluation.heldout_spans import gap_samples, local_sums
 from jepalm.generation.one_shot import generate
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.objective import CausalObjective, Objective
 from jepalm.objective.autoencoder import divergence
 from jepalm.objective.jepalm import JepalmObjective

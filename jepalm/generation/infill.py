@@ -12,7 +12,7 @@ from jepalm.data.batches import Tokens, pad_rows
 from jepalm.data.tokenizer import GAP
 from jepalm.errors import UsageError
 from jepalm.generation.loading import TrainedModel
-from jepalm.generation.one_shot import Passage, write
+from jepalm.generation.one_shot import Blank, Passage, write
 from jepalm.generation.text import check_alphabet
 from jepalm.objective.jepalm import JepalmObjective
 
@@ -136,7 +136,7 @@ def infill(
     """
     embeddings, layout = objective.encode_source(source)
     places = objective.layout(target)
-    return write(objective, embeddings, layout, places, never, temperature, generator)[0]
+    return write(objective, Blank(embeddings, layout, places, never, temperature, generator))[0]
 
 
 def gapped_views(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from jepalm.data.batches import Tokens
 from jepalm.data.tokenizer import SPECIALS
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.model.noise import PredictorNoise
 from jepalm.model.told import ActionView, Told
 from jepalm.objective.jepalm import JepalmObjective
@@ -40,23 +39,34 @@ class Passage:
         return [row[:length] for row, length in zip(self.ids.tolist(), self.lengths.tolist(), strict=True)]
 
 
-class Writing(Protocol):
-    """Writes tokens at the positions of a layout; see `write`."""
+@dataclass(frozen=True)
+class Blank:
+    """Passages that are still to be written.
 
-    def __call__(
-        self,
-        objective: JepalmObjective,
-        embeddings: Tensor,
-        layout: Layout,
-        target_layout: Layout,
-        never: Sequence[int],
-        temperature: float,
-        generator: torch.Generator | None,
-        action: ActionView | None = None,
-        noise: Tensor | None = None,
-    ) -> tuple[Passage, Tensor]:
-        """The passages, and the mean log-probability of each one's tokens (B,)."""
-        ...
+    Attributes:
+        embeddings: source embeddings (..., D).
+        layout: positions of the source.
+        target_layout: positions to write.
+        never: tokens that are no text.
+        temperature: 0 takes the most likely token of each position; above, tokens are drawn, or in place of
+            them the noise of a predictor that takes some, times the temperature.
+        generator: draws the tokens or the noise; torch's own when None.
+        action: embeddings of the actions, for a model that is conditioned on them.
+        noise: (B, T, V) Gumbel noise in place of draws, scaled by the temperature.
+    """
+
+    embeddings: Tensor
+    layout: Layout
+    target_layout: Layout
+    never: Sequence[int]
+    temperature: float = 0.0
+    generator: torch.Generator | None = None
+    action: ActionView | None = None
+    noise: Tensor | None = None
+
+
+Writing = Callable[[JepalmObjective, Blank], tuple[Passage, Tensor]]
+"""Writes the passages; gives them, and the mean log-probability of each one's tokens (B,)."""
 
 
 @torch.no_grad()
@@ -106,8 +116,8 @@ def generate(
     target = Layout.of(lengths.flatten(), int(lengths.max()), packed=objective.packing)
     if noise is not None:
         noise = temperature * noise[:, : target.mask.shape[1]].float()  # (B, T, V)
-    given = (never, temperature, generator, act, noise)
-    passage, confidence = (writing or write)(objective, embeddings, layout, target, *given)
+    blank = Blank(embeddings, layout, target, never, temperature, generator, act, noise)
+    passage, confidence = (writing or write)(objective, blank)
     if n == 1:
         return passage
     best = confidence.view(-1, n).argmax(1)  # (B,)
@@ -119,39 +129,22 @@ def generate(
     return Passage(passage.ids[rows, :width], kept, shown, each, passage.passes)
 
 
-def write(
-    objective: JepalmObjective,
-    embeddings: Tensor,
-    layout: Layout,
-    target_layout: Layout,
-    never: Sequence[int],
-    temperature: float,
-    generator: torch.Generator | None,
-    action: ActionView | None = None,
-    noise: Tensor | None = None,
-) -> tuple[Passage, Tensor]:
-    """Write tokens at the positions of a layout, in one pass of predictor and decoder.
-
-    Args:
-        objective: the trained objective.
-        embeddings: source embeddings (..., D).
-        layout: positions of the source.
-        target_layout: positions to write.
-        never: tokens that are no text.
-        temperature: 0 takes the most likely token of each position; above, tokens are drawn, or in place of
-            them the noise of a predictor that takes some, times the temperature.
-        generator: draws the tokens or the noise; torch's own when None.
-        action: embeddings of the actions, for a model that is conditioned on them.
-        noise: (B, T, V) Gumbel noise in place of draws, scaled by the temperature.
+def write(objective: JepalmObjective, blank: Blank) -> tuple[Passage, Tensor]:
+    """Write tokens at all positions in one pass of predictor and decoder.
 
     Returns:
         the passages, and the mean log-probability of each one's tokens (B,).
     """
+    target_layout, temperature, generator = blank.target_layout, blank.temperature, blank.generator
     lengths = target_layout.mask.sum(1)  # (B,)
-    told = noise if noise is not None else objective.draw_noise(target_layout, temperature, generator)
-    predicted = objective.predict(embeddings, layout, target_layout, Told(action, noise=told))
+    told: PredictorNoise | None = blank.noise
+    if told is None:
+        told = objective.draw_noise(target_layout, temperature, generator)
+    predicted = objective.predict(
+        blank.embeddings, blank.layout, target_layout, Told(blank.action, noise=told)
+    )
     logits = objective.model.decoder(predicted, target_layout).float()
-    logits[..., list(never)] = float("-inf")
+    logits[..., list(blank.never)] = float("-inf")
     laid_out = target_layout.pack(told) if isinstance(told, Tensor) else told
     ids = decide(objective, logits, laid_out, temperature, generator)  # (...)
     chosen = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)  # (...)

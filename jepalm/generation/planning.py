@@ -25,7 +25,7 @@ from jepalm.generation.rollout import (
 )
 from jepalm.generation.search import Dynamics, Found, Search, search
 from jepalm.generation.text import read_action, read_prompt
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.objective.jepalm import JepalmObjective
 
 STATES_AT_ONCE = 256

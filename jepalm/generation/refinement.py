@@ -16,18 +16,16 @@ positions and decides some of them, by an order:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from jepalm.generation.one_shot import Passage, decide
-from jepalm.model.layers import Layout
+from jepalm.generation.one_shot import Blank, Passage, decide
 from jepalm.model.noise import PredictorNoise
 from jepalm.model.queries import Known
-from jepalm.model.told import ActionView, Told
+from jepalm.model.told import Told
 from jepalm.objective.jepalm import JepalmObjective
 
 Order = Literal["confidence", "entropy", "random", "mask-predict", "prefix"]
@@ -51,23 +49,13 @@ class Refining:
     entropy_bound: float = ENTROPY_BOUND
 
     @torch.no_grad()
-    def __call__(
-        self,
-        objective: JepalmObjective,
-        embeddings: Tensor,
-        layout: Layout,
-        target_layout: Layout,
-        never: Sequence[int],
-        temperature: float,
-        generator: torch.Generator | None,
-        action: ActionView | None = None,
-        noise: Tensor | None = None,
-    ) -> tuple[Passage, Tensor]:
-        """Write tokens at the positions of a layout, in several passes; see `one_shot.write`.
+    def __call__(self, objective: JepalmObjective, blank: Blank) -> tuple[Passage, Tensor]:
+        """Write tokens at all positions in several passes; see `one_shot.write`.
 
         Gumbel noise says the whole text and is the same in every pass. Gaussian noise is drawn anew for each,
         as in training, where it knows nothing of the tokens that are revealed.
         """
+        target_layout, temperature, generator = blank.target_layout, blank.temperature, blank.generator
         text = target_layout.mask  # (B, T)
         lengths = text.sum(1)  # (B,)
         most = min(self.passes, text.shape[1])
@@ -77,14 +65,15 @@ class Refining:
         ids = torch.zeros_like(target_layout.positions)  # (B, T)
         scores = torch.zeros(text.shape, device=text.device)  # (B, T)
         decided = torch.zeros_like(text)
-        told: PredictorNoise | None = noise
+        told: PredictorNoise | None = blank.noise
         for done in range(1, most + 1):
             known = Known(ids, decided) if done > 1 else None
             if not isinstance(told, Tensor):
                 told = objective.draw_noise(target_layout, temperature, generator)
-            predicted = objective.predict(embeddings, layout, target_layout, Told(action, known, told))
+            given = Told(blank.action, known, told)
+            predicted = objective.predict(blank.embeddings, blank.layout, target_layout, given)
             logits = target_layout.pad(objective.model.decoder(predicted, target_layout).float())  # (B, T, V)
-            logits[..., list(never)] = float("-inf")
+            logits[..., list(blank.never)] = float("-inf")
             written = decide(objective, logits, told, temperature, generator)  # (B, T)
             chosen = logits.log_softmax(-1).gather(-1, written[..., None]).squeeze(-1)  # (B, T)
             ids = torch.where(decided, ids, written)

@@ -19,7 +19,7 @@ from jepalm.data.tokenizer import SPECIALS, TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.generation import autoregressive, one_shot
 from jepalm.model.jepalm import has_bottleneck
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.model.told import Told
 from jepalm.objective import CausalObjective, JepalmObjective, Objective
 from jepalm.objective.views import prompt_of

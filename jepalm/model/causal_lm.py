@@ -16,14 +16,8 @@ from torch import Tensor, nn
 
 from jepalm.config import ModelConfig
 from jepalm.model.causal_model import CausalModel
-from jepalm.model.layers import (
-    EMBEDDING_STD,
-    MATMUL_ATTENTION_UP_TO,
-    Layout,
-    init_weights,
-    rotary_angles,
-    rotate,
-)
+from jepalm.model.layers import EMBEDDING_STD, MATMUL_ATTENTION_UP_TO, init_weights, rotate
+from jepalm.model.layout import Layout, rotary_angles
 
 
 @dataclass

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.model.noise import PredictorNoise
 from jepalm.model.queries import Known
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from jepalm.config import LatentConfig, ModelConfig
 from jepalm.model.guesses import Guesses
 from jepalm.model.latents import LatentHead, LatentReader, Posterior
-from jepalm.model.layers import Block, Layout, Modulation, at_least_float32, copied, init_weights
+from jepalm.model.layers import Block, Modulation, init_weights
+from jepalm.model.layout import Layout, at_least_float32, copied
 from jepalm.model.noise import GaussianNoise, NoisyQueries
 from jepalm.model.preceding import Preceding
 from jepalm.model.queries import RevealedTokens

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepalm.config import ModelConfig
-from jepalm.model.layers import FeedForward, Layout, at_least_float32, init_weights
+from jepalm.model.layers import FeedForward, init_weights
+from jepalm.model.layout import Layout, at_least_float32
 
 FIRST_LOG_STD = -1.0
 

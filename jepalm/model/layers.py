@@ -1,185 +1,28 @@
-"""Layers: rotary attention, feed-forward, block; and the layout of texts of unequal length.
+"""Layers: rotary attention, feed-forward, block.
 
-Shapes: B texts, T positions, D width, H heads, C = D / H. Where it pays (a CPU), the positions that hold
-text are packed into (N, D) rows, so that no matrix product is spent on padding; only attention sees
-the padded (B, T, D) form. Both forms compute the same function.
+Shapes: B texts, T positions, D width, H heads, C = D / H; packed or padded as the layout says (`layout`).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jepalm.model.packed_attention import HeadRows, PackedAttention
+from jepalm.model.layout import Layout, copied
+from jepalm.model.packed_attention import PackedAttention
 from jepalm.model.preceding import Preceding
 
 MATMUL_ATTENTION_UP_TO = 256
 """On a CPU, plain matrix products beat the fused kernel's backward up to about this many positions."""
 
-ROTARY_BASE = 10_000.0
 EMBEDDING_STD = 0.02
 """Deviation that embeddings and most matrices start with."""
 MATCHING_LOGIT = 2.5
 """About what a position's attention to its own likeness starts with, where queries and keys start alike."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which positions of a padded batch hold text, and whether activations are packed to them.
-
-    Attributes:
-        mask: (B, T) bool, true where there is text.
-        index: (N,) flat position of each packed row, else None.
-        positions: (B, T) place of each position in the passage, for rotary embeddings. Targets count
-            from 0; sources count down to -1, so that a source ends where its target begins, unless both
-            are aligned. Two views of one text both count from its start.
-        given: whether the positions were given: they are then not simply 0, 1, 2, ...
-    """
-
-    mask: Tensor
-    index: Tensor | None
-    positions: Tensor
-    given: bool = False
-    _angles: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
-    _head_rows: dict[tuple[int, int], HeadRows] = field(default_factory=dict, repr=False)
-    _latents: dict[int, Layout] = field(default_factory=dict, repr=False)
-    _copies: dict[int, Layout] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def of(
-        cls,
-        lengths: Tensor,
-        width: int,
-        *,
-        packed: bool,
-        ends_at_zero: bool = False,
-        places: Tensor | None = None,
-    ) -> Layout:
-        """Lay out texts of the given lengths (B,) in `width` positions, or at given places (B, width).
-
-        A text by itself is not packed: it is seldom padded, and packing would only cost time.
-        """
-        steps = torch.arange(width, device=lengths.device).expand(lengths.shape[0], width)  # (B, T)
-        mask = steps < lengths[:, None]  # (B, T)
-        index = mask.flatten().nonzero().squeeze(1) if packed and len(lengths) > 1 else None  # (N,)
-        if places is not None:
-            return cls(mask, index, places, given=True)
-        positions = steps - lengths[:, None] if ends_at_zero else steps  # (B, T)
-        return cls(mask, index, positions)
-
-    def pack(self, x: Tensor) -> Tensor:
-        """(B, T, ...) to (N, ...) when packed, else unchanged."""
-        return x if self.index is None else x.flatten(0, 1).index_select(0, self.index)
-
-    def pad(self, x: Tensor) -> Tensor:
-        """Inverse of `pack`, with zeros where there is no text."""
-        if self.index is None:
-            return x
-        batch, width = self.mask.shape
-        rows = x.new_zeros(batch * width, *x.shape[1:]).index_copy(0, self.index, x)
-        return rows.unflatten(0, (batch, width))
-
-    def beside(self, other: Layout) -> Layout:
-        """Two texts of each pair as one of (B, T + T') positions, in which both keep their places."""
-        mask = torch.cat((self.mask, other.mask), 1)  # (B, T + T')
-        positions = torch.cat((self.positions, other.positions), 1)  # (B, T + T')
-        if self.index is None or other.index is None:
-            return Layout(mask, None, positions)
-        width, others = self.mask.shape[1], other.mask.shape[1]
-        own = self.index + self.index // width * others  # (N,)
-        index = torch.cat((own, other.index + (other.index // others + 1) * width))  # (N + N',)
-        return Layout(mask, index, positions)
-
-    def join(self, x: Tensor, other: Tensor) -> Tensor:
-        """What stands at the positions of this layout and of another, (..., D) each, as `beside` lays out."""
-        return torch.cat((x, other), 1 if self.index is None else 0)
-
-    def spread(self, x: Tensor) -> Tensor:
-        """One row a text (B, D) to each of its positions (..., D); padded as (B, 1, D)."""
-        if self.index is None:
-            return x[:, None]
-        return x.index_select(0, self.index // self.mask.shape[1])
-
-    def latents(self, tokens: int) -> Layout:
-        """The layout of latents of so many tokens each, (B, ceil(T / tokens)); one of one token is this."""
-        if tokens == 1:
-            return self
-        if tokens not in self._latents:
-            missing = -self.mask.shape[1] % tokens
-            mask = F.pad(self.mask, (0, missing)).unflatten(1, (-1, tokens)).any(-1)  # (B, T')
-            index = None if self.index is None else mask.flatten().nonzero().squeeze(1)  # (N',)
-            self._latents[tokens] = Layout(mask, index, self.positions[:, ::tokens] // tokens)
-        return self._latents[tokens]
-
-    def copies(self, n: int) -> Layout:
-        """The layout of n copies of every text, one set of them behind the other; worked out once."""
-        if n == 1:
-            return self
-        if n not in self._copies:
-            batch, width = self.mask.shape
-            index = self.index
-            if index is not None:
-                sets = torch.arange(n, device=index.device)[:, None] * (batch * width)  # (n, 1)
-                index = (sets + index).flatten()  # (n * N,)
-            self._copies[n] = Layout(self.mask.repeat(n, 1), index, self.positions.repeat(n, 1), self.given)
-        return self._copies[n]
-
-    def angles(self, head_dim: int) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the rotary angles, two of (B, 1, T, C); worked out once for all layers."""
-        if head_dim not in self._angles:
-            self._angles[head_dim] = rotary_angles(self.positions, head_dim)
-        return self._angles[head_dim]
-
-    def head_rows(self, n_heads: int, head_dim: int) -> HeadRows:
-        """Where the heads of packed rows lie in the padded form; worked out once for all layers."""
-        key = (n_heads, head_dim)
-        if key not in self._head_rows:
-            assert self.index is not None
-            batch, width = self.mask.shape
-            text, place = self.index // width, self.index % width  # (N,)
-            heads = torch.arange(n_heads, device=self.index.device)
-            flat = ((text[:, None] * n_heads + heads) * width + place[:, None]).flatten()  # (N * H,)
-            cos, sin = (
-                self.pack(part.squeeze(1))[:, None, : head_dim // 2] for part in self.angles(head_dim)
-            )
-            self._head_rows[key] = HeadRows(flat, (batch, n_heads, width), cos, sin)
-        return self._head_rows[key]
-
-    def total(self, x: Tensor) -> Tensor:
-        """Sum over all positions that hold text: (...,) per position, packed or padded, to a scalar."""
-        return x.sum() if self.index is not None else (x * self.mask).sum()
-
-    def mean(self, x: Tensor) -> Tensor:
-        """Mean over each text's positions: packed or padded (..., D) to (B, D)."""
-        weights = self.mask.to(x.dtype)
-        padded = self.pad(x) * weights[..., None]  # (B, T, D)
-        return padded.sum(1) / weights.sum(1, keepdim=True)
-
-
-def copied(x: Tensor, n: int) -> Tensor:
-    """Rows (R, ...) of n copies of every text, (n * R, ...), as `Layout.copies` lays them out."""
-    return x if n == 1 else x.repeat(n, *[1] * (x.ndim - 1))
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Raise half precisions to float32; leave others as they are."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
-def rotary_angles(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of the rotary angles of positions (B, T), two of (B, 1, T, C).
-
-    RoFormer, arXiv 2104.09864, section 3.2.2: angle = position * 10000^(-2i/C).
-    """
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
-    angle = positions[..., None].float() * ROTARY_BASE**-exponents  # (B, T, C/2)
-    angle = torch.cat((angle, angle), dim=-1)[:, None]  # (B, 1, T, C)
-    return angle.cos(), angle.sin()
 
 
 def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:

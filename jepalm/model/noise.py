@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from jepalm.model.layers import EMBEDDING_STD, Layout
+from jepalm.model.layers import EMBEDDING_STD
+from jepalm.model.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from jepalm.model.layers import Layout, copied
+from jepalm.model.layout import Layout, copied
 
 
 @dataclass(frozen=True)

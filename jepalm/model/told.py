@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.model.noise import PredictorNoise
 from jepalm.model.queries import Known
 

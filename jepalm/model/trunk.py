@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from jepalm.config import ModelConfig
 from jepalm.model.causal_lm import CausalLM
 from jepalm.model.causal_model import CausalModel
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 
 
 class Trunk(nn.Module):

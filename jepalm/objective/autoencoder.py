@@ -15,7 +15,7 @@ from torch import Tensor
 from jepalm.config import AutoencoderConfig
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.model.latents import Posterior
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 
 
 class Draw(Protocol):

@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from jepalm.model.layers import at_least_float32
+from jepalm.model.layout import at_least_float32
 
 Window = int | Literal["all"]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jepalm.data.batches import Batch, Tokens
 from jepalm.model.latents import Posterior
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.model.noise import PredictorNoise, draw_gaussian, draw_gumbel
 from jepalm.model.queries import Known
 from jepalm.model.told import ActionView, Told

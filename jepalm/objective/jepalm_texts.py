@@ -15,7 +15,7 @@ from jepalm.config import ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens
 from jepalm.errors import UsageError
 from jepalm.model.jepalm import JEPALM
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.model.told import ActionView
 from jepalm.objective.base import Objective
 from jepalm.objective.spans import Reading, whole_text

@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from jepalm.model.layers import at_least_float32
+from jepalm.model.layout import at_least_float32
 from jepalm.objective.regularizers import over_devices
 from jepalm.objective.terms import cosine_distance, squared_distance
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jepalm.config import LengthConfig, ModelConfig
-from jepalm.model.layers import at_least_float32
+from jepalm.model.layout import at_least_float32
 
 
 def length_bins(model: ModelConfig, length: LengthConfig) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jepalm.data.batches import Batch, Tokens
 from jepalm.data.tokenizer import SPECIALS
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.model.told import Told
 
 if TYPE_CHECKING:

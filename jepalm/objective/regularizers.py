@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepalm.config import RegularizerConfig
-from jepalm.model.layers import Layout, at_least_float32
+from jepalm.model.layout import Layout, at_least_float32
 
 Total = Callable[[Tensor], Tensor]
 """Sums a tensor over devices."""

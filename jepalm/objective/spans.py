@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from jepalm.data.batches import Tokens
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 
 
 @dataclass(frozen=True)

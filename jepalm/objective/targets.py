@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from jepalm.model.causal_model import CausalModel
 from jepalm.model.jepalm import TextEncoder
 from jepalm.model.latents import Posterior
-from jepalm.model.layers import Layout, at_least_float32
+from jepalm.model.layout import Layout, at_least_float32
 
 NORM_EPS = 1e-5
 

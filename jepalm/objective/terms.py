@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jepalm.model.layers import at_least_float32
+from jepalm.model.layout import at_least_float32
 
 IGNORE = -100
 """Label of a position without text."""

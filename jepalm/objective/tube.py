@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jepalm.model.layers import at_least_float32
+from jepalm.model.layout import at_least_float32
 
 
 def tube_cosine(hidden: Tensor, triples: Tensor) -> Tensor:

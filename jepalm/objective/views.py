@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jepalm.data.batches import Batch, Tokens
 from jepalm.data.tokenizer import TextTokenizer
-from jepalm.model.layers import at_least_float32
+from jepalm.model.layout import at_least_float32
 
 PADDING = 2
 """Segment of the padding behind both views."""

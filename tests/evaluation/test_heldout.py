@@ -6,7 +6,7 @@ import torch
 
 from jepalm.data.batches import Batch
 from jepalm.evaluation.heldout import HeldOut, measure
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.objective.jepalm import JepalmObjective
 
 

@@ -7,7 +7,7 @@ from jepalm.data.batches import Batches
 from jepalm.data.prepared import PreparedData, open_prepared
 from jepalm.evaluation.gaps import other_sources
 from jepalm.evaluation.heldout import HeldOut, measure
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.objective.jepalm import JepalmObjective
 from jepalm.objective.spans import whole_text
 

@@ -10,7 +10,7 @@ from jepalm.data.batches import Batch, pad_rows
 from jepalm.evaluation.embeddings import measure_embeddings, pair_sums
 from jepalm.evaluation.heldout import measure
 from jepalm.hardware import Hardware
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 
 CPU = Hardware(torch.device("cpu"), "fp32", 1, False, "auto", False, "cpu")
 SETTINGS: dict[str, Any] = {

@@ -1,12 +1,12 @@
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
-from jepalm.generation.one_shot import generate
+from jepalm.generation.one_shot import Blank, generate
 from jepalm.generation.refinement import ORDERS, Refining, within_bound
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.model.queries import Known
 from jepalm.model.told import Told
 
@@ -49,8 +49,8 @@ def refined(
     toy = Toy()
     layout = Layout.of(torch.tensor(lengths), max(lengths), packed=False)
     generator = torch.Generator().manual_seed(seed)
-    given: Any = (toy, torch.zeros(len(lengths), 1, 1), layout, layout, [0], temperature, generator)
-    passage, confidence = refining(*given)
+    blank = Blank(torch.zeros(len(lengths), 1, 1), layout, layout, [0], temperature, generator)
+    passage, confidence = refining(cast(Any, toy), blank)
     decided = [None if known is None else known.revealed.tolist() for known in toy.seen]
     return passage, confidence, decided
 
@@ -107,8 +107,8 @@ def test_mask_predict_takes_back_what_was_less_sure():
     ids = {}
     for order in ("confidence", "mask-predict"):
         toy = Doubting()
-        given: Any = (toy, torch.zeros(1, 1, 1), layout, layout, [0], 0.0, None)
-        passage, _ = Refining(3, order)(*given)  # type: ignore[arg-type]
+        blank = Blank(torch.zeros(1, 1, 1), layout, layout, [0])
+        passage, _ = Refining(3, order)(cast(Any, toy), blank)  # type: ignore[arg-type]
         ids[order] = [known.revealed[0].tolist() for known in toy.seen if known is not None], passage.ids
     assert ids["confidence"][0] == [[True, False, False], [True, True, False]]
     assert ids["mask-predict"][0] == [[True, False, False], [False, True, True]]  # two surer than the first

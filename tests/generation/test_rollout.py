@@ -20,7 +20,7 @@ from jepalm.generation.rollout import (
     rollout,
     target_states,
 )
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.model.told import Told
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.views import prompt_of

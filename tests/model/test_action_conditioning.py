@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from jepalm.config import ModelConfig
 from jepalm.model.jepalm import JEPALM, Predictor, TextEncoder
-from jepalm.model.layers import Block, Layout, Modulation
+from jepalm.model.layers import Block, Modulation
+from jepalm.model.layout import Layout
 from jepalm.model.told import Told
 
 SIZES = {"dim": 8, "n_heads": 2, "ffn_mult": 2, "source_len": 5, "target_len": 5}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from jepalm.model.jepalm import TextEncoder
 from jepalm.model.latents import one_below_the_other, side_by_side
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 
 LENGTHS = (9, 2, 4, 12)
 FORMS = pytest.mark.parametrize("packing", [True, False])

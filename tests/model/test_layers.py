@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jepalm.model.layers import Attention, Layout, attend, init_weights, rotate
+from jepalm.model.layers import Attention, attend, init_weights, rotate
+from jepalm.model.layout import Layout
 from jepalm.model.preceding import Preceding
 
 Lengths = st.lists(st.integers(1, 7), min_size=2, max_size=5)

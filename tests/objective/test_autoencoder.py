@@ -17,7 +17,7 @@ from jepalm.data.batches import Batch, Batches
 from jepalm.data.prepared import open_prepared
 from jepalm.evaluation.heldout import measure
 from jepalm.model.latents import Posterior
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.objective.autoencoder import disturb, divergence, drop_tokens, sample
 
 NOISES = {

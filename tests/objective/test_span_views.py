@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jepalm.data.batches import Batch, Batches, Tokens
 from jepalm.data.prepared import open_prepared
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.objective.spans import picked, whole_text
 
 FORMS = [(True, "auto"), (True, "matmul"), (True, "sdpa"), (False, "auto"), (False, "sdpa")]

@@ -16,7 +16,7 @@ from tiny_objective import (
 from jepalm.config import ObjectiveConfig, from_mapping
 from jepalm.errors import UsageError
 from jepalm.evaluation.heldout import measure
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.objective import Scope
 from jepalm.objective.targets import normalised, target_momentum
 from jepalm.objective.terms import cosine_distance, smooth_l1_distance

@@ -16,7 +16,7 @@ from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.causal_scorer import CausalScorer
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.rollout import Feedback, rollout
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.model.told import Told
 from jepalm.objective import CausalObjective, JepalmObjective
 from jepalm.objective.terms import IGNORE

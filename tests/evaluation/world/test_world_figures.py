@@ -18,7 +18,7 @@ from jepalm.evaluation.world.negatives import Contrast, contrast_in, contrasts_i
 from jepalm.evaluation.world.reading import ActionModel
 from jepalm.evaluation.world.scores import RIDGE, Probe, auc, nearest_is_right
 from jepalm.evaluation.world.walking import leads_to, rollout_rows
-from jepalm.model.layers import Layout
+from jepalm.model.layout import Layout
 from jepalm.model.told import Told
 
 WORLD = Home(2, 1)
