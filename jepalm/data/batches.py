@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,13 +18,13 @@ from torch import Tensor
 
 from jepalm.config import OwnTextConfig, SpansConfig
 from jepalm.data.prepared import Role, Split
+from jepalm.data.shuffling import shuffled
 from jepalm.data.spans import draw_places, hide
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 
 RESIDENT_BYTES = 2 << 30
 """Largest stream of tokens that is copied to the device."""
-_SHUFFLE_BLOCK = 4096
 _BYTES_A_TOKEN = 4  # resident ids are int32
 _GAPS = 1
 """Keeps the draws of hidden spans apart from those of the texts they are hidden in."""
@@ -240,7 +240,8 @@ class Batches:
         """This rank's micro batches of the batch of a step (from 0)."""
         rows = np.arange(self.batch_size, dtype=np.int64) + step * self.batch_size
         texts = self._texts(
-            self._draw(step) if self._drawn else self._shuffled(rows), [self._seed, step, _GAPS]
+            self._draw(step) if self._drawn else shuffled(rows, self.n_pairs, self._seed),
+            [self._seed, step, _GAPS],
         )
         if self._earlier and step >= self._own_text.after:
             texts = self._with_own_text(texts, step)
@@ -288,16 +289,6 @@ class Batches:
         starts = texts.spans["source"][:, 0]  # (B,)
         own = np.random.default_rng([self._seed, step, _OWN]).random(len(starts)) < self._own_text.share
         return replace(texts, earlier=np.stack([starts - self._earlier, starts], axis=1), own=own)
-
-    def _shuffled(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The pairs at these places of the endless sequence of shuffled passes."""
-        pairs = np.empty_like(rows)
-        blocks = rows // self.n_pairs, rows % self.n_pairs // _SHUFFLE_BLOCK
-        for number, block in sorted(set(zip(*(part.tolist() for part in blocks), strict=True))):
-            here = (blocks[0] == number) & (blocks[1] == block)
-            order = _shuffle_block(self._seed, number, self.n_pairs, block)
-            pairs[here] = order[rows[here] % self.n_pairs - block * _SHUFFLE_BLOCK]
-        return pairs
 
     def _texts(self, picked: NDArray[np.int64], gaps_seed: list[int]) -> _Texts:
         """Where the texts of the picked pairs lie in the stream, after cutting, and what is hidden."""
@@ -402,40 +393,3 @@ def _fits(n_tokens: int, device: torch.device) -> bool:
         except (ValueError, OSError):  # not told by every system
             free = RESIDENT_BYTES
     return needed < RESIDENT_BYTES and needed < free // 4
-
-
-@lru_cache(maxsize=16)
-def _shuffle_block(seed: int, number: int, n: int, block: int) -> NDArray[np.int64]:
-    """Places [block * 4096, ...) of the permutation of n that (seed, pass number) decides."""
-    keys = np.random.default_rng([seed, number]).integers(0, 2**32, _ROUNDS, dtype=np.uint64)
-    return permuted(np.arange(block * _SHUFFLE_BLOCK, min(n, (block + 1) * _SHUFFLE_BLOCK)), n, keys)
-
-
-_ROUNDS = 6
-
-
-def permuted(places: NDArray[np.int64], n: int, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Where a keyed permutation of 0..n-1 sends each place, without building the permutation.
-
-    A Feistel network on the next even power of two, walked until it lands below n (Black and
-    Rogaway 2002, "Ciphers with arbitrary finite domains"): a pass over a billion pairs costs no
-    memory.
-    """
-    half = np.uint64(max(1, (max(n - 1, 1).bit_length() + 1) // 2))
-    low = np.uint64((1 << int(half)) - 1)
-    found = places.astype(np.uint64)
-    outside = np.ones(len(found), dtype=bool)
-    while outside.any():
-        left, right = found[outside] >> half, found[outside] & low
-        for key in keys:
-            left, right = right, left ^ (_mixed(right ^ (key << np.uint64(32))) & low)
-        found[outside] = (left << half) | right
-        outside = found >= n
-    return found.astype(np.int64)
-
-
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finishing steps of splitmix64: every input bit moves every output bit."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jepalm.data import writing
-from jepalm.data.batches import Batch, Batches, Tokens, permuted
+from jepalm.data.batches import Batch, Batches, Tokens
 from jepalm.data.job import Outcome
 from jepalm.data.prepared import PreparedData, Split
+from jepalm.data.shuffling import permuted
 from jepalm.errors import UsageError
 
 Make = Callable[..., Outcome]
