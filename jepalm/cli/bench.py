@@ -65,7 +65,7 @@ def bench(
     from jepalm.cli.verifying import open_verifier
     from jepalm.config import data_root, read_config, runs_root
     from jepalm.evaluation.bench import Bench
-    from jepalm.evaluation.evaluate import read_training_text
+    from jepalm.evaluation.held_out_texts import read_training_text
     from jepalm.evaluation.ngram import NGram
     from jepalm.evaluation.ngram_drafter import NGramDrafter
     from jepalm.evaluation.step_speed import measure_step

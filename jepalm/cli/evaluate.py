@@ -41,6 +41,21 @@ def evaluate(
     seed: Annotated[
         int, typer.Option(min=0, max=2**31 - 1, help="Seed of the draws; the prompts stay the same.")
     ] = 0,
+    length: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Tokens of every text, in as many passages as it takes.  [default: one passage]",
+            show_default=False,
+        ),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N",
+            help="With --length: a column of texts each of passages of which N tokens are kept, the first.",
+        ),
+    ] = None,
     baseline: Annotated[
         list[Path] | None,
         typer.Option(metavar="RUN", help="Another run, whose texts stand beside; several may be given."),
@@ -89,7 +104,7 @@ def evaluate(
     Example: jepalm evaluate runs/latest
     """
     from jepalm.cli.console import console, line
-    from jepalm.cli.refining import known_order, numbers_of_passes
+    from jepalm.cli.refining import known_order, numbers_of_passes, whole_numbers
     from jepalm.cli.verifying import open_verifier
     from jepalm.config import from_mapping, runs_root
     from jepalm.evaluation.answers import Scoring
@@ -100,7 +115,7 @@ def evaluate(
     from jepalm.report.terminal import evaluation_table
     from jepalm.run import open_run, write_json
 
-    refined = numbers_of_passes(passes, order)
+    refined, kept = numbers_of_passes(passes, order), whole_numbers("--keep", keep)
     hardware = from_mapping({"hardware": {"device": device}}).hardware
     trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
     others = [load_trained(open_run(path), hardware=hardware) for path in baseline or ()]
@@ -116,14 +131,16 @@ def evaluate(
         n_samples=samples,
         temperature=temperature,
         seed=seed,
-        baseline=baseline_of(trained, other, temperature),
+        length=length,
+        kept=kept,
+        baseline=baseline_of(trained, other, temperature, length),
         other=other,
         scorer=scorer_of(trained, load_trained(open_run(scorer), hardware=hardware)) if scorer else None,
         baseline_name=other.run.name if other else None,
         passes=refined,
         order=known_order(order),
         scoring=Scoring(reading.value, databases),
-        further=[(one.run.name, sampler_of(trained, one, temperature)) for one in others[1:]],
+        further=[(one.run.name, sampler_of(trained, one, temperature, length)) for one in others[1:]],
         verified=checked,
     )
     path = trained.run.report / f"evaluation-{evaluation.split}.json"

@@ -37,15 +37,24 @@ def numbers_of_passes(passes: str | None, order: str | None) -> list[int]:
     """
     from jepalm.errors import UsageError
 
-    found = []
-    for word in passes.split(",") if passes is not None else []:
-        if not word.strip().isdecimal() or int(word) < 1:
-            raise UsageError(f"--passes {passes} is no list of whole numbers", "give some such as 4,8,16")
-        found.append(int(word))
-    refined = sorted({number for number in found if number > 1})
+    refined = [number for number in whole_numbers("--passes", passes) if number > 1]
     if order is not None and not refined:
         raise UsageError("--order does nothing with one pass", "give more --passes, such as 4,8")
     return refined
+
+
+def whole_numbers(flag: str, text: str | None) -> list[int]:
+    """The numbers of a list with commas, each once, ascending.
+
+    Raises:
+        UsageError: it is no such list.
+    """
+    from jepalm.errors import UsageError
+
+    words = text.split(",") if text is not None else []
+    if any(not word.strip().isdecimal() or int(word) < 1 for word in words):
+        raise UsageError(f"{flag} {text} is no list of whole numbers", "give some such as 4,8,16")
+    return sorted({int(word) for word in words})
 
 
 def known_order(order: str | None) -> Order:

@@ -133,7 +133,7 @@ def show_verified(
 
 def _counted(verifying: TrainedModel) -> Drafter:
     """The n-gram of a run's training text as a drafter."""
-    from jepalm.evaluation.evaluate import read_training_text
+    from jepalm.evaluation.held_out_texts import read_training_text
     from jepalm.evaluation.ngram import NGram
     from jepalm.evaluation.ngram_drafter import NGramDrafter
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
-from jepalm.config import ModelConfig
-from jepalm.data.batches import Batches
 from jepalm.data.prepared import PreparedData, Split
 from jepalm.errors import UsageError, nearest
 from jepalm.evaluation.answers import (
@@ -21,6 +18,12 @@ from jepalm.evaluation.answers import (
 )
 from jepalm.evaluation.embeddings import measure_embeddings
 from jepalm.evaluation.gaps import ORDER, evaluate_gaps, other_places
+from jepalm.evaluation.held_out_texts import (
+    TRAINING_TOKENS,
+    TrainingText,
+    pick_pairs,
+    read_training_text,
+)
 from jepalm.evaluation.interfaces import Sampler, Scorer
 from jepalm.evaluation.ngram import NGram
 from jepalm.evaluation.ngram_drafter import NGramDrafter
@@ -31,6 +34,7 @@ from jepalm.evaluation.rows import (
     Evaluation,
     answers_alone,
     baseline_column,
+    kept_column,
     passes_column,
 )
 from jepalm.evaluation.samplers import OneShotSampler, VerifiedSampler
@@ -42,37 +46,6 @@ from jepalm.generation.refinement import Order, Refining
 from jepalm.generation.text import check_refining, next_source
 from jepalm.objective import JepalmObjective
 
-TRAINING_TOKENS = 4_000_000
-"""Most tokens of training text that the 5-gram, the lexicon and the copies read."""
-
-
-@dataclass(frozen=True)
-class HeldOutPairs:
-    """The prompts of an evaluation, their real continuations, and texts of the same kind from elsewhere.
-
-    Attributes:
-        pairs: (source, target) token ids, evenly spaced over the split.
-        reference: targets of the pairs halfway between, as many.
-    """
-
-    pairs: list[tuple[list[int], list[int]]]
-    reference: list[list[int]]
-
-
-@dataclass(frozen=True)
-class TrainingText:
-    """The training text, or as much of it as is read.
-
-    Attributes:
-        ids: (T,) token ids of all documents in a row.
-        starts: where each document begins; lines and windows are one document, pairs one each.
-        text: the documents, decoded, one newline between two.
-    """
-
-    ids: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    text: str
-
 
 def evaluate(
     trained: TrainedModel,
@@ -83,6 +56,8 @@ def evaluate(
     n_samples: int = 2,
     temperature: float = 1.0,
     seed: int = 0,
+    length: int | None = None,
+    kept: Sequence[int] = (),
     baseline: Sampler | None = None,
     baseline_name: str | None = None,
     other: TrainedModel | None = None,
@@ -104,6 +79,10 @@ def evaluate(
         n_samples: texts of each prompt, two or more; text figures read the first, Brier-n all.
         temperature: of the model's draws; at 0 it writes its most likely text.
         seed: of every draw and resampling; the prompts do not depend on it.
+        length: tokens of every text, in as many passages as it takes; when empty, one passage as the run
+            writes it.
+        kept: numbers of tokens, each below those of a passage, for a column of texts each, of whose passages
+            only so many stay; needs a length.
         baseline: another sampler to set beside.
         baseline_name: what it is.
         other: the run behind the baseline, which answers given pairs beside this one.
@@ -115,12 +94,16 @@ def evaluate(
         verified: a causal run that verifies the model's drafts, and beside them those of the 5-gram.
 
     Raises:
-        UsageError: the run is a causal one of no given pairs, or cannot refine for the passes, there is no
-            such split, or it has fewer than four pairs.
+        UsageError: the run is a causal one of no given pairs, or cannot refine for the passes, or writes no
+            text of a given length, there is no such split, or it has fewer than four pairs.
     """
     objective = trained.objective
     if passes:
         check_refining(trained)
+    if length is not None and trained.pairing != "windows":
+        message = f"{trained.run.name} writes {trained.pairing}, which end where they end"
+        raise UsageError(message, "leave --length out")
+    _check_kept(trained, length, kept)
     held = _split(prepared, split)
     asked = Asked(held, n_prompts, TRAINING_TOKENS, seed, other, scoring)
     n_prompts = n_prompts or PROMPTS
@@ -146,41 +129,43 @@ def evaluate(
             raise UsageError(message, "nothing that continues a prompt compares with it")
         training = read_training_text(prepared)
         return evaluate_gaps(trained, objective, held, training.ids, n_prompts, seed)
-    held_out = pick_pairs(held, trained.config.model, n_prompts)
+    held_out = pick_pairs(held, trained.config.model, n_prompts, length)
     answers = measure_answers(trained, prepared, asked) if trained.pairing == "pairs" else None
     training = read_training_text(prepared)
     ngram = NGram.fit(training.ids, prepared.meta.vocab_size, ORDER, training.starts)
     scorer = scorer or ngram
     prompts = [source for source, _ in held_out.pairs]
-    targets = [target for _, target in held_out.pairs]
+    targets = [target[:length] for _, target in held_out.pairs]
+    passage = trained.config.model.target_len
+    one_passage = [(source, target[:passage]) for source, target in held_out.pairs]
     lengths = [len(target) for target in targets]
     others = other_places(len(prompts), seed)
     seeds = np.random.SeedSequence(seed).generate_state(n_samples + 1).tolist()
     tokenizer = trained.tokenizer
 
-    sampler = OneShotSampler(objective, trained.hardware, temperature)
     columns: Columns = {"model": [], "real": [Texts.of(targets, tokenizer)], "ngram": []}
-    samplers: dict[str, Sampler] = {"model": sampler, "ngram": ngram}
-    if baseline is not None:
-        samplers["baseline"] = baseline
-    for number, (_, sampler_beside) in enumerate(further, 2):
-        samplers[baseline_column(number)] = sampler_beside
-    if verified is not None:
-        samplers[VERIFIED] = verified
-        checked = VerifiedSampler(NGramDrafter(ngram), verified.verifying, temperature)
-        samplers[VERIFIED_NGRAM] = checked
-    for number in passes:
-        refining = Refining(number, order)
-        samplers[passes_column(number)] = OneShotSampler(objective, trained.hardware, temperature, refining)
+    write = partial(OneShotSampler, objective, trained.hardware, temperature, length=length)
+    samplers: dict[str, Sampler] = {
+        "model": write(),
+        "ngram": ngram,
+        **({} if baseline is None else {"baseline": baseline}),
+        **{baseline_column(number): sampler for number, (_, sampler) in enumerate(further, 2)},
+        **_verified(verified, ngram, temperature),
+        **{passes_column(number): write(refining=Refining(number, order)) for number in passes},
+        **{kept_column(number): write(keep=number) for number in kept},
+    }
     for name, writer in samplers.items():
         columns[name] = [
             Texts.of(writer.sample(prompts, lengths, seed=one), tokenizer) for one in seeds[:n_samples]
         ]
-    joins = _next_passages(trained, sampler, ngram, prompts, columns, seeds[-1])
-    ce_controls, accuracy_controls = _decoder_controls(ngram, training, prompts, targets)
+    following = OneShotSampler(objective, trained.hardware, temperature)
+    joins = _next_passages(trained, following, ngram, prompts, columns, seeds[-1])
+    ce_controls, accuracy_controls = _decoder_controls(
+        ngram, training, prompts, [target for _, target in one_passage]
+    )
     decoder_and_embeddings = measure_embeddings(
         objective,
-        held_out.pairs,
+        one_passage,
         others,
         trained.hardware,
         seed=seed,
@@ -190,7 +175,7 @@ def evaluate(
     scored, by_position = scored_rows(scorer, prompts, columns, others, joins, seed=seed)
     costs = cost_rows(samplers, prompts, lengths, tokenizer, trained.hardware.synchronize, seed=seeds[0])
     shown = [tokenizer.decode(prompt) for prompt in prompts]
-    reference = [tokenizer.decode(row) for row in held_out.reference]
+    reference = [tokenizer.decode(row[:length]) for row in held_out.reference]
     return Evaluation(
         run=trained.run.name,
         step=trained.checkpoint.step,
@@ -218,50 +203,27 @@ def evaluate(
         order=order if passes else None,
         further=[name for name, _ in further],
         verified=verified.verifying.run.name if verified is not None else None,
+        length=length,
+        kept=list(kept),
     )
 
 
-def pick_pairs(split: Split, model: ModelConfig, n_prompts: int) -> HeldOutPairs:
-    """Take pairs evenly spaced over a split, every second one as a prompt, the others as the reference.
-
-    Raises:
-        UsageError: the split has fewer than four pairs.
-    """
-    batches = Batches(
-        split,
-        batch_size=1,
-        source_len=model.source_len,
-        target_len=model.target_len,
-        seed=0,
-        device="cpu",
-    )
-    n_prompts = min(n_prompts, batches.n_pairs // 2)
-    if n_prompts < 2:
-        message = f"the {split.name} split has {batches.n_pairs} pairs, too few to evaluate"
-        raise UsageError(message, "prepare more text")
-    pairs = [
-        (batch.source.ids[0].tolist(), batch.target.ids[0].tolist()) for batch in batches.fixed(2 * n_prompts)
-    ]
-    return HeldOutPairs(pairs[::2], [target for _, target in pairs[1::2]])
+def _check_kept(trained: TrainedModel, length: int | None, kept: Sequence[int]) -> None:
+    """Raise UsageError where passages cannot be cut so."""
+    if kept and length is None:
+        raise UsageError("--keep needs the length of the text that is made of passages", "give --length 64")
+    longest = trained.config.model.target_len
+    if kept and max(kept) >= longest:
+        message = f"{trained.run.name} writes {longest} tokens a passage: --keep {max(kept)} keeps all"
+        raise UsageError(message, "give fewer")
 
 
-def read_training_text(prepared: PreparedData, limit: int = TRAINING_TOKENS) -> TrainingText:
-    """The first `limit` tokens of the train split, or as many whole pairs as begin in them."""
-    split, tokenizer = prepared.split("train"), prepared.tokenizer
-    if split.pairing != "pairs":
-        ids = split.tokens(0, min(split.n_tokens, limit)).astype(np.int64)
-        return TrainingText(ids, np.zeros(1, np.int64), tokenizer.decode(ids.tolist()))
-    documents: list[list[int]] = []
-    size = 0
-    for index in range(split.n_pairs):
-        source, target = split.pair(index)
-        documents.append(source + target)
-        size += len(documents[-1])
-        if size >= limit:
-            break
-    ends = np.cumsum([len(document) for document in documents])
-    ids = np.concatenate([np.array(document, np.int64) for document in documents])
-    return TrainingText(ids, np.append(0, ends[:-1]), "\n".join(map(tokenizer.decode, documents)))
+def _verified(checked: VerifiedSampler | None, ngram: NGram, temperature: float) -> dict[str, Sampler]:
+    """The samplers of what a causal run verifies: drafts of the model, and of the 5-gram."""
+    if checked is None:
+        return {}
+    beside = VerifiedSampler(NGramDrafter(ngram), checked.verifying, temperature)
+    return {VERIFIED: checked, VERIFIED_NGRAM: beside}
 
 
 def _split(prepared: PreparedData, asked: str) -> Split:

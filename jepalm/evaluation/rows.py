@@ -30,6 +30,11 @@ def passes_column(passes: int) -> str:
     return f"passes_{passes}"
 
 
+def kept_column(tokens: int) -> str:
+    """The further column of the model's texts of passages of which so many tokens were kept."""
+    return f"kept_{tokens}"
+
+
 def baseline_column(number: int) -> str:
     """The column of a baseline, counted from 1: `baseline`, `baseline_2` and so on."""
     return "baseline" if number == 1 else f"baseline_{number}"
@@ -45,7 +50,7 @@ def is_column(name: str) -> bool:
     return (
         name in (*COLUMNS, VERIFIED, VERIFIED_NGRAM)
         or is_baseline(name)
-        or re.fullmatch(r"passes_\d+", name) is not None
+        or re.fullmatch(r"(passes|kept)_\d+", name) is not None
     )
 
 
@@ -118,6 +123,8 @@ class Evaluation:
         order: of their refinement.
         further: names of the baselines after the first, columns `baseline_2` and so on.
         verified: name of the causal run that verifies the model's drafts, if there is one.
+        length: tokens of every text, where that was asked for.
+        kept: numbers of tokens that stay of each passage of the model's texts, a column each.
     """
 
     run: str
@@ -140,6 +147,8 @@ class Evaluation:
     order: str | None = None
     further: list[str] = field(default_factory=list)
     verified: str | None = None
+    length: int | None = None
+    kept: list[int] = field(default_factory=list)
 
     @classmethod
     def from_json(cls, tree: Any) -> Evaluation:

@@ -17,7 +17,6 @@ from jepalm.generation import one_shot
 from jepalm.generation.autoregressive import Sampling
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.noise import Noise
-from jepalm.generation.one_shot import Passage
 from jepalm.generation.refinement import Refining
 from jepalm.generation.verification import Drafter, Verified, verify
 from jepalm.generation.verified_text import drafter_of, verifier_of
@@ -28,7 +27,17 @@ PROMPTS_AT_ONCE = 64
 
 
 class OneShotSampler:
-    """A JEPALM as a sampler; it chooses its own lengths."""
+    """A JEPALM as a sampler.
+
+    Args:
+        objective: in evaluation mode.
+        hardware: where it runs.
+        temperature: of the draws.
+        refining: how each passage is refined; one pass when empty.
+        length: tokens of a text, in as many passages as it takes; when empty, one passage of the length that
+            the model chooses.
+        keep: tokens that stay of each passage before the next is written; all when empty.
+    """
 
     def __init__(
         self,
@@ -36,34 +45,50 @@ class OneShotSampler:
         hardware: Hardware,
         temperature: float = 1.0,
         refining: Refining | None = None,
+        length: int | None = None,
+        keep: int | None = None,
     ) -> None:
         self.objective, self.hardware, self.temperature = objective, hardware, temperature
-        self.refining = refining
+        self.refining, self.length, self.keep = refining, length, keep
 
     def sample(
         self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int
     ) -> list[list[int]]:
-        """Write one passage after each prompt, in one pass or as it is refined."""
-        return [row for passage in self._written(prompts, seed) for row in passage.rows()]
+        """Write one passage after each prompt, or as many as the length takes."""
+        return [row for rows, _ in self._written(prompts, seed) for row in rows]
 
     def passes(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int) -> float:
         """Passes of predictor and decoder a text: those of the batch it is written in."""
-        return mean(passage.passes for passage in self._written(prompts, seed))
+        return mean(passes for _, passes in self._written(prompts, seed))
 
-    def _written(self, prompts: Sequence[Sequence[int]], seed: int) -> Iterator[Passage]:
-        """Passages of a batch after the other."""
-        device, longest = self.hardware.device, self.objective.model.config.source_len
-        generator = torch.Generator(device).manual_seed(seed)
+    def _written(self, prompts: Sequence[Sequence[int]], seed: int) -> Iterator[tuple[list[list[int]], int]]:
+        """Texts of a batch after the other, and the passes of each batch."""
+        generator = torch.Generator(self.hardware.device).manual_seed(seed)
         for at in range(0, len(prompts), PROMPTS_AT_ONCE):
-            source = pad_rows([prompt[-longest:] for prompt in prompts[at : at + PROMPTS_AT_ONCE]], device)
-            with self.hardware.autocast():
-                yield one_shot.generate(
-                    self.objective,
-                    source,
-                    temperature=self.temperature,
-                    generator=generator,
-                    writing=self.refining,
-                )
+            part = prompts[at : at + PROMPTS_AT_ONCE]
+            texts, passes = self._passage(part, generator)
+            while self.length is not None and min(map(len, texts)) < self.length:
+                read = [[*prompt, *text] for prompt, text in zip(part, texts, strict=True)]
+                further, more = self._passage(read, generator)
+                texts = [text + new for text, new in zip(texts, further, strict=True)]
+                passes += more
+            yield [text[: self.length] for text in texts], passes
+
+    def _passage(
+        self, read: Sequence[Sequence[int]], generator: torch.Generator
+    ) -> tuple[list[list[int]], int]:
+        """What is written after the last tokens of each text and stays, and its passes."""
+        longest = self.objective.model.config.source_len
+        source = pad_rows([tokens[-longest:] for tokens in read], self.hardware.device)
+        with self.hardware.autocast():
+            passage = one_shot.generate(
+                self.objective,
+                source,
+                temperature=self.temperature,
+                generator=generator,
+                writing=self.refining,
+            )
+        return [row[: self.keep] for row in passage.rows()], passage.passes
 
 
 class VerifiedSampler:
@@ -123,19 +148,23 @@ def verified_sampler(
     return VerifiedSampler(drafter, verifying, temperature)
 
 
-def sampler_of(trained: TrainedModel, other: TrainedModel, temperature: float = 1.0) -> Sampler:
-    """Another run as the baseline of a run.
+def sampler_of(
+    trained: TrainedModel, other: TrainedModel, temperature: float = 1.0, length: int | None = None
+) -> Sampler:
+    """Another run as the baseline of a run, with texts of a length if one is given.
 
     Raises:
         UsageError: they do not share a tokenizer.
     """
     same_tokenizer(trained.tokenizer, other.tokenizer, other.run.name)
     if isinstance(other.objective, JepalmObjective):
-        return OneShotSampler(other.objective, other.hardware, temperature)
+        return OneShotSampler(other.objective, other.hardware, temperature, length=length)
     return _causal(other, temperature)
 
 
-def baseline_of(trained: TrainedModel, other: TrainedModel | None, temperature: float) -> Sampler | None:
+def baseline_of(
+    trained: TrainedModel, other: TrainedModel | None, temperature: float, length: int | None = None
+) -> Sampler | None:
     """The sampler beside a run; none beside a run that is evaluated by its answers alone.
 
     Raises:
@@ -143,7 +172,7 @@ def baseline_of(trained: TrainedModel, other: TrainedModel | None, temperature: 
     """
     if other is None or answers_alone(trained.config):
         return None
-    return sampler_of(trained, other, temperature)
+    return sampler_of(trained, other, temperature, length)
 
 
 def scorer_of(trained: TrainedModel, other: TrainedModel) -> Scorer:

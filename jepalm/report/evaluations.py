@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from jepalm.evaluation.rows import VERIFIED, VERIFIED_NGRAM, Evaluation, Row, baseline_column, passes_column
+from jepalm.evaluation.rows import (
+    VERIFIED,
+    VERIFIED_NGRAM,
+    Evaluation,
+    Row,
+    baseline_column,
+    kept_column,
+    passes_column,
+)
 from jepalm.numbers import three
 
 SPLITS = ("validation", "test", "compositional", "longer", "train")
@@ -96,8 +104,12 @@ def header(evaluation: Evaluation) -> list[str]:
         f"5-gram, lexicon and copies {read} {evaluation.training_tokens:,} tokens of train",
         "[low, high]: 95 % bootstrap interval of the model over prompts",
     ]
+    if evaluation.length is not None:
+        lines.append(f"all texts have {evaluation.length} tokens, of as many passages as it takes")
     if evaluation.passes:
         lines.append(f"model writes in one pass; in more passes it decides by order {evaluation.order}")
+    if evaluation.kept:
+        lines.append("kept: of each passage the first tokens stay, and the next is written after them")
     if evaluation.verified is not None:
         lines.append(f"verified: text of {evaluation.verified}, which checks what model or 5-gram drafts")
     beside = {} if evaluation.baseline is None else {"baseline": evaluation.baseline}
@@ -131,13 +143,21 @@ def columns(evaluation: Evaluation) -> dict[str, str]:
     wanted = {"model"} if evaluation.left_out is not None else {"model", "real", "ngram"}
     if evaluation.baseline is not None:
         wanted.add("baseline")
-    refined = {passes_column(number): f"{number} passes" for number in evaluation.passes}
+    refined = refined_columns(evaluation)
     others = {key: title for key, title in COLUMNS.items() if key in wanted - {"model"}}
     further = {
         baseline_column(number): baseline_title(number) for number in range(2, 2 + len(evaluation.further))
     }
     checked = {VERIFIED: "verified", VERIFIED_NGRAM: "verified 5-gram"} if evaluation.verified else {}
     return {"model": COLUMNS["model"], **refined, **checked, **others, **further}
+
+
+def refined_columns(evaluation: Evaluation) -> dict[str, str]:
+    """Return key and title of each column of the model's texts that cost more than one pass a passage."""
+    passes = {passes_column(number): f"{number} passes" for number in evaluation.passes}
+    return passes | {
+        kept_column(number): f"{number} kept" for number in sorted(evaluation.kept, reverse=True)
+    }
 
 
 def groups(evaluation: Evaluation) -> dict[str, list[Row]]:
@@ -159,7 +179,8 @@ def conditions(evaluation: Evaluation | None, name: str) -> tuple[object, ...]:
     assert evaluation is not None
     if name.partition("/")[0] in _OF_ANSWERS:
         return evaluation.task, evaluation.n_answers
-    return evaluation.n_prompts, evaluation.n_samples, evaluation.temperature, evaluation.scorer
+    asked = evaluation.n_prompts, evaluation.n_samples, evaluation.temperature, evaluation.length
+    return *asked, evaluation.scorer
 
 
 def label(row: Row) -> str:

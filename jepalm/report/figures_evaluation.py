@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from jepalm.evaluation.rows import VERIFIED, VERIFIED_NGRAM, is_baseline, passes_column
+from jepalm.evaluation.rows import VERIFIED, VERIFIED_NGRAM, is_baseline
 from jepalm.report.draw import Art, canvas, colour, finish, line, panels_of, step_axis
-from jepalm.report.evaluations import columns
+from jepalm.report.evaluations import columns, refined_columns
 from jepalm.report.read import RunRecord
 
 STYLES = {
@@ -20,9 +20,13 @@ STYLES = {
 REFINED = {"color": "embedding", "linestyle": ":"}
 
 
-def faintness(passes: list[int], column: str) -> float:
-    """Opacity of a column's line: the fewer the passes of a refined text, the fainter; 1 for all others."""
-    names = [passes_column(number) for number in sorted(passes)]
+def faintness(names: list[str], column: str) -> float:
+    """Opacity of a column's line: the fewer the passes of a refined text, the fainter; 1 for all others.
+
+    Args:
+        names: columns of refined texts, the one of the fewest passes first.
+        column: which.
+    """
     return (names.index(column) + 2) / (len(names) + 1) if column in names else 1.0
 
 
@@ -44,7 +48,7 @@ def nll_by_position(record: RunRecord) -> Art | None:
                         label=title,
                         color=colour(style["color"]),
                         linestyle=style["linestyle"],
-                        alpha=faintness(told.passes, column),
+                        alpha=faintness(list(refined_columns(told)), column),
                     )
             axes.set_title(f"{split}, {told.n_prompts:,} prompts, under {told.scorer}")
             axes.set_ylabel("NLL (nats a token)")

@@ -17,7 +17,8 @@ NAME = "frontier"
 COSTS = {AXES[0]: "forward passes a text (log)", AXES[1]: "milliseconds a text, by itself (log)"}
 STYLES = {"ngram": ("s", "control"), VERIFIED: ("D", "generation"), VERIFIED_NGRAM: ("d", "length")}
 """Marker and colour of a column; the run's own texts and the baselines have theirs."""
-OWN = ("o", "embedding")
+OWN = {"refined": ("o", "embedding"), "fewer kept of a passage": ("h", "reconstruction")}
+"""The same of the run's own texts, a line each from those of one pass a passage."""
 BASELINES = "^vP*X<>"
 
 
@@ -59,16 +60,24 @@ def _panel(axes: Axes, ways: list[Point], cost: str) -> dict[str, Artist]:
     """Draw the points; return what stands for each name."""
     named: dict[str, Artist] = {"real text": axes.axhline(0, color=colour("ink"), linewidth=1.0)}
     own = sorted((way for way in ways if _is_own(way)), key=lambda way: way.values[cost])
-    if own:
+    alone = [way for way in own if way.column == "model"]
+    further = {
+        "fewer kept of a passage": [way for way in own if way.column.startswith("kept_")],
+        "refined": [way for way in own if way.column.startswith("passes_")],
+    }
+    lines = {kind: alone + found for kind, found in further.items() if found} or {"": alone}
+    for kind, found in lines.items():
+        marker, shade = OWN.get(kind, OWN["refined"])
         (line,) = axes.plot(
-            [way.values[cost] for way in own],
-            [way.values[QUALITY] for way in own],
-            marker=OWN[0],
+            [way.values[cost] for way in found],
+            [way.values[QUALITY] for way in found],
+            marker=marker,
             markersize=6,
             linewidth=1.0,
-            color=colour(OWN[1]),
+            color=colour(shade),
         )
-        named["this run" if len(own) == 1 else "this run, refined"] = line
+        if found:
+            named[f"this run, {kind}" if kind else "this run"] = line
     for way in own:
         axes.annotate(
             f"{way.values[AXES[0]]:g}",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jepalm.evaluation.rows import VERIFIED, VERIFIED_NGRAM, Evaluation, is_baseline
 from jepalm.numbers import three
-from jepalm.report.evaluations import columns, label
+from jepalm.report.evaluations import columns, label, refined_columns
 
 AXES = ("cost/passes", "cost/latency")
 """Costs that the quality is drawn against."""
@@ -60,7 +60,9 @@ def table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
 
 def _name(evaluation: Evaluation, column: str, title: str) -> str:
     if column == "model":
-        return "one pass" if evaluation.passes else "model"
+        return "one pass" if refined_columns(evaluation) else "model"
+    if column.startswith("kept_"):
+        return f"{title} of a passage"
     if column == VERIFIED:
         return f"{_short(evaluation.verified or '')}, verified"
     if column == VERIFIED_NGRAM:

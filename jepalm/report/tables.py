@@ -6,11 +6,11 @@ import csv
 import io
 from typing import Any
 
-from jepalm.evaluation.rows import passes_column
 from jepalm.report.analysis import epoch_means
 from jepalm.report.article import ARTICLE_COMPOSITION
 from jepalm.report.compare import Comparison
 from jepalm.report.evaluations import COLUMNS
+from jepalm.report.evaluations import columns as columns_of
 from jepalm.report.read import Row, RunRecord, number
 from jepalm.report.summary import Summary
 
@@ -80,8 +80,8 @@ def batches_csv(record: RunRecord) -> str:
 
 def evaluation_csv(record: RunRecord) -> str:
     """Return each figure of each evaluated split with its interval and controls."""
-    passes = {number for found in record.evaluations.values() for number in found.passes}
-    columns = [*COLUMNS, *map(passes_column, sorted(passes))]
+    told = record.evaluations.values()
+    columns = list(dict.fromkeys([*COLUMNS, *(name for one in told for name in columns_of(one))]))
     return to_csv(
         ["split", "name", "figure", "unit", *columns, "low", "high", "controls"],
         [

@@ -63,7 +63,8 @@ def evaluation_table(evaluation: Evaluation, chosen: list[Row] | None = None) ->
 def _columns_table(evaluation: Evaluation, sections: dict[str, list[Row]], columns: dict[str, str]) -> Table:
     """A table of some columns; the controls stand where the model does."""
     main = "model" in columns
-    beside = main and not evaluation.passes  # many columns leave no room for one of intervals
+    # Many columns leave no room for one of intervals.
+    beside = main and not evaluations.refined_columns(evaluation)
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     shown.add_column("", overflow="fold")
     for name, title in columns.items():

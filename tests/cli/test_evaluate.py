@@ -21,13 +21,9 @@ from jepalm.data.preparing import prepare_rows, prepare_text
 from jepalm.data.reading import RawRows, RawText
 from jepalm.errors import JepalmError, UsageError
 from jepalm.evaluation.embeddings import measure_embeddings
-from jepalm.evaluation.evaluate import (
-    ORDER,
-    evaluate,
-    other_places,
-    pick_pairs,
-    read_training_text,
-)
+from jepalm.evaluation.evaluate import evaluate
+from jepalm.evaluation.gaps import ORDER, other_places
+from jepalm.evaluation.held_out_texts import pick_pairs, read_training_text
 from jepalm.evaluation.heldout import measure
 from jepalm.evaluation.ngram import NGram
 from jepalm.evaluation.writing import position_ranges

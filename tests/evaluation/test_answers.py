@@ -17,7 +17,8 @@ from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.evaluation.answering import Answerer, write_in_turns
 from jepalm.evaluation.answers import FREQUENT, NEAREST, Asked, Scoring, measure_answers, view_rows
-from jepalm.evaluation.evaluate import TRAINING_TOKENS, evaluate
+from jepalm.evaluation.evaluate import evaluate
+from jepalm.evaluation.held_out_texts import TRAINING_TOKENS
 from jepalm.evaluation.questions import LOST, Question, most_frequent_answer, nearest, read_questions
 from jepalm.evaluation.samplers import baseline_of
 from jepalm.generation import autoregressive, one_shot

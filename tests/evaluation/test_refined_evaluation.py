@@ -56,6 +56,30 @@ def test_further_columns_change_no_other(evaluation: Evaluation, revealing: Trai
         assert same == pytest.approx(row.values, rel=1e-12, nan_ok=True), row.name
 
 
+def test_texts_of_a_length_take_as_many_passages(
+    evaluation: Evaluation, revealing: TrainedModel, data_root: Path
+):
+    data = revealing.data(data_root)
+    long = evaluate(revealing, data, split="train", n_prompts=2, passes=[2], length=20)
+    sizes = long["text/characters"].values
+    assert {sizes[name] for name in ("model", "passes_2", "real", "ngram")} == {20}
+    costs = long["cost/passes"].values
+    assert (costs["model"], costs["passes_2"], costs["ngram"]) == (3, 6, 20)
+    read = Evaluation.from_json(json.loads(json.dumps(long.as_json())))
+    assert "all texts have 20 tokens, of as many passages as it takes" in header(read)
+    short = evaluate(revealing, data, n_prompts=2, length=3)
+    assert {short["text/characters"].values[name] for name in ("model", "real", "ngram")} == {3}
+    for row in evaluation.rows:
+        if row.group in ("decoder", "embedding"):  # of one passage, whatever the length of the texts
+            assert short[row.name].values == pytest.approx(row.values, nan_ok=True), row.name
+
+
+def test_a_length_is_refused_where_texts_end_by_themselves(trained_run: Any, data_root: Path):
+    lines = load_trained(trained_run, "last", CPU)
+    with pytest.raises(UsageError, match="writes lines, which end where they end"):
+        evaluate(lines, lines.data(data_root), n_prompts=2, length=20)
+
+
 def test_a_file_of_them_reads_back_and_is_shown(evaluation: Evaluation):
     tree = json.loads(json.dumps(evaluation.as_json()))
     read = Evaluation.from_json(tree)
@@ -67,8 +91,9 @@ def test_a_file_of_them_reads_back_and_is_shown(evaluation: Evaluation):
 
 
 def test_lines_of_more_passes_are_stronger():
-    assert [faintness([4, 16, 8], f"passes_{number}") for number in (4, 8, 16)] == [0.5, 0.75, 1.0]
-    assert faintness([4], "model") == 1.0
+    names = ["passes_4", "passes_8", "kept_2"]
+    assert [faintness(names, name) for name in names] == [0.5, 0.75, 1.0]
+    assert faintness(names, "model") == 1.0
 
 
 def test_a_model_without_revealed_positions_is_refused(trained_run: Any, data_root: Path):

@@ -160,6 +160,8 @@ def evaluation(split: str = "validation", **extra: Any) -> dict[str, Any]:
         "order": None,
         "further": [],
         "verified": None,
+        "length": None,
+        "kept": [],
         "by_position": {"model": [3.7, 7.1, None], "real": [2.7, 2.0, 1.3], "ngram": [2.4, 1.4, 0.9]},
         **extra,
     }

@@ -65,6 +65,21 @@ def test_an_evaluation_without_costs_has_none():
     assert table(told)[1] == []
 
 
+def test_texts_of_shorter_passages_are_a_line_of_their_own(make_run):
+    told = costly(kept=[2, 4], length=64)
+    for row in told["rows"]:
+        values = {"scorer/gap": (0.8, 2.1), "cost/passes": (32.0, 16.0), "cost/latency": (98.0, 50.0)}
+        row |= dict(zip(("kept_2", "kept_4"), values.get(row["name"], (0.5, 0.5)), strict=True))
+    found = points(Evaluation.from_json(told))
+    assert [(one.column, one.name) for one in found if one.column.startswith("kept")] == [
+        ("kept_4", "4 kept of a passage"),
+        ("kept_2", "2 kept of a passage"),
+    ]
+    art = frontier(read_run(make_run([train_row(25)], evaluations={"validation": told})))
+    for name in ("this run, refined", "this run, fewer kept of a passage"):
+        assert art.svg.count(f">{name}</text>") == 1, name
+
+
 def test_the_table_ends_with_real_text():
     header, rows = table(Evaluation.from_json(costly()))
     assert header == ["", "passes", "time, ms", "speed", "gap, nats/char", "valid words"]
