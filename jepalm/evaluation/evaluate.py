@@ -46,6 +46,9 @@ from jepalm.generation.refinement import Order, Refining
 from jepalm.generation.text import check_refining, next_source
 from jepalm.objective import JepalmObjective
 
+TEXTS_SHOWN = 20
+"""Prompts whose texts an evaluation keeps, for people to read."""
+
 
 def evaluate(
     trained: TrainedModel,
@@ -205,7 +208,17 @@ def evaluate(
         verified=verified.verifying.run.name if verified is not None else None,
         length=length,
         kept=list(kept),
+        texts=_shown(shown, columns),
     )
+
+
+def _shown(prompts: list[str], columns: Columns) -> list[dict[str, str]]:
+    """The first texts of every column after prompts that nobody chose, evenly spaced."""
+    places = np.linspace(0, len(prompts) - 1, min(TEXTS_SHOWN, len(prompts))).round().astype(int).tolist()
+    return [
+        {"prompt": prompts[place], **{name: texts[0].texts[place] for name, texts in columns.items()}}
+        for place in places
+    ]
 
 
 def _check_kept(trained: TrainedModel, length: int | None, kept: Sequence[int]) -> None:

@@ -125,6 +125,7 @@ class Evaluation:
         verified: name of the causal run that verifies the model's drafts, if there is one.
         length: tokens of every text, where that was asked for.
         kept: numbers of tokens that stay of each passage of the model's texts, a column each.
+        texts: the first texts of up to 20 prompts, evenly spaced: `prompt`, then each column's text.
     """
 
     run: str
@@ -149,6 +150,7 @@ class Evaluation:
     verified: str | None = None
     length: int | None = None
     kept: list[int] = field(default_factory=list)
+    texts: list[dict[str, str]] = field(default_factory=list)
 
     @classmethod
     def from_json(cls, tree: Any) -> Evaluation:

@@ -38,10 +38,10 @@ def points(evaluation: Evaluation) -> list[Point]:
     return [
         Point(
             column,
-            _name(evaluation, column, title),
+            way_name(evaluation, column),
             {name: known[name][column] for name in FIGURES if column in known.get(name, ())},
         )
-        for column, title in columns(evaluation).items()
+        for column in columns(evaluation)
         if column in known[AXES[0]]
     ]
 
@@ -58,7 +58,20 @@ def table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     return ["", *(label(known[name]) for name in shown)], rows
 
 
-def _name(evaluation: Evaluation, column: str, title: str) -> str:
+def texts(evaluation: Evaluation) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return each prompt that texts are kept of, and name and text of every way to write, real text first."""
+    order = ["real", *(name for name in columns(evaluation) if name != "real")]
+    return [
+        (told["prompt"], [(way_name(evaluation, name), told[name]) for name in order if name in told])
+        for told in evaluation.texts
+    ]
+
+
+def way_name(evaluation: Evaluation, column: str) -> str:
+    """What a column's way to write is called; `columns` knows it."""
+    if column == "real":
+        return "real text"
+    title = columns(evaluation)[column]
     if column == "model":
         return "one pass" if refined_columns(evaluation) else "model"
     if column.startswith("kept_"):

@@ -129,6 +129,9 @@ def _evaluations(summary: Summary) -> list[str]:
         header, ways = frontier.table(found)
         if ways:
             blocks += ["What each way to write costs, beside its quality:", table(header, ways)]
+        for prompt, written in frontier.texts(found):
+            blocks.append(f"after {_text(prompt)}")
+            blocks.append(_raw_table(["", "text"], [[cell(name), _text(text)] for name, text in written]))
     return blocks
 
 

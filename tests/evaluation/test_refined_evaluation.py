@@ -56,6 +56,17 @@ def test_further_columns_change_no_other(evaluation: Evaluation, revealing: Trai
         assert same == pytest.approx(row.values, rel=1e-12, nan_ok=True), row.name
 
 
+def test_the_first_texts_are_kept_for_reading(
+    evaluation: Evaluation, revealing: TrainedModel, data_root: Path
+):
+    assert len(evaluation.texts) == evaluation.n_prompts
+    for told in evaluation.texts:
+        assert told.keys() == {"prompt", "real", "model", "ngram", "passes_2", "passes_4"}
+        assert {len(text) for name, text in told.items() if name != "prompt"} == {8}
+    many = evaluate(revealing, revealing.data(data_root), split="train", n_prompts=60)
+    assert len(many.texts) == 20 < many.n_prompts
+
+
 def test_texts_of_a_length_take_as_many_passages(
     evaluation: Evaluation, revealing: TrainedModel, data_root: Path
 ):

@@ -162,6 +162,7 @@ def evaluation(split: str = "validation", **extra: Any) -> dict[str, Any]:
         "verified": None,
         "length": None,
         "kept": [],
+        "texts": [],
         "by_position": {"model": [3.7, 7.1, None], "real": [2.7, 2.0, 1.3], "ngram": [2.4, 1.4, 0.9]},
         **extra,
     }

@@ -11,7 +11,7 @@ from synthetic_run import evaluation, train_row
 from jepalm.evaluation.rows import Evaluation
 from jepalm.report.draw import svg_file
 from jepalm.report.figures_frontier import frontier
-from jepalm.report.frontier import points, table
+from jepalm.report.frontier import points, table, texts
 from jepalm.report.read import read_run
 from jepalm.report.summary import analyse
 from jepalm.report.terminal import evaluation_table
@@ -120,6 +120,21 @@ def test_the_report_has_figure_table_and_a_file_of_its_own(record, tmp_path):
     assert ElementTree.parse(io.StringIO(drawn)).getroot().tag.endswith("svg")
     assert "var(" not in drawn
     assert (tmp_path / "figures" / "frontier.png").exists()
+
+
+def test_texts_stand_under_their_prompt_real_text_first(make_run, tmp_path):
+    told = costly(texts=[{"prompt": "To <be>\n", "model": "or *ot", "real": "or not", "passes_4": "or|not"}])
+    found = texts(Evaluation.from_json(told))
+    assert found == [("To <be>\n", [("real text", "or not"), ("one pass", "or *ot"), ("4 passes", "or|not")])]
+    record = read_run(make_run([train_row(25), train_row(50)], evaluations={"validation": told}))
+    write_report(analyse(record), tmp_path)
+    page, markdown = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    assert '<td class="text">or|not</td>' in page
+    assert "&lt;be&gt;" in page
+    assert "<be>" not in page
+    assert "&lt;be&gt;" in markdown
+    assert "<be>" not in markdown
+    assert "| 4 passes | <code>or&#124;not</code> |" in markdown
 
 
 def test_a_file_of_its_own_has_paper_and_the_colours_of_the_light_page():
