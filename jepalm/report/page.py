@@ -106,16 +106,17 @@ def comparison_page(comparison: Comparison, figures: list[Art]) -> str:
     )
 
 
-def sweep_page(table: SweepTable, differences: Art | None) -> str:
+def sweep_page(table: SweepTable, means: Art | None, differences: Art | None) -> str:
     """Return the page of a sweep."""
     return _render(
         "sweep.html",
         title=f"sweep {table.name}",
         sections=[section for section in SWEEP_SECTIONS if differences or section[0] != "differences"],
         table=table,
+        means=means,
         differences=differences,
         foot="How to read it: docs/sweep.md.",
-        beside="The data is beside this page: <code>sweep.csv</code>, <code>sweep.json</code>.",
+        beside="The data is beside this page: <code>sweep.csv</code>, <code>.json</code>, <code>.svg</code>.",
     )
 
 

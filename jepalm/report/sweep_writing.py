@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from matplotlib.axes import Axes
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -13,7 +12,8 @@ from rich.text import Text
 
 from jepalm.errors import JepalmError
 from jepalm.numbers import three
-from jepalm.report.draw import PALETTE, Art, canvas, finish, panels_of
+from jepalm.report.draw import svg_file
+from jepalm.report.figures_sweep import MEANS, differences, means
 from jepalm.report.page import sweep_page
 from jepalm.report.sweep import FigureTable, SweepTable, numbers_of
 from jepalm.report.tables import to_csv
@@ -74,49 +74,24 @@ def sweep_csv(table: SweepTable) -> str:
 
 
 def write_sweep(table: SweepTable, folder: Path) -> Path:
-    """Write CSV, JSON and page into a folder and return the page's path.
+    """Write CSV, JSON, page and figure (SVG, PNG) into a folder and return the page's path.
 
     Raises:
         JepalmError: it cannot be written.
     """
     tree = json.dumps(table.as_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    art = _differences(table)
+    every, art = means(table), differences(table)
     try:
         write_atomically(folder / CSV, sweep_csv(table))
         write_atomically(folder / JSON, tree)
-        write_atomically(folder / PAGE, sweep_page(table, art))
+        write_atomically(folder / PAGE, sweep_page(table, every, art))
+        for kind in ("svg", "png"):
+            (folder / f"{MEANS}.{kind}").unlink(missing_ok=True)
+        if every is not None:
+            write_atomically(folder / f"{MEANS}.svg", svg_file(every.svg))
+            (folder / f"{MEANS}.png").write_bytes(every.png)
     except OSError as error:
         raise JepalmError(
             f"cannot write the table under {folder}: {error.strerror}", "--run-dir moves it"
         ) from None
     return folder / PAGE
-
-
-def _differences(table: SweepTable) -> Art | None:
-    """Draw each row's difference with its interval, a panel a figure."""
-    kept = [found for found in table.figures if any(line.difference for line in found.lines)]
-    if not kept:
-        return None
-    height = 0.24 * (len(table.rows) - 1) + 0.8
-    with canvas(9.6, height * -(-len(kept) // 2) + 0.6) as figure:
-        for axes, found in zip(panels_of(figure, len(kept)), kept, strict=True):
-            _draw(axes, found)
-        return finish(
-            figure,
-            "differences",
-            f"Difference from {table.reference}, seed by seed",
-            "Dot: mean over seeds. Bar: its 95 % interval (paired t-test). Filled: it leaves 0 out.",
-        )
-
-
-def _draw(axes: Axes, found: FigureTable) -> None:
-    lines = [(line.row, line.difference) for line in reversed(found.lines) if line.difference is not None]
-    axes.axvline(0, color=PALETTE["muted"][0], linewidth=1)
-    for place, (_, difference) in enumerate(lines):
-        ink = PALETTE["reconstruction" if difference.clear else "control"][0]
-        if difference.low is not None and difference.high is not None:
-            axes.plot([difference.low, difference.high], [place, place], color=ink)
-        face = ink if difference.clear else PALETTE["paper"][0]
-        axes.plot([difference.mean], [place], marker="o", color=ink, markerfacecolor=face, linestyle="")
-    axes.set_yticks(range(len(lines)), [row for row, _ in lines])
-    axes.set_title(found.figure.title)

@@ -69,7 +69,10 @@ def test_files_lie_in_the_sweeps_folder(table, tmp_path):
     text = page.read_text()
     assert "more &lt;b&gt;" in text
     assert "more <b>" not in text
-    assert text.count("<svg") == 1
+    assert text.count("<svg") == 2  # every row, and the differences
+    drawn = (tmp_path / "sweep.svg").read_text()
+    assert drawn.count(">more &lt;b&gt;</text>") == 1  # one panel: the other figure has no values
+    assert (tmp_path / "sweep.png").stat().st_size > 0
     for outside in ("http://", "https://", "src="):
         assert outside not in text.replace("http://www.w3.org", "")
 
