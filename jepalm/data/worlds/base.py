@@ -78,6 +78,8 @@ class World(ABC, Generic[S]):
     size_means: ClassVar[str]
     default_size: ClassVar[int]
     default_objects: ClassVar[int]
+    walk_steps: ClassVar[int] = 8
+    """Transitions of one walk."""
     random_facts: ClassVar[Mapping[str, Sequence[str]]] = {
         "sky": ("dry", "fog", "icy", "wet"),
         "cat": ("eat", "nap", "run", "sit"),
@@ -113,6 +115,10 @@ class World(ABC, Generic[S]):
     @abstractmethod
     def actions(self, state: S) -> list[str]:
         """All that can be said to do in this state, legal or not; the same after any step."""
+
+    def tried(self, verbs: Sequence[str], rng: Random) -> list[str]:
+        """The verbs in the order in which a walk tries them; all orders are equally likely."""
+        return rng.sample(verbs, len(verbs))
 
     @abstractmethod
     def effect(self, state: S, action: str) -> S | None:

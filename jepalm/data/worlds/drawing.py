@@ -24,8 +24,6 @@ from jepalm.data.worlds import world_of
 from jepalm.data.worlds.base import AnyWorld, Draw, State
 from jepalm.errors import JepalmError, UsageError
 
-WALK_STEPS = 8
-"""Transitions of one walk."""
 ILLEGAL_SHARE = 0.2
 """Of the actions of a walk."""
 MOST_IN_VAIN = 50_000
@@ -46,19 +44,19 @@ class Transition(NamedTuple):
 
 
 def walk(
-    world: AnyWorld, state: State, rng: Random, steps: int = WALK_STEPS, draw: Draw = "seen"
+    world: AnyWorld, state: State, rng: Random, steps: int | None = None, draw: Draw = "seen"
 ) -> list[Transition]:
-    """Go on from a state: verbs are equally likely, and so are the actions of a verb.
+    """Go on from a state: the world orders the verbs, and the actions of a verb are equally likely.
 
     Args:
         world: the simulator.
         state: where the walk starts.
         rng: draws actions and random facts.
-        steps: length of the walk.
+        steps: length of the walk; the world's own when empty.
         draw: all but `compositional` keep to actions that training has.
     """
     made = []
-    for _ in range(steps):
+    for _ in range(world.walk_steps if steps is None else steps):
         action, effect = _choose(world, state, rng, draw)
         following = world.stirred(state if effect is None else effect, rng)
         made.append(Transition(state, action, following, effect is not None))
@@ -241,8 +239,8 @@ def _choose(world: AnyWorld, state: State, rng: Random, draw: Draw) -> tuple[str
     verbs: dict[str, list[str]] = {}
     for action in world.actions(state):
         verbs.setdefault(action.partition(" ")[0], []).append(action)
-    order = rng.sample(list(verbs.values()), len(verbs))
-    said = [action for actions in order for action in rng.sample(actions, len(actions))]
+    order = world.tried(list(verbs), rng)
+    said = [action for verb in order for action in rng.sample(verbs[verb], len(verbs[verb]))]
     if draw == "compositional" and rng.random() < _UNSEEN_SHARE:
         said.sort(key=lambda action: not world.unseen_action(state, action))
     want_legal = rng.random() >= ILLEGAL_SHARE

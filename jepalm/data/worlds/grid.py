@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from zlib import crc32
@@ -29,8 +30,10 @@ WAYS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
 OPPOSITE = {"up": "down", "down": "up", "left": "right", "right": "left"}
 VERBS = ("go", "push", "take", "open")
 _CELLS_A_WALL = 6
-_BESIDE_SHARE = 0.75
+_BESIDE_SHARE = 0.95
 """How often a drawn state has you beside a thing."""
+_GO_LAST_SHARE = 0.85
+"""How often a walk goes on only where nothing else can be done."""
 _UNSEEN_LAYOUTS = 10
 """One layout of walls in this many is left out of training."""
 
@@ -54,6 +57,7 @@ class Grid(World[GridState]):
     size_means = "cells a side"
     default_size = 5
     default_objects = 3
+    walk_steps = 4
 
     def __init__(self, size: int, objects: int, noise: int = 1, distractors: int = 1) -> None:
         super().__init__(size, objects, noise, distractors)
@@ -85,6 +89,11 @@ class Grid(World[GridState]):
     def actions(self, state: GridState) -> list[str]:
         """Four verbs, four ways."""
         return [f"{verb} {way}" for verb in VERBS for way in WAYS]
+
+    def tried(self, verbs: Sequence[str], rng: Random) -> list[str]:
+        """The verbs in a random order, `go` most often the last."""
+        order = super().tried(verbs, rng)
+        return sorted(order, key="go".__eq__) if rng.random() < _GO_LAST_SHARE else order
 
     def effect(self, state: GridState, action: str) -> GridState | None:
         """The state after the action; None where it is illegal."""
@@ -134,12 +143,21 @@ class Grid(World[GridState]):
         return row * self.size + column if 0 <= row < self.size and 0 <= column < self.size else None
 
     def _draw_cells(self, rng: Random, movable: list[str]) -> str:
-        """Things on the floor, and you in most cases beside one: elsewhere there is little to do."""
+        """Things on the floor, and you in most cases beside one: elsewhere there is little to do.
+
+        Boxes, keys, and doors whose key is in the bag are equally likely.
+        """
         things = WALL * self._n_walls + "".join(movable)
         cells = FLOOR * self.size**2
         cells = _with(cells, dict(zip(rng.sample(range(len(cells)), len(things)), things, strict=True)))
-        here = cells.index(YOU)
-        beside = [self._beside(cells.index(thing), way) for thing in movable[1:] for way in WAYS]
+        here, lying = cells.index(YOU), set(movable[1:])
+        kinds = [
+            [thing for thing in movable if thing in BOXES],
+            [thing for thing in movable if thing in KEYS],
+            [thing for thing in movable if thing.lower() in KEYS and thing.lower() not in lying],
+        ]
+        thing = rng.choice(rng.choice([kind for kind in kinds if kind]))
+        beside = [self._beside(cells.index(thing), way) for way in WAYS]
         free = [place for place in beside if place is not None and cells[place] == FLOOR]
         if free and rng.random() < _BESIDE_SHARE:
             cells = _with(cells, {here: FLOOR, rng.choice(free): YOU})
