@@ -1,5 +1,6 @@
 """The simulators against states written by hand, and what holds for every state."""
 
+from itertools import chain
 from random import Random
 
 import pytest
@@ -296,6 +297,16 @@ def test_every_way_to_be_compositional_comes_up(name):
             by_action += world.unseen_action(step.state, step.action) and not world.unseen_state(step.state)
     assert by_state > 100
     assert by_action > 10
+
+
+@pytest.mark.parametrize("name", sorted(WORLDS))
+def test_every_verb_is_done_often_enough_to_be_learned(name):
+    kind = WORLDS[name]
+    world = kind(kind.default_size, kind.default_objects)
+    walks = [walk(world, world.sample(rng), rng) for rng in map(Random, range(500))]
+    done = [made.action.split()[0] for made in chain(*walks) if made.legal]
+    said = {made.action.split()[0] for made in chain(*walks)}
+    assert {verb for verb in said if done.count(verb) < 0.03 * len(done)} == set()
 
 
 @pytest.mark.parametrize("name", ["home", "files"])
