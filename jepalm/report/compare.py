@@ -11,6 +11,7 @@ import numpy as np
 from jepalm.config import flatten
 from jepalm.numbers import NOTHING, three
 from jepalm.report import evaluations
+from jepalm.report.frontier import short, table_of_runs
 from jepalm.report.numbers import count, duration, percent
 from jepalm.report.paired import Spread
 from jepalm.report.read import TERM_ORDER, RunRecord
@@ -70,6 +71,24 @@ class Comparison:
             key: [", ".join(dict.fromkeys(values[place] for place in group.members)) for group in self.groups]
             for key, values in self.differences.items()
         }
+
+    @property
+    def by_short_name(self) -> dict[str, RunRecord]:
+        """The runs by their names without dates, all different."""
+        names = unique_names([short(summary.record.name) for summary in self.summaries])
+        return {name: summary.record for name, summary in zip(names, self.summaries, strict=True)}
+
+    @property
+    def frontiers(self) -> dict[str, tuple[list[str], list[list[str]]]]:
+        """By split, header and rows of the table of what the runs' ways to write cost."""
+        records = self.by_short_name
+        found = {}
+        for split in evaluations.SPLITS:
+            told = {name: one.evaluations[split] for name, one in records.items() if split in one.evaluations}
+            header, rows = table_of_runs(told)
+            if rows:
+                found[split] = header, rows
+        return found
 
     def as_json(self) -> dict[str, Any]:
         """Return the comparison as plain JSON values."""

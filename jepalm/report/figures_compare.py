@@ -18,6 +18,7 @@ from jepalm.report.draw import (
     stacked_bars,
     step_axis,
 )
+from jepalm.report.figures_frontier import frontier_of_runs
 from jepalm.report.phases import phase_marks
 from jepalm.report.read import RunRecord, Series
 from jepalm.report.seeds import mean_curve, spread
@@ -55,6 +56,7 @@ def comparison_figures(comparison: Comparison) -> list[Art]:
             "Measured on the same kind of held-out pairs; compare only runs on the same data." + band,
         ),
         _compositions(comparison),
+        frontier_of_runs(comparison.by_short_name),
     ]
     return [art for art in arts if art is not None]
 

@@ -2,46 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import inf
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from jepalm.evaluation.rows import VERIFIED, VERIFIED_NGRAM, is_baseline
+from jepalm.evaluation.rows import VERIFIED, VERIFIED_NGRAM, Evaluation
 from jepalm.report.draw import Art, canvas, colour, finish
-from jepalm.report.frontier import AXES, QUALITY, Point, points
+from jepalm.report.frontier import AXES, QUALITY, Point, points, points_of_runs
 from jepalm.report.read import RunRecord
 
 NAME = "frontier"
 COSTS = {AXES[0]: "forward passes a text (log)", AXES[1]: "milliseconds a text, by itself (log)"}
 STYLES = {"ngram": ("s", "control"), VERIFIED: ("D", "generation"), VERIFIED_NGRAM: ("d", "length")}
-"""Marker and colour of a column; the run's own texts and the baselines have theirs."""
-OWN = {"refined": ("o", "embedding"), "fewer kept of a passage": ("h", "reconstruction")}
-"""The same of the run's own texts, a line each from those of one pass a passage."""
+"""Marker and colour of a column; runs' own texts and the baselines have theirs."""
+OWN = {"refined": ("passes_", "o", "-"), "fewer kept of a passage": ("kept_", "h", "--")}
+"""Column, marker and dashes of a run's own texts, in lines that begin with those of one pass a passage."""
+RUNS = ("embedding", "reconstruction", "regularizer")
+"""Colours of the runs."""
 BASELINES = "^vP*X<>"
 
 
 def frontier(record: RunRecord) -> Art | None:
     """Gap to real text under the scorer against passes and against time; a row of panels a split."""
-    found = {split: drawn for split, told in record.evaluations.items() if (drawn := _drawable(points(told)))}
+    return _frontier({split: (told, points(told)) for split, told in record.evaluations.items()})
+
+
+def frontier_of_runs(records: Mapping[str, RunRecord]) -> Art | None:
+    """The same of several runs by their names, as far as they were evaluated alike."""
+    found = {}
+    for split in dict.fromkeys(split for record in records.values() for split in record.evaluations):
+        told = {name: one.evaluations[split] for name, one in records.items() if split in one.evaluations}
+        ways = points_of_runs(told)
+        if ways:
+            found[split] = next(one for one in told.values() if points(one)), ways
+    return _frontier(found)
+
+
+def _frontier(told: Mapping[str, tuple[Evaluation, list[Point]]]) -> Art | None:
+    found = {split: (one, drawn) for split, (one, ways) in told.items() if (drawn := _drawable(ways))}
     if not found:
         return None
     with canvas(9.6, 3.3 * len(found) + 0.3) as figure:
         grid = figure.subplots(len(found), 2, squeeze=False, sharey="row")
         named: dict[str, Artist] = {}
-        for (split, ways), row in zip(found.items(), grid, strict=True):
-            told = record.evaluations[split]
+        for (split, (one, ways)), row in zip(found.items(), grid, strict=True):
             for axes, cost in zip(row, AXES, strict=True):
                 named |= _panel(axes, ways, cost)
-            row[0].set_title(f"{split}, {told.n_prompts:,} prompts, under {told.scorer}")
+            row[0].set_title(f"{split}, {one.n_prompts:,} prompts, under {one.scorer}")
             row[0].set_ylabel("NLL minus that of real text (nats/char)")
         figure.legend(named.values(), named.keys(), loc="outside right upper")
         return finish(
             figure,
             NAME,
             "Frontier: quality against cost (held out)",
-            "Each point is one way to write; the numbers are the passes of the run's own texts. Real text is"
+            "Each point is one way to write; the numbers are the passes of a run's own texts. Real text is"
             " the zero line; text below it is likelier than real text, which is as wrong as above it. Cheaper"
             " is further left.",
         )
@@ -59,38 +76,14 @@ def _drawable(ways: list[Point]) -> list[Point]:
 def _panel(axes: Axes, ways: list[Point], cost: str) -> dict[str, Artist]:
     """Draw the points; return what stands for each name."""
     named: dict[str, Artist] = {"real text": axes.axhline(0, color=colour("ink"), linewidth=1.0)}
-    own = sorted((way for way in ways if _is_own(way)), key=lambda way: way.values[cost])
-    alone = [way for way in own if way.column == "model"]
-    further = {
-        "fewer kept of a passage": [way for way in own if way.column.startswith("kept_")],
-        "refined": [way for way in own if way.column.startswith("passes_")],
-    }
-    lines = {kind: alone + found for kind, found in further.items() if found} or {"": alone}
-    for kind, found in lines.items():
-        marker, shade = OWN.get(kind, OWN["refined"])
-        (line,) = axes.plot(
-            [way.values[cost] for way in found],
-            [way.values[QUALITY] for way in found],
-            marker=marker,
-            markersize=6,
-            linewidth=1.0,
-            color=colour(shade),
-        )
-        if found:
-            named[f"this run, {kind}" if kind else "this run"] = line
-    for way in own:
-        axes.annotate(
-            f"{way.values[AXES[0]]:g}",
-            (way.values[cost], way.values[QUALITY]),
-            xytext=(0, 6),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-            color=colour("ink"),
-        )
+    runs = dict.fromkeys(way.run for way in ways if way.run)
+    for number, run in enumerate(runs):
+        own = sorted((way for way in ways if way.run == run), key=lambda way: way.values[cost])
+        named |= _own_lines(axes, run, own, cost, RUNS[number % len(RUNS)])
+    used: set[tuple[str, str]] = set()
     for way in ways:
-        if not _is_own(way):
-            marker, shade = _style(way.column)
+        if not way.run:
+            marker, shade = _style(way.column, used)
             (mark,) = axes.plot(
                 [way.values[cost]],
                 [way.values[QUALITY]],
@@ -108,14 +101,42 @@ def _panel(axes: Axes, ways: list[Point], cost: str) -> dict[str, Artist]:
     return named
 
 
-def _is_own(way: Point) -> bool:
-    """Whether the run wrote it alone, in one pass or in more."""
-    return way.column not in STYLES and not is_baseline(way.column)
+def _own_lines(axes: Axes, run: str, own: list[Point], cost: str, shade: str) -> dict[str, Artist]:
+    """Draw the texts that one run wrote by itself, and the passes of each."""
+    alone = [way for way in own if way.column == "model"]
+    lines = {
+        f"{run}, {kind}": (alone + further, marker, dashes)
+        for kind, (column, marker, dashes) in OWN.items()
+        if (further := [way for way in own if way.column.startswith(column)])
+    }
+    named: dict[str, Artist] = {}
+    for name, (found, marker, dashes) in (lines or {run: (alone, "o", "-")}).items():
+        (named[name],) = axes.plot(
+            [way.values[cost] for way in found],
+            [way.values[QUALITY] for way in found],
+            marker=marker,
+            markersize=6,
+            linewidth=1.0,
+            linestyle=dashes,
+            color=colour(shade),
+        )
+    for way in own:
+        axes.annotate(
+            f"{way.values[AXES[0]]:g}",
+            (way.values[cost], way.values[QUALITY]),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+            color=colour("ink"),
+        )
+    return named
 
 
-def _style(column: str) -> tuple[str, str]:
-    """Marker and colour."""
-    if column in STYLES:
-        return STYLES[column]
-    number = int(column.partition("_")[2] or 1)
-    return BASELINES[(number - 1) % len(BASELINES)], "other"
+def _style(column: str, used: set[tuple[str, str]]) -> tuple[str, str]:
+    """Marker and colour; a column that comes a second time has its colour and another marker."""
+    marker, shade = STYLES.get(column, (BASELINES[0], "other"))
+    free = (style for style in ((one, shade) for one in marker + BASELINES) if style not in used)
+    style = next(free, (marker, shade))
+    used.add(style)
+    return style

@@ -72,6 +72,14 @@ def comparison_markdown(comparison: Comparison, figures: list[Art]) -> str:
         "## Figures side by side",
         *(over_seeds if comparison.repeated else []),
         table(["figure", *comparison.names], [[row.label, *row.texts] for row in comparison.rows]),
+        *(
+            block
+            for split, (header, ways) in comparison.frontiers.items()
+            for block in (
+                f"What each way to write costs, on {split}:",
+                table(header, ways),
+            )
+        ),
         "## Config difference",
         table(
             ["setting", *groups],

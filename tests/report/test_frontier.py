@@ -9,13 +9,14 @@ from rich.console import Console
 from synthetic_run import evaluation, train_row
 
 from jepalm.evaluation.rows import Evaluation
+from jepalm.report.compare import compare
 from jepalm.report.draw import svg_file
 from jepalm.report.figures_frontier import frontier
-from jepalm.report.frontier import points, table, texts
+from jepalm.report.frontier import points, points_of_runs, table, texts
 from jepalm.report.read import read_run
 from jepalm.report.summary import analyse
 from jepalm.report.terminal import evaluation_table
-from jepalm.report.write import write_report
+from jepalm.report.write import write_comparison, write_report
 
 GAPS = {"model": 2.5, "passes_4": 1.5, "verified": 0.01, "real": 0.0, "ngram": -0.27, "baseline": 0.01}
 PASSES = {"model": 1.0, "passes_4": 4.0, "verified": 6.4, "ngram": 16.0, "baseline": 16.0, "baseline_2": 2.0}
@@ -34,7 +35,7 @@ def costly(**extra):
     ]
     day = "2026-11-22_0849"
     named = {"baseline": f"{day}-shakespeare-ar", "further": ["other"], "verified": f"{day}-ar"}
-    return evaluation(rows=rows, passes=[4], order="random", **named, **extra)
+    return evaluation(**{"rows": rows, "passes": [4], "order": "random", **named, **extra})
 
 
 def test_every_way_to_write_is_a_point_with_its_name():
@@ -78,6 +79,37 @@ def test_texts_of_shorter_passages_are_a_line_of_their_own(make_run):
     art = frontier(read_run(make_run([train_row(25)], evaluations={"validation": told})))
     for name in ("this run, refined", "this run, fewer kept of a passage"):
         assert art.svg.count(f">{name}</text>") == 1, name
+
+
+def test_runs_that_were_evaluated_alike_share_one_frontier(make_run, tmp_path):
+    first = costly(length=64)
+    other = costly(length=64, passes=[], order=None, kept=[2], baseline=None, further=[], run="other")
+    for row in other["rows"]:
+        row["kept_2"] = row.pop("passes_4", None)
+    otherwise = costly(length=32)
+    records = [
+        read_run(make_run([train_row(25), train_row(50)], evaluations={"validation": told}, name=name))
+        for told, name in ((first, "one"), (other, "other"), (otherwise, "third"))
+    ]
+    told = {record.name: record.evaluations["validation"] for record in records}
+    assert [point.name for point in points_of_runs(told)] == [
+        "one, one pass",
+        "one, 4 passes",
+        "one drafts, ar, verified",
+        "5-gram",
+        "shakespeare-ar",
+        "other, one pass",
+        "other, 2 kept of a passage",
+        "other drafts, ar, verified",
+    ]
+    comparison = compare([analyse(record) for record in records])
+    write_comparison(comparison, tmp_path)
+    drawn = (tmp_path / "figures" / "frontier.svg").read_text()
+    for name in ("one, refined", "other, fewer kept of a passage", "5-gram", "other drafts, ar, verified"):
+        assert drawn.count(f">{name}</text>") == 1, name
+    page, markdown = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    assert "| other, 2 kept of a passage | 4.00 | 14.0 |" in markdown
+    assert "What each way to write costs, beside its quality, on validation" in page
 
 
 def test_the_table_ends_with_real_text():
