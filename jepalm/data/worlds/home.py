@@ -15,6 +15,10 @@ HELD = "held"
 ROOMS = ("bath", "loft", "shed", "barn", "yard", "shop", "deck", "nook", "dorm", "cell")
 THINGS: tuple[str, ...] = ("lamp", "book", "coin", "ball", "rope", "drum", "vase", "fork", "sock", "ring")
 THINGS += ("bell", "kite", "mask", "pipe", "soap", "comb", "doll", "sack", "tray", "plug")
+THINGS += ("bowl", "cane", "card", "cork", "dish", "flag", "film", "foil", "gear", "glue")
+THINGS += ("gown", "harp", "hose", "horn", "hoop", "iron", "jade", "knob", "lens", "lock")
+THINGS += ("lute", "milk", "nail", "note", "opal", "pear", "pill", "pump", "reed", "rake")
+THINGS += ("robe", "ruby", "sail", "salt", "seal", "shoe", "silk", "spur", "tent", "tile")
 _NAMES = Combinations(ROOMS, THINGS, ("take", "", "drop", ""))
 _ROOM = re.compile(r"(\w{4}) (open|shut) (lit|dim)")
 
