@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -19,6 +20,10 @@ THINGS += ("bowl", "cane", "card", "cork", "dish", "flag", "film", "foil", "gear
 THINGS += ("gown", "harp", "hose", "horn", "hoop", "iron", "jade", "knob", "lens", "lock")
 THINGS += ("lute", "milk", "nail", "note", "opal", "pear", "pill", "pump", "reed", "rake")
 THINGS += ("robe", "ruby", "sail", "salt", "seal", "shoe", "silk", "spur", "tent", "tile")
+_NEAR_SHARE = 0.6
+"""Of the things of a drawn state: those in the room where one is, or held."""
+_THINGS_FIRST_SHARE = 0.3
+"""How often a walk takes or drops if it can: doors and lights are always at hand."""
 _NAMES = Combinations(ROOMS, THINGS, ("take", "", "drop", ""))
 _ROOM = re.compile(r"(\w{4}) (open|shut) (lit|dim)")
 
@@ -48,20 +53,25 @@ class Home(World[HomeState]):
     size_means = "rooms"
     default_size = 3
     default_objects = 2
+    walk_steps = 4
 
     def sample(self, rng: Random, draw: Draw = "seen") -> HomeState:
         """Draw a house."""
         noise, still = self._draw_noise(rng), self._draw_still(rng)
         rooms, names = _NAMES.draw(rng, draw, self.size - 1, self.objects)
         places = (HALL, *rooms)
+        you = rng.choice(places)
+        near, anywhere = (you, HELD), (*places, HELD)
         return HomeState(
             noise,
             still,
             rooms,
             is_open=tuple(rng.random() < 0.5 for _ in rooms),
             is_lit=tuple(rng.random() < 0.5 for _ in places),
-            you=rng.choice(places),
-            things=tuple((name, rng.choice((*places, HELD))) for name in names),
+            you=you,
+            things=tuple(
+                (name, rng.choice(near if rng.random() < _NEAR_SHARE else anywhere)) for name in names
+            ),
         )
 
     def actions(self, state: HomeState) -> list[str]:
@@ -70,6 +80,13 @@ class Home(World[HomeState]):
         said += [f"{verb} the {room} door" for verb in ("open", "shut") for room in state.rooms]
         said += [f"switch {way} the light" for way in ("on", "off")]
         return said + [f"{verb} the {thing}" for verb in ("take", "drop") for thing, _ in state.things]
+
+    def tried(self, verbs: Sequence[str], rng: Random) -> list[str]:
+        """The verbs in a random order, those of things more often in front."""
+        order = super().tried(verbs, rng)
+        if rng.random() < _THINGS_FIRST_SHARE:
+            order.sort(key=lambda verb: verb not in ("take", "drop"))
+        return order
 
     def effect(self, state: HomeState, action: str) -> HomeState | None:
         """The state after the action; None where it is illegal."""
