@@ -52,8 +52,9 @@ def evaluate(
     keep: Annotated[
         str | None,
         typer.Option(
-            metavar="N,N",
-            help="With --length: a column of texts each of passages of which N tokens are kept, the first.",
+            metavar="N,P",
+            help="With --length: a column each of texts of passages that keep their first N tokens, or, below"
+            " 1, as many as are together at least so likely.",
         ),
     ] = None,
     baseline: Annotated[
@@ -104,7 +105,7 @@ def evaluate(
     Example: jepalm evaluate runs/latest
     """
     from jepalm.cli.console import console, line
-    from jepalm.cli.refining import known_order, numbers_of_passes, whole_numbers
+    from jepalm.cli.refining import kept_of, known_order, numbers_of_passes
     from jepalm.cli.verifying import open_verifier
     from jepalm.config import from_mapping, runs_root
     from jepalm.evaluation.answers import Scoring
@@ -115,7 +116,7 @@ def evaluate(
     from jepalm.report.terminal import evaluation_table
     from jepalm.run import open_run, write_json
 
-    refined, kept = numbers_of_passes(passes, order), whole_numbers("--keep", keep)
+    refined, kept = numbers_of_passes(passes, order), kept_of("--keep", keep)
     hardware = from_mapping({"hardware": {"device": device}}).hardware
     trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
     others = [load_trained(open_run(path), hardware=hardware) for path in baseline or ()]

@@ -39,7 +39,13 @@ def generate(
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
     length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens to write; the model's own choice if not given.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Tokens to write, of a model of windows in as many passages as it takes.  [default: as the"
+            " model chooses]",
+            show_default=False,
+        ),
     ] = None,
     length_candidates: Annotated[
         int,
@@ -94,6 +100,15 @@ def generate(
             min=0.0, max=0.99, help="Share of each passage but the last, its end, that is thrown away."
         ),
     ] = 0.0,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|P",
+            help="With --length: keep the first N tokens of each passage, or, below 1, as many as are"
+            " together at least so likely.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
     precision: Annotated[
@@ -123,7 +138,7 @@ def generate(
     from jepalm.cli.console import console, errors
     from jepalm.cli.infill import show_filled
     from jepalm.cli.prompts import show_many
-    from jepalm.cli.refining import refining_of
+    from jepalm.cli.refining import kept_of, refining_of
     from jepalm.cli.verifying import open_drafter, open_verifier, show_verified
     from jepalm.cli.written import show_how
     from jepalm.config import from_mapping, runs_root
@@ -141,6 +156,9 @@ def generate(
     refining = refining_of(refine, order, entropy_bound)
     if discard and passages == 1:
         raise UsageError("--discard does nothing with one passage", "give --passages, or leave it out")
+    kept = kept_of("--keep", keep)
+    if len(kept) > 1:
+        raise UsageError(f"--keep {keep} is more than one", "jepalm evaluate compares several")
     chosen = precision or ("auto" if verify is None else "fp32")
     hardware = from_mapping({"hardware": {"device": device, "precision": chosen}}).hardware
     if verify is not None:
@@ -151,6 +169,7 @@ def generate(
             "--length-candidates": length_candidates > 1,
             "--passages": passages > 1,
             "--refine": refine > 1,
+            "--keep": keep is not None,
             "--show-embeddings": show_embeddings,
         }
         _check_given(needless, "--verify", "give a prompt and --length")
@@ -183,6 +202,7 @@ def generate(
                 "--top-k": top_k is not None,
                 "--top-p": top_p is not None,
                 "--refine": refine > 1,
+                "--keep": keep is not None,
             },
             "--infill",
             "the gaps say where and how much to write",
@@ -212,6 +232,7 @@ def generate(
         "seed": seed,
         "refining": refining,
         "discard": discard,
+        "keep": kept[0] if kept else None,
     }
     if prompts is not None:
         if show_embeddings:

@@ -37,24 +37,31 @@ def numbers_of_passes(passes: str | None, order: str | None) -> list[int]:
     """
     from jepalm.errors import UsageError
 
-    refined = [number for number in whole_numbers("--passes", passes) if number > 1]
+    words = passes.split(",") if passes is not None else []
+    if any(not word.strip().isdecimal() or int(word) < 1 for word in words):
+        raise UsageError(f"--passes {passes} is no list of whole numbers", "give some such as 4,8,16")
+    refined = sorted({int(word) for word in words} - {1})
     if order is not None and not refined:
         raise UsageError("--order does nothing with one pass", "give more --passes, such as 4,8")
     return refined
 
 
-def whole_numbers(flag: str, text: str | None) -> list[int]:
-    """The numbers of a list with commas, each once, ascending.
+def kept_of(flag: str, text: str | None) -> list[float]:
+    """How much of a passage is kept, of a list with commas: whole numbers of tokens, or chances below 1.
 
     Raises:
         UsageError: it is no such list.
     """
     from jepalm.errors import UsageError
 
-    words = text.split(",") if text is not None else []
-    if any(not word.strip().isdecimal() or int(word) < 1 for word in words):
-        raise UsageError(f"{flag} {text} is no list of whole numbers", "give some such as 4,8,16")
-    return sorted({int(word) for word in words})
+    try:
+        found = {float(word) for word in (text.split(",") if text is not None else [])}
+    except ValueError:
+        found = {0.0}
+    if not all(0 < keep < 1 or (keep >= 1 and keep.is_integer()) for keep in found):
+        message = f"{flag} {text} is neither a number of tokens nor a chance below 1"
+        raise UsageError(message, "give some such as 4,2,0.5")
+    return sorted(found)
 
 
 def known_order(order: str | None) -> Order:

@@ -60,7 +60,7 @@ def evaluate(
     temperature: float = 1.0,
     seed: int = 0,
     length: int | None = None,
-    kept: Sequence[int] = (),
+    kept: Sequence[float] = (),
     baseline: Sampler | None = None,
     baseline_name: str | None = None,
     other: TrainedModel | None = None,
@@ -84,8 +84,8 @@ def evaluate(
         seed: of every draw and resampling; the prompts do not depend on it.
         length: tokens of every text, in as many passages as it takes; when empty, one passage as the run
             writes it.
-        kept: numbers of tokens, each below those of a passage, for a column of texts each, of whose passages
-            only so many stay; needs a length.
+        kept: for a column of texts each, how much stays of their passages (`rolling.roll`): numbers of
+            tokens, each below those of a passage, or chances below 1; needs a length.
         baseline: another sampler to set beside.
         baseline_name: what it is.
         other: the run behind the baseline, which answers given pairs beside this one.
@@ -221,13 +221,13 @@ def _shown(prompts: list[str], columns: Columns) -> list[dict[str, str]]:
     ]
 
 
-def _check_kept(trained: TrainedModel, length: int | None, kept: Sequence[int]) -> None:
+def _check_kept(trained: TrainedModel, length: int | None, kept: Sequence[float]) -> None:
     """Raise UsageError where passages cannot be cut so."""
     if kept and length is None:
         raise UsageError("--keep needs the length of the text that is made of passages", "give --length 64")
     longest = trained.config.model.target_len
     if kept and max(kept) >= longest:
-        message = f"{trained.run.name} writes {longest} tokens a passage: --keep {max(kept)} keeps all"
+        message = f"{trained.run.name} writes {longest} tokens a passage: --keep {max(kept):g} keeps all"
         raise UsageError(message, "give fewer")
 
 

@@ -30,9 +30,9 @@ def passes_column(passes: int) -> str:
     return f"passes_{passes}"
 
 
-def kept_column(tokens: int) -> str:
-    """The further column of the model's texts of passages of which so many tokens were kept."""
-    return f"kept_{tokens}"
+def kept_column(keep: float) -> str:
+    """The further column of the model's texts of passages of which so much was kept: tokens, or a chance."""
+    return f"kept_{keep:g}" if keep >= 1 else f"sure_{keep:g}"
 
 
 def baseline_column(number: int) -> str:
@@ -50,7 +50,7 @@ def is_column(name: str) -> bool:
     return (
         name in (*COLUMNS, VERIFIED, VERIFIED_NGRAM)
         or is_baseline(name)
-        or re.fullmatch(r"(passes|kept)_\d+", name) is not None
+        or re.fullmatch(r"(passes|kept)_\d+|sure_0\.\d+", name) is not None
     )
 
 
@@ -124,7 +124,8 @@ class Evaluation:
         further: names of the baselines after the first, columns `baseline_2` and so on.
         verified: name of the causal run that verifies the model's drafts, if there is one.
         length: tokens of every text, where that was asked for.
-        kept: numbers of tokens that stay of each passage of the model's texts, a column each.
+        kept: how much stays of each passage of the model's texts, a column each: tokens from 1 on, below 1
+            as many as are together at least as likely.
         texts: the first texts of up to 20 prompts, evenly spaced: `prompt`, then each column's text.
     """
 
@@ -149,7 +150,7 @@ class Evaluation:
     further: list[str] = field(default_factory=list)
     verified: str | None = None
     length: int | None = None
-    kept: list[int] = field(default_factory=list)
+    kept: list[float] = field(default_factory=list)
     texts: list[dict[str, str]] = field(default_factory=list)
 
     @classmethod

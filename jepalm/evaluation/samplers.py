@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from statistics import mean
 
 import torch
 
-from jepalm.data.batches import pad_rows
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.evaluation.causal_scorer import CausalScorer
 from jepalm.evaluation.interfaces import Sampler, Scorer
 from jepalm.evaluation.rows import answers_alone
-from jepalm.generation import one_shot
 from jepalm.generation.autoregressive import Sampling
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.noise import Noise
 from jepalm.generation.refinement import Refining
+from jepalm.generation.rolling import Rolled, roll
 from jepalm.generation.verification import Drafter, Verified, verify
 from jepalm.generation.verified_text import drafter_of, verifier_of
 from jepalm.hardware import Hardware
@@ -36,7 +34,7 @@ class OneShotSampler:
         refining: how each passage is refined; one pass when empty.
         length: tokens of a text, in as many passages as it takes; when empty, one passage of the length that
             the model chooses.
-        keep: tokens that stay of each passage before the next is written; all when empty.
+        keep: how much of each passage stays before the next is written (`rolling.roll`).
     """
 
     def __init__(
@@ -46,7 +44,7 @@ class OneShotSampler:
         temperature: float = 1.0,
         refining: Refining | None = None,
         length: int | None = None,
-        keep: int | None = None,
+        keep: float | None = None,
     ) -> None:
         self.objective, self.hardware, self.temperature = objective, hardware, temperature
         self.refining, self.length, self.keep = refining, length, keep
@@ -55,40 +53,29 @@ class OneShotSampler:
         self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int
     ) -> list[list[int]]:
         """Write one passage after each prompt, or as many as the length takes."""
-        return [row for rows, _ in self._written(prompts, seed) for row in rows]
+        return [row for rolled in self._written(prompts, seed) for row in rolled.rows]
 
     def passes(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int) -> float:
-        """Passes of predictor and decoder a text: those of the batch it is written in."""
-        return mean(passes for _, passes in self._written(prompts, seed))
+        """Passes of predictor and decoder a text; where passages are refined, those of its batch."""
+        return sum(sum(rolled.passes_of) for rolled in self._written(prompts, seed)) / len(prompts)
 
-    def _written(self, prompts: Sequence[Sequence[int]], seed: int) -> Iterator[tuple[list[list[int]], int]]:
-        """Texts of a batch after the other, and the passes of each batch."""
-        generator = torch.Generator(self.hardware.device).manual_seed(seed)
+    def _written(self, prompts: Sequence[Sequence[int]], seed: int) -> Iterator[Rolled]:
+        """A batch after the other."""
+        device = self.hardware.device
+        generator = torch.Generator(device).manual_seed(seed)
+        told = self.length is not None and self.objective.reads_gumbel and self.temperature > 0
         for at in range(0, len(prompts), PROMPTS_AT_ONCE):
-            part = prompts[at : at + PROMPTS_AT_ONCE]
-            texts, passes = self._passage(part, generator)
-            while self.length is not None and min(map(len, texts)) < self.length:
-                read = [[*prompt, *text] for prompt, text in zip(part, texts, strict=True)]
-                further, more = self._passage(read, generator)
-                texts = [text + new for text, new in zip(texts, further, strict=True)]
-                passes += more
-            yield [text[: self.length] for text in texts], passes
-
-    def _passage(
-        self, read: Sequence[Sequence[int]], generator: torch.Generator
-    ) -> tuple[list[list[int]], int]:
-        """What is written after the last tokens of each text and stays, and its passes."""
-        longest = self.objective.model.config.source_len
-        source = pad_rows([tokens[-longest:] for tokens in read], self.hardware.device)
-        with self.hardware.autocast():
-            passage = one_shot.generate(
+            yield roll(
                 self.objective,
-                source,
+                self.hardware,
+                prompts[at : at + PROMPTS_AT_ONCE],
+                length=self.length,
+                keep=self.keep,
                 temperature=self.temperature,
                 generator=generator,
-                writing=self.refining,
+                noise=Noise(seed, self.objective.vocab_size, device, first=at) if told else None,
+                refining=self.refining,
             )
-        return [row[: self.keep] for row in passage.rows()], passage.passes
 
 
 class VerifiedSampler:

@@ -136,7 +136,7 @@ def infill(
     """
     embeddings, layout = objective.encode_source(source)
     places = objective.layout(target)
-    return write(objective, Blank(embeddings, layout, places, never, temperature, generator))[0]
+    return write(objective, Blank(embeddings, layout, places, never, temperature, generator))
 
 
 def gapped_views(

@@ -24,6 +24,7 @@ class Passage:
         ids: (B, T) tokens, 0 beyond each text's length.
         lengths: (B,) positions of each text.
         embeddings: (B, T', D') predicted embeddings, 0 beyond each text's own.
+        log_probs: (B, T) of each token under the decoder when it was written, 0 beyond each text's length.
         tokens_per_embedding: how many tokens stand in each.
         passes: forward passes of predictor and decoder.
     """
@@ -31,8 +32,14 @@ class Passage:
     ids: Tensor
     lengths: Tensor
     embeddings: Tensor
+    log_probs: Tensor
     tokens_per_embedding: int = 1
     passes: int = 1
+
+    @property
+    def confidence(self) -> Tensor:
+        """Mean log-probability of each text's tokens (B,)."""
+        return self.log_probs.sum(1) / self.lengths
 
     def rows(self) -> list[list[int]]:
         """Token ids of each text."""
@@ -65,8 +72,8 @@ class Blank:
     noise: Tensor | None = None
 
 
-Writing = Callable[[JepalmObjective, Blank], tuple[Passage, Tensor]]
-"""Writes the passages; gives them, and the mean log-probability of each one's tokens (B,)."""
+Writing = Callable[[JepalmObjective, Blank], Passage]
+"""Writes the passages."""
 
 
 @torch.no_grad()
@@ -117,24 +124,21 @@ def generate(
     if noise is not None:
         noise = temperature * noise[:, : target.mask.shape[1]].float()  # (B, T, V)
     blank = Blank(embeddings, layout, target, never, temperature, generator, act, noise)
-    passage, confidence = (writing or write)(objective, blank)
+    passage = (writing or write)(objective, blank)
     if n == 1:
         return passage
-    best = confidence.view(-1, n).argmax(1)  # (B,)
+    best = passage.confidence.view(-1, n).argmax(1)  # (B,)
     rows = torch.arange(len(best), device=best.device) * n + best
     kept = passage.lengths[rows]
     width = int(kept.max())
     each = passage.tokens_per_embedding
     shown = passage.embeddings[rows, : -(-width // each)]
-    return Passage(passage.ids[rows, :width], kept, shown, each, passage.passes)
+    log_probs = passage.log_probs[rows, :width]
+    return Passage(passage.ids[rows, :width], kept, shown, log_probs, each, passage.passes)
 
 
-def write(objective: JepalmObjective, blank: Blank) -> tuple[Passage, Tensor]:
-    """Write tokens at all positions in one pass of predictor and decoder.
-
-    Returns:
-        the passages, and the mean log-probability of each one's tokens (B,).
-    """
+def write(objective: JepalmObjective, blank: Blank) -> Passage:
+    """Write tokens at all positions in one pass of predictor and decoder."""
     target_layout, temperature, generator = blank.target_layout, blank.temperature, blank.generator
     lengths = target_layout.mask.sum(1)  # (B,)
     told: PredictorNoise | None = blank.noise
@@ -148,12 +152,12 @@ def write(objective: JepalmObjective, blank: Blank) -> tuple[Passage, Tensor]:
     laid_out = target_layout.pack(told) if isinstance(told, Tensor) else told
     ids = decide(objective, logits, laid_out, temperature, generator)  # (...)
     chosen = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)  # (...)
-    confidence = (target_layout.pad(chosen) * target_layout.mask).sum(1) / lengths  # (B,)
+    log_probs = target_layout.pad(chosen) * target_layout.mask  # (B, T)
     ids = target_layout.pad(ids) * target_layout.mask
     each = objective.model.config.latent.tokens
     places = target_layout.latents(each)
     kept = places.pad(predicted) * places.mask[..., None]  # (B, T', D')
-    return Passage(ids, lengths, kept, each), confidence
+    return Passage(ids, lengths, kept, log_probs, each)
 
 
 def decide(

@@ -49,7 +49,7 @@ class Refining:
     entropy_bound: float = ENTROPY_BOUND
 
     @torch.no_grad()
-    def __call__(self, objective: JepalmObjective, blank: Blank) -> tuple[Passage, Tensor]:
+    def __call__(self, objective: JepalmObjective, blank: Blank) -> Passage:
         """Write tokens at all positions in several passes; see `one_shot.write`.
 
         Gumbel noise says the whole text and is the same in every pass. Gaussian noise is drawn anew for each,
@@ -82,9 +82,8 @@ class Refining:
             decided = text & self._decide(logits, scores, decided, text, goal, ranks)
             if torch.equal(decided, text):
                 break
-        confidence = (scores * text).sum(1) / lengths  # (B,)
         kept = target_layout.pad(predicted) * text[..., None]  # (B, T, D')
-        return Passage(ids * text, lengths, kept, passes=done), confidence
+        return Passage(ids * text, lengths, kept, scores * text, passes=done)
 
     def _decide(
         self,

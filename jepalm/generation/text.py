@@ -17,6 +17,7 @@ from jepalm.generation.loading import TrainedModel
 from jepalm.generation.noise import Noise
 from jepalm.generation.one_shot import Passage
 from jepalm.generation.refinement import Refining
+from jepalm.generation.rolling import roll
 from jepalm.objective import CausalObjective, JepalmObjective
 from jepalm.objective.views import prompt_row
 
@@ -121,6 +122,7 @@ def continue_texts(
     seed: int = 0,
     refining: Refining | None = None,
     discard: float = 0.0,
+    keep: float | None = None,
 ) -> Generated:
     """Generate passages after each source, all at once; each passage's text is the source of the next.
 
@@ -134,12 +136,14 @@ def continue_texts(
         passages: passages to write, one after another.
         length_candidates: JEPALM only: likeliest lengths to try, of which the surest text is kept.
         length: tokens of a passage. A causal model may write any number; it takes the context's length
-            when None, and ends a passage sooner where it was trained on ends.
+            when None, and ends a passage sooner where it was trained on ends. A JEPALM of windows takes as
+            many passages as a greater length needs.
         temperature: 0 takes the most likely token; above, tokens are drawn.
         top_k: causal models only: draw from this many most likely tokens.
         top_p: causal models only: draw from the most likely tokens that together reach this chance.
         seed: of the draws.
         refining: JEPALM only: write each passage in several passes.
+        keep: JEPALM of windows only, with a length: how much of each passage stays (`rolling.roll`).
         discard: JEPALM of windows only: share of each passage but the last, its end, that is thrown away.
 
     Raises:
@@ -156,9 +160,13 @@ def continue_texts(
         raise UsageError(f"{trained.run.name} predicts what an action makes of a state", hint)
     if refining is not None:
         check_refining(trained)
-    if discard and (trained.pairing != "windows" or trained.config.model.family == "causal"):
+    rolling = trained.pairing == "windows" and trained.config.model.family == "jepalm"
+    if discard and not rolling:
         message = "only a JEPALM of windows can discard the end of a passage"
         raise UsageError(message, "leave --discard out")
+    if keep is not None and not (rolling and length):
+        message = "only a JEPALM of windows keeps a part of its passages, for a text of a given length"
+        raise UsageError(message, "give --length, or leave --keep out")
     objective = trained.objective
     if isinstance(objective, CausalObjective):
         if length_candidates > 1:
@@ -177,6 +185,11 @@ def continue_texts(
     if top_k is not None or top_p is not None:
         raise UsageError("top-k and top-p go with a causal model", "this one draws all positions at once")
     longest = trained.config.model.target_len
+    if rolling and length is not None and (length > longest or keep is not None):
+        if passages > 1:
+            message = f"{length} tokens take as many passages as they need"
+            raise UsageError(message, "leave --passages out, or the length")
+        return _roll(trained, objective, sources, length, keep, temperature, seed, refining)
     if length is not None and not 1 <= length <= longest:
         raise UsageError(
             f"length {length} is out of range", f"this model writes 1 to {longest} tokens a pass"
@@ -204,6 +217,36 @@ def continue_texts(
         read = [next_source(trained, *pair) for pair in zip(read, written, strict=True)]
         made.append(passage)
     return Generated(text, sum(passage.passes for passage in made), made)
+
+
+def _roll(
+    trained: TrainedModel,
+    objective: JepalmObjective,
+    sources: Sequence[Source],
+    length: int,
+    keep: float | None,
+    temperature: float,
+    seed: int,
+    refining: Refining | None,
+) -> Generated:
+    """A text of any length of a model of windows after each source."""
+    longest, device = trained.config.model.target_len, trained.hardware.device
+    if keep is not None and keep >= longest:
+        message = f"{trained.run.name} writes {longest} tokens a passage: {keep:g} is all of them"
+        raise UsageError(message, "keep fewer, or leave --keep out")
+    told = objective.reads_gumbel and temperature > 0
+    rolled = roll(
+        objective,
+        trained.hardware,
+        [source.ids for source in sources],
+        length=length,
+        keep=keep,
+        temperature=temperature,
+        generator=torch.Generator(device).manual_seed(seed),
+        noise=Noise(seed, objective.vocab_size, device) if told else None,
+        refining=refining,
+    )
+    return Generated(list(map(trained.tokenizer.decode, rolled.rows)), rolled.passes, rolled.passages)
 
 
 def check_refining(trained: TrainedModel) -> None:

@@ -109,7 +109,10 @@ def header(evaluation: Evaluation) -> list[str]:
     if evaluation.passes:
         lines.append(f"model writes in one pass; in more passes it decides by order {evaluation.order}")
     if evaluation.kept:
-        lines.append("kept: of each passage the first tokens stay, and the next is written after them")
+        lines.append(
+            "kept, sure: the first tokens of each passage stay, so many or while together so likely, and the"
+            " next passage follows them"
+        )
     if evaluation.verified is not None:
         lines.append(f"verified: text of {evaluation.verified}, which checks what model or 5-gram drafts")
     beside = {} if evaluation.baseline is None else {"baseline": evaluation.baseline}
@@ -155,9 +158,10 @@ def columns(evaluation: Evaluation) -> dict[str, str]:
 def refined_columns(evaluation: Evaluation) -> dict[str, str]:
     """Return key and title of each column of the model's texts that cost more than one pass a passage."""
     passes = {passes_column(number): f"{number} passes" for number in evaluation.passes}
-    return passes | {
-        kept_column(number): f"{number} kept" for number in sorted(evaluation.kept, reverse=True)
-    }
+    tokens = sorted((keep for keep in evaluation.kept if keep >= 1), reverse=True)
+    chances = sorted(keep for keep in evaluation.kept if keep < 1)
+    sure = {kept_column(keep): f"{keep:g} sure" for keep in chances}
+    return passes | {kept_column(keep): f"{keep:g} kept" for keep in tokens} | sure
 
 
 def groups(evaluation: Evaluation) -> dict[str, list[Row]]:

@@ -18,7 +18,11 @@ NAME = "frontier"
 COSTS = {AXES[0]: "forward passes a text (log)", AXES[1]: "milliseconds a text, by itself (log)"}
 STYLES = {"ngram": ("s", "control"), VERIFIED: ("D", "generation"), VERIFIED_NGRAM: ("d", "length")}
 """Marker and colour of a column; runs' own texts and the baselines have theirs."""
-OWN = {"refined": ("passes_", "o", "-"), "fewer kept of a passage": ("kept_", "h", "--")}
+OWN = {
+    "refined": ("passes_", "o", "-"),
+    "fewer kept of a passage": ("kept_", "h", "--"),
+    "kept while sure": ("sure_", "o", "-."),
+}
 """Column, marker and dashes of a run's own texts, in lines that begin with those of one pass a passage."""
 RUNS = ("embedding", "reconstruction", "regularizer")
 """Colours of the runs."""

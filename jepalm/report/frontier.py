@@ -117,6 +117,8 @@ def way_name(evaluation: Evaluation, column: str) -> str:
         return "one pass" if refined_columns(evaluation) else "model"
     if column.startswith("kept_"):
         return f"{title} of a passage"
+    if column.startswith("sure_"):
+        return f"kept while {title}"
     if column == VERIFIED:
         return f"{short(evaluation.verified or '')}, verified"
     if column == VERIFIED_NGRAM:

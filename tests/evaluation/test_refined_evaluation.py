@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from jepalm.cli.refining import numbers_of_passes
+from jepalm.cli.refining import kept_of, numbers_of_passes
 from jepalm.config import HardwareConfig
 from jepalm.errors import UsageError
 from jepalm.evaluation.evaluate import evaluate
@@ -83,6 +83,39 @@ def test_texts_of_a_length_take_as_many_passages(
     for row in evaluation.rows:
         if row.group in ("decoder", "embedding"):  # of one passage, whatever the length of the texts
             assert short[row.name].values == pytest.approx(row.values, nan_ok=True), row.name
+
+
+def test_texts_of_which_less_is_kept_cost_more_passes(revealing: TrainedModel, data_root: Path):
+    data = revealing.data(data_root)
+    told = evaluate(revealing, data, split="train", n_prompts=2, length=16, kept=[0.5, 2, 7])
+    costs = told["cost/passes"].values
+    assert (costs["model"], costs["kept_7"], costs["kept_2"]) == (2, 3, 8)
+    assert costs["model"] <= costs["sure_0.5"] <= 16
+    read = Evaluation.from_json(json.loads(json.dumps(told.as_json())))
+    assert list(columns(read))[:4] == ["model", "kept_7", "kept_2", "sure_0.5"]
+    assert read["scorer/gap"].values.keys() >= {"kept_7", "kept_2", "sure_0.5"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"kept": [2]}, "--keep needs the length of the text"),
+        ({"kept": [2, 8], "length": 16}, "writes 8 tokens a passage: --keep 8 keeps all"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(
+    revealing: TrainedModel, data_root: Path, settings: dict[str, Any], why: str
+):
+    with pytest.raises(UsageError, match=why):
+        evaluate(revealing, revealing.data(data_root), n_prompts=2, **settings)
+
+
+def test_what_is_kept_is_a_list_with_commas():
+    assert kept_of("--keep", "4, 1,0.5,4") == [0.5, 1, 4]
+    assert kept_of("--keep", None) == []
+    for wrong in ("", "x", "0", "1.5", "-1", "nan", "inf", "4,"):
+        with pytest.raises(UsageError, match="neither a number of tokens nor a chance"):
+            kept_of("--keep", wrong)
 
 
 def test_a_length_is_refused_where_texts_end_by_themselves(trained_run: Any, data_root: Path):

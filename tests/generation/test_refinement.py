@@ -50,13 +50,13 @@ def refined(
     layout = Layout.of(torch.tensor(lengths), max(lengths), packed=False)
     generator = torch.Generator().manual_seed(seed)
     blank = Blank(torch.zeros(len(lengths), 1, 1), layout, layout, [0], temperature, generator)
-    passage, confidence = refining(cast(Any, toy), blank)
+    passage = refining(cast(Any, toy), blank)
     decided = [None if known is None else known.revealed.tolist() for known in toy.seen]
-    return passage, confidence, decided
+    return passage, decided
 
 
 def test_a_pass_a_token_in_random_order_is_the_chain_of_the_models_conditionals():
-    passage, confidence, decided = refined(Refining(4, "random"), seed=5)
+    passage, decided = refined(Refining(4, "random"), seed=5)
     keys = torch.rand((1, 4), generator=torch.Generator().manual_seed(5))
     order = keys[0].argsort().tolist()
     ids, nats = [0, 0, 0, 0], 0.0
@@ -68,14 +68,14 @@ def test_a_pass_a_token_in_random_order_is_the_chain_of_the_models_conditionals(
         ids[place] = int(chances.argmax()) + 1
         nats += float(chances.max().log())
     assert passage.ids.tolist() == [ids]
-    assert confidence.item() == pytest.approx(nats / 4, rel=1e-5)
+    assert passage.confidence.item() == pytest.approx(nats / 4, rel=1e-5)
     assert passage.passes == len(decided) == 4
     for number, shown in enumerate(decided[1:], 1):
         assert [place for place in range(4) if shown[0][place]] == sorted(order[:number])
 
 
 def test_the_chain_draws_from_the_conditionals():
-    passage, _, _ = refined(Refining(2, "random"), lengths=(2,) * 40_000, temperature=1.0)
+    passage, _ = refined(Refining(2, "random"), lengths=(2,) * 40_000, temperature=1.0)
     first, second = FIRST[0][1:].softmax(0), FIRST[1][1:].softmax(0)
     expected = torch.zeros(3, 3)
     for one in range(3):
@@ -88,7 +88,7 @@ def test_the_chain_draws_from_the_conditionals():
 
 
 def test_confidence_decides_the_surest_first_and_keeps_it():
-    passage, _, decided = refined(Refining(4, "confidence"))
+    passage, decided = refined(Refining(4, "confidence"))
     told = [[place for place, shown in enumerate(rows[0]) if shown] for rows in decided[1:]]
     # first 3.0 is surest; with token 2 told 4.4 against 0.5 and 0.3; then 8.2 against 1.0 and 0.1
     assert told == [[1], [1, 3], [0, 1, 3]]
@@ -108,7 +108,7 @@ def test_mask_predict_takes_back_what_was_less_sure():
     for order in ("confidence", "mask-predict"):
         toy = Doubting()
         blank = Blank(torch.zeros(1, 1, 1), layout, layout, [0])
-        passage, _ = Refining(3, order)(cast(Any, toy), blank)  # type: ignore[arg-type]
+        passage = Refining(3, order)(cast(Any, toy), blank)  # type: ignore[arg-type]
         ids[order] = [known.revealed[0].tolist() for known in toy.seen if known is not None], passage.ids
     assert ids["confidence"][0] == [[True, False, False], [True, True, False]]
     assert ids["mask-predict"][0] == [[True, False, False], [False, True, True]]  # two surer than the first
@@ -132,7 +132,7 @@ def test_the_entropy_order_stops_when_all_is_decided():
 
 
 def test_as_many_are_decided_each_pass_in_texts_of_any_length():
-    passage, _, decided = refined(Refining(2, "random"), lengths=(4, 3, 1))
+    passage, decided = refined(Refining(2, "random"), lengths=(4, 3, 1))
     assert [sum(row) for row in decided[1]] == [2, 2, 1]
     assert passage.passes == 2
     assert passage.lengths.tolist() == [4, 3, 1]

@@ -67,17 +67,19 @@ def test_an_evaluation_without_costs_has_none():
 
 
 def test_texts_of_shorter_passages_are_a_line_of_their_own(make_run):
-    told = costly(kept=[2, 4], length=64)
+    told = costly(kept=[0.5, 2, 4], length=64)
+    values = {"scorer/gap": (0.8, 2.1, 0.2), "cost/passes": (32, 16, 34), "cost/latency": (98, 50, 120)}
     for row in told["rows"]:
-        values = {"scorer/gap": (0.8, 2.1), "cost/passes": (32.0, 16.0), "cost/latency": (98.0, 50.0)}
-        row |= dict(zip(("kept_2", "kept_4"), values.get(row["name"], (0.5, 0.5)), strict=True))
+        row |= dict(zip(("kept_2", "kept_4", "sure_0.5"), values.get(row["name"], (0.5,) * 3), strict=True))
     found = points(Evaluation.from_json(told))
-    assert [(one.column, one.name) for one in found if one.column.startswith("kept")] == [
+    assert [(one.column, one.name) for one in found if one.column.startswith(("kept", "sure"))] == [
         ("kept_4", "4 kept of a passage"),
         ("kept_2", "2 kept of a passage"),
+        ("sure_0.5", "kept while 0.5 sure"),
     ]
     art = frontier(read_run(make_run([train_row(25)], evaluations={"validation": told})))
-    for name in ("this run, refined", "this run, fewer kept of a passage"):
+    kinds = ("refined", "fewer kept of a passage", "kept while sure")
+    for name in (f"this run, {kind}" for kind in kinds):
         assert art.svg.count(f">{name}</text>") == 1, name
 
 

@@ -1,0 +1,140 @@
+"""Text of any length: passages after one another, and how much of each stays."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from jepalm.config import HardwareConfig
+from jepalm.errors import UsageError
+from jepalm.generation import one_shot
+from jepalm.generation.loading import TrainedModel, load_trained
+from jepalm.generation.noise import Noise
+from jepalm.generation.one_shot import Passage
+from jepalm.generation.rolling import kept, roll
+from jepalm.generation.text import continue_text, read_prompt
+
+CPU = HardwareConfig(device="cpu", precision="fp32", threads=1)
+PROMPTS = [[5, 6, 7, 8], [4, 4, 4, 5, 5, 5, 9]]
+
+
+def trained_for(train_tiny: Any, folder: Any, **settings: Any) -> TrainedModel:
+    sizes = {"model__source_len": 6, "model__target_len": 4, "objective__length__kind": "none"}
+    run = train_tiny(folder, data__name="windows", training__steps=1, **sizes, **settings)
+    return load_trained(run, "last", CPU)
+
+
+@pytest.fixture(scope="module")
+def plain(train_tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    return trained_for(train_tiny, tmp_path_factory.mktemp("plain"))
+
+
+def passage(log_probs: list[list[float]], lengths: list[int]) -> Passage:
+    ids = torch.arange(1, 1 + len(log_probs[0])).expand(len(log_probs), -1)
+    return Passage(ids, torch.tensor(lengths), torch.zeros(len(lengths), 1, 1), torch.tensor(log_probs))
+
+
+def test_what_stays_of_a_passage():
+    chances = torch.tensor([[0.9, 0.8, 0.5, 0.9], [0.1, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]).log()
+    written = passage(chances.tolist(), [4, 4, 3])
+    assert kept(written, None) == [[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3]]
+    assert kept(written, 2) == [[1, 2], [1, 2], [1, 2]]
+    assert kept(written, 0.7) == [[1, 2], [1], [1, 2, 3]]  # 0.9 * 0.8 = 0.72; one token at least
+    assert kept(written, 0.35) == [[1, 2, 3], [1], [1, 2, 3]]
+    assert kept(written, 0.05) == [[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3]]
+
+
+def test_texts_have_their_length_and_passes_of_their_own(
+    plain: TrainedModel, monkeypatch: pytest.MonkeyPatch
+):
+    objective, seen, chances = plain.objective, [], iter([[0.9, 0.2], [0.1, 0.9], [0.9, 0.9]])
+    real = one_shot.generate
+
+    def generate(objective: Any, source: Any, **settings: Any) -> Passage:
+        seen.append(source.ids.tolist())
+        made = real(objective, source, **settings)
+        first = torch.tensor(next(chances))[: len(made.ids), None].log()  # below 0.5: one token stays
+        return Passage(made.ids, made.lengths, made.embeddings, first * torch.tensor([1.0, 0, 0, 0]))
+
+    monkeypatch.setattr(one_shot, "generate", generate)
+    rolled = roll(objective, plain.hardware, PROMPTS, length=6, keep=0.5)  # type: ignore[arg-type]
+    assert [len(row) for row in rolled.rows] == [6, 6]
+    assert rolled.passes_of == [3, 3]  # 4 + 1 + 1 of 4, and 1 + 4 + 1 of 4
+    assert rolled.passes == len(rolled.passages) == 3
+    texts = rolled.rows
+    assert seen[1] == [[*PROMPTS[0], *texts[0][:4]][-6:], [*PROMPTS[1], texts[1][0]][-6:]]
+
+
+def test_a_text_that_is_long_enough_is_written_no_further(
+    plain: TrainedModel, monkeypatch: pytest.MonkeyPatch
+):
+    widths, real = [], one_shot.generate
+
+    def generate(objective: Any, source: Any, **settings: Any) -> Passage:
+        made = real(objective, source, **settings)
+        widths.append(len(made.ids))
+        sure = torch.zeros(made.ids.shape)
+        sure[0, 1:] = -9.0 if len(widths) < 3 and len(made.ids) == 2 else 0.0  # the first text goes slowly
+        return Passage(made.ids, made.lengths, made.embeddings, sure)
+
+    monkeypatch.setattr(one_shot, "generate", generate)
+    rolled = roll(plain.objective, plain.hardware, PROMPTS, length=8, keep=0.5)  # type: ignore[arg-type]
+    assert widths == [2, 2, 1, 1]
+    assert rolled.passes_of == [4, 2]
+
+
+def test_one_token_a_passage_is_a_passage_a_token(plain: TrainedModel):
+    rolled = roll(plain.objective, plain.hardware, PROMPTS, length=5, keep=1)  # type: ignore[arg-type]
+    assert rolled.passes_of == [5, 5]
+
+
+def test_a_place_keeps_its_noise_however_often_it_is_written(
+    plain: TrainedModel, random_objective: Any, monkeypatch: pytest.MonkeyPatch
+):
+    reads = {"model__predictor__noise": "gumbel", "model__predictor__guesses": "true"}
+    settings = {"objective__coupling__teacher": "any", "objective__length__kind": "none"}
+    objective = random_objective(**reads, **settings).eval()
+    noise = Noise(3, objective.vocab_size, first=7)
+    told, real = [], one_shot.generate
+
+    def generate(objective: Any, source: Any, **settings: Any) -> Passage:
+        told.append(settings["noise"])
+        return real(objective, source, **settings)
+
+    monkeypatch.setattr(one_shot, "generate", generate)
+    width = objective.model.config.target_len
+    roll(objective, plain.hardware, PROMPTS, length=width + 1, keep=3, temperature=1.0, noise=noise)
+    assert len(told) > 2
+    assert torch.equal(told[0], noise.at([0, 1], [0, 0], width))
+    assert torch.equal(told[0][:, 3:], told[1][:, :-3])
+
+
+def test_a_length_beyond_a_passage_takes_several(plain: TrainedModel):
+    source = read_prompt(plain, "abcde")
+    whole = continue_text(plain, source, length=10, temperature=1.0, seed=5)
+    assert (len(whole.text[0]), whole.passes) == (10, 3)
+    cut = continue_text(plain, source, length=10, temperature=1.0, seed=5, keep=2)
+    assert (len(cut.text[0]), cut.passes) == (10, 5)
+    assert cut.text[0][:2] == whole.text[0][:2]
+    again = continue_text(plain, source, length=10, temperature=1.0, seed=5, keep=2)
+    other = continue_text(plain, source, length=10, temperature=1.0, seed=6, keep=2)
+    assert again.text == cut.text != other.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"length": 10, "passages": 2}, "10 tokens take as many passages as they need"),
+        ({"length": 10, "keep": 4}, "writes 4 tokens a passage: 4 is all of them"),
+        ({"keep": 2}, "only a JEPALM of windows keeps a part of its passages"),
+    ],
+)
+def test_what_does_nothing_is_refused(plain: TrainedModel, settings: dict[str, Any], why: str):
+    with pytest.raises(UsageError, match=why):
+        continue_text(plain, read_prompt(plain, "abcde"), **settings)
+
+
+def test_a_model_of_lines_keeps_all(trained_run: Any):
+    lines = load_trained(trained_run, "last", CPU)
+    with pytest.raises(UsageError, match="only a JEPALM of windows keeps"):
+        continue_text(lines, read_prompt(lines, "ab"), length=3, keep=2)
