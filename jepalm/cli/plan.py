@@ -50,7 +50,14 @@ def plan(
     search: Annotated[
         Kind, typer.Option(help="auto: exhaustive, and cem where the budget ends before.")
     ] = Kind.auto,
-    rollout: Annotated[Feedback, typer.Option(help="What each further prediction reads.")] = Feedback.latent,
+    rollout: Annotated[
+        Feedback | None,
+        typer.Option(
+            help="What each further prediction reads.  [default: text of a model that learned to write what"
+            " it predicts, else latent]",
+            show_default=False,
+        ),
+    ] = None,
     budget: Annotated[int, typer.Option(min=1, help="Most states that a search predicts.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of cem's draws.")] = 0,
     verify: Annotated[
@@ -73,7 +80,7 @@ def plan(
     from jepalm.cli.generate import standard_input
     from jepalm.config import from_mapping, runs_root
     from jepalm.generation.loading import load_trained
-    from jepalm.generation.planning import make_plan
+    from jepalm.generation.planning import make_plan, usual_feedback
     from jepalm.run import open_run
 
     folder = open_run(run or runs_root() / "latest")
@@ -81,6 +88,7 @@ def plan(
     state = standard_input() if state == "-" else state
     world = _world(trained, data_dir) if verify or actions is None else None
     choices = _read_actions(actions) if actions is not None else _actions_of(world, state)
+    feedback = rollout.value if rollout is not None else usual_feedback(trained)
     start = time.perf_counter()
     made = make_plan(
         trained,
@@ -89,7 +97,7 @@ def plan(
         choices,
         horizon=horizon,
         kind=search.value,
-        feedback=rollout.value,
+        feedback=feedback,
         budget=budget,
         seed=seed,
     )
@@ -106,7 +114,7 @@ def plan(
         "predicted": made.n_predicted,
         "complete": made.complete,
         "merged": made.merged,
-        "rollout": rollout.value,
+        "rollout": feedback,
         "seconds": round(seconds, 6),
         "seed": seed,
         "run": folder.name,

@@ -64,7 +64,7 @@ def make_plan(
     *,
     horizon: int,
     kind: Search = "auto",
-    feedback: Feedback = "latent",
+    feedback: Feedback | None = None,
     budget: int = 10_000,
     seed: int = 0,
 ) -> Plan:
@@ -77,7 +77,7 @@ def make_plan(
         actions: what can be done.
         horizon: most actions of a plan.
         kind: see `search`.
-        feedback: whether the search rolls out embeddings or texts.
+        feedback: whether the search rolls out embeddings or texts; `usual_feedback` when empty.
         budget: see `search`.
         seed: see `search`.
 
@@ -86,6 +86,7 @@ def make_plan(
             alphabet, or its embeddings do not feed back.
     """
     objective, device = trained.objective, trained.hardware.device
+    feedback = feedback or usual_feedback(trained)
     if not isinstance(objective, JepalmObjective):
         message = f"{trained.run.name} is a {trained.config.model.family} run, without embeddings to plan in"
         raise UsageError(message, "plan with a run of --preset transitions")
@@ -108,6 +109,11 @@ def make_plan(
     chosen = [actions[number] for number in found.actions]
     texts = [trained.tokenizer.decode(row) for row in rows]
     return Plan(chosen, texts, distances, found.n_predicted, found.complete, found.merged)
+
+
+def usual_feedback(trained: TrainedModel) -> Feedback:
+    """Texts of a model that learned to write what it predicts, as errors add up less; else embeddings."""
+    return "text" if trained.config.objective.generation.weight else "latent"
 
 
 @torch.no_grad()

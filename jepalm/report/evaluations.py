@@ -47,7 +47,7 @@ MAIN_FIGURES = (
     "writing/characters_per_s",
     "views/cosine_gap",
     *(f"task/facts_{kind}" for kind in ("changed", "random")),
-    *("rollout/latent_8", "rollout/text_8", "plan/success_4", "action/gap_embedding"),
+    *("rollout/latent_8", "rollout/text_8", "plan/text_4", "action/gap_embedding"),
     *("retrieval/embedding", "surprise/embedding", "world/effective_rank", "probe/predicted_changing"),
     "decoder/generation_ce",
     "decoder/generation_accuracy",

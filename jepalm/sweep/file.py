@@ -57,7 +57,7 @@ ANSWERED = (
     *(f"world/{name}" for name in ("std", "effective_rank")),
     *(f"probe/{part}_{kind}" for part in ("target", "predicted") for kind in ("changing", "still", "random")),
     *(f"rollout/{way}_{step}" for way in ("latent", "text") for step in range(1, 9)),
-    *(f"plan/success_{horizon}" for horizon in range(1, 5)),
+    *(f"plan/{way}_{horizon}" for way in ("latent", "text") for horizon in range(1, 5)),
 )
 """Figures of the answers to given pairs, of both families; which of them there are depends on the task, and
 those after the speeds are of runs that read actions."""

@@ -218,10 +218,11 @@ def test_a_world_model_is_evaluated_beside_the_baseline(jepalm_command, work):
     rows = {row["name"]: row for row in found["rows"]}
     assert set(rows) <= {*ANSWERED}
     expected = ["task/exact_match", "task/facts_changed", "writing/answers_per_s", "probe/predicted_changing"]
-    expected += ["world/effective_rank", "rollout/latent_8", "rollout/text_8", "plan/success_1"]
+    expected += ["world/effective_rank", "rollout/latent_8", "rollout/text_8"]
+    expected += ["plan/latent_1", "plan/text_1"]
     assert set(expected) <= set(rows)
     assert "state as it was" in rows["task/exact_match"]["controls"]
-    assert rows["plan/success_1"]["controls"]["breadth-first search in the simulator"] == 1
+    assert rows["plan/text_1"]["controls"]["breadth-first search in the simulator"] == 1
     for name in ("task/exact_match", "rollout/latent_8", "action/gap_ce", "retrieval/ce", "surprise/ce"):
         assert rows[name]["baseline"] is not None
     assert rows["action/gap_embedding"]["baseline"] is None

@@ -78,7 +78,7 @@ def evaluate_world(
         rows += rollout_rows(models, latent, prepared, asked.split, walks, asked.seed)
         if one_shot:
             try:
-                rows += plan_rows(trained, prepared, asked.split, feedback, plans, asked.seed)
+                rows += plan_rows(trained, prepared, asked.split, latent, plans, asked.seed)
             except UsageError as error:  # states of the split `longer` may be longer than what is read
                 missing.append(f"plans: {error}")
     return replace(evaluation, rows=[*evaluation.rows, *rows], left_out="; ".join(missing))

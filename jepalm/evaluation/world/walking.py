@@ -93,11 +93,12 @@ def rollout_rows(
 
 
 def plan_rows(
-    trained: TrainedModel, prepared: PreparedData, split: Split, feedback: Feedback, n: int, seed: int
+    trained: TrainedModel, prepared: PreparedData, split: Split, latent: bool, n: int, seed: int
 ) -> list[Row]:
     """Share of plans that reach their goal in the simulator, for goals 1..4 actions away.
 
-    Random facts of the goal are drawn; they are part of its embedding, and do not count in the simulator.
+    They are searched in rolled out texts and, with `latent`, in rolled out embeddings too. Random facts of
+    the goal are drawn; they are part of its embedding, and do not count in the simulator.
 
     Raises:
         UsageError: a state is longer than the run reads.
@@ -105,48 +106,54 @@ def plan_rows(
     asked = prepared.meta.request.simulated
     assert asked is not None
     world = world_of(asked)
+    ways: list[Feedback] = ["latent", "text"] if latent else ["text"]
     rows = []
     for horizon in HORIZONS:
         rng = Random(f"plans {seed} {horizon}")
-        reached, by_chance, searched = [], [], []
+        reached: dict[Feedback, list[bool]] = {way: [] for way in ways}
+        by_chance, searched = [], []
         walks = rollouts(asked, prepared.meta.request.split, split.name, 1, seed)
         for walk in islice(walks, TRIED * n):
             start = walk[0].state
             goal = world.goal(start, rng, horizon)
             if goal is not None:
                 choices = world.actions(start)
-                made = make_plan(
-                    trained,
-                    world.text(start),
-                    world.text(goal),
-                    choices,
-                    horizon=horizon,
-                    feedback=feedback,
-                    budget=BUDGET,
-                    seed=seed,
-                )
+                for way in ways:
+                    made = make_plan(
+                        trained,
+                        world.text(start),
+                        world.text(goal),
+                        choices,
+                        horizon=horizon,
+                        feedback=way,
+                        budget=BUDGET,
+                        seed=seed,
+                    )
+                    reached[way].append(leads_to(world, start, made.actions, goal))
                 drawn = [rng.choices(choices, k=horizon) for _ in range(RANDOM_PLANS)]
-                reached.append(leads_to(world, start, made.actions, goal))
                 by_chance.append(np.mean([leads_to(world, start, plan, goal) for plan in drawn]))
                 searched.append(world.plan(start, goal, horizon) is not None)
-            if len(reached) == n:
+            if len(searched) == n:
                 break
-        if not reached:  # nothing is so far away in this world
+        if not searched:  # nothing is so far away in this world
             continue
-        rows.append(
+        away = f"{horizon} action{'s' if horizon > 1 else ''} away"
+        controls = {
+            "random plans": float(np.mean(by_chance)),
+            "breadth-first search in the simulator": float(np.mean(searched)),
+        }
+        rows += [
             Row(
-                f"plan/success_{horizon}",
-                f"goal reached, {horizon} action{'s' if horizon > 1 else ''} away",
+                f"plan/{way}_{horizon}",
+                f"goal reached by {way} rollouts, {away}",
                 "",
-                {"model": float(np.mean(reached))},
-                interval=percentile_interval(resampled(reached, seed=seed)),
-                controls={
-                    "random plans": float(np.mean(by_chance)),
-                    "breadth-first search in the simulator": float(np.mean(searched)),
-                },
+                {"model": float(np.mean(found))},
+                interval=percentile_interval(resampled(found, seed=seed)),
+                controls=controls,
             )
-        )
-    return rows
+            for way, found in reached.items()
+        ]
+    return sorted(rows, key=lambda row: row.name)
 
 
 def _same(world: AnyWorld, told: Sequence[str], truth: Sequence[str]) -> NDArray[np.float64]:
