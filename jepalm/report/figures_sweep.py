@@ -17,7 +17,7 @@ def means(table: SweepTable) -> Art | None:
     """Draw each row's mean and seeds, a panel a figure; nothing where no row has a value."""
     kept = [found for found in table.figures if any(line.spread for line in found.lines)]
     caption = "Large dot: mean over seeds. Bar: one standard deviation to each side. Small dots: the seeds."
-    return _panels(kept, len(table.rows), _draw_means, MEANS, "Every row", caption)
+    return _panels(kept, len(table.rows), _draw_means, MEANS, "Every row and its seeds", caption)
 
 
 def differences(table: SweepTable) -> Art | None:
@@ -65,6 +65,7 @@ def _draw_means(axes: Axes, found: FigureTable) -> None:
             color=PALETTE["reconstruction"][0],
         )
     axes.set_yticks(range(len(found.lines)), [line.row for line in reversed(found.lines)])
+    axes.set_ylim(-0.5, len(found.lines) - 0.5)  # rows without a value too
 
 
 def _draw_differences(axes: Axes, found: FigureTable) -> None:

@@ -114,7 +114,8 @@ def way_name(evaluation: Evaluation, column: str) -> str:
         return "real text"
     title = columns(evaluation)[column]
     if column == "model":
-        return "one pass" if refined_columns(evaluation) else "model"
+        alone = "one pass" if refined_columns(evaluation) else "model"
+        return alone if evaluation.length is None else "one pass a passage"
     if column.startswith("kept_"):
         return f"{title} of a passage"
     if column.startswith("sure_"):

@@ -95,12 +95,12 @@ def test_runs_that_were_evaluated_alike_share_one_frontier(make_run, tmp_path):
     ]
     told = {record.name: record.evaluations["validation"] for record in records}
     assert [point.name for point in points_of_runs(told)] == [
-        "one, one pass",
+        "one, one pass a passage",
         "one, 4 passes",
         "one drafts, ar, verified",
         "5-gram",
         "shakespeare-ar",
-        "other, one pass",
+        "other, one pass a passage",
         "other, 2 kept of a passage",
         "other drafts, ar, verified",
     ]
