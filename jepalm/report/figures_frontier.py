@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from jepalm.evaluation.rows import VERIFIED, VERIFIED_NGRAM, Evaluation
 from jepalm.report.draw import Art, canvas, colour, finish
-from jepalm.report.frontier import AXES, QUALITY, Point, points, points_of_runs
+from jepalm.report.frontier import AXES, QUALITY, Point, points, points_of_runs, short
 from jepalm.report.read import RunRecord
 
 NAME = "frontier"
@@ -24,7 +24,7 @@ OWN = {
     "kept while sure": ("sure_", "o", "-."),
 }
 """Column, marker and dashes of a run's own texts, in lines that begin with those of one pass a passage."""
-RUNS = ("embedding", "reconstruction", "regularizer")
+RUNS = ("embedding", "reconstruction", "regularizer", "ramp2")
 """Colours of the runs."""
 BASELINES = "^vP*X<>"
 
@@ -49,22 +49,22 @@ def _frontier(told: Mapping[str, tuple[Evaluation, list[Point]]]) -> Art | None:
     found = {split: (one, drawn) for split, (one, ways) in told.items() if (drawn := _drawable(ways))}
     if not found:
         return None
-    with canvas(9.6, 3.3 * len(found) + 0.3) as figure:
+    with canvas(9.6, 3.6 * len(found) + 1.6) as figure:
         grid = figure.subplots(len(found), 2, squeeze=False, sharey="row")
         named: dict[str, Artist] = {}
         for (split, (one, ways)), row in zip(found.items(), grid, strict=True):
             for axes, cost in zip(row, AXES, strict=True):
                 named |= _panel(axes, ways, cost)
-            row[0].set_title(f"{split}, {one.n_prompts:,} prompts, under {one.scorer}")
+            row[0].set_title(f"{split}, {one.n_prompts:,} prompts, under {short(one.scorer)}")
             row[0].set_ylabel("NLL minus that of real text (nats/char)")
-        figure.legend(named.values(), named.keys(), loc="outside right upper")
+        figure.legend(named.values(), named.keys(), loc="outside lower left", ncols=2, handlelength=3.5)
         return finish(
             figure,
             NAME,
             "Frontier: quality against cost (held out)",
-            "Each point is one way to write; the numbers are the passes of a run's own texts. Real text is"
-            " the zero line; text below it is likelier than real text, which is as wrong as above it. Cheaper"
-            " is further left.",
+            "Each point is one way to write; the numbers beside times are passes of a run's own texts. Real"
+            " text is the zero line; text below it is likelier than real text, which is as wrong as above it."
+            " Cheaper is further left.",
         )
 
 
@@ -97,7 +97,7 @@ def _panel(axes: Axes, ways: list[Point], cost: str) -> dict[str, Artist]:
                 color=colour(shade),
             )
             named[way.name] = mark
-    axes.set_xscale("log")
+    axes.set_xscale("log", base=2 if cost == AXES[0] else 10)
     axes.margins(x=0.12, y=0.15)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -124,14 +124,13 @@ def _own_lines(axes: Axes, run: str, own: list[Point], cost: str, shade: str) ->
             linestyle=dashes,
             color=colour(shade),
         )
-    for way in own:
+    for way in own if cost != AXES[0] else ():
         axes.annotate(
-            f"{way.values[AXES[0]]:g}",
+            f"{way.values[AXES[0]]:.0f}",
             (way.values[cost], way.values[QUALITY]),
-            xytext=(0, 6),
+            xytext=(6, 1),
             textcoords="offset points",
-            ha="center",
-            fontsize=8,
+            fontsize=7,
             color=colour("ink"),
         )
     return named
