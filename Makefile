@@ -28,10 +28,13 @@ demo: $(STAMP)  ## Prepare Shakespeare, train a small model (about a minute), ge
 demo-world: $(STAMP)  ## Text world model (WORLD=home or grid): data, training, the autoregressive baseline, evaluation
 	@mkdir -p $(RUNS) && date +%s > $(RUNS)/.demo-world
 	$(BIN)/jepalm prepare transitions --world $(WORLD)
-	$(BIN)/jepalm train --preset transitions-ar --data $(WORLD) --steps 1000 --name $(WORLD)-ar
-	$(BIN)/jepalm train --preset transitions --data $(WORLD) --name $(WORLD)
-	$(BIN)/jepalm evaluate --split test --prompts 500 --baseline $$(ls -d $(RUNS)/*-$(WORLD)-ar* | tail -n 1)
-	@echo "in all    $$(( $$(date +%s) - $$(cat $(RUNS)/.demo-world) )) s"; rm $(RUNS)/.demo-world
+	$(BIN)/jepalm train --preset transitions-ar --data $(WORLD) --steps 1000 --name $(WORLD)-ar hardware.threads=1 \
+	  > $(RUNS)/.demo-world.log 2>&1 & baseline=$$!; \
+	$(BIN)/jepalm train --preset transitions --data $(WORLD) --name $(WORLD) hardware.threads=1 \
+	  && wait $$baseline || { tail -n 3 $(RUNS)/.demo-world.log; kill $$baseline 2> /dev/null; exit 1; }
+	$(BIN)/jepalm evaluate $$(ls -d $(RUNS)/*-$(WORLD) | tail -n 1) --split test --prompts 300 \
+	  --baseline $$(ls -d $(RUNS)/*-$(WORLD)-ar* | tail -n 1)
+	@echo "in all    $$(( $$(date +%s) - $$(cat $(RUNS)/.demo-world) )) s"; rm $(RUNS)/.demo-world $(RUNS)/.demo-world.log
 
 install: $(STAMP)  ## Create .venv and install jepalm with all it needs
 
