@@ -37,7 +37,7 @@ from jepalm.evaluation.rows import (
     kept_column,
     passes_column,
 )
-from jepalm.evaluation.samplers import OneShotSampler, VerifiedSampler
+from jepalm.evaluation.samplers import OneShotSampler, VerifiedSampler, check_any_length
 from jepalm.evaluation.world.measure import evaluate_world
 from jepalm.evaluation.writing import Columns, Texts, brier_rows, scored_rows, statistics_rows
 from jepalm.evaluation.writing_cost import cost_rows
@@ -103,9 +103,8 @@ def evaluate(
     objective = trained.objective
     if passes:
         check_refining(trained)
-    if length is not None and trained.pairing != "windows":
-        message = f"{trained.run.name} writes {trained.pairing}, which end where they end"
-        raise UsageError(message, "leave --length out")
+    if length is not None:
+        check_any_length(trained)
     _check_kept(trained, length, kept)
     held = _split(prepared, split)
     asked = Asked(held, n_prompts, TRAINING_TOKENS, seed, other, scoring)

@@ -141,12 +141,21 @@ def sampler_of(
     """Another run as the baseline of a run, with texts of a length if one is given.
 
     Raises:
-        UsageError: they do not share a tokenizer.
+        UsageError: they do not share a tokenizer, or the other one writes no text of a given length.
     """
     same_tokenizer(trained.tokenizer, other.tokenizer, other.run.name)
     if isinstance(other.objective, JepalmObjective):
+        if length is not None:
+            check_any_length(other)
         return OneShotSampler(other.objective, other.hardware, temperature, length=length)
     return _causal(other, temperature)
+
+
+def check_any_length(trained: TrainedModel) -> None:
+    """Raise UsageError where texts end by themselves."""
+    if trained.pairing != "windows":
+        message = f"{trained.run.name} writes {trained.pairing}, which end where they end"
+        raise UsageError(message, "leave --length out")
 
 
 def baseline_of(

@@ -8,13 +8,19 @@ import pytest
 from jepalm.config import HardwareConfig
 from jepalm.data.tokenizer import byte_tokenizer, char_tokenizer
 from jepalm.errors import UsageError
-from jepalm.evaluation.samplers import OneShotSampler, same_tokenizer
+from jepalm.evaluation.samplers import OneShotSampler, same_tokenizer, sampler_of
 from jepalm.generation.loading import load_trained
 
 
 def test_runs_with_other_tokenizers_are_refused():
     with pytest.raises(UsageError, match="this run and it have different tokenizers"):
         same_tokenizer(char_tokenizer(), byte_tokenizer(), "it")
+
+
+def test_a_baseline_whose_texts_end_by_themselves_has_no_given_length(trained_run: Any):
+    lines = load_trained(trained_run, "last", HardwareConfig(device="cpu", precision="fp32", threads=1))
+    with pytest.raises(UsageError, match="writes lines, which end where they end"):
+        sampler_of(lines, lines, length=20)
 
 
 def test_passages_of_a_text_are_written_after_one_another(train_tiny: Any, tmp_path: Path):
