@@ -15,7 +15,7 @@ from jepalm.generation.autoregressive import Sampling
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.noise import Noise
 from jepalm.generation.refinement import Refining
-from jepalm.generation.rolling import Rolled, roll
+from jepalm.generation.rolling import Rolled, noise_of, roll
 from jepalm.generation.verification import Drafter, Verified, verify
 from jepalm.generation.verified_text import drafter_of, verifier_of
 from jepalm.hardware import Hardware
@@ -61,10 +61,11 @@ class OneShotSampler:
 
     def _written(self, prompts: Sequence[Sequence[int]], seed: int) -> Iterator[Rolled]:
         """A batch after the other."""
-        device = self.hardware.device
-        generator = torch.Generator(device).manual_seed(seed)
-        told = self.length is not None and self.objective.reads_gumbel and self.temperature > 0
+        generator = torch.Generator(self.hardware.device).manual_seed(seed)
         for at in range(0, len(prompts), PROMPTS_AT_ONCE):
+            noise = None  # of one passage it is drawn by the generator
+            if self.length is not None:
+                noise = noise_of(self.objective, self.hardware, self.temperature, seed, first=at)
             yield roll(
                 self.objective,
                 self.hardware,
@@ -73,7 +74,7 @@ class OneShotSampler:
                 keep=self.keep,
                 temperature=self.temperature,
                 generator=generator,
-                noise=Noise(seed, self.objective.vocab_size, device, first=at) if told else None,
+                noise=noise,
                 refining=self.refining,
             )
 

@@ -89,6 +89,15 @@ def roll(
     return Rolled(texts, sum(passage.passes for passage in passages), passes_of, passages)
 
 
+def noise_of(
+    objective: JepalmObjective, hardware: Hardware, temperature: float, seed: int, first: int = 0
+) -> Noise | None:
+    """Verification's noise of this seed, for a predictor that reads some; texts are numbered from `first`."""
+    if not objective.reads_gumbel or not temperature:
+        return None
+    return Noise(seed, objective.vocab_size, hardware.device, first=first)
+
+
 def kept(passage: Passage, keep: float | None) -> list[list[int]]:
     """The tokens of each text that stay; `keep` is that of `roll`."""
     rows = passage.rows()

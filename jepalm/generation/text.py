@@ -17,7 +17,7 @@ from jepalm.generation.loading import TrainedModel
 from jepalm.generation.noise import Noise
 from jepalm.generation.one_shot import Passage
 from jepalm.generation.refinement import Refining
-from jepalm.generation.rolling import roll
+from jepalm.generation.rolling import noise_of, roll
 from jepalm.objective import CausalObjective, JepalmObjective
 from jepalm.objective.views import prompt_row
 
@@ -234,7 +234,6 @@ def _roll(
     if keep is not None and keep >= longest:
         message = f"{trained.run.name} writes {longest} tokens a passage: {keep:g} is all of them"
         raise UsageError(message, "keep fewer, or leave --keep out")
-    told = objective.reads_gumbel and temperature > 0
     rolled = roll(
         objective,
         trained.hardware,
@@ -243,7 +242,7 @@ def _roll(
         keep=keep,
         temperature=temperature,
         generator=torch.Generator(device).manual_seed(seed),
-        noise=Noise(seed, objective.vocab_size, device) if told else None,
+        noise=noise_of(objective, trained.hardware, temperature, seed),
         refining=refining,
     )
     return Generated(list(map(trained.tokenizer.decode, rolled.rows)), rolled.passes, rolled.passages)
