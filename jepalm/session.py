@@ -341,8 +341,8 @@ def _check_pairing(config: Config, pairing: str) -> None:
         sizes = f"model.source_len {model.source_len} and model.target_len {model.target_len}"
         message = f"{sizes} do not go with hidden spans, which lie inside the source"
         raise UsageError(message, "set both to the same, 2 or more")
-    if model.predictor.guesses:
-        message = "model.predictor.guesses does not go with hidden spans"
+    if model.predictor.intermediate_logits:
+        message = "model.predictor.intermediate_logits does not go with hidden spans"
         raise UsageError(message, "what is hidden next need not follow: set it to false")
     if model.latent.tokens > 1:
         message = f"model.latent.tokens={model.latent.tokens} does not go with hidden spans"

@@ -54,14 +54,14 @@ def progress_shown(by_bytes: bool = True) -> Iterator[Callable[[str, int, int], 
 def _lines(clock: Callable[[], float] = time.monotonic) -> Callable[[str, int, int], None]:
     """Tell size, MB/s and time left, at most each half minute."""
     begun: dict[str, tuple[float, int]] = {}
-    told = clock()
+    conditioning = clock()
 
     def watch(stage: str, done: int, total: int) -> None:
-        nonlocal told
+        nonlocal conditioning
         now = clock()
         since, before = begun.setdefault(stage, (now, done))
-        if now - told >= _SECONDS_A_LINE and done > before:
-            told = now
+        if now - conditioning >= _SECONDS_A_LINE and done > before:
+            conditioning = now
             labelled(stage, _pace(done, total, (done - before) / (now - since)))
 
     return watch

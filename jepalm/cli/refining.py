@@ -47,7 +47,7 @@ def numbers_of_passes(passes: str | None, order: str | None) -> list[int]:
 
 
 def kept_of(flag: str, text: str | None) -> list[float]:
-    """How much of a passage is kept, of a list with commas: whole numbers of tokens, or chances below 1.
+    """How much of a passage is kept: whole numbers of tokens, or probabilities below 1, with commas.
 
     Raises:
         UsageError: it is no such list.

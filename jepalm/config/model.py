@@ -19,13 +19,13 @@ class EncoderConfig(Section):
     """With 0 a token's embedding knows nothing of its neighbours."""
     normalisation: Literal["layernorm", "none"] = "layernorm"
     """What makes embeddings of the last layer's output: LayerNorm without affine, or nothing."""
-    preceding: int = Field(0, ge=0, le=16)
+    token_shift: int = Field(0, ge=0, le=16)
     """Tokens before each one whose embeddings are added to its own, by a learned weight a dimension."""
 
     @model_validator(mode="after")
-    def _a_trunk_reads_as_it_was_taught(self) -> EncoderConfig:
-        if self.kind == "causal" and self.preceding:
-            raise ValueError("model.encoder.preceding does nothing with model.encoder.kind=causal")
+    def _a_causal_encoder_reads_as_it_was_taught(self) -> EncoderConfig:
+        if self.kind == "causal" and self.token_shift:
+            raise ValueError("model.encoder.token_shift does nothing with model.encoder.kind=causal")
         return self
 
 
@@ -37,17 +37,17 @@ class PredictorConfig(Section):
     """Width; the model's own when empty."""
     n_heads: int | None = Field(None, ge=1, le=256)
     """Heads; the model's own when empty."""
-    revealed: bool = False
+    unmasked: bool = False
     """Queries may carry tokens that are already decided, so that a passage is refined in several passes."""
     noise: Literal["none", "gaussian", "gumbel"] = "none"
     """Randomness of its own, so that one source has many predictions. `gaussian`: the queries carry normal
-    noise. `gumbel`: a number for each token of the vocabulary at each position is added to the guesses, so
-    that the text is a function of source and noise."""
+    noise. `gumbel`: a number for each token of the vocabulary at each position is added to the
+    intermediate logits, so that the text is a function of source and noise."""
     noise_dim: int = Field(32, ge=1, le=16384)
     """Width of Gaussian noise: so much for each position or latent, and as much again for the whole text."""
-    guesses: bool = False
-    """Each layer guesses the text; the guess at a position is told to the next one before the next layer.
-    Positions see those before them alone."""
+    intermediate_logits: bool = False
+    """Each layer predicts the tokens; the prediction for position i - 1 is fed to position i of the next.
+    Self-attention is then causal."""
 
 
 class DecoderConfig(Section):
@@ -120,7 +120,7 @@ class ModelConfig(Section):
     source_positions: Literal["before", "aligned"] = "before"
     """`before`: they count down to -1, where the target begins. `aligned`: from 0, as the target's, and the
     predictor starts from the source's embeddings, for targets that are their source with some changes."""
-    matching: bool = False
+    mimetic_init: bool = False
     """Queries and keys of attention start alike, so that a token first attends to tokens like it: for targets
     that follow from where the same name stands twice. Of a JEPALM."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -154,21 +154,23 @@ class ModelConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _revealed_places_are_tokens(self) -> ModelConfig:
-        if self.predictor.revealed and self.latent.tokens > 1:
-            raise ValueError("model.predictor.revealed needs model.latent.tokens=1")
+    def _unmasked_places_are_tokens(self) -> ModelConfig:
+        if self.predictor.unmasked and self.latent.tokens > 1:
+            raise ValueError("model.predictor.unmasked needs model.latent.tokens=1")
         return self
 
     @model_validator(mode="after")
-    def _guesses_are_of_tokens_that_follow(self) -> ModelConfig:
-        if self.predictor.noise == "gumbel" and not self.predictor.guesses:
-            raise ValueError("model.predictor.noise=gumbel needs model.predictor.guesses=true")
-        if self.predictor.noise == "gaussian" and self.predictor.guesses:
-            raise ValueError("model.predictor.guesses does not go with model.predictor.noise=gaussian")
-        if self.predictor.guesses and self.latent.tokens > 1:
-            raise ValueError("model.predictor.guesses needs model.latent.tokens=1")
-        if self.predictor.guesses and self.source_positions == "aligned":
-            raise ValueError("model.predictor.guesses needs model.source_positions=before")
+    def _intermediate_logits_are_of_tokens_that_follow(self) -> ModelConfig:
+        if self.predictor.noise == "gumbel" and not self.predictor.intermediate_logits:
+            raise ValueError("model.predictor.noise=gumbel needs model.predictor.intermediate_logits=true")
+        if self.predictor.noise == "gaussian" and self.predictor.intermediate_logits:
+            raise ValueError(
+                "model.predictor.intermediate_logits does not go with model.predictor.noise=gaussian"
+            )
+        if self.predictor.intermediate_logits and self.latent.tokens > 1:
+            raise ValueError("model.predictor.intermediate_logits needs model.latent.tokens=1")
+        if self.predictor.intermediate_logits and self.source_positions == "aligned":
+            raise ValueError("model.predictor.intermediate_logits needs model.source_positions=before")
         return self
 
     @model_validator(mode="after")

@@ -67,8 +67,8 @@ class GenerationConfig(Section):
     """Whether the decoder learns from this term, or only what made the embeddings."""
 
 
-class RevealConfig(Section):
-    """How much of each target the predictor is told in training, where it reads revealed tokens.
+class UnmaskingConfig(Section):
+    """How much of each target the predictor is told in training, where it reads unmasked tokens.
 
     `embedding` and `generation` then count the tokens that stay hidden.
     """
@@ -76,14 +76,14 @@ class RevealConfig(Section):
     share_from: float = Field(0.0, ge=0, le=1)
     """The share of a text is drawn evenly between this and the next."""
     share_to: float = Field(1.0, ge=0, le=1)
-    """At 1 all numbers of revealed tokens are equally likely, from none to all but one."""
+    """At 1 all numbers of unmasked tokens are equally likely, from none to all but one."""
     order: Literal["random", "prefix"] = "random"
     """Which tokens: any, or the first ones."""
     until: int | None = Field(None, ge=1)
     """Steps over which the shares fall to 0 in a straight line; empty keeps them."""
 
     @model_validator(mode="after")
-    def _from_is_below_to(self) -> RevealConfig:
+    def _from_is_below_to(self) -> UnmaskingConfig:
         if self.share_from > self.share_to:
             raise ValueError(f"share_from {self.share_from:g} is above share_to {self.share_to:g}")
         return self
@@ -108,8 +108,8 @@ class OwnTextConfig(Section):
         return self
 
 
-class GuessesConfig(Section):
-    """Cross-entropy of the predictor's guesses, mean over its layers, where they guess; off at weight 0."""
+class IntermediateLogitsConfig(Section):
+    """Deep supervision: cross-entropy of the predictor's intermediate logits, mean over layers; off at 0."""
 
     weight: float = Field(0.0, ge=0)
 
@@ -120,18 +120,18 @@ class CouplingConfig(Section):
     teacher: str | None = Field(None, min_length=1)
     """A run of windows: its folder, or the name of one in the folder of runs, the newest that is finished.
     It is read in training alone."""
-    written: float = Field(0.0, ge=0, le=1)
+    teacher_share: float = Field(0.0, ge=0, le=1)
     """Share of the targets that the teacher writes anew at every visit; the others are the data's."""
     temperature_from: float = Field(1.0, ge=0, le=1)
     """What the teacher writes is drawn at temperatures even between this and 1, the noise scaled by it."""
 
     @model_validator(mode="after")
     def _someone_writes(self) -> CouplingConfig:
-        for name in ("written", "temperature_from"):
+        for name in ("teacher_share", "temperature_from"):
             if self.teacher is None and not kept(self, name):
                 raise ValueError(f"objective.coupling.{name} does nothing without objective.coupling.teacher")
-        if self.written == 0 and not kept(self, "temperature_from"):
-            raise ValueError("objective.coupling.temperature_from does nothing with written=0")
+        if self.teacher_share == 0 and not kept(self, "temperature_from"):
+            raise ValueError("objective.coupling.temperature_from does nothing with teacher_share=0")
         return self
 
 
@@ -271,9 +271,9 @@ class ObjectiveConfig(Section):
     kl: KLConfig = KLConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     generation: GenerationConfig = GenerationConfig()
-    reveal: RevealConfig = RevealConfig()
+    unmasking: UnmaskingConfig = UnmaskingConfig()
     own_text: OwnTextConfig = OwnTextConfig()
-    guesses: GuessesConfig = GuessesConfig()
+    intermediate_logits: IntermediateLogitsConfig = IntermediateLogitsConfig()
     coupling: CouplingConfig = CouplingConfig()
     local: LocalConfig = LocalConfig()
     length: LengthConfig = LengthConfig()

@@ -7,7 +7,7 @@ from pydantic import model_validator
 from jepalm.config.base import Section, kept
 from jepalm.config.data import DataConfig
 from jepalm.config.model import ModelConfig
-from jepalm.config.objective import ObjectiveConfig, RevealConfig
+from jepalm.config.objective import ObjectiveConfig, UnmaskingConfig
 from jepalm.config.training import HardwareConfig, OptimizerConfig, TrainingConfig
 
 DEFAULT_PRESET = "shakespeare"
@@ -26,9 +26,9 @@ class Config(Section):
     hardware: HardwareConfig = HardwareConfig()
 
     @model_validator(mode="after")
-    def _reveals_what_can_be_read(self) -> Config:
-        if self.objective.reveal != RevealConfig() and not self.model.predictor.revealed:
-            raise ValueError("objective.reveal does nothing without model.predictor.revealed=true")
+    def _unmasks_what_can_be_read(self) -> Config:
+        if self.objective.unmasking != UnmaskingConfig() and not self.model.predictor.unmasked:
+            raise ValueError("objective.unmasking does nothing without model.predictor.unmasked=true")
         return self
 
     @model_validator(mode="after")
@@ -40,8 +40,11 @@ class Config(Section):
             raise ValueError("model.predictor.noise=gumbel needs objective.coupling.teacher")
         if predictor.noise == "gaussian" and objective.coupling.teacher is not None:
             raise ValueError("objective.coupling.teacher does not go with model.predictor.noise=gaussian")
-        if objective.guesses.weight > 0 and not predictor.guesses:
-            raise ValueError("objective.guesses.weight does nothing without model.predictor.guesses=true")
+        if objective.intermediate_logits.weight > 0 and not predictor.intermediate_logits:
+            raise ValueError(
+                "objective.intermediate_logits.weight does nothing without "
+                "model.predictor.intermediate_logits=true"
+            )
         return self
 
     @model_validator(mode="after")
@@ -67,9 +70,9 @@ FAMILY_SECTIONS = {
         "objective.kl",
         "objective.embedding",
         "objective.generation",
-        "objective.reveal",
+        "objective.unmasking",
         "objective.own_text",
-        "objective.guesses",
+        "objective.intermediate_logits",
         "objective.coupling",
         "objective.local",
         "objective.length",

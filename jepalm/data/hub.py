@@ -215,12 +215,12 @@ def _check_column(corpus: Corpus, part: Any) -> None:
 
 def _identity(files: dict[str, list[str]]) -> str:
     """Hash over the names of the files; a name on the hub holds the commit, one here gets size and time."""
-    told: list[Any] = [files]
+    conditioning: list[Any] = [files]
     for name in (name for found in files.values() for name in found):
         if Path(name).is_file():
             status = Path(name).stat()
-            told.append([status.st_size, status.st_mtime_ns])
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+            conditioning.append([status.st_size, status.st_mtime_ns])
+    return hashlib.sha256(json.dumps(conditioning, sort_keys=True).encode()).hexdigest()
 
 
 def _n_bytes(corpus: Corpus, builder: Any, files: dict[str, list[str]], parts: dict[SplitName, Any]) -> int:
@@ -236,10 +236,10 @@ def _n_bytes(corpus: Corpus, builder: Any, files: dict[str, list[str]], parts: d
         if path.suffix != ".parquet":
             total += path.stat().st_size
             continue
-        told = parquet.read_metadata(path)
-        columns = [told.schema.column(index).path for index in range(told.num_columns)]
+        conditioning = parquet.read_metadata(path)
+        columns = [conditioning.schema.column(index).path for index in range(conditioning.num_columns)]
         column = columns.index(corpus.column)
-        groups = (told.row_group(index) for index in range(told.num_row_groups))
+        groups = (conditioning.row_group(index) for index in range(conditioning.num_row_groups))
         total += sum(group.column(column).total_uncompressed_size for group in groups)
     return total
 

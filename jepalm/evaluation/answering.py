@@ -18,8 +18,8 @@ from jepalm.evaluation.questions import Question
 from jepalm.evaluation.timing import Clock
 from jepalm.generation import autoregressive, one_shot
 from jepalm.generation.loading import TrainedModel
+from jepalm.model.conditioning import Conditioning
 from jepalm.model.layout import Layout
-from jepalm.model.told import Told
 from jepalm.objective import CausalObjective, JepalmObjective
 from jepalm.objective.views import prompt_row
 
@@ -136,7 +136,7 @@ class Answerer:
         embeddings, layout = self.objective.encode_source(read)
         target = Layout.of(torch.ones_like(read.lengths), 1, packed=self.objective.packing)
         act = self.objective.encode_action(action)
-        predicted = self.objective.predict(embeddings, layout, target, Told(act))
+        predicted = self.objective.predict(embeddings, layout, target, Conditioning(act))
         return self.objective.model.decoder(predicted, target).view(n, -1)
 
 

@@ -85,7 +85,7 @@ def evaluate(
         length: tokens of every text, in as many passages as it takes; when empty, one passage as the run
             writes it.
         kept: for a column of texts each, how much stays of their passages (`rolling.roll`): numbers of
-            tokens, each below those of a passage, or chances below 1; needs a length.
+            tokens, each below those of a passage, or probabilities below 1; needs a length.
         baseline: another sampler to set beside.
         baseline_name: what it is.
         other: the run behind the baseline, which answers given pairs beside this one.
@@ -278,10 +278,10 @@ def _decoder_controls(
     vocab_size = ngram.vocab_size
     unigram = NGram.fit(training.ids, vocab_size, 1).nll(prompts, targets)
     most_frequent = int(np.bincount(training.ids, minlength=vocab_size).argmax())
-    told = ngram.nll(prompts, targets)
+    conditioning = ngram.nll(prompts, targets)
     ce = {
         "training unigram": float(np.concatenate(unigram).mean()),
-        f"{ngram.order}-gram that sees the true past": float(np.concatenate(told).mean()),
+        f"{ngram.order}-gram that sees the true past": float(np.concatenate(conditioning).mean()),
     }
     right = np.concatenate([np.array(target) == most_frequent for target in targets])
     return ce, {"always the most frequent token": float(right.mean())}

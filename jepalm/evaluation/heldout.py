@@ -99,7 +99,7 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
         its cross-entropy and the accuracy of its likeliest length; cross-entropy and accuracy of a local
         head; standard deviation and effective rank of target and predicted embeddings; of a variational
         encoder `kl` in nats a latent, and `posterior_std`, the mean over dimensions; of layers that guess
-        `guesses_ce`, the mean over them; and with a teacher what `Matches` says.
+        `intermediate_logits_ce`, the mean over them; and with a teacher what `Matches` says.
     """
     sums = _Sums()
     matches = None if objective.coupling is None else Matches(objective)
@@ -123,9 +123,12 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
             )
         if matches is not None and noise is not None:
             matches.add(logits, batch, noise)
-        costs = [F.cross_entropy(_rows(guess, layout), ids, reduction="sum") for guess in views.guesses]
+        costs = [
+            F.cross_entropy(_rows(intermediate, layout), ids, reduction="sum")
+            for intermediate in views.intermediate_logits
+        ]
         if costs:
-            sums.add(guesses_ce=torch.stack(costs).mean())
+            sums.add(intermediate_logits_ce=torch.stack(costs).mean())
         sums.add(**local_sums(views, batch))
         sums.add(copy=(copied - target).square().sum(), embeddings=len(target))
         sums.add(tokens=len(ids), pairs=len(batch.target.lengths))
@@ -185,8 +188,10 @@ def _figures(objective: JepalmObjective, sums: _Sums, target: Tensor, predicted:
         figures["posterior_std"] = sums["posterior_std"] / embeddings
     if "regularizer" in sums.values:
         terms["regularizer"] = figures["regularizer"] = sums["regularizer"] / pairs
-    if "guesses_ce" in sums.values:
-        terms["guesses"] = figures["guesses_ce"] = sums["guesses_ce"] / tokens
+    if "intermediate_logits_ce" in sums.values:
+        terms["intermediate_logits"] = figures["intermediate_logits_ce"] = (
+            sums["intermediate_logits_ce"] / tokens
+        )
     if "local_ce" in sums.values:
         terms["local"] = sums["local_ce"] / tokens
         figures |= {"local_ce": terms["local"], "local_accuracy": sums["local_right"] / tokens}

@@ -133,7 +133,7 @@ class NGram:
         """Look-ups a text, mean: one a token."""
         return float(np.mean(lengths))
 
-    def chances(self, pasts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    def probabilities(self, pasts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
         """P of every next token (B, V) after each past, of which the last order - 1 tokens are read."""
         found = np.full((len(pasts), self.vocab_size), 1 / self.vocab_size)
         for row, past in enumerate(pasts):

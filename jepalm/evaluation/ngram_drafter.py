@@ -37,7 +37,9 @@ class NGramDrafter:
         rows = [list(text)[max(0, len(text) - reach) :] for text in texts]
         starts = [len(row) for row in rows]
         for place in range(self.longest):
-            logits = torch.from_numpy(np.log(self.ngram.chances([row[-reach:] for row in rows]))).float()
+            logits = torch.from_numpy(
+                np.log(self.ngram.probabilities([row[-reach:] for row in rows]))
+            ).float()
             logits[:, : len(SPECIALS)] = float("-inf")
             drawn = None if noise is None else noise[:, place].cpu()
             for row, token in zip(rows, sampling.choose(logits, drawn).tolist(), strict=True):

@@ -80,10 +80,10 @@ class OneShotSampler:
 
 
 class VerifiedSampler:
-    """A causal run that writes what a drafter guesses and it checks itself; the texts are its own.
+    """A causal run that checks what a drafter proposes; the texts are the causal run's own.
 
     Args:
-        drafter: guesses.
+        drafter: intermediate logits.
         verifying: the causal run, which `verifier_of` takes.
         temperature: of the draws.
     """

@@ -48,8 +48,8 @@ class Sampling:
             logits = logits.masked_fill(logits < least, float("-inf"))
         if self.top_p is not None:
             ordered, places = logits.sort(-1, descending=True)
-            chances = ordered.softmax(-1)
-            beyond = chances.cumsum(-1) - chances >= self.top_p  # the first is always kept
+            probabilities = ordered.softmax(-1)
+            beyond = probabilities.cumsum(-1) - probabilities >= self.top_p  # the first is always kept
             logits = logits.masked_fill(beyond.gather(-1, places.argsort(-1)), float("-inf"))
         return logits
 

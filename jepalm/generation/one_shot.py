@@ -10,9 +10,9 @@ from torch import Tensor
 
 from jepalm.data.batches import Tokens
 from jepalm.data.tokenizer import SPECIALS
+from jepalm.model.conditioning import ActionView, Conditioning
 from jepalm.model.layout import Layout
 from jepalm.model.noise import PredictorNoise
-from jepalm.model.told import ActionView, Told
 from jepalm.objective.jepalm import JepalmObjective
 
 
@@ -141,15 +141,15 @@ def write(objective: JepalmObjective, blank: Blank) -> Passage:
     """Write tokens at all positions in one pass of predictor and decoder."""
     target_layout, temperature, generator = blank.target_layout, blank.temperature, blank.generator
     lengths = target_layout.mask.sum(1)  # (B,)
-    told: PredictorNoise | None = blank.noise
-    if told is None:
-        told = objective.draw_noise(target_layout, temperature, generator)
+    conditioning: PredictorNoise | None = blank.noise
+    if conditioning is None:
+        conditioning = objective.draw_noise(target_layout, temperature, generator)
     predicted = objective.predict(
-        blank.embeddings, blank.layout, target_layout, Told(blank.action, noise=told)
+        blank.embeddings, blank.layout, target_layout, Conditioning(blank.action, noise=conditioning)
     )
     logits = objective.model.decoder(predicted, target_layout).float()
     logits[..., list(blank.never)] = float("-inf")
-    laid_out = target_layout.pack(told) if isinstance(told, Tensor) else told
+    laid_out = target_layout.pack(conditioning) if isinstance(conditioning, Tensor) else conditioning
     ids = decide(objective, logits, laid_out, temperature, generator)  # (...)
     chosen = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)  # (...)
     log_probs = target_layout.pad(chosen) * target_layout.mask  # (B, T)
@@ -183,8 +183,8 @@ def choose(logits: Tensor, temperature: float, generator: torch.Generator | None
     """Tokens (...) of logits (..., V): the most likely ones at temperature 0, drawn above."""
     if temperature == 0:
         return logits.argmax(-1)
-    chances = (logits / temperature).softmax(-1).flatten(0, -2)
-    return torch.multinomial(chances, 1, generator=generator).view(logits.shape[:-1])
+    probabilities = (logits / temperature).softmax(-1).flatten(0, -2)
+    return torch.multinomial(probabilities, 1, generator=generator).view(logits.shape[:-1])
 
 
 def likely_lengths(

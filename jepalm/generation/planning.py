@@ -103,9 +103,9 @@ def make_plan(
             found = search(latent, states, horizon, kind=kind, budget=budget, seed=seed)
             rows, distances = _followed(latent, states, found, latent.texts)
         else:
-            told = TextDynamics(objective, choices, arrival, counted)
-            found = search(told, start, horizon, kind=kind, budget=budget, seed=seed)
-            rows, distances = _followed(told, start, found, told.texts)
+            conditioning = TextDynamics(objective, choices, arrival, counted)
+            found = search(conditioning, start, horizon, kind=kind, budget=budget, seed=seed)
+            rows, distances = _followed(conditioning, start, found, conditioning.texts)
     chosen = [actions[number] for number in found.actions]
     texts = [trained.tokenizer.decode(row) for row in rows]
     return Plan(chosen, texts, distances, found.n_predicted, found.complete, found.merged)
@@ -131,8 +131,10 @@ def foreseen(objective: JepalmObjective, start: Tokens, choices: Tokens) -> Tens
     for (part,) in _chunks(everything):
         states = next_latent(objective, encode_states(objective, _at(start, 0 * part)), _at(choices, part))
         layout = Layout.of(states.lengths, states.embeddings.shape[1], packed=False)
-        chances = objective.model.decoder(states.embeddings, layout).float().softmax(-1).amax(-1)  # (N, T)
-        sure = ((chances >= SURE) & layout.mask).any(0)  # (T,)
+        probabilities = (
+            objective.model.decoder(states.embeddings, layout).float().softmax(-1).amax(-1)
+        )  # (N, T)
+        sure = ((probabilities >= SURE) & layout.mask).any(0)  # (T,)
         width = max(len(sure), len(found))
         found = F.pad(found, (0, width - len(found))) | F.pad(sure, (0, width - len(sure)))
     return found if bool(found.any()) else None

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from jepalm.generation.one_shot import Blank, Passage, decide
+from jepalm.model.conditioning import Conditioning
 from jepalm.model.noise import PredictorNoise
 from jepalm.model.queries import Known
-from jepalm.model.told import Told
 from jepalm.objective.jepalm import JepalmObjective
 
 Order = Literal["confidence", "entropy", "random", "mask-predict", "prefix"]
@@ -53,7 +53,7 @@ class Refining:
         """Write tokens at all positions in several passes; see `one_shot.write`.
 
         Gumbel noise says the whole text and is the same in every pass. Gaussian noise is drawn anew for each,
-        as in training, where it knows nothing of the tokens that are revealed.
+        as in training, where it knows nothing of the tokens that are unmasked.
         """
         target_layout, temperature, generator = blank.target_layout, blank.temperature, blank.generator
         text = target_layout.mask  # (B, T)
@@ -65,16 +65,16 @@ class Refining:
         ids = torch.zeros_like(target_layout.positions)  # (B, T)
         scores = torch.zeros(text.shape, device=text.device)  # (B, T)
         decided = torch.zeros_like(text)
-        told: PredictorNoise | None = blank.noise
+        conditioning: PredictorNoise | None = blank.noise
         for done in range(1, most + 1):
             known = Known(ids, decided) if done > 1 else None
-            if not isinstance(told, Tensor):
-                told = objective.draw_noise(target_layout, temperature, generator)
-            given = Told(blank.action, known, told)
+            if not isinstance(conditioning, Tensor):
+                conditioning = objective.draw_noise(target_layout, temperature, generator)
+            given = Conditioning(blank.action, known, conditioning)
             predicted = objective.predict(blank.embeddings, blank.layout, target_layout, given)
             logits = target_layout.pad(objective.model.decoder(predicted, target_layout).float())  # (B, T, V)
             logits[..., list(blank.never)] = float("-inf")
-            written = decide(objective, logits, told, temperature, generator)  # (B, T)
+            written = decide(objective, logits, conditioning, temperature, generator)  # (B, T)
             chosen = logits.log_softmax(-1).gather(-1, written[..., None]).squeeze(-1)  # (B, T)
             ids = torch.where(decided, ids, written)
             scores = torch.where(decided, scores, chosen)

@@ -18,9 +18,9 @@ from jepalm.data.batches import Tokens, pad_rows
 from jepalm.data.tokenizer import SPECIALS, TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.generation import autoregressive, one_shot
+from jepalm.model.conditioning import Conditioning
 from jepalm.model.jepalm import has_bottleneck
 from jepalm.model.layout import Layout
-from jepalm.model.told import Told
 from jepalm.objective import CausalObjective, JepalmObjective, Objective
 from jepalm.objective.views import prompt_of
 
@@ -131,7 +131,7 @@ def next_latent(objective: JepalmObjective, states: LatentStates, action: Tokens
     act = objective.encode_action(action)
     lengths = one_shot.likely_lengths(objective, source, layout, act)[:, 0]  # (B,)
     target = Layout.of(lengths, int(lengths.max()), packed=objective.packing)
-    return _padded(objective.predict(source, layout, target, Told(act)), target, predicted=True)
+    return _padded(objective.predict(source, layout, target, Conditioning(act)), target, predicted=True)
 
 
 @torch.no_grad()

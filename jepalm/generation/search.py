@@ -23,7 +23,7 @@ STATES_AT_ONCE = 1024
 ROUNDS = 8
 ELITE_SHARE = 0.1
 KEPT = 0.3
-"""Share of the chances of one round that stays in the next."""
+"""Share of the probabilities of one round that stays in the next."""
 
 
 class Dynamics(Protocol[S]):
@@ -144,16 +144,16 @@ def cem(dynamics: Dynamics[S], start: S, horizon: int, *, budget: int = 10_000, 
     """The cross-entropy method over sequences of actions; each counts where it comes nearest to the goal.
 
     Actions at one place of a sequence are drawn independently of those at others. From the elite's actions up
-    to their nearest state come the chances of the next round.
+    to their nearest state come the probabilities of the next round.
     """
     n_drawn = max(2, budget // (ROUNDS * horizon))
     n_elite = max(1, round(ELITE_SHARE * n_drawn))
     generator = torch.Generator().manual_seed(seed)
-    chances = torch.full((horizon, dynamics.n_actions), 1 / dynamics.n_actions)
+    probabilities = torch.full((horizon, dynamics.n_actions), 1 / dynamics.n_actions)
     (nearest,) = dynamics.distances(start)
     best: tuple[int, ...] = ()
     for _ in range(ROUNDS):
-        drawn = torch.multinomial(chances, n_drawn, replacement=True, generator=generator).T  # (N, H)
+        drawn = torch.multinomial(probabilities, n_drawn, replacement=True, generator=generator).T  # (N, H)
         states, rows, distances = start, torch.zeros(n_drawn, dtype=torch.long), []
         for actions in drawn.T:
             states = dynamics.follow(states, rows, actions)
@@ -164,11 +164,11 @@ def cem(dynamics: Dynamics[S], start: S, horizon: int, *, budget: int = 10_000, 
         if float(distance[elite[0]]) < nearest:
             nearest = float(distance[elite[0]])
             best = tuple(drawn[elite[0], : int(ends[elite[0]]) + 1].tolist())
-        counts = torch.zeros_like(chances)
+        counts = torch.zeros_like(probabilities)
         for row, end in zip(drawn[elite].tolist(), ends[elite].tolist(), strict=True):
             for place in range(end + 1):
                 counts[place, row[place]] += 1
-        told = counts.sum(1, keepdim=True)  # (H, 1); nothing is learned of places beyond every end
-        learned = torch.where(told > 0, counts / told.clamp(min=1), chances)
-        chances = KEPT * chances + (1 - KEPT) * learned
+        conditioning = counts.sum(1, keepdim=True)  # (H, 1); nothing is learned of places beyond every end
+        learned = torch.where(conditioning > 0, counts / conditioning.clamp(min=1), probabilities)
+        probabilities = KEPT * probabilities + (1 - KEPT) * learned
     return Found(best, nearest, ROUNDS * n_drawn * horizon, complete=False)

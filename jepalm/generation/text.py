@@ -254,9 +254,9 @@ def check_refining(trained: TrainedModel) -> None:
     Raises:
         UsageError: it does not.
     """
-    if not trained.config.model.predictor.revealed:
-        message = f"{trained.run.name} cannot refine: it was trained without revealed positions"
-        raise UsageError(message, "train a JEPALM with model.predictor.revealed=true")
+    if not trained.config.model.predictor.unmasked:
+        message = f"{trained.run.name} cannot refine: it was trained without unmasked positions"
+        raise UsageError(message, "train a JEPALM with model.predictor.unmasked=true")
 
 
 def _kept(row: list[int], discard: float) -> list[int]:

@@ -1,4 +1,4 @@
-"""Verification: a fast drafter guesses what an autoregressive model writes, which checks all guesses at once.
+"""Verification: a fast drafter proposes what an autoregressive model writes, which checks it in one pass.
 
 With the noise fixed, the autoregressive model's text is a function of the prompt (`noise`). The drafter,
 which knows the noise, writes some tokens ahead; one pass of the autoregressive model gives what it would
@@ -174,7 +174,7 @@ def verify(
     Args:
         objective: the autoregressive model of windows, in evaluation mode.
         prompts: B texts of one token id or more.
-        drafter: guesses.
+        drafter: intermediate logits.
         length: tokens to write, one or more.
         sampling: how tokens are chosen.
         noise: of the prompts as texts 0, 1 and so on; not read at temperature 0.
@@ -189,16 +189,23 @@ def verify(
         drawn = None
         if noise is not None and sampling.temperature:
             drawn = noise.at(live, [texts[number].written for number in live], longest + 1)  # (B', T + 1, V)
-        guesses: list[list[int]] = [[] for _ in live]
+        intermediate_logits: list[list[int]] = [[] for _ in live]
         if any(texts[number].room for number in live):
             sources = [texts[number].ids for number in live]
-            guesses = drafter.draft(sources, None if drawn is None else drawn[:, :longest], sampling)
+            intermediate_logits = drafter.draft(
+                sources, None if drawn is None else drawn[:, :longest], sampling
+            )
             drafts += 1
             for number in live:
                 texts[number].drafts += 1
         parts = [
-            _Part(number, texts[number], guess[: texts[number].room], None if drawn is None else drawn[place])
-            for place, (number, guess) in enumerate(zip(live, guesses, strict=True))
+            _Part(
+                number,
+                texts[number],
+                intermediate[: texts[number].room],
+                None if drawn is None else drawn[place],
+            )
+            for place, (number, intermediate) in enumerate(zip(live, intermediate_logits, strict=True))
         ]
         fresh = [part for part in parts if not part.text.read]
         _check(model, cache, [part for part in parts if part.text.read], sampling)
@@ -230,7 +237,7 @@ class _Part:
 
     row: int
     text: _Text
-    guess: list[int]
+    intermediate: list[int]
     noise: Tensor | None
 
 
@@ -245,12 +252,12 @@ def _check(model: CausalLM, cache: KVCache, parts: list[_Part], sampling: Sampli
     read, ids, last = [0] * n_rows, [[0]] * n_rows, []
     for part in parts:
         unread = part.text.unread
-        read[part.row], ids[part.row] = part.text.read, unread + part.guess
+        read[part.row], ids[part.row] = part.text.read, unread + part.intermediate
         last.append(len(unread) - 1)
     cache.keep(read)
     device = cache.lengths.device
     hidden = model.hidden(pad_rows(ids, device).ids, cache)  # (rows, W, D)
-    n_asked = 1 + max(len(part.guess) for part in parts)
+    n_asked = 1 + max(len(part.intermediate) for part in parts)
     rows = torch.tensor([part.row for part in parts], device=device)[:, None]  # (B', 1)
     columns = torch.tensor(last, device=device)[:, None] + torch.arange(n_asked, device=device)  # (B', G + 1)
     logits = model.logits(hidden[rows, columns.clamp(max=hidden.shape[1] - 1)]).float()  # (B', G + 1, V)
@@ -258,8 +265,8 @@ def _check(model: CausalLM, cache: KVCache, parts: list[_Part], sampling: Sampli
     noise = None
     if sampling.temperature:
         noise = torch.stack([part.noise[:n_asked] for part in parts if part.noise is not None])
-    for part, told in zip(parts, sampling.choose(logits, noise).tolist(), strict=True):
+    for part, conditioning in zip(parts, sampling.choose(logits, noise).tolist(), strict=True):
         right = 0
-        while right < len(part.guess) and part.guess[right] == told[right]:
+        while right < len(part.intermediate) and part.intermediate[right] == conditioning[right]:
             right += 1
-        part.text.accept(told[: right + 1])
+        part.text.accept(conditioning[: right + 1])

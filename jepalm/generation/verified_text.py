@@ -83,7 +83,7 @@ def continue_verified(
     """Write after each source what the verifier writes after it alone with the same settings and seed.
 
     Args:
-        drafter: guesses.
+        drafter: intermediate logits.
         verifying: the verifier, which `verifier_of` takes.
         sources: as the verifier reads them.
         length: tokens to write; the verifier's context when None.

@@ -15,22 +15,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepalm.config import LatentConfig, ModelConfig
-from jepalm.model.guesses import Guesses
+from jepalm.model.causal_encoder import CausalEncoder
+from jepalm.model.conditioning import ActionView, Conditioning
+from jepalm.model.intermediate_logits import IntermediateLogits
 from jepalm.model.latents import LatentHead, LatentReader, Posterior
 from jepalm.model.layers import Block, Modulation, init_weights
 from jepalm.model.layout import Layout, at_least_float32, copied
 from jepalm.model.noise import GaussianNoise, NoisyQueries
-from jepalm.model.preceding import Preceding
-from jepalm.model.queries import RevealedTokens
-from jepalm.model.told import ActionView, Told
-from jepalm.model.trunk import Trunk
+from jepalm.model.queries import UnmaskedTokens
+from jepalm.model.token_shift import TokenShift
 
 CARRIED = 0.25
 """Share of a source's embedding that its query starts from, where likeness counts."""
 
 
 class TextEncoder(nn.Module):
-    """Bidirectional Transformer, or the trunk of a causal one: token ids to one embedding a position.
+    """Bidirectional Transformer, or a causal one's layers: token ids to one embedding a position.
 
     With `layernorm` normalisation every embedding has mean 0 and variance 1 over its dimensions, so
     predicting zero costs exactly `dim` in summed squared error. A bottleneck makes latents of a target's
@@ -42,26 +42,26 @@ class TextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.normalisation = config.encoder.normalisation
-        causal, preceding = config.encoder.kind == "causal", config.encoder.preceding
-        self.trunk = Trunk(config, vocab_size, attention) if causal else None
-        self.preceding = Preceding(config.dim, preceding) if preceding else None
+        causal, token_shift = config.encoder.kind == "causal", config.encoder.token_shift
+        self.causal_encoder = CausalEncoder(config, vocab_size, attention) if causal else None
+        self.token_shift = TokenShift(config.dim, token_shift) if token_shift else None
         if not causal:
             self.tokens = nn.Embedding(vocab_size, config.dim)
             self.blocks = nn.ModuleList(
                 Block(config.dim, config.n_heads, config.ffn_mult, config.dropout, attention=attention)
                 for _ in range(config.encoder.n_layers)
             )
-            init_weights(self, max(1, config.encoder.n_layers), matching=config.matching)
+            init_weights(self, max(1, config.encoder.n_layers), mimetic_init=config.mimetic_init)
         self.latents = LatentHead(config, variational) if has_bottleneck(config, variational) else None
 
     def forward(self, ids: Tensor, layout: Layout) -> Tensor:
         """(B, T) token ids to (..., D) embeddings, packed as the layout says."""
-        if self.trunk is not None:
-            return self.embedded(self.trunk(ids, layout))
-        if self.preceding is None:
+        if self.causal_encoder is not None:
+            return self.embedded(self.causal_encoder(ids, layout))
+        if self.token_shift is None:
             x = self.tokens(layout.pack(ids))  # (..., D)
         else:
-            x = layout.pack(self.preceding(self.tokens(ids)))  # (..., D)
+            x = layout.pack(self.token_shift(self.tokens(ids)))  # (..., D)
         for block in self.blocks:
             x = block(x, layout)
         return self.embedded(x)
@@ -87,13 +87,13 @@ class Predictor(nn.Module):
     One learned query a target embedding, or a place in the text where the target's are given; where sources
     are aligned one for all, to which the source's own embedding at the place is added. Width and depth are
     its own, with projections in and out. An action's embeddings are keys beside the source's, told apart by a
-    learned vector; or their mean modulates every block; or both. Queries of revealed positions carry the
+    learned vector; or their mean modulates every block; or both. Queries of unmasked positions carry the
     token that is decided there; all queries may carry Gaussian noise.
 
     Where the layers guess, each position sees those before it alone, and hears, before each layer, what was
-    guessed at the one before it; the first hears the source's last embedding. A token that is revealed is
+    guessed at the one before it; the first hears the source's last embedding. A token that is unmasked is
     told in place of a guess: no position knows its own, so that all may be learned. What the last layer
-    guesses is part of the prediction. Gumbel noise is part of every guess.
+    intermediate logits is part of the prediction. Gumbel noise is part of every guess.
     """
 
     def __init__(self, config: ModelConfig, attention: str = "auto", *, vocab_size: int = 0) -> None:
@@ -115,7 +115,7 @@ class Predictor(nn.Module):
                 source_dim=config.dim,
                 attention=attention,
                 condition_dim=config.dim if self.modulated else None,
-                causal=own.guesses,
+                causal=own.intermediate_logits,
             )
             for _ in range(own.n_layers)
         )
@@ -123,22 +123,26 @@ class Predictor(nn.Module):
         self.project = nn.Linear(dim, config.target_dim, bias=False)
         crossed = conditioning in ("cross", "both")
         self.action_mark = nn.Parameter(torch.empty(1, config.dim)) if crossed else None
-        self.revealed = RevealedTokens(dim, vocab_size) if own.revealed and not own.guesses else None
+        self.unmasked = (
+            UnmaskedTokens(dim, vocab_size) if own.unmasked and not own.intermediate_logits else None
+        )
         self.noise = NoisyQueries(dim, own.noise_dim) if own.noise == "gaussian" else None
         widths, noisy = (dim, config.dim, config.target_dim), own.noise == "gumbel"
-        self.guesses = Guesses(*widths, vocab_size, noisy=noisy) if own.guesses else None
-        init_weights(self, own.n_layers, matching=config.matching)
-        if self.guesses is not None:
-            self.guesses.reset()
+        self.intermediate_logits = (
+            IntermediateLogits(*widths, vocab_size, noisy=noisy) if own.intermediate_logits else None
+        )
+        init_weights(self, own.n_layers, mimetic_init=config.mimetic_init)
+        if self.intermediate_logits is not None:
+            self.intermediate_logits.reset()
         nn.init.zeros_(self.project.weight)
-        if config.matching and self.carry is not None and dim == config.dim:
+        if config.mimetic_init and self.carry is not None and dim == config.dim:
             nn.init.eye_(self.carry.weight).data.mul_(CARRIED)  # else queries are not like what they match
         for module in self.modules():
             if isinstance(module, Modulation | NoisyQueries):
                 module.reset()
 
     def forward(
-        self, layout: Layout, source: Tensor, source_layout: Layout, told: Told | None = None
+        self, layout: Layout, source: Tensor, source_layout: Layout, conditioning: Conditioning | None = None
     ) -> Tensor:
         """Predict the target embeddings in `layout`.
 
@@ -147,62 +151,68 @@ class Predictor(nn.Module):
                 predictions from each source.
             source: source embeddings (..., D), packed as `source_layout` says.
             source_layout: the source's positions.
-            told: what else is known; None is nothing.
+            conditioning: what else is known; None is nothing.
 
         Returns:
             predicted embeddings (..., D'), packed as `layout` says.
         """
-        told = told or Told()
-        x = self._queries(layout, source, source_layout, told)  # (..., its own dim)
+        conditioning = conditioning or Conditioning()
+        x = self._queries(layout, source, source_layout, conditioning)  # (..., its own dim)
         memory, condition = (source, source_layout), None
-        if told.action is not None:
-            embeddings, places = told.action
+        if conditioning.action is not None:
+            embeddings, places = conditioning.action
             if self.action_mark is not None:
                 marked = embeddings + self.action_mark  # (..., D)
                 memory = source_layout.join(source, marked), source_layout.beside(places)
             if self.modulated:
                 n = len(layout.mask) // len(places.mask)
                 condition = copied(places.mean(embeddings), n)  # (B, D)
-        if self.guesses is not None:
-            first = self.guesses.first(source, source_layout)  # (B, 1, its own dim)
-            return self._guessing(self.guesses, x, first, layout, memory, condition, told)
+        if self.intermediate_logits is not None:
+            first = self.intermediate_logits.first(source, source_layout)  # (B, 1, its own dim)
+            return self._with_intermediate_logits(
+                self.intermediate_logits, x, first, layout, memory, condition, conditioning
+            )
         for block in self.blocks:
             x = block(x, layout, memory, condition)
         return self.project(self.norm(x))
 
-    def _guessing(
+    def _with_intermediate_logits(
         self,
-        guesses: Guesses,
+        intermediate_logits: IntermediateLogits,
         x: Tensor,
         first: Tensor,
         layout: Layout,
         memory: tuple[Tensor, Layout],
         condition: Tensor | None,
-        told: Told,
+        conditioning: Conditioning,
     ) -> Tensor:
         """Queries (..., its own dim) to embeddings (..., D'), with a guess before and after each layer."""
-        kept = [] if told.guesses is None else told.guesses
-        gumbel = guesses.packed(told.noise, layout)
+        kept = [] if conditioning.intermediate_logits is None else conditioning.intermediate_logits
+        gumbel = intermediate_logits.packed(conditioning.noise, layout)
         if gumbel is not None:
-            x = x + guesses.carried(gumbel)
-        heard = guesses.nothing(first, layout)
+            x = x + intermediate_logits.carried(gumbel)
+        heard = intermediate_logits.nothing(first, layout)
         x = x + heard
         for block in self.blocks:
-            kept.append(guesses(x, gumbel))
-            passed_on = guesses.told(guesses.chances(kept[-1], layout, told.known), first, layout)
+            kept.append(intermediate_logits(x, gumbel))
+            passed_on = intermediate_logits.conditioning(
+                intermediate_logits.probabilities(kept[-1], layout, conditioning.known), first, layout
+            )
             x = block(x + passed_on - heard, layout, memory, condition)  # the newest guess alone
             heard = passed_on
-        kept.append(guesses(x, gumbel))
-        return self.project(self.norm(x)) + guesses.own(kept[-1].softmax(-1))
+        kept.append(intermediate_logits(x, gumbel))
+        return self.project(self.norm(x)) + intermediate_logits.own(kept[-1].softmax(-1))
 
-    def _queries(self, layout: Layout, source: Tensor, source_layout: Layout, told: Told) -> Tensor:
-        """What the queries carry: their place, what is revealed there, Gaussian noise; (..., its own dim)."""
+    def _queries(
+        self, layout: Layout, source: Tensor, source_layout: Layout, conditioning: Conditioning
+    ) -> Tensor:
+        """What the queries carry: their place, what is unmasked there, Gaussian noise; (..., its own dim)."""
         x = self._places(layout, source, source_layout)
-        if told.known is not None and self.guesses is None:
-            assert self.revealed is not None
-            x = x + self.revealed(told.known, layout)
-        if self.noise is not None and isinstance(told.noise, GaussianNoise):
-            x = x + self.noise(told.noise, layout)
+        if conditioning.known is not None and self.intermediate_logits is None:
+            assert self.unmasked is not None
+            x = x + self.unmasked(conditioning.known, layout)
+        if self.noise is not None and isinstance(conditioning.noise, GaussianNoise):
+            x = x + self.noise(conditioning.noise, layout)
         return x
 
     def _places(self, layout: Layout, source: Tensor, source_layout: Layout) -> Tensor:
@@ -232,7 +242,7 @@ class TextDecoder(nn.Module):
         )
         self.norm = nn.LayerNorm(config.dim, bias=False)
         self.vocabulary = nn.Linear(config.dim, vocab_size, bias=False)
-        init_weights(self, max(1, n_layers), matching=config.matching)
+        init_weights(self, max(1, n_layers), mimetic_init=config.mimetic_init)
 
     def forward(self, embeddings: Tensor, layout: Layout) -> Tensor:
         """(..., D') embeddings, packed as `layout.latents` says, to (..., V) logits of the positions."""

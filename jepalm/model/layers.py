@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from jepalm.model.layout import Layout, copied
 from jepalm.model.packed_attention import PackedAttention
-from jepalm.model.preceding import Preceding
+from jepalm.model.token_shift import TokenShift
 
 MATMUL_ATTENTION_UP_TO = 256
 """On a CPU, plain matrix products beat the fused kernel's backward up to about this many positions."""
@@ -172,8 +172,8 @@ class Modulation(nn.Module):
 
     def forward(self, condition: Tensor, layout: Layout) -> list[Change]:
         """(B, D') to shift, scale and gate of each branch, each (..., D) at the layout's positions."""
-        told = layout.spread(self.linear(F.silu(condition)))  # (..., 3 * branches * D)
-        parts = told.chunk(3 * self.n_branches, dim=-1)
+        conditioning = layout.spread(self.linear(F.silu(condition)))  # (..., 3 * branches * D)
+        parts = conditioning.chunk(3 * self.n_branches, dim=-1)
         return list(zip(parts[::3], parts[1::3], parts[2::3], strict=True))
 
 
@@ -233,7 +233,7 @@ class Block(nn.Module):
         return x + self.dropout(gate * part(norm(x) * (1 + scale) + shift, *given))
 
 
-def init_weights(module: nn.Module, n_layers: int, *, matching: bool = False) -> None:
+def init_weights(module: nn.Module, n_layers: int, *, mimetic_init: bool = False) -> None:
     """Normal(0, 0.02) for all matrices; those that write to the residual stream shrink by sqrt(2 n_layers).
 
     The scheme of GPT-2 (Radford et al. 2019, section 2.3). With `matching` queries and keys start
@@ -245,9 +245,9 @@ def init_weights(module: nn.Module, n_layers: int, *, matching: bool = False) ->
         writes = name.endswith(("out.weight", "down.weight"))
         nn.init.normal_(parameter, std=EMBEDDING_STD / math.sqrt(2 * n_layers) if writes else EMBEDDING_STD)
     for part in module.modules():
-        if isinstance(part, Preceding):
+        if isinstance(part, TokenShift):
             part.reset()
-    if matching:
+    if mimetic_init:
         for part in module.modules():
             if isinstance(part, Attention):
                 part.match()

@@ -2,7 +2,7 @@
 
 Gaussian noise is carried by the queries. What it means the predictor decides, taught by a score of several
 predictions at once. Gumbel noise is a number for each token at each position: a causal model decides which
-text it says (`objective/coupling.py`), and the guesses read it (`guesses`).
+text it says (`objective/coupling.py`), and the intermediate logits read it (`intermediate logits`).
 """
 
 from __future__ import annotations

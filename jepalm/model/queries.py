@@ -16,21 +16,21 @@ class Known:
 
     Attributes:
         ids: (B, T) tokens; what stands at hidden positions is not read.
-        revealed: (B, T) bool, true where the token is decided.
+        unmasked: (B, T) bool, true where the token is decided.
     """
 
     ids: Tensor
-    revealed: Tensor
+    unmasked: Tensor
 
     def copies(self, n: int) -> Known:
         """The same of n copies of every text."""
-        return Known(copied(self.ids, n), copied(self.revealed, n))
+        return Known(copied(self.ids, n), copied(self.unmasked, n))
 
 
-class RevealedTokens(nn.Module):
+class UnmaskedTokens(nn.Module):
     """A vector for each decided token, and a mark that tells its position from a hidden one.
 
-    Hidden positions carry nothing: with none revealed the queries are those of a one-shot predictor.
+    Hidden positions carry nothing: with none unmasked the queries are those of a one-shot predictor.
     """
 
     def __init__(self, dim: int, vocab_size: int) -> None:
@@ -41,4 +41,4 @@ class RevealedTokens(nn.Module):
     def forward(self, known: Known, layout: Layout) -> Tensor:
         """What the queries of a target carry, (..., D) as its layout packs or pads."""
         carried = self.tokens(layout.pack(known.ids)) + self.mark  # (..., D)
-        return carried * layout.pack(known.revealed)[..., None]
+        return carried * layout.pack(known.unmasked)[..., None]

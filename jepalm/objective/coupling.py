@@ -124,7 +124,7 @@ class Coupling:
         From torch's global generator: a function of seed and step.
         """
         read, given = batch.source.ids, batch.target.ids
-        n = round(self.config.written * len(given))
+        n = round(self.config.teacher_share * len(given))
         gumbel = self._fresh(n, given)
         written, states = self.teacher.write(read[:n], gumbel) if n else (given[:0], None)
         if n < len(given):

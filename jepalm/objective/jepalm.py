@@ -29,7 +29,6 @@ from jepalm.objective.jepalm_predictions import OF_SOURCES, JepalmPredictions, V
 from jepalm.objective.lengths import length_bins
 from jepalm.objective.own_text import with_own_text
 from jepalm.objective.regularizers import build_regularizer
-from jepalm.objective.revealing import share_left
 from jepalm.objective.targets import TargetEncoder, target_momentum
 from jepalm.objective.terms import (
     Losses,
@@ -39,6 +38,7 @@ from jepalm.objective.terms import (
     smooth_l1_distance,
     squared_distance,
 )
+from jepalm.objective.unmasking import share_left
 from jepalm.objective.weighting import build_weighting
 
 
@@ -70,7 +70,7 @@ class JepalmObjective(JepalmPredictions):
             "reconstruction": objective.reconstruction.weight,
             "embedding": objective.embedding.weight,
             "generation": objective.generation.weight,
-            "guesses": objective.guesses.weight,
+            "intermediate_logits": objective.intermediate_logits.weight,
             "local": objective.local.weight,
             "length": objective.length.weight,
             "kl": objective.kl.weight,
@@ -88,7 +88,7 @@ class JepalmObjective(JepalmPredictions):
         self.regularizer = build_regularizer(objective.regularizer, model.target_dim)
         averaged = objective.targets.encoder == "ema"
         self.target_encoder = TargetEncoder(self.model.encoder) if averaged else None
-        self.register_buffer("revealing", torch.ones(()), persistent=False)
+        self.register_buffer("unmasking", torch.ones(()), persistent=False)
         self.weighting = build_weighting(
             objective,
             {name: self.weights[name] for name in self.all_terms},
@@ -102,8 +102,8 @@ class JepalmObjective(JepalmPredictions):
         names = ["reconstruction", "embedding"]
         if self.config.generation.weight > 0:
             names.append("generation")
-        if self.config.guesses.weight > 0:
-            names.append("guesses")
+        if self.config.intermediate_logits.weight > 0:
+            names.append("intermediate_logits")
         if self.model.local is not None:
             names.append("local")
         if self.model.length is not None:
@@ -136,9 +136,12 @@ class JepalmObjective(JepalmPredictions):
         if "generation" in counted:
             decoded = self._decode_predicted(views)  # (..., V)
             terms["generation"] = cross_entropy(decoded, labels, n_tokens, views.weights)
-        if "guesses" in counted:
-            costs = [cross_entropy(guess, labels, n_tokens, views.weights) for guess in views.guesses]
-            terms["guesses"] = torch.stack(costs).mean()
+        if "intermediate_logits" in counted:
+            costs = [
+                cross_entropy(intermediate, labels, n_tokens, views.weights)
+                for intermediate in views.intermediate_logits
+            ]
+            terms["intermediate_logits"] = torch.stack(costs).mean()
         if views.local_logits is not None:
             terms["local"] = cross_entropy(views.local_logits, labels, n_tokens)
         if views.length_logits is not None:
@@ -155,7 +158,7 @@ class JepalmObjective(JepalmPredictions):
 
     def before_step(self, step: int) -> None:
         """Draw what is random once an optimizer step, the same on all devices; `step` counts from 0."""
-        self.revealing.fill_(share_left(self.config.reveal, step))
+        self.unmasking.fill_(share_left(self.config.unmasking, step))
         if self._encodes_as_teacher is None:
             self._encodes_as_teacher = self._has_the_teachers_encoder()
         if self.regularizer is not None:
@@ -209,16 +212,19 @@ class JepalmObjective(JepalmPredictions):
     def couple(self, teacher: CausalModel) -> None:
         """Learn from a causal model what noise says; parts that have the shapes begin as its own.
 
-        An encoder that is a trunk takes over its layers, and guesses take over its table of tokens where they
-        are as wide.
+        A causal encoder takes over its layers, and the head of the intermediate logits its table of tokens
+        where they are as wide.
 
         Raises:
-            UsageError: the encoder is a trunk of other sizes.
+            UsageError: the encoder is a causal encoder of other sizes.
         """
         self.coupling = Coupling(Teacher(teacher), self.config.coupling)
-        trunk, guesses = self.model.encoder.trunk, self.model.predictor.guesses
-        if trunk is not None:
-            if not trunk.fits(teacher):
+        causal_encoder, intermediate_logits = (
+            self.model.encoder.causal_encoder,
+            self.model.predictor.intermediate_logits,
+        )
+        if causal_encoder is not None:
+            if not causal_encoder.fits(teacher):
                 sizes = teacher.config
                 message = "model.encoder.kind=causal needs the sizes of its teacher"
                 hint = (
@@ -226,17 +232,20 @@ class JepalmObjective(JepalmPredictions):
                     f"model.ffn_mult={sizes.ffn_mult:g} model.encoder.n_layers={sizes.causal.n_layers}"
                 )
                 raise UsageError(message, hint)
-            trunk.start_from(teacher)
+            causal_encoder.start_from(teacher)
             if self.target_encoder is not None:
                 self.target_encoder.follow(self.model.encoder, 0.0)
-        if guesses is not None and guesses.head.weight.shape == teacher.tokens.weight.shape:
-            guesses.start_from(teacher.tokens.weight)
+        if (
+            intermediate_logits is not None
+            and intermediate_logits.head.weight.shape == teacher.tokens.weight.shape
+        ):
+            intermediate_logits.start_from(teacher.tokens.weight)
 
     def _has_the_teachers_encoder(self) -> bool:
-        trunk = self.model.encoder.trunk
-        if trunk is None or self.coupling is None or self.learns("encoder"):
+        causal_encoder = self.model.encoder.causal_encoder
+        if causal_encoder is None or self.coupling is None or self.learns("encoder"):
             return False
-        return trunk.equals(self.coupling.teacher.model)
+        return causal_encoder.equals(self.coupling.teacher.model)
 
     def _decode_predicted(self, views: Views) -> Tensor:
         """Logits (..., V) of the predicted embeddings, by a decoder that learns from them or does not."""
@@ -249,7 +258,7 @@ class JepalmObjective(JepalmPredictions):
     def _cross_entropies(self) -> frozenset[str]:
         """The terms in nats."""
         length = {"length"} if self.config.length.kind == "classification" else set()
-        return frozenset({"reconstruction", "generation", "guesses", "local"} | length)
+        return frozenset({"reconstruction", "generation", "intermediate_logits", "local"} | length)
 
     def _as_target(self, target: Tensor) -> Tensor:
         return target.detach() if self.config.embedding.detach_target else target

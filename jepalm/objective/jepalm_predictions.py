@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 
 from jepalm.data.batches import Batch, Tokens
+from jepalm.model.conditioning import ActionView, Conditioning
 from jepalm.model.latents import Posterior
 from jepalm.model.layout import Layout
 from jepalm.model.noise import PredictorNoise, draw_gaussian, draw_gumbel
 from jepalm.model.queries import Known
-from jepalm.model.told import ActionView, Told
 from jepalm.objective.autoencoder import disturb, drop_tokens, sample
 from jepalm.objective.energy import same_draws
 from jepalm.objective.jepalm_texts import JepalmTexts
 from jepalm.objective.lengths import as_lengths, expected_length, likeliest_lengths
-from jepalm.objective.revealing import draw_revealed, hidden_weights
 from jepalm.objective.spans import Reading, picked
+from jepalm.objective.unmasking import draw_unmasked, hidden_weights
 
-PREDICTED = ("embedding", "generation", "guesses")
+PREDICTED = ("embedding", "generation", "intermediate_logits")
 """Terms that are of predicted embeddings."""
 OF_SOURCES = (*PREDICTED, "local", "length")
 """Terms that are of what a source says."""
@@ -51,10 +51,10 @@ class Views:
         embedding_layout: positions of the targets' embeddings.
         length_logits: (B, L + 1) of a length classification, else None.
         local_logits: (..., V) of the local head at the target's places, else None.
-        weights: (...) of the target's positions in the terms of predictions, where tokens were revealed.
+        weights: (...) of the target's positions in the terms of predictions, where tokens were unmasked.
         samples: (N, ..., D') predicted embeddings for an energy score, else None.
         draws: (M, ..., D') target embeddings for an energy score, else None.
-        guesses: logits (..., V) of each guess of the predictor's layers, where they guess.
+        intermediate logits: logits (..., V) of each guess of the predictor's layers, where they guess.
     """
 
     source: Tensor
@@ -72,7 +72,7 @@ class Views:
     weights: Tensor | None = None
     samples: Tensor | None = None
     draws: Tensor | None = None
-    guesses: tuple[Tensor, ...] = ()
+    intermediate_logits: tuple[Tensor, ...] = ()
 
 
 class JepalmPredictions(JepalmTexts):
@@ -80,11 +80,11 @@ class JepalmPredictions(JepalmTexts):
 
     Attributes:
         vocab_size: tokens, V.
-        revealing: scalar, what the shares of revealed tokens are multiplied by in this step.
+        unmasking: scalar, what the shares of unmasked tokens are multiplied by in this step.
     """
 
     vocab_size: int
-    revealing: Tensor
+    unmasking: Tensor
 
     def encode_and_predict(
         self,
@@ -119,22 +119,24 @@ class JepalmPredictions(JepalmTexts):
         else:
             source_layout = self.source_layout(batch.source)
         action = self.encode_action(batch.action) if any_of(terms, *PREDICTED, "length") else None
-        guesses: list[Tensor] = []
+        intermediate_logits: list[Tensor] = []
         if any_of(terms, *PREDICTED):
-            known = self._reveal(batch.target, target_layout)
-            told = Told(action, known, guesses=guesses)
+            known = self._unmask(batch.target, target_layout)
+            conditioning = Conditioning(action, known, intermediate_logits=intermediate_logits)
             if self.config.embedding.distance == "energy" and any_of(terms, "embedding"):
                 with self._draws(batch):
-                    samples = self._samples(source, source_layout, target_layout, told)
+                    samples = self._samples(source, source_layout, target_layout, conditioning)
                     draws = self._target_draws(whole, reading)
             if samples is not None and self.training:
                 predicted = samples[0]
             else:
                 drawn = noise if noise is not None else self.draw_noise(target_layout, float(self.training))
-                told = replace(told, noise=drawn)
-                predicted = self.predict(source, source_layout, target_layout, told)
-        if known is not None and self.model.predictor.guesses is None:  # which tells none its own token
-            weights = target_layout.pack(hidden_weights(target_layout.mask, known.revealed))  # (...)
+                conditioning = replace(conditioning, noise=drawn)
+                predicted = self.predict(source, source_layout, target_layout, conditioning)
+        if (
+            known is not None and self.model.predictor.intermediate_logits is None
+        ):  # which tells none its own token
+            weights = target_layout.pack(hidden_weights(target_layout.mask, known.unmasked))  # (...)
         found = self._length_output(source, source_layout, action) if any_of(terms, "length") else None
         local = self._local_logits(source, source_layout, target_layout) if any_of(terms, "local") else None
         return Views(
@@ -153,11 +155,15 @@ class JepalmPredictions(JepalmTexts):
             weights,
             samples,
             draws,
-            tuple(guesses),
+            tuple(intermediate_logits),
         )
 
     def predict(
-        self, source: Tensor, source_layout: Layout, target_layout: Layout, told: Told | None = None
+        self,
+        source: Tensor,
+        source_layout: Layout,
+        target_layout: Layout,
+        conditioning: Conditioning | None = None,
     ) -> Tensor:
         """Predicted embeddings (..., D') of a target whose positions, or copies of them, are laid out so.
 
@@ -165,19 +171,21 @@ class JepalmPredictions(JepalmTexts):
             source: source embeddings (..., D).
             source_layout: positions of the source.
             target_layout: positions to predict.
-            told: what the predictor is told beside; None is nothing.
+            conditioning: what the predictor is told beside; None is nothing.
 
         Raises:
             UsageError: the model is conditioned on actions, and there is none.
         """
-        told = told or Told()
-        action = told.action if told.action is not None else self.encode_action(None)
+        conditioning = conditioning or Conditioning()
+        action = conditioning.action if conditioning.action is not None else self.encode_action(None)
         if self.config.embedding.detach_source:
             source = source.detach()
             if action is not None and self.model.action is None:
                 action = action[0].detach(), action[1]
-        told = replace(told, action=action)
-        predicted: Tensor = self.model.predictor(self._latents(target_layout), source, source_layout, told)
+        conditioning = replace(conditioning, action=action)
+        predicted: Tensor = self.model.predictor(
+            self._latents(target_layout), source, source_layout, conditioning
+        )
         return predicted
 
     def draw_noise(
@@ -218,12 +226,12 @@ class JepalmPredictions(JepalmTexts):
         found = give(source, layout, action)
         return None if found is None else likeliest_lengths(found, self.model.config.target_len, n)
 
-    def _reveal(self, target: Tokens, layout: Layout) -> Known | None:
+    def _unmask(self, target: Tokens, layout: Layout) -> Known | None:
         """What the predictor is told of the targets: something in training alone, where it can read it."""
-        share = self.config.reveal.share_to if self.model.config.predictor.revealed else 0.0
+        share = self.config.unmasking.share_to if self.model.config.predictor.unmasked else 0.0
         if not self.training or share == 0:
             return None
-        return Known(target.ids, draw_revealed(layout.mask, self.config.reveal, self.revealing))
+        return Known(target.ids, draw_unmasked(layout.mask, self.config.unmasking, self.unmasking))
 
     def _encode_target(
         self, reading: Reading, latents: Layout, *, noisy: bool
@@ -256,12 +264,18 @@ class JepalmPredictions(JepalmTexts):
         decodable = encoded if same else reading.pick(self.normalise(drawn, read))
         return encoded, disturb(decodable, latents, noise), picked_posterior, whole
 
-    def _samples(self, source: Tensor, source_layout: Layout, target_layout: Layout, told: Told) -> Tensor:
+    def _samples(
+        self, source: Tensor, source_layout: Layout, target_layout: Layout, conditioning: Conditioning
+    ) -> Tensor:
         """Predicted embeddings (N, ..., D') of each source, all in one pass of the predictor."""
         n = self.config.embedding.samples
         layout = target_layout.copies(n)
-        told = replace(told, known=told.known and told.known.copies(n), noise=self.draw_noise(layout))
-        return self.predict(source, source_layout, layout, told).unflatten(0, (n, -1))
+        conditioning = replace(
+            conditioning,
+            known=conditioning.known and conditioning.known.copies(n),
+            noise=self.draw_noise(layout),
+        )
+        return self.predict(source, source_layout, layout, conditioning).unflatten(0, (n, -1))
 
     def _target_draws(self, posterior: Posterior, reading: Reading) -> Tensor:
         """Draws (M, ..., D') of the target embeddings; points are what they are."""

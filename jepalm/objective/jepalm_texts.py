@@ -14,9 +14,9 @@ from torch import Tensor
 from jepalm.config import ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens
 from jepalm.errors import UsageError
+from jepalm.model.conditioning import ActionView
 from jepalm.model.jepalm import JEPALM
 from jepalm.model.layout import Layout
-from jepalm.model.told import ActionView
 from jepalm.objective.base import Objective
 from jepalm.objective.spans import Reading, whole_text
 from jepalm.objective.targets import TargetEncoder, normalised

@@ -39,9 +39,9 @@ def as_lengths(found: Tensor, read: Tensor, model: ModelConfig, length: LengthCo
 
 def expected_length(logits: Tensor) -> Tensor:
     """(B, L + 1) logits of all lengths from 0 on to (B,) expected ones."""
-    chances = at_least_float32(logits).softmax(-1)  # (B, L + 1)
-    bins = torch.arange(chances.shape[-1], device=logits.device)
-    return (chances * bins).sum(-1)  # no product of matrices, which autocast would round to bf16
+    probabilities = at_least_float32(logits).softmax(-1)  # (B, L + 1)
+    bins = torch.arange(probabilities.shape[-1], device=logits.device)
+    return (probabilities * bins).sum(-1)  # no product of matrices, which autocast would round to bf16
 
 
 def likeliest_lengths(found: Tensor, longest: int, n: int) -> Tensor:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from jepalm.data.batches import Batch, Tokens
 from jepalm.data.tokenizer import SPECIALS
+from jepalm.model.conditioning import Conditioning
 from jepalm.model.layout import Layout
-from jepalm.model.told import Told
 
 if TYPE_CHECKING:
     from jepalm.objective.jepalm import JepalmObjective
@@ -54,7 +54,7 @@ def written(objective: JepalmObjective, source: Tokens) -> Tensor:
     embeddings, layout = objective.encode_source(source)
     target = Layout.of(torch.full_like(source.lengths, longest), longest, packed=objective.packing)
     noise = objective.draw_noise(target)
-    predicted = objective.predict(embeddings, layout, target, Told(noise=noise))
+    predicted = objective.predict(embeddings, layout, target, Conditioning(noise=noise))
     logits = target.pad(objective.model.decoder(predicted, target)).float()  # (K, T, V)
     objective.train()
     torch.clear_autocast_cache()  # some versions of torch keep weights cast without a graph

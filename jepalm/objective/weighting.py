@@ -5,7 +5,7 @@ A term in a micro batch is a part of the global mean (see `terms`), so whatever 
 added in the micro batch's share of the global batch, and state changes once a step, with the whole
 term, the same on all devices. State lies in buffers: it is saved with the weights.
 
-None of them can repair an objective whose best answer is wrong; they only change who pulls how hard.
+None of them can repair an objective whose best answer is wrong; they only change who weighted terms how hard.
 """
 
 from __future__ import annotations

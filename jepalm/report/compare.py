@@ -84,8 +84,10 @@ class Comparison:
         records = self.by_short_name
         found = {}
         for split in evaluations.SPLITS:
-            told = {name: one.evaluations[split] for name, one in records.items() if split in one.evaluations}
-            header, rows = table_of_runs(told)
+            conditioning = {
+                name: one.evaluations[split] for name, one in records.items() if split in one.evaluations
+            }
+            header, rows = table_of_runs(conditioning)
             if rows:
                 found[split] = header, rows
         return found
@@ -162,11 +164,11 @@ def metric_rows(summaries: list[Summary], groups: list[list[int]]) -> list[Metri
             return
         texts = [text(v) for v in values]
         spreads = [spread(values[place] for place in members) for members in groups]
-        told = [
+        conditioning = [
             texts[members[0]] if len(members) == 1 else _spread_text(over, len(members), text)
             for members, over in zip(groups, spreads, strict=True)
         ]
-        rows.append(MetricRow(label, values, texts, spreads, told))
+        rows.append(MetricRow(label, values, texts, spreads, conditioning))
 
     def add(
         label: str, value: Callable[[Summary], float | None], text: Callable[[float | None], str]
@@ -218,10 +220,12 @@ def _evaluated(summaries: list[Summary]) -> list[tuple[str, list[float | None]]]
     """Label and each run's value of the main held-out figures that were measured alike in all runs."""
     found = []
     for split in evaluations.SPLITS:
-        told = [summary.record.evaluations.get(split) for summary in summaries]
+        conditioning = [summary.record.evaluations.get(split) for summary in summaries]
         for name in evaluations.MAIN_FIGURES:
-            rows = [one and {row.name: row for row in one.rows}.get(name) for one in told]
-            measured = {evaluations.conditions(one, name) for one, row in zip(told, rows, strict=True) if row}
+            rows = [one and {row.name: row for row in one.rows}.get(name) for one in conditioning]
+            measured = {
+                evaluations.conditions(one, name) for one, row in zip(conditioning, rows, strict=True) if row
+            }
             if len(measured) == 1:
                 label = next(evaluations.label(row) for row in rows if row)
                 values = [row.values.get("model") if row else None for row in rows]
@@ -232,8 +236,8 @@ def _evaluated(summaries: list[Summary]) -> list[tuple[str, list[float | None]]]
 def _spread_text(over: Spread | None, runs: int, text: Callable[[float | None], str]) -> str:
     if over is None:
         return NOTHING
-    told = text(over.mean) + (f" ± {text(over.sd)}" if over.sd is not None else "")
-    return told if over.n == runs else f"{told} (n = {over.n})"
+    conditioning = text(over.mean) + (f" ± {text(over.sd)}" if over.sd is not None else "")
+    return conditioning if over.n == runs else f"{conditioning} (n = {over.n})"
 
 
 def _group_names(
@@ -241,10 +245,10 @@ def _group_names(
 ) -> list[str]:
     """A run's own name, or the recipe's with its number of seeds, and what tells it from its namesakes."""
     titles = [summaries[members[0]].record.title for members in groups]
-    told = []
+    conditioning = []
     for members, title in zip(groups, titles, strict=True):
         if len(members) == 1:
-            told.append(names[members[0]])
+            conditioning.append(names[members[0]])
             continue
         namesakes = [
             other[0] for other, its in zip(groups, titles, strict=True) if its == title and len(other) > 1
@@ -254,5 +258,5 @@ def _group_names(
             for key, values in differences.items()
             if key != SEED and len({values[place] for place in namesakes}) > 1
         ]
-        told.append(" ".join([title, *apart[:3], f"({len(members)} seeds)"]))
-    return unique_names(told)
+        conditioning.append(" ".join([title, *apart[:3], f"({len(members)} seeds)"]))
+    return unique_names(conditioning)

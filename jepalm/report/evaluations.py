@@ -159,8 +159,8 @@ def refined_columns(evaluation: Evaluation) -> dict[str, str]:
     """Return key and title of each column of the model's texts that cost more than one pass a passage."""
     passes = {passes_column(number): f"{number} passes" for number in evaluation.passes}
     tokens = sorted((keep for keep in evaluation.kept if keep >= 1), reverse=True)
-    chances = sorted(keep for keep in evaluation.kept if keep < 1)
-    sure = {kept_column(keep): f"{keep:g} sure" for keep in chances}
+    probabilities = sorted(keep for keep in evaluation.kept if keep < 1)
+    sure = {kept_column(keep): f"{keep:g} sure" for keep in probabilities}
     return passes | {kept_column(keep): f"{keep:g} kept" for keep in tokens} | sure
 
 

@@ -8,7 +8,6 @@ from jepalm.report.draw import Art
 from jepalm.report.figures_article import composition_bars, embedding_by_epoch, length, reconstruction
 from jepalm.report.figures_evaluation import nll_by_position
 from jepalm.report.figures_frontier import frontier
-from jepalm.report.figures_pull import cosines_over_time, weights_over_time
 from jepalm.report.figures_run import (
     composition_over_time,
     curves,
@@ -17,6 +16,7 @@ from jepalm.report.figures_run import (
     r2,
     text_quality,
 )
+from jepalm.report.figures_weighted_terms import cosines_over_time, weights_over_time
 from jepalm.report.read import RunRecord
 
 RUN_FIGURES = (

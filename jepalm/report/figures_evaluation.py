@@ -32,13 +32,17 @@ def faintness(names: list[str], column: str) -> float:
 
 def nll_by_position(record: RunRecord) -> Art | None:
     """NLL of each column's text under the scorer, by position; a panel a split."""
-    found = {split: told for split, told in record.evaluations.items() if any(told.by_position.values())}
+    found = {
+        split: conditioning
+        for split, conditioning in record.evaluations.items()
+        if any(conditioning.by_position.values())
+    }
     if not found:
         return None
     with canvas(9.6, 3.0 * -(-len(found) // 2) + 0.3) as figure:
-        for axes, (split, told) in zip(panels_of(figure, len(found)), found.items(), strict=True):
-            for column, title in columns(told).items():
-                curve = np.array(told.by_position.get(column, ()), dtype=np.float64)
+        for axes, (split, conditioning) in zip(panels_of(figure, len(found)), found.items(), strict=True):
+            for column, title in columns(conditioning).items():
+                curve = np.array(conditioning.by_position.get(column, ()), dtype=np.float64)
                 if np.isfinite(curve).any():
                     style = STYLES.get("baseline" if is_baseline(column) else column, REFINED)
                     line(
@@ -48,9 +52,9 @@ def nll_by_position(record: RunRecord) -> Art | None:
                         label=title,
                         color=colour(style["color"]),
                         linestyle=style["linestyle"],
-                        alpha=faintness(list(refined_columns(told)), column),
+                        alpha=faintness(list(refined_columns(conditioning)), column),
                     )
-            axes.set_title(f"{split}, {told.n_prompts:,} prompts, under {told.scorer}")
+            axes.set_title(f"{split}, {conditioning.n_prompts:,} prompts, under {conditioning.scorer}")
             axes.set_ylabel("NLL (nats a token)")
             axes.set_ylim(bottom=0)
             step_axis(axes, "position")

@@ -31,22 +31,26 @@ BASELINES = "^vP*X<>"
 
 def frontier(record: RunRecord) -> Art | None:
     """Gap to real text under the scorer against passes and against time; a row of panels a split."""
-    return _frontier({split: (told, points(told)) for split, told in record.evaluations.items()})
+    return _frontier(
+        {split: (conditioning, points(conditioning)) for split, conditioning in record.evaluations.items()}
+    )
 
 
 def frontier_of_runs(records: Mapping[str, RunRecord]) -> Art | None:
     """The same of several runs by their names, as far as they were evaluated alike."""
     found = {}
     for split in dict.fromkeys(split for record in records.values() for split in record.evaluations):
-        told = {name: one.evaluations[split] for name, one in records.items() if split in one.evaluations}
-        ways = points_of_runs(told)
+        conditioning = {
+            name: one.evaluations[split] for name, one in records.items() if split in one.evaluations
+        }
+        ways = points_of_runs(conditioning)
         if ways:
-            found[split] = next(one for one in told.values() if points(one)), ways
+            found[split] = next(one for one in conditioning.values() if points(one)), ways
     return _frontier(found)
 
 
-def _frontier(told: Mapping[str, tuple[Evaluation, list[Point]]]) -> Art | None:
-    found = {split: (one, drawn) for split, (one, ways) in told.items() if (drawn := _drawable(ways))}
+def _frontier(conditioning: Mapping[str, tuple[Evaluation, list[Point]]]) -> Art | None:
+    found = {split: (one, drawn) for split, (one, ways) in conditioning.items() if (drawn := _drawable(ways))}
     if not found:
         return None
     with canvas(9.6, 3.6 * len(found) + 1.6) as figure:

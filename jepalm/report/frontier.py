@@ -51,13 +51,13 @@ def points(evaluation: Evaluation, run: str = ALONE) -> list[Point]:
     ]
 
 
-def points_of_runs(told: Mapping[str, Evaluation]) -> list[Point]:
+def points_of_runs(conditioning: Mapping[str, Evaluation]) -> list[Point]:
     """Return the ways of several runs by their names, and once each what stands beside more than one.
 
     Runs whose evaluation was made otherwise than the first one's are left out.
     """
     found: dict[str, Point] = {}
-    measured = [(name, evaluation) for name, evaluation in told.items() if points(evaluation)]
+    measured = [(name, evaluation) for name, evaluation in conditioning.items() if points(evaluation)]
     for name, evaluation in measured:
         if conditions(evaluation, QUALITY) != conditions(measured[0][1], QUALITY):
             continue
@@ -66,7 +66,7 @@ def points_of_runs(told: Mapping[str, Evaluation]) -> list[Point]:
                 point = replace(point, name=f"{name}, {point.name}")
             elif point.column == VERIFIED:
                 point = replace(point, name=f"{name} drafts, {point.name}")
-            elif point.name in told:
+            elif point.name in conditioning:
                 continue  # a baseline, which stands there as a run
             found.setdefault(point.name, point)
     return list(found.values())
@@ -77,10 +77,10 @@ def table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     return _table(evaluation, points(evaluation))
 
 
-def table_of_runs(told: Mapping[str, Evaluation]) -> tuple[list[str], list[list[str]]]:
+def table_of_runs(conditioning: Mapping[str, Evaluation]) -> tuple[list[str], list[list[str]]]:
     """The same of the ways of several runs by their names."""
-    found = points_of_runs(told)
-    return _table(next(one for one in told.values() if points(one)), found) if found else ([], [])
+    found = points_of_runs(conditioning)
+    return _table(next(one for one in conditioning.values() if points(one)), found) if found else ([], [])
 
 
 def _table(evaluation: Evaluation, found: list[Point]) -> tuple[list[str], list[list[str]]]:
@@ -98,8 +98,11 @@ def texts(evaluation: Evaluation) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return each prompt that texts are kept of, and name and text of every way to write, real text first."""
     order = ["real", *(name for name in columns(evaluation) if name != "real")]
     return [
-        (told["prompt"], [(way_name(evaluation, name), told[name]) for name in order if name in told])
-        for told in evaluation.texts
+        (
+            conditioning["prompt"],
+            [(way_name(evaluation, name), conditioning[name]) for name in order if name in conditioning],
+        )
+        for conditioning in evaluation.texts
     ]
 
 

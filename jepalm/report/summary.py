@@ -23,10 +23,10 @@ from jepalm.report.article import ARTICLE_COMPOSITION, ARTICLE_DEVICE, ARTICLE_S
 from jepalm.report.findings import Finding, findings
 from jepalm.report.numbers import count, duration, percent
 from jepalm.report.phases import TrainingPhase, training_phases
-from jepalm.report.pulls import gradient_cosines, why_no_cosines
 from jepalm.report.read import RunRecord, number
 from jepalm.report.verdict import Verdict
 from jepalm.report.verdicts import verdicts
+from jepalm.report.weighted_terms import gradient_cosines, why_no_cosines
 
 ARTICLE_TIME = f"article: {ARTICLE_STEPS:,} in {duration(ARTICLE_SECONDS)} on an {ARTICLE_DEVICE}"
 

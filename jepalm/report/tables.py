@@ -80,8 +80,8 @@ def batches_csv(record: RunRecord) -> str:
 
 def evaluation_csv(record: RunRecord) -> str:
     """Return each figure of each evaluated split with its interval and controls."""
-    told = record.evaluations.values()
-    columns = list(dict.fromkeys([*COLUMNS, *(name for one in told for name in columns_of(one))]))
+    conditioning = record.evaluations.values()
+    columns = list(dict.fromkeys([*COLUMNS, *(name for one in conditioning for name in columns_of(one))]))
     return to_csv(
         ["split", "name", "figure", "unit", *columns, "low", "high", "controls"],
         [

@@ -12,9 +12,9 @@ import numpy as np
 from jepalm.numbers import three
 from jepalm.report.analysis import MOVING_AVERAGE, Phase, composition, shares, variation
 from jepalm.report.numbers import percent
-from jepalm.report.pulls import gradient_cosines, limit_reached, weight_limits, weights, weights_move
 from jepalm.report.read import RunRecord
 from jepalm.report.verdict import Verdict
+from jepalm.report.weighted_terms import gradient_cosines, limit_reached, weight_limits, weights, weights_move
 
 DEAD_SHARE = 0.005
 """A term under this share of the loss does not contribute; less than the article's table shows."""

@@ -1,4 +1,4 @@
-"""Which term pulls how hard, and where: gradients of the whole objective and of each term."""
+"""Which term weighted terms how hard, and where: gradients of the whole objective and of each term."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ class Trainer:
             self.objective.enter(self.scopes[phase.index])
         terms, capacity = self.objective.term_names, self.config.training.log_every
         self.recent = StepBuffer(["loss", *terms], capacity, self.hardware.device, missing=math.nan)
-        self.pulls = StepBuffer(terms, capacity, self.hardware.device)
+        self.weighted_terms = StepBuffer(terms, capacity, self.hardware.device)
         self._weights: dict[str, float | torch.Tensor] = dict(self.objective.counted)
 
     def _wrap(self) -> None:
@@ -210,14 +210,16 @@ class Trainer:
         micro_batches = self.batches.at(step)
         norms = self.balance.norms(step, self.phase.first, micro_batches)
         self.recent.start()
-        self.pulls.start()
+        self.weighted_terms.start()
         for place, batch in enumerate(micro_batches):
             with self.together.accumulate(self.model, last=place == len(micro_batches) - 1):
                 with self.hardware.autocast():
                     losses = self.model(batch)
                 (losses.total * self.together.world_size).backward()
             self.recent.add({"loss": losses.total, **losses.terms})
-            self.pulls.add({name: losses.weights[name] * term for name, term in losses.terms.items()})
+            self.weighted_terms.add(
+                {name: losses.weights[name] * term for name, term in losses.terms.items()}
+            )
         self._weights.update(losses.weights)
         self._tokens += micro_batches[0].n_target_tokens
         clip = self.config.optimizer.grad_clip
@@ -244,7 +246,7 @@ class Trainer:
     def _write_train_row(self) -> None:
         step = self.state.step
         values = self.together.total(self.recent.take()).cpu()  # (steps, 1 + terms)
-        pulls = self.together.total(self.pulls.take()).mean(0).tolist()
+        weighted_terms = self.together.total(self.weighted_terms.take()).mean(0).tolist()
         self._tick()
         first_step = step - len(values)
         self._stop_if_not_finite(values, first_step)
@@ -264,8 +266,8 @@ class Trainer:
             },
             **{f"train/weight/{name}": float(self._weights[name]) for name in names},
             **{
-                f"train/share/{name}": pull / sum(pulls) if sum(pulls) else 0.0
-                for name, pull in zip(names, pulls, strict=True)
+                f"train/share/{name}": weighted_term / sum(weighted_terms) if sum(weighted_terms) else 0.0
+                for name, weighted_term in zip(names, weighted_terms, strict=True)
             },
             **{f"train/{kind}/{name}": 0.0 for kind in ("weight", "share") for name in silent},
             "train/lr": self.phase.learning_rate(step - 1, self.config.optimizer),

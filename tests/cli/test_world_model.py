@@ -147,8 +147,8 @@ def test_a_plan_is_run_in_the_simulator_that_the_data_came_from(jepalm_command, 
         "states": states,
         "legal": legal,
         "predicted_right": [
-            world.masked(true) == world.masked(told)
-            for true, told in zip(states, plan["states"], strict=True)
+            world.masked(true) == world.masked(conditioning)
+            for true, conditioning in zip(states, plan["states"], strict=True)
         ],
     }
     code, out, _ = jepalm_command(*command, "--budget=200", cwd=work)

@@ -53,7 +53,7 @@ def prepare(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Pr
 
     def run(
         name: str = "mine", *, corpus: Corpus | None = None, force: bool = False, piece_bytes: int = 1000,
-        processes: int = 1, watch: Any = lambda *told: None, **request: object,
+        processes: int = 1, watch: Any = lambda *conditioning: None, **request: object,
     ) -> Outcome:  # fmt: skip
         text = open_hub(corpus or Corpus(str(folder)))
         asked = {"pairing": "windows", "tokenizer": "byte", "split": (80, 10, 10), **request}

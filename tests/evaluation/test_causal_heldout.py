@@ -45,9 +45,9 @@ def test_held_out_figures_are_those_of_one_window_at_a_time(objective):
     for batch in batches:
         for source, target in zip(batch.source.ids, batch.target.ids, strict=True):
             text = torch.cat((source, target))
-            chances = objective.model(text[None, :-1])[0].log_softmax(-1)
-            nats -= float(chances.gather(1, text[1:, None]).sum().detach())
-            right += int((chances.argmax(-1) == text[1:]).sum())
+            probabilities = objective.model(text[None, :-1])[0].log_softmax(-1)
+            nats -= float(probabilities.gather(1, text[1:, None]).sum().detach())
+            right += int((probabilities.argmax(-1) == text[1:]).sum())
             count += len(target)
     assert values["validation/next_token_ce"] == pytest.approx(nats / count, abs=1e-5)
     assert values["validation/nats_per_character"] == pytest.approx(nats / count, abs=1e-5)
@@ -76,8 +76,8 @@ def reference_nats(objective, ids, first, stride):
     for start in range(first, len(ids), stride):
         end = min(start + stride, len(ids))
         begin = max(0, end - 1 - CONTEXT)
-        chances = objective.model(torch.tensor([ids[begin : end - 1]]))[0].log_softmax(-1).detach()
-        nats += [-float(chances[place - begin - 1, ids[place]]) for place in range(start, end)]
+        probabilities = objective.model(torch.tensor([ids[begin : end - 1]]))[0].log_softmax(-1).detach()
+        nats += [-float(probabilities[place - begin - 1, ids[place]]) for place in range(start, end)]
     objective.float()
     return nats
 

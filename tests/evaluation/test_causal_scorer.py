@@ -70,6 +70,6 @@ def test_samples_cost_the_entropy_of_the_model(scorer):
     texts = scorer.sample(prompts, [1] * 2000, seed=0)
     cost = np.concatenate(scorer.nll(prompts, texts)).mean()
     logits = scorer.objective.model(torch.tensor([[3]]))[0, -1].detach().double()
-    chances = logits[3:].softmax(-1)  # specials are never written
-    expected = -(chances * logits.log_softmax(-1)[3:]).sum()
+    probabilities = logits[3:].softmax(-1)  # specials are never written
+    expected = -(probabilities * logits.log_softmax(-1)[3:]).sum()
     assert cost == pytest.approx(float(expected), abs=0.06)

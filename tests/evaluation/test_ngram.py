@@ -13,7 +13,7 @@ from jepalm.evaluation.ngram import NGram
 A, B, C = 0, 1, 2
 
 
-def chances(model, prompt, text):
+def probabilities(model, prompt, text):
     return np.exp(-model.nll([prompt], [text])[0])
 
 
@@ -38,29 +38,29 @@ def recursive(documents, vocab_size, order, context, token):
 def test_a_unigram_is_interpolated_with_the_uniform():
     model = NGram.fit(np.array([A, A, B]), vocab_size=3, order=1)
     # N = 3, T = 2: (2 + 2/3) / 5, (1 + 2/3) / 5, (0 + 2/3) / 5
-    assert chances(model, [], [A]) == pytest.approx([8 / 15])
-    assert chances(model, [], [B]) == pytest.approx([5 / 15])
-    assert chances(model, [], [C]) == pytest.approx([2 / 15])
+    assert probabilities(model, [], [A]) == pytest.approx([8 / 15])
+    assert probabilities(model, [], [B]) == pytest.approx([5 / 15])
+    assert probabilities(model, [], [C]) == pytest.approx([2 / 15])
 
 
 def test_a_bigram_is_interpolated_with_the_unigram():
     model = NGram.fit(np.array([A, A, B]), vocab_size=2, order=2)
     # unigram (2 + 1) / 5 and (1 + 1) / 5; after A came A and B once each: N = 2, T = 2
-    assert chances(model, [A], [A]) == pytest.approx([(1 + 2 * 3 / 5) / 4])
-    assert chances(model, [A], [B]) == pytest.approx([(1 + 2 * 2 / 5) / 4])
+    assert probabilities(model, [A], [A]) == pytest.approx([(1 + 2 * 3 / 5) / 4])
+    assert probabilities(model, [A], [B]) == pytest.approx([(1 + 2 * 2 / 5) / 4])
 
 
 def test_a_context_never_seen_says_what_the_shorter_one_says():
     model = NGram.fit(np.array([A, A, B]), vocab_size=2, order=2)
-    assert chances(model, [B], [A]) == pytest.approx(chances(model, [], [A]))
+    assert probabilities(model, [B], [A]) == pytest.approx(probabilities(model, [], [A]))
 
 
 def test_contexts_do_not_reach_across_documents():
     apart = NGram.fit(np.array([A, B, A, B]), vocab_size=2, order=2, starts=np.array([0, 2]))
     # B is never followed: only the unigram is left
-    assert chances(apart, [B], [A]) == pytest.approx([1 / 2])
+    assert probabilities(apart, [B], [A]) == pytest.approx([1 / 2])
     together = NGram.fit(np.array([A, B, A, B]), vocab_size=2, order=2)
-    assert chances(together, [B], [A]) == pytest.approx([(1 + 1 / 2) / 2])
+    assert probabilities(together, [B], [A]) == pytest.approx([(1 + 1 / 2) / 2])
 
 
 def test_texts_are_scored_apart_from_each_other():
@@ -92,13 +92,13 @@ def test_every_probability_is_that_of_the_recursive_form(documents, prompt, text
     expected = [
         recursive(documents, 4, order, history[: len(prompt) + at], token) for at, token in enumerate(text)
     ]
-    assert chances(model, prompt, text) == pytest.approx(expected)
+    assert probabilities(model, prompt, text) == pytest.approx(expected)
 
 
 @given(context=st.lists(tokens, max_size=4), order=st.integers(1, 5))
 def test_probabilities_add_up_to_one(context, order):
     model = NGram.fit(np.array([A, B, A, C, A, B, B]), vocab_size=4, order=order)
-    total = sum(chances(model, context, [token])[0] for token in range(4))
+    total = sum(probabilities(model, context, [token])[0] for token in range(4))
     assert total == pytest.approx(1)
 
 
@@ -108,7 +108,7 @@ def test_draws_have_the_model_s_probabilities():
     drawn = model.sample([[C, A]] * n, [2] * n, seed=0)
     seen = Counter(map(tuple, drawn))
     for pair in [(x, y) for x in range(3) for y in range(3)]:
-        expected = math.prod(chances(model, [C, A], list(pair)))
+        expected = math.prod(probabilities(model, [C, A], list(pair)))
         assert seen[pair] / n == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / n))
 
 
@@ -124,7 +124,7 @@ def test_draws_are_decided_by_the_seed_and_have_the_lengths_asked_for():
 def test_large_vocabularies_do_not_overflow():
     ids = np.array([60_000, 59_999, 60_000, 59_999] * 3)
     model = NGram.fit(ids, vocab_size=1 << 32, order=7)
-    assert chances(model, ids[:6].tolist(), [60_000])[0] > 0.5
+    assert probabilities(model, ids[:6].tolist(), [60_000])[0] > 0.5
 
 
 def test_documents_shorter_than_the_context_are_sampled_from():

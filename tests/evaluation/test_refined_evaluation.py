@@ -20,13 +20,13 @@ CPU = HardwareConfig(device="cpu", precision="fp32", threads=1)
 
 
 @pytest.fixture(scope="module")
-def revealing(train_tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+def unmasking(train_tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     run = train_tiny(
         tmp_path_factory.mktemp("revealing"),
         data__name="windows",
         model__source_len=4,
         model__target_len=8,
-        model__predictor__revealed="true",
+        model__predictor__unmasked="true",
         objective__length__kind="none",
         training__steps=1,
     )
@@ -34,8 +34,8 @@ def revealing(train_tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Trai
 
 
 @pytest.fixture(scope="module")
-def evaluation(revealing: TrainedModel, data_root: Path) -> Evaluation:
-    return evaluate(revealing, revealing.data(data_root), n_prompts=2, passes=[2, 4])
+def evaluation(unmasking: TrainedModel, data_root: Path) -> Evaluation:
+    return evaluate(unmasking, unmasking.data(data_root), n_prompts=2, passes=[2, 4])
 
 
 def test_each_number_of_passes_has_the_figures_of_the_model(evaluation: Evaluation):
@@ -47,8 +47,8 @@ def test_each_number_of_passes_has_the_figures_of_the_model(evaluation: Evaluati
     assert gap["passes_2"] == pytest.approx(level["passes_2"] - level["real"])
 
 
-def test_further_columns_change_no_other(evaluation: Evaluation, revealing: TrainedModel, data_root: Path):
-    alone = evaluate(revealing, revealing.data(data_root), n_prompts=2)
+def test_further_columns_change_no_other(evaluation: Evaluation, unmasking: TrainedModel, data_root: Path):
+    alone = evaluate(unmasking, unmasking.data(data_root), n_prompts=2)
     for row in alone.rows:
         if row.group == "cost":  # times
             continue
@@ -57,41 +57,41 @@ def test_further_columns_change_no_other(evaluation: Evaluation, revealing: Trai
 
 
 def test_the_first_texts_are_kept_for_reading(
-    evaluation: Evaluation, revealing: TrainedModel, data_root: Path
+    evaluation: Evaluation, unmasking: TrainedModel, data_root: Path
 ):
     assert len(evaluation.texts) == evaluation.n_prompts
-    for told in evaluation.texts:
-        assert told.keys() == {"prompt", "real", "model", "ngram", "passes_2", "passes_4"}
-        assert {len(text) for name, text in told.items() if name != "prompt"} == {8}
-    many = evaluate(revealing, revealing.data(data_root), split="train", n_prompts=60)
+    for conditioning in evaluation.texts:
+        assert conditioning.keys() == {"prompt", "real", "model", "ngram", "passes_2", "passes_4"}
+        assert {len(text) for name, text in conditioning.items() if name != "prompt"} == {8}
+    many = evaluate(unmasking, unmasking.data(data_root), split="train", n_prompts=60)
     assert len(many.texts) == 20 < many.n_prompts
 
 
 def test_texts_of_a_length_take_as_many_passages(
-    evaluation: Evaluation, revealing: TrainedModel, data_root: Path
+    evaluation: Evaluation, unmasking: TrainedModel, data_root: Path
 ):
-    data = revealing.data(data_root)
-    long = evaluate(revealing, data, split="train", n_prompts=2, passes=[2], length=20)
+    data = unmasking.data(data_root)
+    long = evaluate(unmasking, data, split="train", n_prompts=2, passes=[2], length=20)
     sizes = long["text/characters"].values
     assert {sizes[name] for name in ("model", "passes_2", "real", "ngram")} == {20}
     costs = long["cost/passes"].values
     assert (costs["model"], costs["passes_2"], costs["ngram"]) == (3, 6, 20)
     read = Evaluation.from_json(json.loads(json.dumps(long.as_json())))
     assert "all texts have 20 tokens, of as many passages as it takes" in header(read)
-    short = evaluate(revealing, data, n_prompts=2, length=3)
+    short = evaluate(unmasking, data, n_prompts=2, length=3)
     assert {short["text/characters"].values[name] for name in ("model", "real", "ngram")} == {3}
     for row in evaluation.rows:
         if row.group in ("decoder", "embedding"):  # of one passage, whatever the length of the texts
             assert short[row.name].values == pytest.approx(row.values, nan_ok=True), row.name
 
 
-def test_texts_of_which_less_is_kept_cost_more_passes(revealing: TrainedModel, data_root: Path):
-    data = revealing.data(data_root)
-    told = evaluate(revealing, data, split="train", n_prompts=2, length=16, kept=[0.5, 2, 7])
-    costs = told["cost/passes"].values
+def test_texts_of_which_less_is_kept_cost_more_passes(unmasking: TrainedModel, data_root: Path):
+    data = unmasking.data(data_root)
+    conditioning = evaluate(unmasking, data, split="train", n_prompts=2, length=16, kept=[0.5, 2, 7])
+    costs = conditioning["cost/passes"].values
     assert (costs["model"], costs["kept_7"], costs["kept_2"]) == (2, 3, 8)
     assert costs["model"] <= costs["sure_0.5"] <= 16
-    read = Evaluation.from_json(json.loads(json.dumps(told.as_json())))
+    read = Evaluation.from_json(json.loads(json.dumps(conditioning.as_json())))
     assert list(columns(read))[:4] == ["model", "kept_7", "kept_2", "sure_0.5"]
     assert read["scorer/gap"].values.keys() >= {"kept_7", "kept_2", "sure_0.5"}
 
@@ -104,10 +104,10 @@ def test_texts_of_which_less_is_kept_cost_more_passes(revealing: TrainedModel, d
     ],
 )
 def test_what_cannot_be_kept_is_refused(
-    revealing: TrainedModel, data_root: Path, settings: dict[str, Any], why: str
+    unmasking: TrainedModel, data_root: Path, settings: dict[str, Any], why: str
 ):
     with pytest.raises(UsageError, match=why):
-        evaluate(revealing, revealing.data(data_root), n_prompts=2, **settings)
+        evaluate(unmasking, unmasking.data(data_root), n_prompts=2, **settings)
 
 
 def test_what_is_kept_is_a_list_with_commas():
@@ -140,9 +140,9 @@ def test_lines_of_more_passes_are_stronger():
     assert faintness(names, "model") == 1.0
 
 
-def test_a_model_without_revealed_positions_is_refused(trained_run: Any, data_root: Path):
+def test_a_model_without_unmasked_positions_is_refused(trained_run: Any, data_root: Path):
     lines = load_trained(trained_run, "last", CPU)
-    with pytest.raises(UsageError, match="cannot refine: it was trained without revealed positions"):
+    with pytest.raises(UsageError, match="cannot refine: it was trained without unmasked positions"):
         evaluate(lines, lines.data(data_root), n_prompts=2, passes=[4])
 
 

@@ -120,7 +120,7 @@ def test_top_k_and_top_p_keep_the_most_likely(sampling, kept):
     assert sampling.kept(CHANCES.log())[0].isfinite().nonzero().flatten().tolist() == kept
 
 
-def test_draws_have_the_chances_of_the_kept_tokens():
+def test_draws_have_the_probabilities_of_the_kept_tokens():
     noise = Noise(0, 4).at(range(200), [0] * 200, 100).flatten(0, 1)
     drawn = Sampling(1.0, top_k=2).choose(CHANCES.log().expand(20_000, -1), noise)
     shares = torch.bincount(drawn, minlength=4) / 20_000

@@ -9,11 +9,11 @@ from jepalm.evaluation.heldout import measure
 from jepalm.evaluation.heldout_coupling import Matches
 from jepalm.generation.one_shot import generate
 from jepalm.generation.refinement import Refining
+from jepalm.model.conditioning import Conditioning
 from jepalm.model.noise import draw_gumbel
-from jepalm.model.told import Told
 
 READS = {
-    "model__predictor__guesses": "true",
+    "model__predictor__intermediate_logits": "true",
     "model__predictor__noise": "gumbel",
     "objective__coupling__teacher": "any",
     "objective__length__kind": "none",
@@ -40,7 +40,7 @@ def test_given_noise_decides_the_text_of_a_predictor_that_reads_it(
     target = objective.lay_out_sources(torch.full((4,), 9), 9)
     target = type(target).of(torch.full((4,), 9), 9, packed=packing)
     with torch.no_grad():
-        predicted = objective.predict(read, layout, target, Told(noise=noise[:, :9]))
+        predicted = objective.predict(read, layout, target, Conditioning(noise=noise[:, :9]))
         logits = target.pad(objective.model.decoder(predicted, target))
     assert torch.equal(passage.ids, logits[..., 3:].argmax(-1) + 3)
     other = generate(objective, source, length=9, temperature=1.0, noise=noise_of(seed=8))
@@ -105,7 +105,7 @@ def test_packed_is_padded(random_objective: Any, make_batch: Any) -> None:
 
 
 def test_refinement_keeps_the_noise_and_what_is_decided(random_objective: Any, make_batch: Any) -> None:
-    objective = random_objective(model__predictor__revealed="true", **READS).eval()
+    objective = random_objective(model__predictor__unmasked="true", **READS).eval()
     source = make_batch().source
     settings: dict[str, Any] = {"temperature": 1.0, "noise": noise_of()}
     one = generate(objective, source, writing=Refining(1), **settings)
@@ -120,15 +120,15 @@ def test_refinement_keeps_the_noise_and_what_is_decided(random_objective: Any, m
 def test_noise_that_is_drawn_for_a_refinement_is_that_of_all_its_passes(
     random_objective: Any, make_batch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    objective = random_objective(model__predictor__revealed="true", **READS).eval()
-    seen: list[Told] = []
+    objective = random_objective(model__predictor__unmasked="true", **READS).eval()
+    seen: list[Conditioning] = []
     predict = objective.predict
     monkeypatch.setattr(objective, "predict", lambda *given: seen.append(given[3]) or predict(*given))
     settings: dict[str, Any] = {"temperature": 1.0, "writing": Refining(3, "prefix")}
     generate(objective, make_batch().source, generator=seeded(1), **settings)
     assert len(seen) == 3
     assert seen[0].noise is not None
-    assert all(told.noise is seen[0].noise for told in seen)
+    assert all(conditioning.noise is seen[0].noise for conditioning in seen)
 
 
 class Noted:
@@ -175,10 +175,10 @@ def test_a_predictor_that_reads_no_noise_is_matched_with_it_added_and_without(
     assert found["validation/likeliest_match_prefix"] == 1
 
 
-def test_validation_measures_guesses_and_matches_under_the_noise_of_the_text(
+def test_validation_measures_intermediate_logits_and_matches_under_the_noise_of_the_text(
     random_objective: Any, make_batch: Any
 ) -> None:
-    objective = random_objective(objective__guesses__weight=2.0, **READS).eval()
+    objective = random_objective(objective__intermediate_logits__weight=2.0, **READS).eval()
     batch = make_batch((5, 5), (6, 6))
     objective.coupling = Noted(noise_of(2, 6))
     with torch.no_grad():
@@ -187,16 +187,18 @@ def test_validation_measures_guesses_and_matches_under_the_noise_of_the_text(
         logits = objective.model.decoder(views.predicted, views.target_layout)
     nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.target.ids.flatten())
     assert found["validation/generation_ce"] == pytest.approx(nats.item(), rel=1e-5)
-    guesses = [
-        torch.nn.functional.cross_entropy(guess.flatten(0, 1), batch.target.ids.flatten()).item()
-        for guess in views.guesses
+    intermediate_logits = [
+        torch.nn.functional.cross_entropy(intermediate.flatten(0, 1), batch.target.ids.flatten()).item()
+        for intermediate in views.intermediate_logits
     ]
-    assert found["validation/guesses_ce"] == pytest.approx(sum(guesses) / len(guesses), rel=1e-5)
+    assert found["validation/intermediate_logits_ce"] == pytest.approx(
+        sum(intermediate_logits) / len(intermediate_logits), rel=1e-5
+    )
     terms = {
         name: found[f"validation/{name}"] for name in ("embedding", "reconstruction_ce", "generation_ce")
     }
     weights = objective.counted
     loss = terms["embedding"] * weights["embedding"] + terms["reconstruction_ce"] * weights["reconstruction"]
-    loss += 2 * found["validation/guesses_ce"]
+    loss += 2 * found["validation/intermediate_logits_ce"]
     assert found["validation/loss"] == pytest.approx(loss, rel=1e-5)
     assert 0 <= found["validation/match_prefix"] <= 6

@@ -40,9 +40,9 @@ def test_it_is_standard_gumbel_and_independent(vocab_size):
     assert abs(np.corrcoef(drawn[:-1, 0], drawn[1:, 0])[0, 1]) < 0.06
 
 
-def test_its_argmax_with_log_chances_is_a_draw():
-    chances = torch.tensor([0.6, 0.3, 0.1])
-    drawn = (chances.log() + Noise(0, 3).at(range(200), [0] * 200, 100)).argmax(-1).flatten()
+def test_its_argmax_with_log_probabilities_is_a_draw():
+    probabilities = torch.tensor([0.6, 0.3, 0.1])
+    drawn = (probabilities.log() + Noise(0, 3).at(range(200), [0] * 200, 100)).argmax(-1).flatten()
     shares = torch.bincount(drawn, minlength=3) / 20_000
     bound = 4 * math.sqrt(0.25 / 20_000)
-    torch.testing.assert_close(shares, chances, rtol=0, atol=bound)
+    torch.testing.assert_close(shares, probabilities, rtol=0, atol=bound)

@@ -10,8 +10,8 @@ from jepalm.generation.loading import load_trained
 from jepalm.generation.one_shot import generate
 from jepalm.generation.refinement import Refining
 from jepalm.generation.text import continue_texts, read_prompt
+from jepalm.model.conditioning import Conditioning
 from jepalm.model.noise import GaussianNoise, draw_gaussian
-from jepalm.model.told import Told
 
 FORMS = pytest.mark.parametrize("packing", [True, False])
 NOISY: dict[str, Any] = {
@@ -39,7 +39,7 @@ def test_temperature_scales_the_noise_and_the_likeliest_tokens_are_taken(
     target = objective.layout(batch.target)
     drawn = draw_gaussian(target, 5, generator=seeded())
     noise = GaussianNoise(temperature * drawn.places, temperature * drawn.text)
-    predicted = objective.predict(source, layout, target, Told(noise=noise))
+    predicted = objective.predict(source, layout, target, Conditioning(noise=noise))
     logits = target.pad(objective.model.decoder(predicted, target))
     assert torch.equal(passage.ids, logits[..., 3:].argmax(-1) + 3)  # never a special token
 
@@ -48,7 +48,7 @@ def test_temperature_scales_the_noise_and_the_likeliest_tokens_are_taken(
 def test_each_pass_of_a_refinement_draws_noise_of_its_own(
     random_objective: Any, make_batch: Any, monkeypatch: pytest.MonkeyPatch, packing: bool
 ):
-    objective = random_objective(packing=packing, model__predictor__revealed="true", **NOISY).eval()
+    objective = random_objective(packing=packing, model__predictor__unmasked="true", **NOISY).eval()
     drawn: list[GaussianNoise] = []
     draw = objective.draw_noise
     monkeypatch.setattr(objective, "draw_noise", lambda *given: drawn.append(draw(*given)) or drawn[-1])

@@ -6,9 +6,9 @@ import torch
 
 from jepalm.generation.one_shot import Blank, generate
 from jepalm.generation.refinement import ORDERS, Refining, within_bound
+from jepalm.model.conditioning import Conditioning
 from jepalm.model.layout import Layout
 from jepalm.model.queries import Known
-from jepalm.model.told import Told
 
 FIRST = torch.tensor([[0.0, 1.0, 0.2, 0.1], [0.0, 0.3, 3.0, 0.1], [0.0, 0.1, 0.2, 2.0], [0.0, 0.5, 0.4, 0.3]])
 """Logits of the toy's four positions while nothing is decided; token 0 is never written."""
@@ -32,13 +32,13 @@ class Toy:
     def draw_noise(self, *_: Any) -> None:
         return None
 
-    def predict(self, source: Any, layout: Any, target: Layout, told: Told) -> Any:
-        known = told.known
+    def predict(self, source: Any, layout: Any, target: Layout, conditioning: Conditioning) -> Any:
+        known = conditioning.known
         self.seen.append(known)
         batch, width = target.mask.shape
         logits = FIRST[:width].expand(batch, -1, -1).clone()  # (B, T, V)
         if known is not None:
-            right = torch.nn.functional.one_hot(known.ids, 4) * known.revealed[..., None]  # (B, T, V)
+            right = torch.nn.functional.one_hot(known.ids, 4) * known.unmasked[..., None]  # (B, T, V)
             logits = logits + 4.0 * right.sum(1, keepdim=True)
         return logits
 
@@ -51,7 +51,7 @@ def refined(
     generator = torch.Generator().manual_seed(seed)
     blank = Blank(torch.zeros(len(lengths), 1, 1), layout, layout, [0], temperature, generator)
     passage = refining(cast(Any, toy), blank)
-    decided = [None if known is None else known.revealed.tolist() for known in toy.seen]
+    decided = [None if known is None else known.unmasked.tolist() for known in toy.seen]
     return passage, decided
 
 
@@ -64,9 +64,9 @@ def test_a_pass_a_token_in_random_order_is_the_chain_of_the_models_conditionals(
         logits = FIRST[place].double().clone()
         for before in order[:number]:
             logits[ids[before]] += 4.0
-        chances = logits[1:].softmax(0)
-        ids[place] = int(chances.argmax()) + 1
-        nats += float(chances.max().log())
+        probabilities = logits[1:].softmax(0)
+        ids[place] = int(probabilities.argmax()) + 1
+        nats += float(probabilities.max().log())
     assert passage.ids.tolist() == [ids]
     assert passage.confidence.item() == pytest.approx(nats / 4, rel=1e-5)
     assert passage.passes == len(decided) == 4
@@ -79,9 +79,9 @@ def test_the_chain_draws_from_the_conditionals():
     first, second = FIRST[0][1:].softmax(0), FIRST[1][1:].softmax(0)
     expected = torch.zeros(3, 3)
     for one in range(3):
-        told = 4.0 * torch.eye(3)[one]
-        expected[one] += 0.5 * first[one] * (FIRST[1][1:] + told).softmax(0)
-        expected[:, one] += 0.5 * second[one] * (FIRST[0][1:] + told).softmax(0)
+        conditioning = 4.0 * torch.eye(3)[one]
+        expected[one] += 0.5 * first[one] * (FIRST[1][1:] + conditioning).softmax(0)
+        expected[:, one] += 0.5 * second[one] * (FIRST[0][1:] + conditioning).softmax(0)
     pairs = (passage.ids - 1) @ torch.tensor([3, 1])
     found = torch.bincount(pairs, minlength=9) / len(pairs)
     assert found.tolist() == pytest.approx(expected.flatten().tolist(), abs=0.012)
@@ -89,16 +89,16 @@ def test_the_chain_draws_from_the_conditionals():
 
 def test_confidence_decides_the_surest_first_and_keeps_it():
     passage, decided = refined(Refining(4, "confidence"))
-    told = [[place for place, shown in enumerate(rows[0]) if shown] for rows in decided[1:]]
+    conditioning = [[place for place, shown in enumerate(rows[0]) if shown] for rows in decided[1:]]
     # first 3.0 is surest; with token 2 told 4.4 against 0.5 and 0.3; then 8.2 against 1.0 and 0.1
-    assert told == [[1], [1, 3], [0, 1, 3]]
+    assert conditioning == [[1], [1, 3], [0, 1, 3]]
     assert passage.ids.tolist() == [[2, 2, 2, 2]]
 
 
 def test_mask_predict_takes_back_what_was_less_sure():
     class Doubting(Toy):
-        def predict(self, source: Any, layout: Any, target: Layout, told: Told) -> Any:
-            known = told.known
+        def predict(self, source: Any, layout: Any, target: Layout, conditioning: Conditioning) -> Any:
+            known = conditioning.known
             self.seen.append(known)
             first = torch.tensor([[[0.0, 2.0, 1.0], [0.0, 1.0, 1.0], [0.0, 1.0, 1.0]]])
             return first if len(self.seen) == 1 else torch.tensor([[[0.0, 1, 1], [0.0, 0, 9], [0.0, 0, 9]]])
@@ -109,7 +109,7 @@ def test_mask_predict_takes_back_what_was_less_sure():
         toy = Doubting()
         blank = Blank(torch.zeros(1, 1, 1), layout, layout, [0])
         passage = Refining(3, order)(cast(Any, toy), blank)  # type: ignore[arg-type]
-        ids[order] = [known.revealed[0].tolist() for known in toy.seen if known is not None], passage.ids
+        ids[order] = [known.unmasked[0].tolist() for known in toy.seen if known is not None], passage.ids
     assert ids["confidence"][0] == [[True, False, False], [True, True, False]]
     assert ids["mask-predict"][0] == [[True, False, False], [False, True, True]]  # two surer than the first
 
@@ -148,7 +148,7 @@ def test_the_seed_decides_the_text_packed_as_padded(random_objective: Any, make_
     rows = []
     for packing, seed in ((True, 1), (False, 1), (True, 2)):
         objective = random_objective(
-            packing=packing, model__predictor__revealed="true", objective__length__kind="none"
+            packing=packing, model__predictor__unmasked="true", objective__length__kind="none"
         ).eval()
         passage = generate(
             objective,
@@ -162,7 +162,7 @@ def test_the_seed_decides_the_text_packed_as_padded(random_objective: Any, make_
 
 
 def test_the_encoder_reads_the_source_once(random_objective: Any, make_batch: Any):
-    objective = random_objective(model__predictor__revealed="true", objective__length__kind="none").eval()
+    objective = random_objective(model__predictor__unmasked="true", objective__length__kind="none").eval()
     calls = {"encoder": 0, "predictor": 0, "decoder": 0}
     for name in calls:
 

@@ -35,8 +35,8 @@ def passage(log_probs: list[list[float]], lengths: list[int]) -> Passage:
 
 
 def test_what_stays_of_a_passage():
-    chances = torch.tensor([[0.9, 0.8, 0.5, 0.9], [0.1, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]).log()
-    written = passage(chances.tolist(), [4, 4, 3])
+    probabilities = torch.tensor([[0.9, 0.8, 0.5, 0.9], [0.1, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]).log()
+    written = passage(probabilities.tolist(), [4, 4, 3])
     assert kept(written, None) == [[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3]]
     assert kept(written, 2) == [[1, 2], [1, 2], [1, 2]]
     assert kept(written, 0.7) == [[1, 2], [1], [1, 2, 3]]  # 0.9 * 0.8 = 0.72; one token at least
@@ -47,13 +47,13 @@ def test_what_stays_of_a_passage():
 def test_texts_have_their_length_and_passes_of_their_own(
     plain: TrainedModel, monkeypatch: pytest.MonkeyPatch
 ):
-    objective, seen, chances = plain.objective, [], iter([[0.9, 0.2], [0.1, 0.9], [0.9, 0.9]])
+    objective, seen, probabilities = plain.objective, [], iter([[0.9, 0.2], [0.1, 0.9], [0.9, 0.9]])
     real = one_shot.generate
 
     def generate(objective: Any, source: Any, **settings: Any) -> Passage:
         seen.append(source.ids.tolist())
         made = real(objective, source, **settings)
-        first = torch.tensor(next(chances))[: len(made.ids), None].log()  # below 0.5: one token stays
+        first = torch.tensor(next(probabilities))[: len(made.ids), None].log()  # below 0.5: one token stays
         return Passage(made.ids, made.lengths, made.embeddings, first * torch.tensor([1.0, 0, 0, 0]))
 
     monkeypatch.setattr(one_shot, "generate", generate)
@@ -91,22 +91,22 @@ def test_one_token_a_passage_is_a_passage_a_token(plain: TrainedModel):
 def test_a_place_keeps_its_noise_however_often_it_is_written(
     plain: TrainedModel, random_objective: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    reads = {"model__predictor__noise": "gumbel", "model__predictor__guesses": "true"}
+    reads = {"model__predictor__noise": "gumbel", "model__predictor__intermediate_logits": "true"}
     settings = {"objective__coupling__teacher": "any", "objective__length__kind": "none"}
     objective = random_objective(**reads, **settings).eval()
     noise = Noise(3, objective.vocab_size, first=7)
-    told, real = [], one_shot.generate
+    conditioning, real = [], one_shot.generate
 
     def generate(objective: Any, source: Any, **settings: Any) -> Passage:
-        told.append(settings["noise"])
+        conditioning.append(settings["noise"])
         return real(objective, source, **settings)
 
     monkeypatch.setattr(one_shot, "generate", generate)
     width = objective.model.config.target_len
     roll(objective, plain.hardware, PROMPTS, length=width + 1, keep=3, temperature=1.0, noise=noise)
-    assert len(told) > 2
-    assert torch.equal(told[0], noise.at([0, 1], [0, 0], width))
-    assert torch.equal(told[0][:, 3:], told[1][:, :-3])
+    assert len(conditioning) > 2
+    assert torch.equal(conditioning[0], noise.at([0, 1], [0, 0], width))
+    assert torch.equal(conditioning[0][:, 3:], conditioning[1][:, :-3])
 
 
 def test_a_length_beyond_a_passage_takes_several(plain: TrainedModel):

@@ -20,8 +20,8 @@ from jepalm.generation.rollout import (
     rollout,
     target_states,
 )
+from jepalm.model.conditioning import Conditioning
 from jepalm.model.layout import Layout
-from jepalm.model.told import Told
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.views import prompt_of
 
@@ -89,8 +89,8 @@ def test_a_latent_rollout_is_the_predictor_applied_to_its_own_normalised_output(
                 target = Layout.of(torch.tensor([n]), n, packed=False)
                 ids, places = alone(action)
                 layout = Layout.of(torch.tensor([source.shape[1]]), source.shape[1], packed=False)
-                told = Told((model.encoder(ids, places), places))
-                source = model.predictor(target, source, layout, told)
+                conditioning = Conditioning((model.encoder(ids, places), places))
+                source = model.predictor(target, source, layout, conditioning)
                 torch.testing.assert_close(after.embeddings[row, :n], source[0], atol=1e-9, rtol=1e-9)
                 assert not after.embeddings[row, n:].any()
                 source = F.layer_norm(source, (16,))
@@ -98,13 +98,13 @@ def test_a_latent_rollout_is_the_predictor_applied_to_its_own_normalised_output(
 
 def test_a_rollout_of_three_steps_is_three_rollouts_of_one(world: Any, states: Tokens, actions: list[Tokens]):
     objective = world(packing=True)
-    told = states
+    conditioning = states
     latent = encode_states(objective, states)
     by_text, by_latent = (rollout(objective, states, actions, feedback) for feedback in ("text", "latent"))
     for step, action in enumerate(actions):
-        (told,) = rollout(objective, told, [action], "text")
+        (conditioning,) = rollout(objective, conditioning, [action], "text")
         latent = next_latent(objective, latent, action)
-        assert same(told, by_text[step])
+        assert same(conditioning, by_text[step])
         assert same(decode_states(objective, latent), by_latent[step])
 
 

@@ -46,11 +46,11 @@ class Oracle:
     def draft(self, texts, noise, sampling):
         (text,) = texts
         at = len(text) - self.start
-        guess = list(self.whole[at : at + self.longest])
-        for place in range(len(guess)):
+        intermediate = list(self.whole[at : at + self.longest])
+        for place in range(len(intermediate)):
             if self.wrong_every and (at + place) % self.wrong_every == self.wrong_every - 1:
-                guess[place] = 3 + (guess[place] - 2) % (VOCAB - 3)
-        return [guess]
+                intermediate[place] = 3 + (intermediate[place] - 2) % (VOCAB - 3)
+        return [intermediate]
 
 
 def alone(objective, row, number, length, sampling, seed):
@@ -128,11 +128,11 @@ def test_a_text_does_not_depend_on_the_others():
 def test_a_drafter_without_noise_input_takes_the_highest_sum_of_log_chance_and_noise():
     drafter, row = build_drafter(0), [4, 5, 6, 7]
     noise = Noise(2, VOCAB).at([0], [0], 5)
-    (guess,) = drafter.draft([row], noise, Sampling(0.5))
+    (intermediate,) = drafter.draft([row], noise, Sampling(0.5))
     objective = drafter.objective
     with torch.no_grad():
         source, layout = objective.encode_source(pad_rows([row], torch.device("cpu")))
         target = objective.layout(pad_rows([[0] * 5], torch.device("cpu")))
         logits = objective.model.decoder(objective.predict(source, layout, target), target)[0]
     logits[:, :3] = float("-inf")
-    assert guess == (logits.log_softmax(-1) / 0.5 + noise[0]).argmax(-1).tolist()
+    assert intermediate == (logits.log_softmax(-1) / 0.5 + noise[0]).argmax(-1).tolist()

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from jepalm.config import ModelConfig
+from jepalm.model.conditioning import Conditioning
 from jepalm.model.jepalm import JEPALM, Predictor, TextEncoder
 from jepalm.model.layers import Block, Modulation
 from jepalm.model.layout import Layout
-from jepalm.model.told import Told
 
 SIZES = {"dim": 8, "n_heads": 2, "ffn_mult": 2, "source_len": 5, "target_len": 5}
 
@@ -45,7 +45,7 @@ def test_a_fresh_predictor_is_blind_to_what_only_modulates_it() -> None:
     made = predictor("adaln")
     source, layout = view([4, 2], 1)
     target = Layout.of(torch.tensor([3, 5]), 5, packed=False)
-    one, other = (made(target, source, layout, Told(view([2, 3], seed))) for seed in (2, 3))
+    one, other = (made(target, source, layout, Conditioning(view([2, 3], seed))) for seed in (2, 3))
     assert torch.equal(one, other)
     assert one.abs().sum() > 0
 
@@ -59,11 +59,11 @@ def test_a_branch_is_shifted_scaled_and_gated_as_the_linear_layer_says() -> None
     with torch.no_grad():
         block.modulation.linear.weight[6:, 0] = torch.cat((shift, scale, gate))
     x, layout = torch.tensor([[[1.0, 3.0]]]).double(), Layout.of(torch.tensor([1]), 1, packed=False)
-    told = 2 / (1 + math.exp(-2))  # silu(2)
+    conditioning = 2 / (1 + math.exp(-2))  # silu(2)
     normed = torch.tensor([-1.0, 1.0]).double() / math.sqrt(1 + 1e-5)  # of (1, 3): mean 2, variance 1
-    read = normed * (1 + told * scale) + told * shift
+    read = normed * (1 + conditioning * scale) + conditioning * shift
     up, down = block.ffn.up.weight, block.ffn.down.weight
-    expected = x[0, 0] + told * gate * (down @ F.silu(up @ read))
+    expected = x[0, 0] + conditioning * gate * (down @ F.silu(up @ read))
     found = block(x, layout, condition=torch.tensor([[2.0]]).double())
     torch.testing.assert_close(found[0, 0], expected, rtol=1e-12, atol=1e-12)
 
@@ -104,7 +104,7 @@ def test_an_action_that_is_read_across_is_a_marked_continuation_of_the_source() 
     one_text = Layout.of(torch.tensor([7, 7]), 7, packed=False, places=steps)
     expected = made(target, torch.cat((source, marked), 1), one_text)
     torch.testing.assert_close(
-        made(target, source, layout, Told((action, places))), expected, rtol=1e-12, atol=1e-12
+        made(target, source, layout, Conditioning((action, places))), expected, rtol=1e-12, atol=1e-12
     )
 
 
@@ -157,9 +157,13 @@ def test_without_conditioning_a_model_has_the_weights_it_always_had() -> None:
     assert {name.split(".")[0] for name in own.keys() - plain.keys()} == {"action", "predictor", "length"}
 
 
-@pytest.mark.parametrize(("matching", "same"), [(True, True), (False, False)])
-def test_an_aligned_query_starts_as_its_source_where_attention_matches(matching: bool, same: bool) -> None:
-    config = ModelConfig.model_validate({**SIZES, "source_positions": "aligned", "matching": matching})
+@pytest.mark.parametrize(("mimetic_init", "same"), [(True, True), (False, False)])
+def test_an_aligned_query_starts_as_its_source_where_attention_matches(
+    mimetic_init: bool, same: bool
+) -> None:
+    config = ModelConfig.model_validate(
+        {**SIZES, "source_positions": "aligned", "mimetic_init": mimetic_init}
+    )
     carry = Predictor(config).carry
     assert carry is not None
     assert torch.equal(carry.weight, 0.25 * torch.eye(8)) == same
@@ -167,7 +171,7 @@ def test_an_aligned_query_starts_as_its_source_where_attention_matches(matching:
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_token_takes_in_the_one_before_it_in_its_own_text_alone(packed: bool) -> None:
-    encoder = {"n_layers": 0, "normalisation": "none", "preceding": 1}
+    encoder = {"n_layers": 0, "normalisation": "none", "token_shift": 1}
     made = TextEncoder(ModelConfig.model_validate({**SIZES, "encoder": encoder}), vocab_size=9)
     layout = Layout.of(torch.tensor([3, 2]), 3, packed=packed)
     found = layout.pad(made(torch.tensor([[3, 4, 5], [6, 7, 0]]), layout))

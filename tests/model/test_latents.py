@@ -98,7 +98,7 @@ def test_without_a_bottleneck_the_target_embeddings_are_the_encoders(random_obje
 
 @pytest.mark.parametrize(("n_layers", "told"), [(0, False), (1, True)])
 def test_without_layers_an_embedding_knows_nothing_of_its_neighbours(
-    random_objective: Any, make_batch: Any, n_layers: int, told: bool
+    random_objective: Any, make_batch: Any, n_layers: int, conditioning: bool
 ):
     objective = random_objective(model__encoder__n_layers=n_layers)
     ids, layout = make_batch().target.ids, laid_out(*LENGTHS)
@@ -106,7 +106,7 @@ def test_without_layers_an_embedding_knows_nothing_of_its_neighbours(
     changed[0, 1] = 3 + (ids[0, 1] - 2) % 8
     assert changed[0, 1] != ids[0, 1]
     one, other = (objective.model.encoder(each, layout)[0, 0] for each in (ids, changed))
-    assert torch.equal(one, other) != told
+    assert torch.equal(one, other) != conditioning
 
 
 def test_gaussian_latents_begin_far_apart_beside_their_deviation(tiny_config: Any, make_batch: Any):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from jepalm.model.layers import Attention, attend, init_weights, rotate
 from jepalm.model.layout import Layout
-from jepalm.model.preceding import Preceding
+from jepalm.model.token_shift import TokenShift
 
 Lengths = st.lists(st.integers(1, 7), min_size=2, max_size=5)
 
@@ -108,7 +108,7 @@ def test_pad_ids_do_not_change_the_embeddings_or_the_prediction(random_objective
 
 
 def test_preceding_embeddings_are_added_by_place_and_never_from_before_the_text():
-    part = Preceding(2, 2)
+    part = TokenShift(2, 2)
     part.weight.data = torch.tensor(
         [[0.5, 1.0], [0.25, 0.0]]
     )  # of the token before, and of the one before that
@@ -125,7 +125,7 @@ def test_matching_queries_and_keys_start_alike_so_that_likeness_scores_the_logit
     plain = part.state_dict()
     first = next(name for name in plain if name.startswith("query"))
     assert float(plain[first].detach().std()) == pytest.approx(0.02, rel=0.05)
-    init_weights(part, 1, matching=True)
+    init_weights(part, 1, mimetic_init=True)
     if cross:
         assert part.query is not None
         assert part.key_value is not None
@@ -142,6 +142,6 @@ def test_matching_queries_and_keys_start_alike_so_that_likeness_scores_the_logit
 
 def test_queries_and_keys_of_unequal_widths_are_left_as_they_are():
     part = Attention(16, 2, source_dim=8)
-    init_weights(part, 1, matching=True)
+    init_weights(part, 1, mimetic_init=True)
     assert part.query is not None
     assert float(part.query.weight.detach().std()) == pytest.approx(0.02, rel=0.3)

@@ -69,9 +69,9 @@ def mean_nats(objective, texts, first_labels):
     model = objective.model.double()
     nats, count = 0.0, 0
     for text, first in zip(texts, first_labels, strict=True):
-        chances = model(torch.tensor([text]))[0].log_softmax(-1)
+        probabilities = model(torch.tensor([text]))[0].log_softmax(-1)
         for place in range(first, len(text)):
-            nats -= float(chances[place - 1, text[place]])
+            nats -= float(probabilities[place - 1, text[place]])
             count += 1
     objective.model.float()
     return nats / count

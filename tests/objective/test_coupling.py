@@ -30,12 +30,12 @@ def chain() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         [[0.9, 0.06, 0.03, 0.01], [0.25, 0.25, 0.25, 0.25], [0.0, 0.5, 0.499, 0.001], [1, 0, 0, 0]],
         dtype=torch.float64,
     )
-    before, tokens, chances = torch.full((N,), 1), [], []
+    before, tokens, probabilities = torch.full((N,), 1), [], []
     for _ in range(3):
-        chances.append(rows[before])
+        probabilities.append(rows[before])
         before = torch.multinomial(rows[before], 1).squeeze(1)
         tokens.append(before)
-    log_p, texts = torch.stack(chances, 1).log(), torch.stack(tokens, 1)  # (N, 3, 4), (N, 3)
+    log_p, texts = torch.stack(probabilities, 1).log(), torch.stack(tokens, 1)  # (N, 3, 4), (N, 3)
     return texts, log_p, posterior_noise(log_p, texts)
 
 

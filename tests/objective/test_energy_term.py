@@ -19,8 +19,8 @@ from jepalm.config import ModelConfig, ObjectiveConfig, from_mapping
 from jepalm.data.batches import Batch
 from jepalm.errors import UsageError
 from jepalm.evaluation.heldout import measure
+from jepalm.model.conditioning import Conditioning
 from jepalm.model.noise import GaussianNoise, draw_gaussian
-from jepalm.model.told import Told
 from jepalm.objective.jepalm import JepalmObjective
 
 NOISY: dict[str, Any] = {"n_layers": 1, "noise": "gaussian", "noise_dim": 6}
@@ -64,7 +64,7 @@ FORMS: dict[str, dict[str, Any]] = {
         "objective": {"kl": {"weight": 0.01}, "targets": {"encoder": "ema"}},
         "embedding": {**ENERGY, "target_samples": 2},
     },
-    "revealed": {"predictor": {**NOISY, "revealed": True}},
+    "unmasked": {"predictor": {**NOISY, "unmasked": True}},
     "into the source": {"embedding": {**ENERGY, "detach_source": False, "detach_target": False}},
 }
 
@@ -104,7 +104,7 @@ def test_the_samples_are_the_predictors_own_one_by_one() -> None:
     for number in range(3):
         rows = slice(number * 8, number * 8 + 8)
         own = GaussianNoise(noise.places[rows], noise.text[rows])
-        alone = objective.predict(source, layout, target, Told(noise=own))
+        alone = objective.predict(source, layout, target, Conditioning(noise=own))
         assert torch.allclose(samples[number][target.mask], alone[target.mask], atol=1e-5)
 
 
@@ -144,8 +144,8 @@ def test_the_noise_of_the_whole_text_reaches_every_position() -> None:
     none = GaussianNoise(torch.zeros(8, 10, 6), torch.zeros(8, 6))
     shared = GaussianNoise(none.places, torch.ones(8, 6))
     plain = objective.predict(source, layout, target)
-    assert torch.equal(objective.predict(source, layout, target, Told(noise=none)), plain)
-    changed = (objective.predict(source, layout, target, Told(noise=shared)) - plain).abs().amax(-1)
+    assert torch.equal(objective.predict(source, layout, target, Conditioning(noise=none)), plain)
+    changed = (objective.predict(source, layout, target, Conditioning(noise=shared)) - plain).abs().amax(-1)
     assert bool((changed[target.mask] > 1e-4).all())
 
 
@@ -209,8 +209,8 @@ def test_copies_of_a_text_are_predicted_from_its_own_source_and_action(
     action = objective.encode_action(tiny_batch(7).source)
     source, layout = objective.encode_source(batch.source)
     target = objective.layout(batch.target)
-    once = objective.predict(source, layout, target, Told(action))
-    twice = objective.predict(source, layout, target.copies(2), Told(action))
+    once = objective.predict(source, layout, target, Conditioning(action))
+    twice = objective.predict(source, layout, target.copies(2), Conditioning(action))
     for half in twice.unflatten(0, (2, -1)):
         assert torch.allclose(target.pad(half)[target.mask], target.pad(once)[target.mask], atol=1e-6)
 

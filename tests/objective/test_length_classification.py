@@ -15,13 +15,13 @@ from jepalm.objective.jepalm import JepalmObjective
 CLASSES = {"length": {"kind": "classification"}}
 
 
-def fix_chances(objective: JepalmObjective, chances: dict[int, float]) -> None:
+def fix_probabilities(objective: JepalmObjective, probabilities: dict[int, float]) -> None:
     """Make the length head say the same of every source."""
     assert objective.model.length is not None
     out = objective.model.length.out
     nn.init.zeros_(out.weight)
     logits = torch.full((TARGET_LEN + 1,), -1e4)
-    for length, chance in chances.items():
+    for length, chance in probabilities.items():
         logits[length] = math.log(chance)
     with torch.no_grad():
         out.bias.copy_(logits)
@@ -41,7 +41,7 @@ def test_the_head_has_a_bin_for_every_length_from_zero() -> None:
 
 def test_the_term_is_the_cross_entropy_in_nats_a_pair() -> None:
     objective, batch = tiny_objective(CLASSES), of_lengths(tiny_batch(n_pairs=2), 3, 10)
-    fix_chances(objective, {3: 0.5, 4: 0.25, 10: 0.25})
+    fix_probabilities(objective, {3: 0.5, 4: 0.25, 10: 0.25})
     term = objective(batch).terms["length"].item()
     assert term == pytest.approx((math.log(2) + math.log(4)) / 2)
 
@@ -62,7 +62,7 @@ def test_detach_source_stops_its_gradient_at_the_encoder(detach: bool, flows: bo
 
 def test_held_out_errors_are_of_the_expected_length_and_accuracy_of_the_likeliest() -> None:
     objective, batch = tiny_objective(CLASSES), of_lengths(tiny_batch(n_pairs=2), 3, 6)
-    fix_chances(objective, {3: 0.75, 7: 0.25})  # expected 4, likeliest 3
+    fix_probabilities(objective, {3: 0.75, 7: 0.25})  # expected 4, likeliest 3
     with torch.no_grad():
         found = measure(objective.eval(), [of_lengths(batch, 3, 7)])
     assert found["validation/length_mae"] == pytest.approx(2.0)
@@ -73,7 +73,7 @@ def test_held_out_errors_are_of_the_expected_length_and_accuracy_of_the_likelies
 
 def test_the_expected_length_is_not_rounded_in_half_precision() -> None:
     objective = tiny_objective(CLASSES)
-    fix_chances(objective, {9: 0.7, 10: 0.3})
+    fix_probabilities(objective, {9: 0.7, 10: 0.3})
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         source, layout = objective.encode_source(tiny_batch().source)
         lengths = objective.predict_lengths(source, layout)
@@ -83,7 +83,7 @@ def test_the_expected_length_is_not_rounded_in_half_precision() -> None:
 
 def test_the_held_out_loss_counts_the_cross_entropy() -> None:
     objective, batch = tiny_objective(CLASSES), of_lengths(tiny_batch(n_pairs=2), 3, 10)
-    fix_chances(objective, {3: 0.5, 10: 0.5})
+    fix_probabilities(objective, {3: 0.5, 10: 0.5})
     with torch.no_grad():
         found = measure(objective.eval(), [batch])
         expected = objective(batch).total.item()
@@ -92,7 +92,7 @@ def test_the_held_out_loss_counts_the_cross_entropy() -> None:
 
 def test_likely_lengths_are_in_order_of_chance_and_leave_zero_out() -> None:
     objective = tiny_objective(CLASSES)
-    fix_chances(objective, {0: 0.4, 5: 0.3, 2: 0.2, 9: 0.1})
+    fix_probabilities(objective, {0: 0.4, 5: 0.3, 2: 0.2, 9: 0.1})
     source, layout = objective.encode_source(tiny_batch().source)
     likely = objective.likely_lengths(source, layout, 3)
     assert likely is not None
@@ -115,7 +115,7 @@ def test_generation_keeps_the_length_the_decoder_is_surest_of(packing: bool) -> 
     objective = tiny_objective(CLASSES, packing=packing).eval()
     nn.init.normal_(objective.model.predictor.project.weight)  # untrained, it predicts zeros
     nn.init.normal_(objective.model.decoder.vocabulary.weight)
-    fix_chances(objective, {2: 0.5, 4: 0.3, 7: 0.2})
+    fix_probabilities(objective, {2: 0.5, 4: 0.3, 7: 0.2})
     source = tiny_batch().source
     chosen = generate(objective, source, length_candidates=3)
 
@@ -136,7 +136,7 @@ def test_generation_keeps_the_length_the_decoder_is_surest_of(packing: bool) -> 
 def test_a_candidate_is_written_as_if_its_length_had_been_asked_for() -> None:
     objective = tiny_objective(CLASSES).eval()
     nn.init.normal_(objective.model.predictor.project.weight)
-    fix_chances(objective, {2: 0.5, 4: 0.3, 7: 0.2})
+    fix_probabilities(objective, {2: 0.5, 4: 0.3, 7: 0.2})
     source = tiny_batch().source
     chosen = generate(objective, source, length_candidates=3)
     for place, (length, row) in enumerate(zip(chosen.lengths.tolist(), chosen.rows(), strict=True)):
@@ -145,5 +145,5 @@ def test_a_candidate_is_written_as_if_its_length_had_been_asked_for() -> None:
 
 def test_one_candidate_is_the_likeliest_length() -> None:
     objective = tiny_objective(CLASSES).eval()
-    fix_chances(objective, {6: 0.4, 8: 0.6})
+    fix_probabilities(objective, {6: 0.4, 8: 0.6})
     assert set(generate(objective, tiny_batch().source).lengths.tolist()) == {8}

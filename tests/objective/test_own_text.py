@@ -86,7 +86,7 @@ def test_the_passage_is_what_the_model_writes_at_temperature_1_without_dropout(p
     assert torch.equal(found.target.ids, given.target.ids)
 
 
-@pytest.mark.parametrize("noise", [{"noise": "gaussian"}, {"noise": "gumbel", "guesses": True}])
+@pytest.mark.parametrize("noise", [{"noise": "gaussian"}, {"noise": "gumbel", "intermediate_logits": True}])
 def test_a_predictor_with_noise_draws_it(noise: dict[str, Any]):
     objective = built(predictor={"n_layers": 1, **noise})
     drawn = []
@@ -109,7 +109,10 @@ def test_the_terms_are_those_of_the_changed_sources():
 
 
 def test_a_teacher_reads_the_changed_source(monkeypatch: pytest.MonkeyPatch):
-    objective, given = built(predictor={"n_layers": 1, "noise": "gumbel", "guesses": True}), batch()
+    objective, given = (
+        built(predictor={"n_layers": 1, "noise": "gumbel", "intermediate_logits": True}),
+        batch(),
+    )
     sizes = {"dim": 16, "n_heads": 2, "causal": {"n_layers": 1, "context_len": 32}}
     objective.couple(CausalLM(ModelConfig.model_validate(sizes), VOCABULARY))
     assert objective.coupling is not None

@@ -153,8 +153,8 @@ def test_the_local_term_is_the_heads_mean_nats_at_the_hidden_places(random_objec
         for place in hidden:
             inner = head.hidden.weight @ embeddings[place] + head.hidden.bias
             logits = head.vocabulary.weight @ (inner / (1 + torch.exp(-inner)))
-            chances = torch.exp(logits) / torch.exp(logits).sum()
-            nats.append(-torch.log(chances[whole[0, place]]))
+            probabilities = torch.exp(logits) / torch.exp(logits).sum()
+            nats.append(-torch.log(probabilities[whole[0, place]]))
     losses = objective(batch)
     assert float(losses.terms["local"]) == pytest.approx(float(sum(nats)) / 10, rel=1e-10)
     assert losses.weights["local"] == 0.5

@@ -219,10 +219,14 @@ def test_logged_shares_follow_the_logged_weights(kind: str, tmp_path: Path) -> N
     tiny_trainer(tmp_path / "run", config).train()
     row = last_row(tmp_path / "run")
     terms = [key.removeprefix("train/term/") for key in row if key.startswith("train/term/")]
-    pulls = {name: row[f"train/weight/{name}"] * row[f"train/term/{name}"] for name in terms}
+    weighted_terms = {name: row[f"train/weight/{name}"] * row[f"train/term/{name}"] for name in terms}
     shares = {name: row[f"train/share/{name}"] for name in terms}
     assert shares == pytest.approx(
-        {name: pull / sum(pulls.values()) for name, pull in pulls.items()}, rel=1e-3
+        {
+            name: weighted_term / sum(weighted_terms.values())
+            for name, weighted_term in weighted_terms.items()
+        },
+        rel=1e-3,
     )
     if kind != "fixed":
         assert row["train/weight/embedding"] != 1.0

@@ -42,12 +42,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *laboratory_rows(1000),
         validation_row(1000, **{"validation/train_r2": 0.5, "validation/note": "text"}),
     ]
-    told = evaluation(baseline="<i>other</i>", run="<script>")
+    conditioning = evaluation(baseline="<i>other</i>", run="<script>")
     run = write_run(
         tmp_path_factory.mktemp("runs") / "one",
         rows,
         [sample(250), sample(500), hostile],
-        evaluations={"validation": told, "test": evaluation("test")},
+        evaluations={"validation": conditioning, "test": evaluation("test")},
         argv=["<b>", "x"],
     )
     return write_report(analyse(read_run(run)), run / "report").parent

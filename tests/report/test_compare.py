@@ -75,13 +75,13 @@ def test_the_same_seed_twice_is_no_repetition(make_run):
 
 
 @pytest.mark.parametrize(("prompts", "told"), [(999, [4.61, 4.61]), (10, None)])
-def test_evaluations_are_compared_when_measured_alike(make_run, prompts, told):
+def test_evaluations_are_compared_when_measured_alike(make_run, prompts, conditioning):
     runs = [
         make_run([], name=name, evaluations={"validation": evaluation(n_prompts=n)})
         for name, n in (("a", 999), ("b", prompts))
     ]
     rows = {row.label: row.values for row in compared(*runs).rows}
-    assert rows.get("CE on predicted embeddings, nats/token (evaluated, validation)") == told
+    assert rows.get("CE on predicted embeddings, nats/token (evaluated, validation)") == conditioning
 
 
 def test_a_run_without_a_figure_has_a_dash(make_run):

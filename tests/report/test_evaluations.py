@@ -80,8 +80,10 @@ def test_the_terminal_s_table_fits_any_width(make_run, width):
 
 
 def test_what_has_no_meaning_for_a_run_is_said_and_its_columns_left_out(make_run):
-    told = evaluation("test", left_out="text figures: a run of gaps", by_position={})
-    text = shown(evaluation_view(analyse(read_run(make_run([train_row(25)], evaluations={"test": told})))))
+    conditioning = evaluation("test", left_out="text figures: a run of gaps", by_position={})
+    text = shown(
+        evaluation_view(analyse(read_run(make_run([train_row(25)], evaluations={"test": conditioning}))))
+    )
     assert "left out: text figures: a run of gaps" in text
     assert "999 texts of test with gaps" in text
     assert "5-gram " not in text.split("over texts")[1]

@@ -13,8 +13,8 @@ from jepalm.report.figures import RUN_FIGURES, article_figures, evaluation_figur
 from jepalm.report.figures_article import composition_bars, embedding_by_epoch
 from jepalm.report.figures_compare import COMPARISON_FIGURES, comparison_figures
 from jepalm.report.figures_evaluation import nll_by_position
-from jepalm.report.figures_pull import cosines_over_time, weights_over_time
 from jepalm.report.figures_run import curves, r2
+from jepalm.report.figures_weighted_terms import cosines_over_time, weights_over_time
 from jepalm.report.heatmap import embedding_heatmap
 from jepalm.report.read import read_run
 from jepalm.report.summary import analyse
@@ -134,8 +134,8 @@ def test_gradients_of_one_term_have_no_cosine_to_draw(make_run):
 
 
 def test_nll_by_position_has_a_panel_a_split_and_a_line_a_text(make_run):
-    told = {split: evaluation(split) for split in ("validation", "test")}
-    svg = nll_by_position(read_run(make_run([], evaluations=told))).svg
+    conditioning = {split: evaluation(split) for split in ("validation", "test")}
+    svg = nll_by_position(read_run(make_run([], evaluations=conditioning))).svg
     assert [f"{split}, 999 prompts" in svg for split in ("train", "validation", "test")] == [
         False,
         True,

@@ -61,23 +61,23 @@ def test_every_way_to_write_is_a_point_with_its_name():
 def test_an_evaluation_without_costs_has_none():
     tree = evaluation()
     tree["rows"] = [row for row in tree["rows"] if not row["name"].startswith("cost/")]
-    told = Evaluation.from_json(tree)
-    assert points(told) == []
-    assert table(told)[1] == []
+    conditioning = Evaluation.from_json(tree)
+    assert points(conditioning) == []
+    assert table(conditioning)[1] == []
 
 
 def test_texts_of_shorter_passages_are_a_line_of_their_own(make_run):
-    told = costly(kept=[0.5, 2, 4], length=64)
+    conditioning = costly(kept=[0.5, 2, 4], length=64)
     values = {"scorer/gap": (0.8, 2.1, 0.2), "cost/passes": (32, 16, 34), "cost/latency": (98, 50, 120)}
-    for row in told["rows"]:
+    for row in conditioning["rows"]:
         row |= dict(zip(("kept_2", "kept_4", "sure_0.5"), values.get(row["name"], (0.5,) * 3), strict=True))
-    found = points(Evaluation.from_json(told))
+    found = points(Evaluation.from_json(conditioning))
     assert [(one.column, one.name) for one in found if one.column.startswith(("kept", "sure"))] == [
         ("kept_4", "4 kept of a passage"),
         ("kept_2", "2 kept of a passage"),
         ("sure_0.5", "kept while 0.5 sure"),
     ]
-    art = frontier(read_run(make_run([train_row(25)], evaluations={"validation": told})))
+    art = frontier(read_run(make_run([train_row(25)], evaluations={"validation": conditioning})))
     kinds = ("refined", "fewer kept of a passage", "kept while sure")
     for name in (f"this run, {kind}" for kind in kinds):
         assert art.svg.count(f">{name}</text>") == 1, name
@@ -90,11 +90,13 @@ def test_runs_that_were_evaluated_alike_share_one_frontier(make_run, tmp_path):
         row["kept_2"] = row.pop("passes_4", None)
     otherwise = costly(length=32)
     records = [
-        read_run(make_run([train_row(25), train_row(50)], evaluations={"validation": told}, name=name))
-        for told, name in ((first, "one"), (other, "other"), (otherwise, "third"))
+        read_run(
+            make_run([train_row(25), train_row(50)], evaluations={"validation": conditioning}, name=name)
+        )
+        for conditioning, name in ((first, "one"), (other, "other"), (otherwise, "third"))
     ]
-    told = {record.name: record.evaluations["validation"] for record in records}
-    assert [point.name for point in points_of_runs(told)] == [
+    conditioning = {record.name: record.evaluations["validation"] for record in records}
+    assert [point.name for point in points_of_runs(conditioning)] == [
         "one, one pass a passage",
         "one, 4 passes",
         "one drafts, ar, verified",
@@ -136,9 +138,9 @@ def test_the_figure_names_every_way_once(record):
 
 
 def test_a_gap_that_is_not_finite_is_left_out_and_no_other(make_run):
-    told = costly()
-    told["rows"][0]["baseline_2"] = None
-    art = frontier(read_run(make_run([train_row(25)], evaluations={"validation": told})))
+    conditioning = costly()
+    conditioning["rows"][0]["baseline_2"] = None
+    art = frontier(read_run(make_run([train_row(25)], evaluations={"validation": conditioning})))
     assert ">other</text>" not in art.svg
     assert art.svg.count(">5-gram</text>") == 1
 
@@ -157,10 +159,12 @@ def test_the_report_has_figure_table_and_a_file_of_its_own(record, tmp_path):
 
 
 def test_texts_stand_under_their_prompt_real_text_first(make_run, tmp_path):
-    told = costly(texts=[{"prompt": "To <be>\n", "model": "or *ot", "real": "or not", "passes_4": "or|not"}])
-    found = texts(Evaluation.from_json(told))
+    conditioning = costly(
+        texts=[{"prompt": "To <be>\n", "model": "or *ot", "real": "or not", "passes_4": "or|not"}]
+    )
+    found = texts(Evaluation.from_json(conditioning))
     assert found == [("To <be>\n", [("real text", "or not"), ("one pass", "or *ot"), ("4 passes", "or|not")])]
-    record = read_run(make_run([train_row(25), train_row(50)], evaluations={"validation": told}))
+    record = read_run(make_run([train_row(25), train_row(50)], evaluations={"validation": conditioning}))
     write_report(analyse(record), tmp_path)
     page, markdown = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
     assert '<td class="text">or|not</td>' in page
@@ -178,8 +182,8 @@ def test_a_file_of_its_own_has_paper_and_the_colours_of_the_light_page():
 
 def test_many_columns_stand_in_two_tables_with_the_names_of_their_figures():
     console = Console(width=80, file=io.StringIO())
-    told = Evaluation.from_json(costly())
-    console.print(evaluation_table(told))
+    conditioning = Evaluation.from_json(costly())
+    console.print(evaluation_table(conditioning))
     first, second = console.file.getvalue().split("baseline 2")
     assert "verified 5-gram" in first
     for text in (first, second):

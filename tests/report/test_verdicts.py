@@ -111,10 +111,10 @@ def test_of_a_predictor_with_noise_one_prediction_is_not_judged(make_run):
     row = {"kind": "validation", "step": 5, "validation/generation_ce": 9.0, "validation/r2": -0.5}
     row |= {"validation/reconstruction_accuracy": 0.99, "validation/generation_accuracy": 0.2}
     noisy = {"model": {"predictor": {"noise": "gaussian"}}}
-    told = {"model": {"predictor": {"noise": "gumbel"}}}  # the noise of the held-out text
+    conditioning = {"model": {"predictor": {"noise": "gumbel"}}}  # the noise of the held-out text
     judged = {"conditional-mean", "no-prediction"}
     assert judged & set(codes(make_run([row], config=noisy))) == set()
-    assert judged & set(codes(make_run([row], config=told, name="t"))) == {"no-prediction"}
+    assert judged & set(codes(make_run([row], config=conditioning, name="t"))) == {"no-prediction"}
     assert judged & set(codes(make_run([row], config={}, name="b"))) == judged
 
 

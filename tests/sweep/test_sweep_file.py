@@ -169,8 +169,8 @@ def test_the_worlds_example_changes_only_what_stands_against_collapse():
 
 def test_the_example_of_random_facts_has_both_losses_on_the_same_data():
     sweep = read_sweep(EXAMPLE.with_name("sweep-random-facts.yaml"))
-    told = {row.name: (row.config.data.name, row.config.objective) for row in sweep.rows}
-    assert [name for name, _ in told.values()] == 2 * ["home-noise-0", "home-noise-2", "home-noise-4"]
-    text, embedding = told["text, 4"][1], told["embedding, 4"][1]
+    conditioning = {row.name: (row.config.data.name, row.config.objective) for row in sweep.rows}
+    assert [name for name, _ in conditioning.values()] == 2 * ["home-noise-0", "home-noise-2", "home-noise-4"]
+    text, embedding = conditioning["text, 4"][1], conditioning["embedding, 4"][1]
     assert (text.generation.weight, text.embedding.weight) == (1.0, 0.0)
     assert (embedding.generation.weight, embedding.embedding.weight) == (0.0, 0.2)

@@ -32,14 +32,14 @@ STUDENT = {
     "model__encoder__kind": "causal",
     "model__encoder__n_layers": 2,
     "model__predictor__noise": "gumbel",
-    "model__predictor__guesses": "true",
-    "model__predictor__revealed": "true",
+    "model__predictor__intermediate_logits": "true",
+    "model__predictor__unmasked": "true",
     "objective__length__kind": "none",
     "objective__generation__weight": 1,
-    "objective__guesses__weight": 1,
-    "objective__reveal__order": "prefix",
-    "objective__reveal__until": 6,
-    "objective__coupling__written": 0.5,
+    "objective__intermediate_logits__weight": 1,
+    "objective__unmasking__order": "prefix",
+    "objective__unmasking__until": 6,
+    "objective__coupling__teacher_share": 0.5,
     "training__phases": "[{name: coupled, train: [predictor, decoder]}]",
 }
 
@@ -54,14 +54,14 @@ def student(train_tiny: Any, teacher: Any) -> Any:
     return train_tiny(teacher.path.parent, objective__coupling__teacher=teacher.path, **STUDENT)
 
 
-def test_a_run_logs_its_guesses_and_matches(student: Any, rows_of: Any) -> None:
+def test_a_run_logs_its_intermediate_logits_and_matches(student: Any, rows_of: Any) -> None:
     (*_, trained), (*_, held_out) = rows_of(student), rows_of(student, "validation")
-    assert 0 < trained["train/term/guesses"] < 20
+    assert 0 < trained["train/term/intermediate_logits"] < 20
     names = {"match_at_1", "match_at_2", "match_at_4", "match_at_8", "match_at_12", "match_prefix"}
-    assert {f"validation/{name}" for name in (*names, "guesses_ce")} <= held_out.keys()
+    assert {f"validation/{name}" for name in (*names, "intermediate_logits_ce")} <= held_out.keys()
 
 
-def test_a_frozen_trunk_stays_the_teachers_and_is_in_the_runs_own_checkpoint(
+def test_a_frozen_causal_encoder_stays_the_teachers_and_is_in_the_runs_own_checkpoint(
     student: Any, teacher: Any
 ) -> None:
     own = load_file(find_checkpoint(student).path / MODEL)
@@ -152,8 +152,10 @@ def test_a_teacher_that_does_not_fit_is_refused(
         pass
 
 
-def test_guesses_do_not_go_with_hidden_spans(tiny_config: Any, data_root: Path) -> None:
-    config = tiny_config(data__name="spans", objective__length__kind="none", model__predictor__guesses="true")
+def test_intermediate_logits_do_not_go_with_hidden_spans(tiny_config: Any, data_root: Path) -> None:
+    config = tiny_config(
+        data__name="spans", objective__length__kind="none", model__predictor__intermediate_logits="true"
+    )
     with pytest.raises(UsageError, match="does not go with hidden spans"), new_session(config, data_root):
         pass
 

@@ -33,16 +33,16 @@ def probe_rows(
     learned, _ = model.means(*_columns(training))
     target, predicted = model.means(*_columns(held))
     known = [world.facts(world.parse(one.gold)) for one in training]
-    told = [world.facts(world.parse(one.gold)) for one in held]
+    conditioning = [world.facts(world.parse(one.gold)) for one in held]
     right: Counter[tuple[str, Kind]] = Counter()
-    for name in sorted({name for facts in told for name in facts}):
+    for name in sorted({name for facts in conditioning for name in facts}):
         rows = [place for place, facts in enumerate(known) if name in facts]
-        where = [place for place, facts in enumerate(told) if name in facts]
+        where = [place for place, facts in enumerate(conditioning) if name in facts]
         if len(rows) < LEAST_STATES:
             continue
         probe = Probe(learned[rows], [known[place][name].value for place in rows])
-        truth = np.array([told[place][name].value for place in where])
-        kind = told[where[0]][name].kind
+        truth = np.array([conditioning[place][name].value for place in where])
+        kind = conditioning[where[0]][name].kind
         right["n", kind] += len(where)
         right["target", kind] += int((probe(target[where]) == truth).sum())
         right["predicted", kind] += int((probe(predicted[where]) == truth).sum())

@@ -16,8 +16,8 @@ from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.causal_scorer import CausalScorer
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.rollout import Feedback, rollout
+from jepalm.model.conditioning import Conditioning
 from jepalm.model.layout import Layout
-from jepalm.model.told import Told
 from jepalm.objective import CausalObjective, JepalmObjective
 from jepalm.objective.terms import IGNORE
 from jepalm.objective.views import prompt_row
@@ -133,7 +133,7 @@ class ActionModel:
             layout = objective.layout(tokens)
             with self.hardware.autocast():
                 act = objective.encode_action(action)
-                predicted = objective.predict(*objective.encode_source(read), layout, Told(act))
+                predicted = objective.predict(*objective.encode_source(read), layout, Conditioning(act))
                 target, places = objective.embed_targets(tokens)
             yield _Compared(tokens, layout, places, target, predicted)
 

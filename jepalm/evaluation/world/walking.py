@@ -65,13 +65,14 @@ def rollout_rows(
     actions = [[walk[step].action for walk in walks] for step in range(STEPS)]
     truth = [[world.masked(world.text(walk[step].next_state)) for walk in walks] for step in range(STEPS)]
     ways: list[Feedback] = ["latent", "text"] if latent else ["text"]
-    told: dict[tuple[str, str], list[list[str]]] = {
+    conditioning: dict[tuple[str, str], list[list[str]]] = {
         ("model", way): models["model"].roll(starts, actions, way) for way in ways
     }
     if "baseline" in models:
-        told["baseline", "text"] = models["baseline"].roll(starts, actions, "text")
+        conditioning["baseline", "text"] = models["baseline"].roll(starts, actions, "text")
     right = {
-        key: [_same(world, *pair) for pair in zip(made, truth, strict=True)] for key, made in told.items()
+        key: [_same(world, *pair) for pair in zip(made, truth, strict=True)]
+        for key, made in conditioning.items()
     }
     copied = [_same(world, starts, states) for states in truth]
     return [
@@ -156,9 +157,11 @@ def plan_rows(
     return sorted(rows, key=lambda row: row.name)
 
 
-def _same(world: AnyWorld, told: Sequence[str], truth: Sequence[str]) -> NDArray[np.float64]:
+def _same(world: AnyWorld, conditioning: Sequence[str], truth: Sequence[str]) -> NDArray[np.float64]:
     """Whether each text is the true one but for random facts, (N,); `truth` has them hidden."""
-    return np.array([float(world.masked(text) == true) for text, true in zip(told, truth, strict=True)])
+    return np.array(
+        [float(world.masked(text) == true) for text, true in zip(conditioning, truth, strict=True)]
+    )
 
 
 def leads_to(world: AnyWorld, state: State, actions: Sequence[str], goal: State) -> bool:

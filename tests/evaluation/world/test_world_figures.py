@@ -18,8 +18,8 @@ from jepalm.evaluation.world.negatives import Contrast, contrast_in, contrasts_i
 from jepalm.evaluation.world.reading import ActionModel
 from jepalm.evaluation.world.scores import RIDGE, Probe, auc, nearest_is_right
 from jepalm.evaluation.world.walking import leads_to, rollout_rows
+from jepalm.model.conditioning import Conditioning
 from jepalm.model.layout import Layout
-from jepalm.model.told import Told
 
 WORLD = Home(2, 1)
 STATE = "sky dry, rug red, you hall, hall lit, barn shut dim, lamp barn"
@@ -188,7 +188,7 @@ def test_distances_of_a_batch_are_those_of_each_transition_alone(random_objectiv
         encoder = objective.model.encoder
         with torch.no_grad():
             predicted = objective.model.predictor(
-                wanted, encoder(state, sources), sources, Told((encoder(action, acts), acts))
+                wanted, encoder(state, sources), sources, Conditioning((encoder(action, acts), acts))
             )[0]
             target = objective.normalise(encoder(observed, wanted), wanted)[0]
             logits = objective.model.decoder(predicted[None], wanted)[0]

@@ -1,4 +1,4 @@
-"""Who pulls how hard: the weight of each term, its limits, and whether gradients oppose each other.
+"""Who weighted terms how hard: the weight of each term, its limits, and whether gradients oppose each other.
 
 Pure functions of a RunRecord. The rules are explained in docs/report.md.
 """
@@ -17,7 +17,7 @@ from jepalm.report.read import TERM_ORDER, RunRecord, Series, number
 
 AT_LIMIT = 0.05
 """Relative distance from a limit at which a weight counts as sitting there; GradNorm scales its floor."""
-CROSS_ENTROPIES = {"reconstruction", "generation", "guesses", "local", "next_token"}
+CROSS_ENTROPIES = {"reconstruction", "generation", "intermediate_logits", "local", "next_token"}
 """Terms in nats, to which uncertainty weighting gives a factor of 1; the others get a half."""
 CONSTANT = {"kl", "regularizer"}
 """Terms that keep their configured weight under every weighting."""

@@ -15,17 +15,17 @@ ActionView = tuple[Tensor, Layout]
 
 
 @dataclass(frozen=True)
-class Told:
+class Conditioning:
     """What a prediction is told; nothing by default.
 
     Attributes:
         action: of each text, for a model that is conditioned on actions.
-        known: tokens that are revealed, for a predictor that reads such; None reveals nothing.
+        known: tokens that are unmasked, for a predictor that reads such; None unmasks nothing.
         noise: of the kind that the predictor reads, another kind is not looked at; None is noise of 0.
-        guesses: a list that is given the logits (..., V) of every guess, where the layers guess.
+        intermediate logits: a list that is given the logits (..., V) of every guess, where the layers guess.
     """
 
     action: ActionView | None = None
     known: Known | None = None
     noise: PredictorNoise | None = None
-    guesses: list[Tensor] | None = None
+    intermediate_logits: list[Tensor] | None = None

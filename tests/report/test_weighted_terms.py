@@ -10,9 +10,9 @@ from jepalm.config import Config, ModelConfig, ObjectiveConfig
 from jepalm.objective.jepalm import JepalmObjective
 from jepalm.objective.weighting import build_weighting
 from jepalm.report.analysis import stable_phase
-from jepalm.report.pulls import gradient_cosines, weight_limits, weights_move, why_no_cosines
 from jepalm.report.read import read_run
 from jepalm.report.verdicts import verdicts
+from jepalm.report.weighted_terms import gradient_cosines, weight_limits, weights_move, why_no_cosines
 
 TERMS = ("reconstruction", "embedding", "length")
 
@@ -24,7 +24,7 @@ def config(**objective):
     return tree
 
 
-def told(folder):
+def conditioning(folder):
     record = read_run(folder)
     found = verdicts(record, stable_phase(record))
     return {verdict.code: (verdict.level, verdict.text) for verdict in found}
@@ -108,35 +108,35 @@ def test_weights_move_under_any_weighting_and_where_a_fixed_one_changes(make_run
 def test_a_weight_at_its_clamp_is_told_with_its_first_step(make_run):
     # exp(4) = 54.6; 53 is within 5 % of it, 40 is not.
     rows = rows_of(term__reconstruction=[1.0] * 6, weight__reconstruction=[1, 54.6, 40, 54.6, 53, 54.6])
-    level, text = told(make_run(rows, config=config(weighting="uncertainty")))["at-limit"]
+    level, text = conditioning(make_run(rows, config=config(weighting="uncertainty")))["at-limit"]
     assert level == "warning"
     assert "the weight of reconstruction sits at its clamp, 54.6, since step 40" in text
 
 
 def test_a_weight_that_left_its_clamp_is_not_told(make_run):
     rows = rows_of(term__reconstruction=[1.0] * 4, weight__reconstruction=[54.6, 54.6, 54.6, 40])
-    assert "at-limit" not in told(make_run(rows, config=config(weighting="uncertainty")))
+    assert "at-limit" not in conditioning(make_run(rows, config=config(weighting="uncertainty")))
 
 
 def test_a_weight_at_a_floor_is_a_note(make_run):
     rows = rows_of(term__length=[1.0] * 4, weight__length=[2, 1e-4, 1.02e-4, 1e-4])
-    level, text = told(make_run(rows, config=config(weighting="gradnorm")))["at-limit"]
+    level, text = conditioning(make_run(rows, config=config(weighting="gradnorm")))["at-limit"]
     assert level == "note"
     assert "objective.gradnorm.floor sets it" in text
 
 
 def test_a_muted_term_is_under_a_hundredth_at_most_log_points(make_run):
     rows = rows_of(share__length=[0.005, 0.008, 0.009, 0.2], share__embedding=[0.9, 0.9, 0.9, 0.8])
-    level, text = told(make_run(rows))["muted"]
+    level, text = conditioning(make_run(rows))["muted"]
     assert level == "warning"
     assert "length is muted: under 1.0 % of the train loss at 75.0 % of the log points" in text
     even = rows_of(share__length=[0.005, 0.008, 0.2, 0.2], share__embedding=[0.9, 0.9, 0.8, 0.8])
-    assert "muted" not in told(make_run(even, name="b"))
+    assert "muted" not in conditioning(make_run(even, name="b"))
 
 
 def test_a_silent_term_is_not_called_muted_too(make_run):
     rows = rows_of(share__length=[0.0] * 4, share__embedding=[1.0] * 4)
-    assert "muted" not in told(make_run(rows))
+    assert "muted" not in conditioning(make_run(rows))
 
 
 def test_log_points_at_which_a_term_does_not_count_do_not_mute_it(make_run):
@@ -146,7 +146,7 @@ def test_log_points_at_which_a_term_does_not_count_do_not_mute_it(make_run):
         share__embedding=[1.0, 1.0, 1.0, 0.7, 0.7],
         weight__length=[0.0, 0.0, 0.0, 1.0, 1.0],
     )
-    assert "muted" not in told(make_run(rows))
+    assert "muted" not in conditioning(make_run(rows))
 
 
 def test_cosines_keep_the_order_of_the_house(make_run):
@@ -160,7 +160,7 @@ def test_cosines_keep_the_order_of_the_house(make_run):
 @pytest.mark.parametrize(("median", "opposed"), [(-0.11, True), (-0.09, False)])
 def test_terms_oppose_each_other_by_the_median_of_their_cosines(make_run, median, opposed):
     values = [0.9, 0.9, median, -1.0, -1.0]
-    found = told(make_run(rows_of(grad_cosine__reconstruction__embedding=values)))
+    found = conditioning(make_run(rows_of(grad_cosine__reconstruction__embedding=values)))
     assert ("opposed" in found) == opposed
     if opposed:
         assert (
@@ -170,7 +170,7 @@ def test_terms_oppose_each_other_by_the_median_of_their_cosines(make_run, median
 
 
 def test_four_cosines_are_too_few_for_a_verdict(make_run):
-    assert "opposed" not in told(make_run(rows_of(grad_cosine__a__b=[-1.0] * 4)))
+    assert "opposed" not in conditioning(make_run(rows_of(grad_cosine__a__b=[-1.0] * 4)))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,9 @@ def test_a_run_without_cosines_says_why(make_run, norms, words):
 
 def test_the_laboratory_s_run_gets_its_verdicts(make_run):
     folder = make_run(laboratory_rows(2000), config=config(weighting="uncertainty"))
-    _, text = told(folder)["at-limit"]
+    _, text = conditioning(folder)["at-limit"]
     assert "since step 800" in text  # exp(4) is reached at 4 * 200 steps; 5 % under it from 3.95 * 200 on
     assert math.exp(775 / 200) < 0.95 * math.exp(4) <= math.exp(800 / 200)
-    assert "median cosine -0.300 of their gradients (train, 80 log points)" in told(folder)["opposed"][1]
+    assert (
+        "median cosine -0.300 of their gradients (train, 80 log points)" in conditioning(folder)["opposed"][1]
+    )

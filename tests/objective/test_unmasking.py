@@ -12,22 +12,22 @@ from tiny_objective import (
     tiny_config,
 )
 
-from jepalm.config import ModelConfig, ObjectiveConfig, RevealConfig, from_mapping
+from jepalm.config import ModelConfig, ObjectiveConfig, UnmaskingConfig, from_mapping
 from jepalm.data.batches import Batch
 from jepalm.errors import UsageError
+from jepalm.model.conditioning import Conditioning
 from jepalm.model.queries import Known
-from jepalm.model.told import Told
 from jepalm.objective.jepalm import JepalmObjective
-from jepalm.objective.revealing import draw_revealed, hidden_weights, share_left
 from jepalm.objective.terms import IGNORE, cross_entropy
+from jepalm.objective.unmasking import draw_unmasked, hidden_weights, share_left
 
 SETTINGS: dict[str, Any] = {"generation": {"weight": 1.0}, "length": {"kind": "none"}}
 
 
-def built(*, revealed: bool = True, packing: bool = False, **reveal: float) -> JepalmObjective:
+def built(*, unmasked: bool = True, packing: bool = False, **unmasking: float) -> JepalmObjective:
     torch.manual_seed(0)
-    model = ModelConfig.model_validate({**MODEL, "predictor": {"n_layers": 1, "revealed": revealed}})
-    settings = ObjectiveConfig.model_validate({**SETTINGS, "reveal": reveal})
+    model = ModelConfig.model_validate({**MODEL, "predictor": {"n_layers": 1, "unmasked": unmasked}})
+    settings = ObjectiveConfig.model_validate({**SETTINGS, "unmasking": unmasking})
     objective = JepalmObjective(model, settings, VOCABULARY, packing=packing)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -46,46 +46,46 @@ def test_a_text_costs_its_length_times_the_mean_over_its_hidden_tokens() -> None
         torch.tensor([[[0.5, 0.5], [0.25, 0.75], [0.9, 0.1]], [[0.2, 0.8], [0.5, 0.5], [1, 1]]])
     )
     labels = torch.tensor([[0, 0, 0], [1, 1, IGNORE]])
-    mask, revealed = labels != IGNORE, torch.tensor([[True, False, False], [False, True, False]])
-    weights = hidden_weights(mask, revealed)
+    mask, unmasked = labels != IGNORE, torch.tensor([[True, False, False], [False, True, False]])
+    weights = hidden_weights(mask, unmasked)
     assert weights.tolist() == [[0, 1.5, 1.5], [2, 0, 0]]
     nats = -(1.5 * torch.tensor([0.25, 0.9]).log().sum() + 2 * torch.tensor(0.8).log()) / 5
     assert cross_entropy(logits, labels, 5, weights).item() == pytest.approx(nats.item(), rel=1e-6)
 
 
-def test_a_text_that_is_revealed_whole_costs_nothing() -> None:
+def test_a_text_that_is_unmasked_whole_costs_nothing() -> None:
     objective, batch = built(share_from=1.0, share_to=1.0), tiny_batch()
     found = terms(objective, batch)
     assert (found["generation"].item(), found["embedding"].item()) == (0, 0)
     assert found["reconstruction"].item() > 0
 
 
-def test_hidden_positions_weigh_one_where_nothing_is_revealed() -> None:
+def test_hidden_positions_weigh_one_where_nothing_is_unmasked() -> None:
     mask = tiny_batch().target.mask
     assert torch.equal(hidden_weights(mask, torch.zeros_like(mask)), mask.float())
 
 
-def test_with_nothing_revealed_the_terms_are_those_of_a_model_without_bit_for_bit() -> None:
-    batch, plain = tiny_batch(), built(revealed=False)
-    revealing = built(share_from=0.0, share_to=0.0)
-    revealing.load_state_dict(plain.state_dict(), strict=False)
-    expected, found = terms(plain, batch), terms(revealing, batch)
+def test_with_nothing_unmasked_the_terms_are_those_of_a_model_without_bit_for_bit() -> None:
+    batch, plain = tiny_batch(), built(unmasked=False)
+    unmasking = built(share_from=0.0, share_to=0.0)
+    unmasking.load_state_dict(plain.state_dict(), strict=False)
+    expected, found = terms(plain, batch), terms(unmasking, batch)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     with torch.no_grad():
         source, layout = plain.encode_source(batch.source)
         target = plain.layout(batch.target)
         known = Known(batch.target.ids, torch.zeros_like(batch.target.mask))
-        told = revealing.predict(source, layout, target, Told(known=known))
-        assert torch.equal(told[target.mask], plain.predict(source, layout, target)[target.mask])
+        conditioning = unmasking.predict(source, layout, target, Conditioning(known=known))
+        assert torch.equal(conditioning[target.mask], plain.predict(source, layout, target)[target.mask])
 
 
 def test_the_model_without_has_the_same_weights_as_ever() -> None:
-    one, other = built(revealed=False).state_dict(), built().state_dict()
-    extra = {"model.predictor.revealed.tokens.weight", "model.predictor.revealed.mark"}
+    one, other = built(unmasked=False).state_dict(), built().state_dict()
+    extra = {"model.predictor.unmasked.tokens.weight", "model.predictor.unmasked.mark"}
     assert other.keys() - one.keys() == extra
 
 
-def test_evaluation_reveals_nothing() -> None:
+def test_evaluation_unmasks_nothing() -> None:
     objective, batch = built().eval(), tiny_batch()
     assert objective.encode_and_predict(batch).weights is None
     assert objective.train().encode_and_predict(batch).weights is not None
@@ -112,16 +112,16 @@ def test_micro_batches_add_up_to_the_batch(monkeypatch: pytest.MonkeyPatch) -> N
         assert sum(part[name].item() for part in parts) == pytest.approx(whole[name].item(), rel=1e-5)
 
 
-def test_what_is_revealed_is_a_function_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(MODEL, "predictor", {"n_layers": 1, "revealed": True})
+def test_what_is_unmasked_is_a_function_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODEL, "predictor", {"n_layers": 1, "unmasked": True})
     assert_resuming_is_exact(tmp_path, tiny_config(SETTINGS))
 
 
-def test_hidden_spans_are_revealed_too(train_tiny: Any, rows_of: Any, tmp_path: Path) -> None:
+def test_hidden_spans_are_unmasked_too(train_tiny: Any, rows_of: Any, tmp_path: Path) -> None:
     run = train_tiny(
         tmp_path,
         data__name="spans",
-        model__predictor__revealed="true",
+        model__predictor__unmasked="true",
         objective__generation__weight=1,
         objective__length__kind="none",
         training__steps=2,
@@ -129,15 +129,15 @@ def test_hidden_spans_are_revealed_too(train_tiny: Any, rows_of: Any, tmp_path: 
     assert 0 < rows_of(run)[-1]["train/term/generation"] < 10
 
 
-def test_the_revealed_token_and_no_hidden_one_reaches_the_predictor() -> None:
+def test_the_unmasked_token_and_no_hidden_one_reaches_the_predictor() -> None:
     objective, batch = built().eval(), tiny_batch()
     source, layout = objective.encode_source(batch.source)
     target = objective.layout(batch.target)
-    revealed = torch.zeros_like(batch.target.mask)
-    revealed[:, 0] = True
+    unmasked = torch.zeros_like(batch.target.mask)
+    unmasked[:, 0] = True
 
     def predicted(ids: torch.Tensor) -> torch.Tensor:
-        return objective.predict(source, layout, target, Told(known=Known(ids, revealed)))[0]
+        return objective.predict(source, layout, target, Conditioning(known=Known(ids, unmasked)))[0]
 
     ids = batch.target.ids
     hidden, seen = ids.clone(), ids.clone()
@@ -146,29 +146,29 @@ def test_the_revealed_token_and_no_hidden_one_reaches_the_predictor() -> None:
     assert not torch.allclose(predicted(ids)[1], predicted(seen)[1])  # a hidden position sees its neighbour
 
 
-def test_all_numbers_of_revealed_tokens_but_all_are_equally_likely() -> None:
+def test_all_numbers_of_unmasked_tokens_but_all_are_equally_likely() -> None:
     torch.manual_seed(0)
     mask = torch.tensor([[True] * 4 + [False]]).expand(40_000, -1)
-    revealed = draw_revealed(mask, RevealConfig())
-    assert not revealed[:, 4].any()
-    numbers = torch.bincount(revealed.sum(1), minlength=5) / len(mask)
+    unmasked = draw_unmasked(mask, UnmaskingConfig())
+    assert not unmasked[:, 4].any()
+    numbers = torch.bincount(unmasked.sum(1), minlength=5) / len(mask)
     assert numbers.tolist() == pytest.approx([0.25, 0.25, 0.25, 0.25, 0], abs=0.01)  # 4.6 deviations
-    assert revealed[:, :4].float().mean(0).tolist() == pytest.approx([0.375] * 4, abs=0.012)
+    assert unmasked[:, :4].float().mean(0).tolist() == pytest.approx([0.375] * 4, abs=0.012)
 
 
 def test_a_prefix_is_the_first_tokens() -> None:
     torch.manual_seed(0)
     mask = torch.tensor([[True] * 8 + [False] * 2]).expand(200, -1)
-    revealed = draw_revealed(mask, RevealConfig(order="prefix"))
-    assert torch.equal(revealed, torch.arange(10) < revealed.sum(1, keepdim=True))
-    assert revealed.sum(1).unique().tolist() == list(range(8))
+    unmasked = draw_unmasked(mask, UnmaskingConfig(order="prefix"))
+    assert torch.equal(unmasked, torch.arange(10) < unmasked.sum(1, keepdim=True))
+    assert unmasked.sum(1).unique().tolist() == list(range(8))
 
 
 def test_shares_fall_to_none_in_a_straight_line() -> None:
-    config = RevealConfig(share_from=0.8, share_to=0.8, until=10)
+    config = UnmaskingConfig(share_from=0.8, share_to=0.8, until=10)
     assert [share_left(config, step) for step in (0, 5, 10, 25)] == [1, 0.5, 0, 0]
     mask = torch.ones(4, 10, dtype=torch.bool)
-    assert draw_revealed(mask, config, torch.tensor(0.5)).sum(1).tolist() == [4] * 4
+    assert draw_unmasked(mask, config, torch.tensor(0.5)).sum(1).tolist() == [4] * 4
     objective, batch = built(share_from=0.8, share_to=0.8, until=10), tiny_batch()
     hidden = []
     for step in (0, 10):
@@ -179,19 +179,19 @@ def test_shares_fall_to_none_in_a_straight_line() -> None:
     assert hidden[0] < hidden[1] == batch.n_target_tokens
 
 
-def test_a_share_bounds_what_is_revealed() -> None:
+def test_a_share_bounds_what_is_unmasked() -> None:
     mask = torch.ones(500, 10, dtype=torch.bool)
-    numbers = draw_revealed(mask, RevealConfig(share_from=0.3, share_to=0.6)).sum(1)
+    numbers = draw_unmasked(mask, UnmaskingConfig(share_from=0.3, share_to=0.6)).sum(1)
     assert (int(numbers.min()), int(numbers.max())) == (3, 5)
 
 
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({"objective": {"reveal": {"share_to": 0.5}}}, "does nothing without model.predictor.revealed"),
-        ({"objective": {"reveal": {"share_from": 0.8, "share_to": 0.5}}}, "share_from 0.8 is above"),
+        ({"objective": {"unmasking": {"share_to": 0.5}}}, "does nothing without model.predictor.unmasked"),
+        ({"objective": {"unmasking": {"share_from": 0.8, "share_to": 0.5}}}, "share_from 0.8 is above"),
         (
-            {"model": {"predictor": {"revealed": True}, "latent": {"tokens": 4}}},
+            {"model": {"predictor": {"unmasked": True}, "latent": {"tokens": 4}}},
             "needs model.latent.tokens=1",
         ),
     ],

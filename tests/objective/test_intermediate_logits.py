@@ -1,4 +1,4 @@
-"""The predictor's guesses and its noise: what is told to whom, and what learns."""
+"""The predictor's intermediate logits and its noise: what is told to whom, and what learns."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from jepalm.config import ModelConfig, ObjectiveConfig, from_mapping
 from jepalm.data.batches import Batch, Tokens
 from jepalm.errors import UsageError
 from jepalm.model.causal_lm import CausalLM
+from jepalm.model.conditioning import Conditioning
 from jepalm.model.noise import draw_gumbel
 from jepalm.model.queries import Known
-from jepalm.model.told import Told
 from jepalm.objective.base import Scope
 from jepalm.objective.coupling import Coupled
 from jepalm.objective.jepalm import JepalmObjective
@@ -20,10 +20,10 @@ from jepalm.objective.jepalm import JepalmObjective
 CAUSAL = {"dim": 16, "n_heads": 2, "ffn_mult": 2, "causal": {"n_layers": 2, "context_len": 32}}
 SETTINGS: dict[str, Any] = {
     "generation": {"weight": 1.0},
-    "guesses": {"weight": 0.5},
+    "intermediate_logits": {"weight": 0.5},
     "length": {"kind": "none"},
 }
-TAUGHT = {"teacher": "any", "written": 0.5}
+TAUGHT = {"teacher": "any", "teacher_share": 0.5}
 
 
 def teacher(**changed: Any) -> CausalLM:
@@ -44,7 +44,7 @@ def built(
     **predictor: Any,
 ) -> JepalmObjective:
     torch.manual_seed(0)
-    own = {"n_layers": 2, "guesses": True, "noise": "gumbel", **predictor}
+    own = {"n_layers": 2, "intermediate_logits": True, "noise": "gumbel", **predictor}
     tree = {**MODEL, "predictor": own, "encoder": encoder or {"n_layers": 2}}
     given = {**SETTINGS, **(settings or {}), "coupling": coupling or {}}
     model, objective = ModelConfig.model_validate(tree), ObjectiveConfig.model_validate(given)
@@ -76,62 +76,71 @@ def predicted(
     source, layout = objective.encode_source(batch.source)
     target = objective.layout(batch.target)
     with torch.no_grad():
-        return target.pad(objective.predict(source, layout, target, Told(known=known, noise=noise)))
+        return target.pad(objective.predict(source, layout, target, Conditioning(known=known, noise=noise)))
 
 
-def test_every_layer_guesses_once_and_then_the_last_once_more() -> None:
+def test_every_layer_intermediate_logits_once_and_then_the_last_once_more() -> None:
     views = built().encode_and_predict(windows(), noise=noise_of())
-    assert [guess.shape for guess in views.guesses] == [(8, 10, VOCABULARY)] * 3
+    assert [intermediate.shape for intermediate in views.intermediate_logits] == [(8, 10, VOCABULARY)] * 3
 
 
-def test_the_term_is_the_mean_cross_entropy_of_the_guesses() -> None:
+def test_the_term_is_the_mean_cross_entropy_of_the_intermediate_logits() -> None:
     objective, batch = built().eval(), windows()
     views = objective.encode_and_predict(batch)
-    by_hand = torch.stack([guess.double().log_softmax(-1) for guess in views.guesses])  # (3, B, T, V)
+    by_hand = torch.stack(
+        [intermediate.double().log_softmax(-1) for intermediate in views.intermediate_logits]
+    )  # (3, B, T, V)
     right = by_hand.gather(-1, batch.target.ids.expand(3, -1, -1)[..., None])
-    assert objective(batch).terms["guesses"].item() == pytest.approx(-right.mean().item(), rel=1e-5)
+    assert objective(batch).terms["intermediate_logits"].item() == pytest.approx(
+        -right.mean().item(), rel=1e-5
+    )
 
 
 def test_noise_is_added_to_the_guess_times_a_sharpness_that_starts_at_one() -> None:
     torch.manual_seed(0)
     fresh = JepalmObjective(
-        ModelConfig.model_validate({**MODEL, "predictor": {"guesses": True, "noise": "gumbel"}}),
+        ModelConfig.model_validate({**MODEL, "predictor": {"intermediate_logits": True, "noise": "gumbel"}}),
         ObjectiveConfig(),
         VOCABULARY,
     )
-    guesses, noise = fresh.model.predictor.guesses, noise_of()
-    assert guesses is not None
+    intermediate_logits, noise = fresh.model.predictor.intermediate_logits, noise_of()
+    assert intermediate_logits is not None
     x = torch.randn(8, 10, 16)
-    logits = guesses.head(guesses.norm(x))
-    assert torch.allclose(guesses(x, noise), logits + noise, atol=1e-5)
-    assert guesses.sharpness is not None
-    torch.nn.init.constant_(guesses.sharpness.bias, 3.0)
+    logits = intermediate_logits.head(intermediate_logits.norm(x))
+    assert torch.allclose(intermediate_logits(x, noise), logits + noise, atol=1e-5)
+    assert intermediate_logits.sharpness is not None
+    torch.nn.init.constant_(intermediate_logits.sharpness.bias, 3.0)
     sharp = torch.nn.functional.softplus(torch.tensor(3.0))
-    assert torch.allclose(guesses(x, noise), sharp * (logits + noise), atol=1e-4)
+    assert torch.allclose(intermediate_logits(x, noise), sharp * (logits + noise), atol=1e-4)
 
 
 def test_the_guess_at_a_position_is_told_to_the_next_alone() -> None:
-    guesses = built().model.predictor.guesses
-    assert guesses is not None
+    intermediate_logits = built().model.predictor.intermediate_logits
+    assert intermediate_logits is not None
     layout = built().layout(windows().target)
-    chances = torch.zeros(8, 10, VOCABULARY)
-    chances[:, 3, 7] = 1
+    probabilities = torch.zeros(8, 10, VOCABULARY)
+    probabilities[:, 3, 7] = 1
     first = torch.randn(8, 1, 16)
-    told = guesses.told(chances, first, layout)
-    assert torch.equal(told[:, 4], guesses.before.weight[:, 7].expand(8, -1))
-    assert torch.equal(told[:, :1], first)
-    assert told[:, [1, 2, 3, *range(5, 10)]].abs().max() == 0
+    conditioning = intermediate_logits.conditioning(probabilities, first, layout)
+    assert torch.equal(conditioning[:, 4], intermediate_logits.before.weight[:, 7].expand(8, -1))
+    assert torch.equal(conditioning[:, :1], first)
+    assert conditioning[:, [1, 2, 3, *range(5, 10)]].abs().max() == 0
 
 
-def test_a_revealed_token_is_told_as_if_it_were_guessed_for_certain() -> None:
-    guesses, layout = built().model.predictor.guesses, built().layout(windows().target)
-    assert guesses is not None
-    revealed = torch.zeros(8, 10, dtype=torch.bool)
-    revealed[:, 2] = True
+def test_a_unmasked_token_is_told_as_if_it_were_guessed_for_certain() -> None:
+    intermediate_logits, layout = (
+        built().model.predictor.intermediate_logits,
+        built().layout(windows().target),
+    )
+    assert intermediate_logits is not None
+    unmasked = torch.zeros(8, 10, dtype=torch.bool)
+    unmasked[:, 2] = True
     ids = windows().target.ids
-    chances = guesses.chances(torch.randn(8, 10, VOCABULARY), layout, Known(ids, revealed))
-    assert torch.equal(chances[:, 2], torch.nn.functional.one_hot(ids[:, 2], VOCABULARY).float())
-    assert (chances[:, 3] < 1).all()
+    probabilities = intermediate_logits.probabilities(
+        torch.randn(8, 10, VOCABULARY), layout, Known(ids, unmasked)
+    )
+    assert torch.equal(probabilities[:, 2], torch.nn.functional.one_hot(ids[:, 2], VOCABULARY).float())
+    assert (probabilities[:, 3] < 1).all()
 
 
 def test_a_causal_predictor_knows_nothing_of_later_noise() -> None:
@@ -144,12 +153,12 @@ def test_a_causal_predictor_knows_nothing_of_later_noise() -> None:
 
 
 def test_the_first_position_hears_the_sources_last_embedding() -> None:
-    guesses, batch = built().model.predictor.guesses, make_ragged()
-    assert guesses is not None
+    intermediate_logits, batch = built().model.predictor.intermediate_logits, make_ragged()
+    assert intermediate_logits is not None
     source = torch.randn(3, 5, 16)
     layout = built().layout(batch)
-    found = guesses.first(source, layout)
-    expected = guesses.begin(torch.stack((source[0, 4], source[1, 0], source[2, 2])))
+    found = intermediate_logits.first(source, layout)
+    expected = intermediate_logits.begin(torch.stack((source[0, 4], source[1, 0], source[2, 2])))
     assert torch.equal(found, expected[:, None])
 
 
@@ -157,15 +166,15 @@ def make_ragged() -> Tokens:
     return Tokens(torch.ones(3, 5, dtype=torch.long), torch.tensor([5, 1, 3]))
 
 
-def test_a_revealed_token_is_told_to_the_positions_after_it_alone_and_all_are_learned() -> None:
-    objective, noise = built(revealed=True), noise_of()
-    assert objective.model.predictor.revealed is None  # no weight more
+def test_a_unmasked_token_is_told_to_the_positions_after_it_alone_and_all_are_learned() -> None:
+    objective, noise = built(unmasked=True), noise_of()
+    assert objective.model.predictor.unmasked is None  # no weight more
     assert objective.train().encode_and_predict(windows(), noise=noise).weights is None
-    ids, revealed = windows().target.ids, torch.zeros(8, 10, dtype=torch.bool)
-    revealed[:, 4] = True
+    ids, unmasked = windows().target.ids, torch.zeros(8, 10, dtype=torch.bool)
+    unmasked[:, 4] = True
     other = ids.clone()
     other[:, 4] = ids[:, 4] % 16 + 3
-    one, changed = (predicted(objective, noise, Known(row, revealed)) for row in (ids, other))
+    one, changed = (predicted(objective, noise, Known(row, unmasked)) for row in (ids, other))
     assert torch.equal(one[:, :5], changed[:, :5])
     assert not torch.allclose(one[:, 5], changed[:, 5])
 
@@ -212,7 +221,7 @@ def test_the_batch_is_coupled_by_the_seed() -> None:
 
 
 def test_at_lower_temperatures_the_teacher_writes_by_scaled_noise() -> None:
-    objective, batch = built(coupling={**TAUGHT, "written": 1.0, "temperature_from": 0.0}), windows()
+    objective, batch = built(coupling={**TAUGHT, "teacher_share": 1.0, "temperature_from": 0.0}), windows()
     torch.manual_seed(0)
     assert objective.coupling is not None
     found = objective.coupling.couple(batch)
@@ -239,12 +248,14 @@ def test_micro_batches_add_up_to_the_batch(monkeypatch: pytest.MonkeyPatch) -> N
         assert sum(part[name].item() for part in parts) == pytest.approx(value.item(), rel=1e-5), name
 
 
-def test_gradients_reach_the_guesses_from_the_text_alone_and_never_the_teacher() -> None:
-    objective = built(coupling=TAUGHT, settings={"guesses": {"weight": 0.0}, "embedding": {"weight": 0.0}})
+def test_gradients_reach_the_intermediate_logits_from_the_text_alone_and_never_the_teacher() -> None:
+    objective = built(
+        coupling=TAUGHT, settings={"intermediate_logits": {"weight": 0.0}, "embedding": {"weight": 0.0}}
+    )
     _, gradients = terms_and_gradients(objective, windows())
     reached = {name for name, gradient in gradients.items() if gradient.abs().max() > 0}
     parts = {"begin", "norm", "head", "before", "own", "noise", "sharpness"}
-    assert {name.split(".")[3] for name in reached if ".guesses." in name} == parts
+    assert {name.split(".")[3] for name in reached if ".intermediate_logits." in name} == parts
     assert objective.coupling is not None
     assert not any(p.requires_grad for p in objective.coupling.teacher.model.parameters())
     assert not [name for name in objective.state_dict() if "teacher" in name or "coupling" in name]
@@ -258,28 +269,28 @@ def test_validation_is_not_written_by_the_teacher() -> None:
     assert all(torch.equal(value, one[name]) for name, value in objective(batch).terms.items())
 
 
-def test_a_trunk_begins_as_the_teachers_and_guesses_with_its_table() -> None:
+def test_a_causal_encoder_begins_as_the_teachers_and_intermediate_logits_with_its_table() -> None:
     objective, source = built(coupling=TAUGHT, encoder={"kind": "causal", "n_layers": 2}), windows().source
     with torch.no_grad():
         states = teacher().hidden(source.ids)
         found = objective.model.encoder(source.ids, objective.source_layout(source))
     expected = torch.nn.functional.layer_norm(states, (16,))
     assert torch.equal(found, expected)
-    guesses, table = objective.model.predictor.guesses, teacher().tokens.weight
-    assert guesses is not None
-    assert torch.equal(guesses.head.weight, table)
-    assert torch.allclose(guesses.before.weight / 0.5, table.T / table.std())
+    intermediate_logits, table = objective.model.predictor.intermediate_logits, teacher().tokens.weight
+    assert intermediate_logits is not None
+    assert torch.equal(intermediate_logits.head.weight, table)
+    assert torch.allclose(intermediate_logits.before.weight / 0.5, table.T / table.std())
 
 
-def test_states_that_the_teacher_made_are_those_of_a_trunk_that_stands_still() -> None:
+def test_states_that_the_teacher_made_are_those_of_a_causal_encoder_that_stands_still() -> None:
     objective = built(coupling=TAUGHT, encoder={"kind": "causal", "n_layers": 2}, packing=True)
     parts = frozenset({"predictor", "decoder"})
     alone, _ = terms_and_gradients(objective, windows())
     objective.enter(Scope(dict.fromkeys(objective.all_terms, 1.0), parts))
     calls: list[int] = []
-    trunk = objective.model.encoder.trunk
-    assert trunk is not None
-    trunk.register_forward_hook(lambda *_: calls.append(1))
+    causal_encoder = objective.model.encoder.causal_encoder
+    assert causal_encoder is not None
+    causal_encoder.register_forward_hook(lambda *_: calls.append(1))
     objective.before_step(0)
     torch.manual_seed(0)
     together = objective(windows()).terms
@@ -287,37 +298,37 @@ def test_states_that_the_teacher_made_are_those_of_a_trunk_that_stands_still() -
     for name, value in together.items():
         assert value.item() == pytest.approx(alone[name].item(), rel=1e-4), name
     with torch.no_grad():
-        trunk.lm.norm.weight.add_(1)  # as a phase before would
+        causal_encoder.lm.norm.weight.add_(1)  # as a phase before would
     objective.enter(Scope(dict.fromkeys(objective.all_terms, 1.0), parts))
     objective.before_step(1)
     objective(windows())
     assert len(calls) == 3  # and of the sources
 
 
-def test_a_trunk_of_other_sizes_is_refused_with_the_right_ones() -> None:
+def test_a_causal_encoder_of_other_sizes_is_refused_with_the_right_ones() -> None:
     with pytest.raises(UsageError, match="needs the sizes of its teacher") as raised:
         built(coupling=TAUGHT, encoder={"kind": "causal", "n_layers": 3})
     assert raised.value.hint is not None
     assert "model.encoder.n_layers=2" in raised.value.hint
 
 
-def test_a_model_without_guesses_has_the_same_weights_as_ever() -> None:
+def test_a_model_without_intermediate_logits_has_the_same_weights_as_ever() -> None:
     torch.manual_seed(0)
     plain = JepalmObjective(ModelConfig.model_validate(MODEL), ObjectiveConfig(), VOCABULARY).state_dict()
-    assert not [name for name in plain if "guesses" in name or "trunk" in name]
+    assert not [name for name in plain if "intermediate_logits" in name or "trunk" in name]
 
 
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({"model": {"predictor": {"noise": "gumbel"}}}, "needs model.predictor.guesses=true"),
+        ({"model": {"predictor": {"noise": "gumbel"}}}, "needs model.predictor.intermediate_logits=true"),
         (
-            {"model": {"predictor": {"noise": "gumbel", "guesses": True}}},
+            {"model": {"predictor": {"noise": "gumbel", "intermediate_logits": True}}},
             "noise=gumbel needs objective.coupling.teacher",
         ),
         (
-            {"model": {"predictor": {"noise": "gaussian", "guesses": True}}},
-            "guesses does not go with model.predictor.noise=gaussian",
+            {"model": {"predictor": {"noise": "gaussian", "intermediate_logits": True}}},
+            "intermediate_logits does not go with model.predictor.noise=gaussian",
         ),
         (
             {"model": {"predictor": {"noise": "gaussian"}}, "objective": {"coupling": {"teacher": "a"}}},
@@ -325,21 +336,30 @@ def test_a_model_without_guesses_has_the_same_weights_as_ever() -> None:
         ),
         (
             {
-                "model": {"predictor": {"noise": "gumbel", "guesses": True}},
+                "model": {"predictor": {"noise": "gumbel", "intermediate_logits": True}},
                 "objective": {"coupling": {"teacher": "a"}, "embedding": {"distance": "energy"}},
             },
             "distance=energy needs model.predictor.noise=gaussian",
         ),
-        ({"model": {"predictor": {"guesses": True}, "latent": {"tokens": 2}}}, "needs model.latent.tokens=1"),
         (
-            {"model": {"predictor": {"guesses": True}, "source_positions": "aligned"}},
+            {"model": {"predictor": {"intermediate_logits": True}, "latent": {"tokens": 2}}},
+            "needs model.latent.tokens=1",
+        ),
+        (
+            {"model": {"predictor": {"intermediate_logits": True}, "source_positions": "aligned"}},
             "needs model.source_positions=before",
         ),
-        ({"objective": {"guesses": {"weight": 1}}}, "nothing without model.predictor.guesses=true"),
-        ({"objective": {"coupling": {"written": 0.5}}}, "written does nothing without objective.coupling"),
+        (
+            {"objective": {"intermediate_logits": {"weight": 1}}},
+            "nothing without model.predictor.intermediate_logits=true",
+        ),
+        (
+            {"objective": {"coupling": {"teacher_share": 0.5}}},
+            "teacher_share does nothing without objective.coupling",
+        ),
         (
             {"objective": {"coupling": {"teacher": "a", "temperature_from": 0.5}}},
-            "temperature_from does nothing with written=0",
+            "temperature_from does nothing with teacher_share=0",
         ),
         (
             {"model": {"family": "causal"}, "objective": {"coupling": {"teacher": "a"}}},

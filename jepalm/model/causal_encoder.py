@@ -11,7 +11,7 @@ from jepalm.model.causal_model import CausalModel
 from jepalm.model.layout import Layout
 
 
-class Trunk(nn.Module):
+class CausalEncoder(nn.Module):
     """Token ids to the states of a causal model, one a position, which knows what stands up to it.
 
     What a trained model of the same sizes knows of the next token it can be given: `start_from`.

@@ -1,6 +1,6 @@
 """Which tokens of a target the predictor is told in training, and what the hidden ones weigh.
 
-A text of L tokens has n of them revealed, n uniform over the shares that are set, each set of n tokens as
+A text of L tokens has n of them unmasked, n uniform over the shares that are set, each set of n tokens as
 likely as any other. Its hidden tokens weigh L / (L - n) each: a text then costs L times the mean over its
 hidden tokens, so the terms are still over the target tokens of the global batch, whatever was drawn. With
 shares from 0 to 1 the generation term is an upper bound of the negative log-likelihood of a chain that
@@ -13,16 +13,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from jepalm.config import RevealConfig
+from jepalm.config import UnmaskingConfig
 
 
-def share_left(config: RevealConfig, step: int) -> float:
+def share_left(config: UnmaskingConfig, step: int) -> float:
     """What the shares are multiplied by at a step (from 0)."""
     return 1.0 if config.until is None else max(0.0, 1 - step / config.until)
 
 
-def draw_revealed(mask: Tensor, config: RevealConfig, left: Tensor | float = 1.0) -> Tensor:
-    """Draw what is revealed of each text, (B, T) bool, from torch's global generator.
+def draw_unmasked(mask: Tensor, config: UnmaskingConfig, left: Tensor | float = 1.0) -> Tensor:
+    """Draw what is unmasked of each text, (B, T) bool, from torch's global generator.
 
     Args:
         mask: (B, T) bool, true where there is text.
@@ -39,8 +39,8 @@ def draw_revealed(mask: Tensor, config: RevealConfig, left: Tensor | float = 1.0
     return keys.argsort(1).argsort(1) < number
 
 
-def hidden_weights(mask: Tensor, revealed: Tensor) -> Tensor:
+def hidden_weights(mask: Tensor, unmasked: Tensor) -> Tensor:
     """What each position weighs in a mean over target tokens, (B, T): L / hidden where hidden, else 0."""
-    hidden = mask & ~revealed  # (B, T)
+    hidden = mask & ~unmasked  # (B, T)
     numbers = hidden.sum(1, keepdim=True).clamp(min=1)  # (B, 1)
     return hidden * (mask.sum(1, keepdim=True) / numbers)

@@ -24,8 +24,8 @@ NOISE_STD = 0.01
 """The same of the map from noise: small, so that the first guess is undisturbed by it."""
 
 
-class Guesses(nn.Module):
-    """A small head that all layers share, and the vectors by which its guesses are told.
+class IntermediateLogits(nn.Module):
+    """A small head that all layers share, and the vectors by which its intermediate logits are told.
 
     Args:
         dim: width of the predictor, D.
@@ -95,17 +95,17 @@ class Guesses(nn.Module):
         assert self.sharpness is not None
         return F.softplus(self.sharpness(state)) * (logits + gumbel)
 
-    def chances(self, guess: Tensor, layout: Layout, known: Known | None) -> Tensor:
-        """Logits (..., V) to chances (..., V); those of a revealed token are 1 and 0."""
-        chances = guess.softmax(-1)
+    def probabilities(self, intermediate: Tensor, layout: Layout, known: Known | None) -> Tensor:
+        """Logits (..., V) to probabilities (..., V); those of a unmasked token are 1 and 0."""
+        probabilities = intermediate.softmax(-1)
         if known is None:
-            return chances
-        right = F.one_hot(layout.pack(known.ids), guess.shape[-1]).to(chances.dtype)  # (..., V)
-        return torch.where(layout.pack(known.revealed)[..., None], right, chances)
+            return probabilities
+        right = F.one_hot(layout.pack(known.ids), intermediate.shape[-1]).to(probabilities.dtype)  # (..., V)
+        return torch.where(layout.pack(known.unmasked)[..., None], right, probabilities)
 
-    def told(self, chances: Tensor, first: Tensor, layout: Layout) -> Tensor:
-        """What each position hears of the one before it, (..., D): the mean token vector by its chances."""
-        vectors = layout.pad(self.before(chances))[:, :-1]  # (B, T - 1, D)
+    def conditioning(self, probabilities: Tensor, first: Tensor, layout: Layout) -> Tensor:
+        """The prediction for position i - 1 at position i, (..., D): its expected token vector."""
+        vectors = layout.pad(self.before(probabilities))[:, :-1]  # (B, T - 1, D)
         return layout.pack(torch.cat((first.to(vectors.dtype), vectors), 1))
 
     def nothing(self, first: Tensor, layout: Layout) -> Tensor:

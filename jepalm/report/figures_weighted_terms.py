@@ -1,12 +1,12 @@
-"""Figures of who pulls how hard on what is learned: weights, and cosines between gradients."""
+"""Figures of who weighted terms how hard on what is learned: weights, and cosines between gradients."""
 
 from __future__ import annotations
 
 from jepalm.report.analysis import CURVE_ROWS, moving_average, shares, weighting
 from jepalm.report.draw import Art, canvas, colour, finish, line, run_style, set_log, step_axis
 from jepalm.report.phases import phase_marks
-from jepalm.report.pulls import gradient_cosines, limit_reached, weight_limits, weights, weights_move
 from jepalm.report.read import RunRecord
+from jepalm.report.weighted_terms import gradient_cosines, limit_reached, weight_limits, weights, weights_move
 
 
 def weights_over_time(record: RunRecord) -> Art | None:

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PRECEDING = 0.5
+TOKEN_SHIFT = 0.5
 """Weight that the embeddings of preceding tokens start with."""
 
 
-class Preceding(nn.Module):
+class TokenShift(nn.Module):
     """Adds to each embedding those of the tokens before it, by a learned weight a place and dimension.
 
     What a name belongs to, and what belongs to it, is then known without attention, as by a short causal
@@ -23,7 +23,7 @@ class Preceding(nn.Module):
 
     def reset(self) -> None:
         """Begin with the same weight everywhere."""
-        nn.init.constant_(self.weight, PRECEDING)
+        nn.init.constant_(self.weight, TOKEN_SHIFT)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D); before the first token there is nothing."""
