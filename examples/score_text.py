@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from jepalm.evaluation.stream import score_stream
+from jepalm.evaluation.text.stream import score_stream
 from jepalm.generation.loading import load_trained
 from jepalm.objective import CausalObjective
 from jepalm.run import open_run

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from jepalm.config import runs_root
 from jepalm.generation.loading import load_trained
-from jepalm.generation.planning import make_plan
+from jepalm.generation.worlds.plan import make_plan
 from jepalm.run import open_run
 
 ACTIONS = ["go up", "go down", "open the door", "shut the door", "wait"]

@@ -67,12 +67,12 @@ def test_every_file_stands_in_a_room():
     assert found - {"__init__", "__main__"} == set(ROOMS)
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "report").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((PACKAGE / "report").rglob("*.py")), ids=lambda path: path.name)
 def test_report_knows_no_torch(path):
     assert not [name for name in imports(path) if name.split(".")[0] in ("torch", "safetensors")]
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "model").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((PACKAGE / "model").rglob("*.py")), ids=lambda path: path.name)
 def test_model_knows_no_optimizer_process_group_or_file(path):
     forbidden = ("torch.optim", "torch.distributed", "pathlib", "safetensors", "os", "io")
     assert not [name for name in imports(path) if name.startswith(forbidden)]

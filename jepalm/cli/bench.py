@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from jepalm.config import Config, HardwareConfig
-    from jepalm.evaluation.bench import Bench
-    from jepalm.evaluation.step_speed import StepSpeed
-    from jepalm.evaluation.timing import Spread
-    from jepalm.evaluation.verified_speed import VerifiedSpeed
+    from jepalm.evaluation.speed.bench import Bench
+    from jepalm.evaluation.speed.timing import Spread
+    from jepalm.evaluation.speed.training_step import StepSpeed
+    from jepalm.evaluation.speed.verified import VerifiedSpeed
 
 FAMILIES = {"jepalm": "one pass a passage", "causal": "one pass a token, keys and values kept"}
 FILE = "bench.json"
@@ -64,13 +64,13 @@ def bench(
     from jepalm.cli.console import console, errors, line
     from jepalm.cli.verifying import open_verifier
     from jepalm.config import data_root, read_config, runs_root
-    from jepalm.evaluation.bench import Bench
-    from jepalm.evaluation.held_out_texts import read_training_text
-    from jepalm.evaluation.ngram import NGram
-    from jepalm.evaluation.ngram_drafter import NGramDrafter
-    from jepalm.evaluation.step_speed import measure_step
-    from jepalm.evaluation.verified_speed import measure_verified
-    from jepalm.evaluation.writing_speed import measure_writing, real_text, untrained_writer, writer_of
+    from jepalm.evaluation.speed.bench import Bench
+    from jepalm.evaluation.speed.training_step import measure_step
+    from jepalm.evaluation.speed.verified import measure_verified
+    from jepalm.evaluation.speed.writing import measure_writing, real_text, untrained_writer, writer_of
+    from jepalm.evaluation.text.held_out import read_training_text
+    from jepalm.evaluation.text.ngram import NGram
+    from jepalm.evaluation.text.ngram_drafter import NGramDrafter
     from jepalm.generation.loading import load_trained
     from jepalm.generation.verified_text import drafter_of, verifier_of
     from jepalm.run import now, open_run, write_json
@@ -136,7 +136,7 @@ def bench(
 
 def header(measured: Bench) -> dict[str, str]:
     """Return who writes what, by label."""
-    from jepalm.report.numbers import count
+    from jepalm.report.analysis.numbers import count
 
     own = measured.writers["model"].parameters
     lines = {}
@@ -167,7 +167,7 @@ def table(measured: Bench) -> Table:
 
 def _add_writing(shown: Table, measured: Bench) -> None:
     from jepalm.numbers import three
-    from jepalm.report.numbers import duration
+    from jepalm.report.analysis.numbers import duration
 
     model, baseline = measured.writers["model"], measured.writers["baseline"]
     shown.add_row("writing 64 characters", "model", "baseline", "baseline / model", style="bold")
@@ -183,7 +183,7 @@ def _add_writing(shown: Table, measured: Bench) -> None:
 
 def _add_verified(shown: Table, verified: VerifiedSpeed) -> None:
     from jepalm.numbers import three
-    from jepalm.report.numbers import duration
+    from jepalm.report.analysis.numbers import duration
 
     shown.add_row()
     title = f"writing {verified.tokens} tokens of {verified.verifier}, temperature {verified.temperature:g}"
@@ -204,7 +204,7 @@ def _add_training(shown: Table, training: StepSpeed) -> None:
     from rich.text import Text
 
     from jepalm.numbers import three
-    from jepalm.report.numbers import count, duration, percent
+    from jepalm.report.analysis.numbers import count, duration, percent
 
     shown.add_row()
     shown.add_row(f"training step, batch {training.batch_size}", "", "", "share", style="bold")

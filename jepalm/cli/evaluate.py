@@ -108,12 +108,12 @@ def evaluate(
     from jepalm.cli.refining import kept_of, known_order, numbers_of_passes
     from jepalm.cli.verifying import open_verifier
     from jepalm.config import from_mapping, runs_root
-    from jepalm.evaluation.answers import Scoring
+    from jepalm.evaluation.answers.measure import Scoring
     from jepalm.evaluation.evaluate import evaluate as measure
     from jepalm.evaluation.samplers import baseline_of, sampler_of, scorer_of, verified_sampler
     from jepalm.generation.loading import load_trained
-    from jepalm.report.evaluations import header
-    from jepalm.report.terminal import evaluation_table
+    from jepalm.report.analysis.evaluation import header
+    from jepalm.report.render.terminal import evaluation_table
     from jepalm.run import open_run, write_json
 
     refined, kept = numbers_of_passes(passes, order), kept_of("--keep", keep)

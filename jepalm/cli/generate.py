@@ -143,9 +143,9 @@ def generate(
     from jepalm.cli.written import show_how
     from jepalm.config import from_mapping, runs_root
     from jepalm.errors import UsageError
-    from jepalm.generation.autoregressive import Sampling
     from jepalm.generation.loading import load_trained
     from jepalm.generation.text import continue_text, read_action, read_prompt
+    from jepalm.generation.token_by_token import Sampling
     from jepalm.run import open_run
 
     given = {"a prompt": prompt, "--infill": infill, "--prompts": prompts}
@@ -314,7 +314,7 @@ def standard_input() -> str:
 
 
 def _draw(trained, passage) -> Path:  # type: ignore[no-untyped-def]
-    from jepalm.report.heatmap import embedding_heatmap
+    from jepalm.report.plots.heatmap import embedding_heatmap
 
     row, each = passage.rows()[0], passage.tokens_per_embedding
     labels = [trained.tokenizer.decode(row[at : at + each]) for at in range(0, len(row), each)]

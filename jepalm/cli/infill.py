@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jepalm.generation.loading import TrainedModel
-    from jepalm.generation.one_shot import Passage
+    from jepalm.generation.one_pass import Passage
 
 
 def show_filled(

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from jepalm.data.worlds.base import AnyWorld
     from jepalm.generation.loading import TrainedModel
-    from jepalm.generation.planning import Plan
+    from jepalm.generation.worlds.plan import Plan
 
 
 class Kind(enum.StrEnum):
@@ -80,7 +80,7 @@ def plan(
     from jepalm.cli.generate import standard_input
     from jepalm.config import from_mapping, runs_root
     from jepalm.generation.loading import load_trained
-    from jepalm.generation.planning import make_plan, usual_feedback
+    from jepalm.generation.worlds.plan import make_plan, usual_feedback
     from jepalm.run import open_run
 
     folder = open_run(run or runs_root() / "latest")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jepalm.generation.refinement import Order, Refining
+    from jepalm.generation.refine import Order, Refining
 
 
 def refining_of(passes: int, order: str | None, entropy_bound: float | None) -> Refining | None:
@@ -15,7 +15,7 @@ def refining_of(passes: int, order: str | None, entropy_bound: float | None) -> 
         UsageError: there is no such order, or a flag does nothing beside the others.
     """
     from jepalm.errors import UsageError
-    from jepalm.generation.refinement import ENTROPY_BOUND, Refining
+    from jepalm.generation.refine import ENTROPY_BOUND, Refining
 
     known = known_order(order)
     if passes == 1 and (order is not None or entropy_bound is not None):
@@ -71,7 +71,7 @@ def known_order(order: str | None) -> Order:
         UsageError: there is none of that name.
     """
     from jepalm.errors import UsageError, nearest
-    from jepalm.generation.refinement import ORDERS
+    from jepalm.generation.refine import ORDERS
 
     for name in ORDERS:
         if name == (order or "random"):

@@ -33,11 +33,11 @@ def report(
     # Imported here so that `jepalm --help` stays fast.
     from jepalm.cli.console import console, line
     from jepalm.config import runs_root
-    from jepalm.report.compare import compare
+    from jepalm.report.analysis.compare import compare
+    from jepalm.report.analysis.summary import analyse
     from jepalm.report.read import read_run
-    from jepalm.report.summary import analyse
-    from jepalm.report.terminal import comparison_view, run_view
-    from jepalm.report.write import check_writable, write_comparison, write_report
+    from jepalm.report.render.terminal import comparison_view, run_view
+    from jepalm.report.render.write import check_writable, write_comparison, write_report
 
     records = [read_run(path) for path in runs or [runs_root() / "latest"]]
     first = records[0].run.report

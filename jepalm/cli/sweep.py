@@ -45,7 +45,7 @@ def sweep(
     from jepalm.cli.console import console, errors, line
     from jepalm.config import data_root, runs_root
     from jepalm.errors import Interrupted
-    from jepalm.report.sweep_writing import sweep_view, write_sweep
+    from jepalm.report.render.sweep import sweep_view, write_sweep
     from jepalm.sweep.file import read_sweep
     from jepalm.sweep.running import Sweeping
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jepalm.config import HardwareConfig
-    from jepalm.generation.autoregressive import Sampling
     from jepalm.generation.loading import TrainedModel
-    from jepalm.generation.verification import Drafter
+    from jepalm.generation.token_by_token import Sampling
+    from jepalm.generation.verify import Drafter
 
 TEACHER = "teacher"
 """Names the run that the drafter learned from."""
@@ -133,9 +133,9 @@ def show_verified(
 
 def _counted(verifying: TrainedModel) -> Drafter:
     """The n-gram of a run's training text as a drafter."""
-    from jepalm.evaluation.held_out_texts import read_training_text
-    from jepalm.evaluation.ngram import NGram
-    from jepalm.evaluation.ngram_drafter import NGramDrafter
+    from jepalm.evaluation.text.held_out import read_training_text
+    from jepalm.evaluation.text.ngram import NGram
+    from jepalm.evaluation.text.ngram_drafter import NGramDrafter
 
     training = read_training_text(verifying.data())
     return NGramDrafter(NGram.fit(training.ids, verifying.tokenizer.vocab_size))

@@ -9,24 +9,14 @@ import numpy as np
 
 from jepalm.data.prepared import PreparedData, Split
 from jepalm.errors import UsageError, nearest
-from jepalm.evaluation.answers import (
+from jepalm.evaluation.answers.measure import (
     BY_ITS_TASK,
     Asked,
     Scoring,
     evaluate_answers,
     measure_answers,
 )
-from jepalm.evaluation.embeddings import measure_embeddings
-from jepalm.evaluation.gaps import ORDER, evaluate_gaps, other_places
-from jepalm.evaluation.held_out_texts import (
-    TRAINING_TOKENS,
-    TrainingText,
-    pick_pairs,
-    read_training_text,
-)
 from jepalm.evaluation.interfaces import Sampler, Scorer
-from jepalm.evaluation.ngram import NGram
-from jepalm.evaluation.ngram_drafter import NGramDrafter
 from jepalm.evaluation.rows import (
     PROMPTS,
     VERIFIED,
@@ -38,11 +28,21 @@ from jepalm.evaluation.rows import (
     passes_column,
 )
 from jepalm.evaluation.samplers import OneShotSampler, VerifiedSampler, check_any_length
+from jepalm.evaluation.speed.writing_cost import cost_rows
+from jepalm.evaluation.text.embeddings import measure_embeddings
+from jepalm.evaluation.text.held_out import (
+    TRAINING_TOKENS,
+    TrainingText,
+    pick_pairs,
+    read_training_text,
+)
+from jepalm.evaluation.text.infilling import ORDER, evaluate_gaps, other_places
+from jepalm.evaluation.text.measure import Columns, Texts, brier_rows, scored_rows, statistics_rows
+from jepalm.evaluation.text.ngram import NGram
+from jepalm.evaluation.text.ngram_drafter import NGramDrafter
 from jepalm.evaluation.world.measure import evaluate_world
-from jepalm.evaluation.writing import Columns, Texts, brier_rows, scored_rows, statistics_rows
-from jepalm.evaluation.writing_cost import cost_rows
 from jepalm.generation.loading import TrainedModel
-from jepalm.generation.refinement import Order, Refining
+from jepalm.generation.refine import Order, Refining
 from jepalm.generation.text import check_refining, next_source
 from jepalm.objective import JepalmObjective
 

@@ -8,16 +8,16 @@ import torch
 
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
-from jepalm.evaluation.causal_scorer import CausalScorer
 from jepalm.evaluation.interfaces import Sampler, Scorer
 from jepalm.evaluation.rows import answers_alone
-from jepalm.generation.autoregressive import Sampling
+from jepalm.evaluation.text.likelihood import CausalScorer
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.noise import Noise
-from jepalm.generation.refinement import Refining
-from jepalm.generation.rolling import Rolled, noise_of, roll
-from jepalm.generation.verification import Drafter, Verified, verify
+from jepalm.generation.refine import Refining
+from jepalm.generation.roll import Rolled, noise_of, roll
+from jepalm.generation.token_by_token import Sampling
 from jepalm.generation.verified_text import drafter_of, verifier_of
+from jepalm.generation.verify import Drafter, Verified, verify
 from jepalm.hardware import Hardware
 from jepalm.objective import CausalObjective, JepalmObjective
 

@@ -12,7 +12,7 @@ from jepalm.data.batches import Tokens, pad_rows
 from jepalm.data.tokenizer import GAP
 from jepalm.errors import UsageError
 from jepalm.generation.loading import TrainedModel
-from jepalm.generation.one_shot import Blank, Passage, write
+from jepalm.generation.one_pass import Blank, Passage, write
 from jepalm.generation.text import check_alphabet
 from jepalm.objective.jepalm import JepalmObjective
 

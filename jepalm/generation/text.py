@@ -11,13 +11,14 @@ import torch
 from jepalm.data.batches import pad_rows
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
-from jepalm.generation import autoregressive, one_shot
-from jepalm.generation.autoregressive import Sampling
+from jepalm.generation import one_pass as one_shot
+from jepalm.generation import token_by_token as autoregressive
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.noise import Noise
-from jepalm.generation.one_shot import Passage
-from jepalm.generation.refinement import Refining
-from jepalm.generation.rolling import noise_of, roll
+from jepalm.generation.one_pass import Passage
+from jepalm.generation.refine import Refining
+from jepalm.generation.roll import noise_of, roll
+from jepalm.generation.token_by_token import Sampling
 from jepalm.objective import CausalObjective, JepalmObjective
 from jepalm.objective.views import prompt_row
 

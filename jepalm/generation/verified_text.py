@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jepalm.errors import UsageError
-from jepalm.generation.autoregressive import Sampling
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.noise import Noise
 from jepalm.generation.text import Source
-from jepalm.generation.verification import Drafter, OneShotDrafter, Verified, verify
+from jepalm.generation.token_by_token import Sampling
+from jepalm.generation.verify import Drafter, OneShotDrafter, Verified, verify
 from jepalm.model.causal_lm import CausalLM
 from jepalm.objective import CausalObjective, JepalmObjective
 

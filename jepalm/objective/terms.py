@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,29 @@ from jepalm.model.layout import at_least_float32
 
 IGNORE = -100
 """Label of a position without text."""
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """One loss term: everything that metrics, weighting, validation, the report and the docs say of it.
+
+    Attributes:
+        name: as in `train/term/NAME` and `objective.NAME`.
+        label: for people.
+        unit: of the number.
+        divisor: what the sum is divided by: `token`, `embedding`, `pair` or `batch`.
+        nats: whether it is a cross-entropy.
+        constant: whether a learned or running weighting leaves its weight as configured.
+        validation: the key of its held-out value, such as `validation/generation_ce`; None: not validated.
+    """
+
+    name: str
+    label: str
+    unit: str
+    divisor: Literal["token", "embedding", "pair", "batch"]
+    nats: bool = False
+    constant: bool = False
+    validation: str | None = None
 
 
 @dataclass(frozen=True)

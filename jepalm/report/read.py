@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from jepalm.config import load_file, read_config
 from jepalm.errors import JepalmError
 from jepalm.evaluation.rows import Evaluation
-from jepalm.report.evaluations import read_evaluations
+from jepalm.report.analysis.evaluation import read_evaluations
 from jepalm.run import RunFolder, open_run
 
 TERM_ORDER = ("reconstruction", "embedding", "generation", "length", "kl", "regularizer")

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
+from jepalm.report.analysis.sweep import CONTROLS, FigureValues, RowFacts, SweepTable, sweep_table
 from jepalm.report.read import number, read_run
-from jepalm.report.sweep import CONTROLS, FigureValues, RowFacts, SweepTable, sweep_table
 from jepalm.sweep.file import Sweep, is_metric
 from jepalm.sweep.runs import Cell, Evaluates, read_evaluation
 

@@ -14,7 +14,7 @@ from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import Interrupted, JepalmError, UsageError, nearest
 from jepalm.evaluation.rows import PROMPTS, answers_alone
 from jepalm.numbers import three
-from jepalm.report.sweep import SweepTable
+from jepalm.report.analysis.sweep import SweepTable
 from jepalm.run import RunFolder, locked, open_run, write_atomically
 from jepalm.sweep.file import Sweep, SweepRow, is_answered
 from jepalm.sweep.pool import Pool

@@ -106,7 +106,7 @@ def _trained(task: Task) -> RunFolder:
 
 
 def _evaluate(task: Task, run: RunFolder) -> None:
-    from jepalm.evaluation.answers import Scoring
+    from jepalm.evaluation.answers.measure import Scoring
     from jepalm.evaluation.evaluate import evaluate
     from jepalm.evaluation.samplers import baseline_of, scorer_of
     from jepalm.generation.loading import load_trained

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
-from jepalm.evaluation.causal_scorer import CausalScorer
-from jepalm.evaluation.writing_speed import parameters, untrained_writer
+from jepalm.evaluation.speed.writing import parameters, untrained_writer
+from jepalm.evaluation.text.likelihood import CausalScorer
 from jepalm.generation.export import export_backbone
 from jepalm.generation.loading import load_trained
 from jepalm.generation.text import continue_text, read_prompt

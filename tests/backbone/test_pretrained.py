@@ -13,9 +13,9 @@ from jepalm.data.batches import Tokens
 from jepalm.data.prepared import Origin, Request
 from jepalm.data.preparing import Job, prepare_rows
 from jepalm.data.reading import RawRows
-from jepalm.generation.autoregressive import generate
 from jepalm.generation.export import export_backbone
 from jepalm.generation.loading import load_trained
+from jepalm.generation.token_by_token import generate
 from jepalm.session import new_session
 from jepalm.training.estimate import Estimate
 

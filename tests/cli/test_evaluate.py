@@ -20,13 +20,13 @@ from jepalm.data.prepared import Origin, Request
 from jepalm.data.preparing import prepare_rows, prepare_text
 from jepalm.data.reading import RawRows, RawText
 from jepalm.errors import JepalmError, UsageError
-from jepalm.evaluation.embeddings import measure_embeddings
 from jepalm.evaluation.evaluate import evaluate
-from jepalm.evaluation.gaps import ORDER, other_places
-from jepalm.evaluation.held_out_texts import pick_pairs, read_training_text
-from jepalm.evaluation.heldout import measure
-from jepalm.evaluation.ngram import NGram
-from jepalm.evaluation.writing import position_ranges
+from jepalm.evaluation.text.embeddings import measure_embeddings
+from jepalm.evaluation.text.held_out import pick_pairs, read_training_text
+from jepalm.evaluation.text.infilling import ORDER, other_places
+from jepalm.evaluation.text.measure import position_ranges
+from jepalm.evaluation.text.ngram import NGram
+from jepalm.evaluation.validation.jepalm import measure
 from jepalm.generation.loading import load_trained
 from jepalm.generation.text import pad_rows
 from jepalm.run import RunFolder

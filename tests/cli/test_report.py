@@ -104,6 +104,9 @@ def test_importing_the_command_loads_nothing_heavy():
 
 
 def test_reporting_needs_no_torch():
-    code = "import sys, jepalm.report.write, jepalm.report.terminal; print('torch' in sys.modules)"
+    code = (
+        "import sys, jepalm.report.render.write, jepalm.report.render.terminal; "
+        "print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -63,7 +63,7 @@ def test_an_unknown_key_is_one_line_and_exit_code_2(call):
 def test_importing_the_command_loads_nothing_heavy_and_a_finished_table_needs_no_torch():
     code = (
         "import sys, jepalm.cli.sweep; print(sorted({'torch', 'numpy', 'pydantic'} & set(sys.modules)));"
-        "import jepalm.sweep.running, jepalm.report.sweep_writing; print('torch' in sys.modules)"
+        "import jepalm.sweep.running, jepalm.report.render.sweep; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["[]", "False"]

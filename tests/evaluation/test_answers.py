@@ -15,13 +15,14 @@ from jepalm.data.preparing import Job, prepare_rows
 from jepalm.data.reading import RawRows
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
-from jepalm.evaluation.answering import Answerer, write_in_turns
-from jepalm.evaluation.answers import FREQUENT, NEAREST, Asked, Scoring, measure_answers, view_rows
+from jepalm.evaluation.answers.answering import Answerer, write_in_turns
+from jepalm.evaluation.answers.measure import FREQUENT, NEAREST, Asked, Scoring, measure_answers, view_rows
+from jepalm.evaluation.answers.questions import LOST, Question, most_frequent_answer, nearest, read_questions
 from jepalm.evaluation.evaluate import evaluate
-from jepalm.evaluation.held_out_texts import TRAINING_TOKENS
-from jepalm.evaluation.questions import LOST, Question, most_frequent_answer, nearest, read_questions
 from jepalm.evaluation.samplers import baseline_of
-from jepalm.generation import autoregressive, one_shot
+from jepalm.evaluation.text.held_out import TRAINING_TOKENS
+from jepalm.generation import one_pass as one_shot
+from jepalm.generation import token_by_token as autoregressive
 from jepalm.generation.loading import load_trained
 from jepalm.session import new_session
 from jepalm.sweep.file import ANSWERED

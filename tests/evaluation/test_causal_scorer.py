@@ -6,7 +6,7 @@ import torch
 
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.errors import UsageError
-from jepalm.evaluation.causal_scorer import CausalScorer
+from jepalm.evaluation.text.likelihood import CausalScorer
 from jepalm.hardware import choose_hardware
 from jepalm.objective.causal import CausalObjective
 

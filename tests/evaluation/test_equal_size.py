@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from jepalm.config import from_mapping, resolve
-from jepalm.evaluation.equal_size import build_untrained, counterpart, depth_of
+from jepalm.evaluation.speed.equal_size import build_untrained, counterpart, depth_of
 from jepalm.hardware import Hardware
 from jepalm.model.jepalm import JEPALM
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from jepalm.evaluation.geometry import (
+from jepalm.evaluation.validation.geometry import (
     paired_minus_unpaired_cosine,
     retrieval_at_1,
     retrieval_chance,

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from jepalm.evaluation.health import effective_rank, mean_std, r2
+from jepalm.evaluation.validation.health import effective_rank, mean_std, r2
 
 
 def rows_with_spectrum(singular: list[float]) -> torch.Tensor:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from jepalm.data.batches import Batch
-from jepalm.evaluation.heldout import HeldOut, measure
+from jepalm.evaluation.validation.jepalm import HeldOut, measure
 from jepalm.model.layout import Layout
 from jepalm.objective.jepalm import JepalmObjective
 

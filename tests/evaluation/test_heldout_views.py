@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from jepalm.config import from_mapping
 from jepalm.data.batches import Batch, pad_rows
 from jepalm.data.tokenizer import char_tokenizer
-from jepalm.evaluation.exact_match import MOST_PAIRS, exact_match, prompts, writes_token_by_token
-from jepalm.evaluation.heldout import HeldOut
-from jepalm.evaluation.heldout_views import view_figures
+from jepalm.evaluation.validation.exact_match import MOST_PAIRS, exact_match, prompts, writes_token_by_token
+from jepalm.evaluation.validation.jepalm import HeldOut
+from jepalm.evaluation.validation.views import view_figures
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.tube import draw_triples
 

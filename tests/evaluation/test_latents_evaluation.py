@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from jepalm.data.batches import Batch, pad_rows
-from jepalm.evaluation.embeddings import measure_embeddings, pair_sums
-from jepalm.evaluation.heldout import measure
+from jepalm.evaluation.text.embeddings import measure_embeddings, pair_sums
+from jepalm.evaluation.validation.jepalm import measure
 from jepalm.hardware import Hardware
 from jepalm.model.layout import Layout
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jepalm.evaluation.ngram import NGram
+from jepalm.evaluation.text.ngram import NGram
 
 A, B, C = 0, 1, 2
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from jepalm.evaluation.ngram import NGram
-from jepalm.evaluation.ngram_drafter import NGramDrafter
-from jepalm.generation.autoregressive import GREEDY, Sampling
+from jepalm.evaluation.text.ngram import NGram
+from jepalm.evaluation.text.ngram_drafter import NGramDrafter
 from jepalm.generation.noise import Noise
+from jepalm.generation.token_by_token import GREEDY, Sampling
 
 VOCAB = 9
 

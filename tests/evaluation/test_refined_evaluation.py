@@ -12,9 +12,9 @@ from jepalm.errors import UsageError
 from jepalm.evaluation.evaluate import evaluate
 from jepalm.evaluation.rows import Evaluation
 from jepalm.generation.loading import TrainedModel, load_trained
-from jepalm.report.evaluations import cell, columns, header
-from jepalm.report.figures_evaluation import faintness
-from jepalm.report.terminal import evaluation_table
+from jepalm.report.analysis.evaluation import cell, columns, header
+from jepalm.report.plots.evaluation import faintness
+from jepalm.report.render.terminal import evaluation_table
 
 CPU = HardwareConfig(device="cpu", precision="fp32", threads=1)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jepalm.errors import UsageError
-from jepalm.evaluation.regex import score_regexes
+from jepalm.evaluation.answers.regex import score_regexes
 
 GOLD = ["(dog)+", "[0-9]&[A-Z]", ".*dog.*", "~(a)", "[a-z]", ".*|a"]
 PREDICTED = ["(dog)+", "[a-z]&[A-Z]", "(.*)(dog)(.*)", "~(a", "", ".*"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from jepalm.evaluation.step_speed import PRODUCTS, STEPS, PartClock, measure_step, top_operators
+from jepalm.evaluation.speed.training_step import PRODUCTS, STEPS, PartClock, measure_step, top_operators
 from jepalm.hardware import Hardware, matrix_product
 from jepalm.session import new_session
 from jepalm.training.trial import PARTS

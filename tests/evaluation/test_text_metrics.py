@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jepalm.evaluation.bootstrap import percentile_interval, ratio, resampled
-from jepalm.evaluation.text import (
+from jepalm.evaluation.text.statistics import (
     Copies,
     block_entropy,
     brier,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jepalm.evaluation.timing import LEAST_ROUNDS, Spread, in_turns, ratio
+from jepalm.evaluation.speed.timing import LEAST_ROUNDS, Spread, in_turns, ratio
 
 
 class Clock:

@@ -6,7 +6,7 @@ import pytest
 
 from jepalm.config import HardwareConfig
 from jepalm.data.batches import pad_rows
-from jepalm.evaluation.writing_speed import (
+from jepalm.evaluation.speed.writing import (
     BATCHES,
     CHARACTERS,
     measure_writing,

@@ -11,9 +11,9 @@ from jepalm.config import HardwareConfig
 from jepalm.evaluation.evaluate import evaluate
 from jepalm.evaluation.rows import Evaluation
 from jepalm.evaluation.samplers import sampler_of, verified_sampler
-from jepalm.evaluation.writing_cost import ALONE, AT_ONCE, cost_rows
+from jepalm.evaluation.speed.writing_cost import ALONE, AT_ONCE, cost_rows
 from jepalm.generation.loading import TrainedModel, load_trained
-from jepalm.report.evaluations import columns, header
+from jepalm.report.analysis.evaluation import columns, header
 
 CPU = HardwareConfig(device="cpu", precision="fp32", threads=1)
 

@@ -6,8 +6,8 @@ import torch
 from jepalm.config import from_mapping
 from jepalm.data.batches import pad_rows
 from jepalm.data.tokenizer import SPECIALS
-from jepalm.generation.autoregressive import Sampling, generate
 from jepalm.generation.noise import Noise
+from jepalm.generation.token_by_token import Sampling, generate
 from jepalm.objective.causal import CausalObjective
 
 VOCAB, END, CONTEXT = 11, 2, 12

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from jepalm.evaluation.heldout import measure
-from jepalm.evaluation.heldout_coupling import Matches
-from jepalm.generation.one_shot import generate
-from jepalm.generation.refinement import Refining
+from jepalm.evaluation.validation.coupling import Matches
+from jepalm.evaluation.validation.jepalm import measure
+from jepalm.generation.one_pass import generate
+from jepalm.generation.refine import Refining
 from jepalm.model.conditioning import Conditioning
 from jepalm.model.noise import draw_gumbel
 

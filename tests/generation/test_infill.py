@@ -7,7 +7,7 @@ import torch
 from jepalm.config import HardwareConfig
 from jepalm.data.batches import Batch
 from jepalm.errors import UsageError
-from jepalm.evaluation.gaps import gapped_batches
+from jepalm.evaluation.text.infilling import gapped_batches
 from jepalm.generation.infill import fill, gapped_views, infill, read_gaps
 from jepalm.generation.loading import TrainedModel, load_trained
 from jepalm.generation.text import read_prompt

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from jepalm.generation.loading import load_trained
-from jepalm.generation.one_shot import generate
+from jepalm.generation.one_pass import generate
 from jepalm.generation.text import continue_text, read_prompt
 
 NOISY: dict[str, Any] = {

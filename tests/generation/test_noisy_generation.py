@@ -7,8 +7,8 @@ import torch
 
 from jepalm.config import HardwareConfig
 from jepalm.generation.loading import load_trained
-from jepalm.generation.one_shot import generate
-from jepalm.generation.refinement import Refining
+from jepalm.generation.one_pass import generate
+from jepalm.generation.refine import Refining
 from jepalm.generation.text import continue_texts, read_prompt
 from jepalm.model.conditioning import Conditioning
 from jepalm.model.noise import GaussianNoise, draw_gaussian

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import torch
 
-from jepalm.generation.one_shot import generate
+from jepalm.generation.one_pass import generate
 
 FORMS = pytest.mark.parametrize("packing", [True, False])
 

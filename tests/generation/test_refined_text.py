@@ -6,7 +6,7 @@ from jepalm.cli.refining import refining_of
 from jepalm.config import HardwareConfig
 from jepalm.errors import UsageError
 from jepalm.generation.loading import TrainedModel, load_trained
-from jepalm.generation.refinement import Refining
+from jepalm.generation.refine import Refining
 from jepalm.generation.text import continue_text, next_source, read_prompt
 
 CPU = HardwareConfig(device="cpu", precision="fp32", threads=1)

@@ -4,8 +4,8 @@ from typing import Any, cast
 import pytest
 import torch
 
-from jepalm.generation.one_shot import Blank, generate
-from jepalm.generation.refinement import ORDERS, Refining, within_bound
+from jepalm.generation.one_pass import Blank, generate
+from jepalm.generation.refine import ORDERS, Refining, within_bound
 from jepalm.model.conditioning import Conditioning
 from jepalm.model.layout import Layout
 from jepalm.model.queries import Known

@@ -7,11 +7,11 @@ import torch
 
 from jepalm.config import HardwareConfig
 from jepalm.errors import UsageError
-from jepalm.generation import one_shot
+from jepalm.generation import one_pass as one_shot
 from jepalm.generation.loading import TrainedModel, load_trained
 from jepalm.generation.noise import Noise
-from jepalm.generation.one_shot import Passage
-from jepalm.generation.rolling import kept, roll
+from jepalm.generation.one_pass import Passage
+from jepalm.generation.roll import kept, roll
 from jepalm.generation.text import continue_text, read_prompt
 
 CPU = HardwareConfig(device="cpu", precision="fp32", threads=1)

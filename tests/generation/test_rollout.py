@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from jepalm.data.batches import Tokens, pad_rows
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
-from jepalm.generation import autoregressive, one_shot
-from jepalm.generation.planning import LatentDynamics, TextDynamics, distances_to, foreseen
-from jepalm.generation.rollout import (
+from jepalm.generation import one_pass as one_shot
+from jepalm.generation import token_by_token as autoregressive
+from jepalm.generation.worlds.plan import LatentDynamics, TextDynamics, distances_to, foreseen
+from jepalm.generation.worlds.rollout import (
     LatentStates,
     decode_states,
     encode_states,
@@ -193,7 +194,7 @@ def test_a_place_counts_where_some_action_makes_its_text_sure(
 def test_planning_follows_states_as_a_rollout_does_in_any_order(
     world: Any, states: Tokens, actions: list[Tokens], feedback: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("jepalm.generation.planning.STATES_AT_ONCE", 2)
+    monkeypatch.setattr("jepalm.generation.worlds.plan.STATES_AT_ONCE", 2)
     objective = world(packing=True)
     goal = target_states(objective, Tokens(states.ids[:1], states.lengths[:1]))
     choices = actions[2]

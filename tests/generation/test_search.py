@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jepalm.generation.search import cem, exhaustive, search
+from jepalm.generation.worlds.search import cem, exhaustive, search
 
 
 class Ladder:
@@ -81,7 +81,7 @@ def test_the_plan_does_not_depend_on_how_many_states_are_followed_at_once(
     budget: int, monkeypatch: pytest.MonkeyPatch
 ):
     whole = exhaustive(Ladder(33), START, 4, budget=budget)
-    monkeypatch.setattr("jepalm.generation.search.STATES_AT_ONCE", 3)
+    monkeypatch.setattr("jepalm.generation.worlds.search.STATES_AT_ONCE", 3)
     assert exhaustive(Ladder(33), START, 4, budget=budget) == whole
 
 

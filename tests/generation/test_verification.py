@@ -5,10 +5,10 @@ import torch
 
 from jepalm.config import from_mapping
 from jepalm.data.batches import pad_rows
-from jepalm.generation import autoregressive
-from jepalm.generation.autoregressive import GREEDY, Sampling
+from jepalm.generation import token_by_token as autoregressive
 from jepalm.generation.noise import Noise
-from jepalm.generation.verification import OneShotDrafter, verify
+from jepalm.generation.token_by_token import GREEDY, Sampling
+from jepalm.generation.verify import OneShotDrafter, verify
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.jepalm import JepalmObjective
 

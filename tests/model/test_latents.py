@@ -96,7 +96,7 @@ def test_without_a_bottleneck_the_target_embeddings_are_the_encoders(random_obje
     assert views.decodable is views.encoded
 
 
-@pytest.mark.parametrize(("n_layers", "told"), [(0, False), (1, True)])
+@pytest.mark.parametrize(("n_layers", "conditioning"), [(0, False), (1, True)])
 def test_without_layers_an_embedding_knows_nothing_of_its_neighbours(
     random_objective: Any, make_batch: Any, n_layers: int, conditioning: bool
 ):

@@ -15,7 +15,7 @@ from torch.distributions import Normal, kl_divergence
 from jepalm.config import AutoencoderConfig
 from jepalm.data.batches import Batch, Batches
 from jepalm.data.prepared import open_prepared
-from jepalm.evaluation.heldout import measure
+from jepalm.evaluation.validation.jepalm import measure
 from jepalm.model.latents import Posterior
 from jepalm.model.layout import Layout
 from jepalm.objective.autoencoder import disturb, divergence, drop_tokens, sample

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens
-from jepalm.generation.one_shot import generate
+from jepalm.generation.one_pass import generate
 from jepalm.objective.jepalm import JepalmObjective
 
 SOURCES, FIRST = (3, 4, 5), 6

@@ -18,7 +18,7 @@ from tiny_objective import (
 from jepalm.config import ModelConfig, ObjectiveConfig, from_mapping
 from jepalm.data.batches import Batch
 from jepalm.errors import UsageError
-from jepalm.evaluation.heldout import measure
+from jepalm.evaluation.validation.jepalm import measure
 from jepalm.model.conditioning import Conditioning
 from jepalm.model.noise import GaussianNoise, draw_gaussian
 from jepalm.objective.jepalm import JepalmObjective

@@ -8,8 +8,8 @@ from torch import nn
 
 from jepalm.data.batches import Batch, Tokens
 from jepalm.data.tokenizer import SPECIALS
-from jepalm.evaluation.heldout import measure
-from jepalm.generation.one_shot import generate
+from jepalm.evaluation.validation.jepalm import measure
+from jepalm.generation.one_pass import generate
 from jepalm.objective.jepalm import JepalmObjective
 
 CLASSES = {"length": {"kind": "classification"}}

@@ -10,7 +10,7 @@ from tiny_objective import MODEL, VOCABULARY
 from jepalm.config import ModelConfig, ObjectiveConfig, from_mapping
 from jepalm.data.batches import Batch, Tokens
 from jepalm.errors import UsageError
-from jepalm.generation.one_shot import generate
+from jepalm.generation.one_pass import generate
 from jepalm.model.causal_lm import CausalLM
 from jepalm.objective.coupling import Coupled, Coupling
 from jepalm.objective.jepalm import JepalmObjective

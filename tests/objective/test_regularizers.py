@@ -18,7 +18,7 @@ from tiny_objective import (
 )
 
 from jepalm.config import RegularizerConfig
-from jepalm.evaluation.heldout import measure
+from jepalm.evaluation.validation.jepalm import measure
 from jepalm.model.layout import Layout
 from jepalm.objective.regularizers import SIGReg, VICReg, epps_pulley, random_directions, vicreg
 from jepalm.training.distributed import Processes, leave_group

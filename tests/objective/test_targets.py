@@ -15,7 +15,7 @@ from tiny_objective import (
 
 from jepalm.config import ObjectiveConfig, from_mapping
 from jepalm.errors import UsageError
-from jepalm.evaluation.heldout import measure
+from jepalm.evaluation.validation.jepalm import measure
 from jepalm.model.layout import Layout
 from jepalm.objective import Scope
 from jepalm.objective.targets import normalised, target_momentum

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from synthetic_run import evaluation, laboratory_rows, sample, validation_row, write_run
 
+from jepalm.report.analysis.summary import analyse
 from jepalm.report.read import read_run
-from jepalm.report.summary import analyse
-from jepalm.report.write import write_report
+from jepalm.report.render.write import write_report
 
 MakeRun = Callable[..., Path]
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jepalm.report.analysis import (
+from jepalm.report.analysis.run import (
     composition,
     epoch_means,
     moving_average,
@@ -10,8 +10,8 @@ from jepalm.report.analysis import (
     stable_phase,
     variation,
 )
-from jepalm.report.findings import embedding_finding, length_finding, reconstruction_finding
 from jepalm.report.read import read_run
+from jepalm.report.rules.findings import embedding_finding, length_finding, reconstruction_finding
 
 
 def batch_rows(term, values, every=10):

@@ -2,9 +2,9 @@ import pytest
 from synthetic_run import evaluation, healthy_rows, train_row
 
 from jepalm.config import Config
-from jepalm.report.compare import compare, unique_names
+from jepalm.report.analysis.compare import compare, unique_names
+from jepalm.report.analysis.summary import analyse
 from jepalm.report.read import read_run
-from jepalm.report.summary import analyse
 
 
 def compared(*folders):

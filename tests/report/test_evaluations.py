@@ -11,11 +11,11 @@ from synthetic_run import evaluation, train_row
 
 from jepalm.config import Config
 from jepalm.evaluation.rows import Evaluation
-from jepalm.report.compare import compare
-from jepalm.report.evaluations import columns, header, not_evaluated
+from jepalm.report.analysis.compare import compare
+from jepalm.report.analysis.evaluation import columns, header, not_evaluated
+from jepalm.report.analysis.summary import analyse
 from jepalm.report.read import read_run
-from jepalm.report.summary import analyse
-from jepalm.report.terminal import evaluation_table, evaluation_view, run_view
+from jepalm.report.render.terminal import evaluation_table, evaluation_view, run_view
 
 
 def shown(view, width=120):

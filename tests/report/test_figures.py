@@ -7,17 +7,17 @@ from synthetic_run import evaluation, healthy_rows, laboratory_rows, phase_event
 
 from jepalm.config import Config
 from jepalm.errors import JepalmError
-from jepalm.report.compare import compare
-from jepalm.report.draw import PALETTE, inline_svg, thin
-from jepalm.report.figures import RUN_FIGURES, article_figures, evaluation_figures, run_figures
-from jepalm.report.figures_article import composition_bars, embedding_by_epoch
-from jepalm.report.figures_compare import COMPARISON_FIGURES, comparison_figures
-from jepalm.report.figures_evaluation import nll_by_position
-from jepalm.report.figures_run import curves, r2
-from jepalm.report.figures_weighted_terms import cosines_over_time, weights_over_time
-from jepalm.report.heatmap import embedding_heatmap
+from jepalm.report.analysis.compare import compare
+from jepalm.report.analysis.summary import analyse
+from jepalm.report.plots.article import composition_bars, embedding_by_epoch
+from jepalm.report.plots.catalogue import RUN_FIGURES, article_figures, evaluation_figures, run_figures
+from jepalm.report.plots.compare import COMPARISON_FIGURES, comparison_figures
+from jepalm.report.plots.draw import PALETTE, inline_svg, thin
+from jepalm.report.plots.evaluation import nll_by_position
+from jepalm.report.plots.heatmap import embedding_heatmap
+from jepalm.report.plots.run import curves, r2
+from jepalm.report.plots.weighted_terms import cosines_over_time, weights_over_time
 from jepalm.report.read import read_run
-from jepalm.report.summary import analyse
 
 
 def uncertain():

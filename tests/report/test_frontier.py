@@ -9,14 +9,14 @@ from rich.console import Console
 from synthetic_run import evaluation, train_row
 
 from jepalm.evaluation.rows import Evaluation
-from jepalm.report.compare import compare
-from jepalm.report.draw import svg_file
-from jepalm.report.figures_frontier import frontier
-from jepalm.report.frontier import points, points_of_runs, table, texts
+from jepalm.report.analysis.compare import compare
+from jepalm.report.analysis.frontier import points, points_of_runs, table, texts
+from jepalm.report.analysis.summary import analyse
+from jepalm.report.plots.draw import svg_file
+from jepalm.report.plots.frontier import frontier
 from jepalm.report.read import read_run
-from jepalm.report.summary import analyse
-from jepalm.report.terminal import evaluation_table
-from jepalm.report.write import write_comparison, write_report
+from jepalm.report.render.terminal import evaluation_table
+from jepalm.report.render.write import write_comparison, write_report
 
 GAPS = {"model": 2.5, "passes_4": 1.5, "verified": 0.01, "real": 0.0, "ngram": -0.27, "baseline": 0.01}
 PASSES = {"model": 1.0, "passes_4": 4.0, "verified": 6.4, "ngram": 16.0, "baseline": 16.0, "baseline_2": 2.0}

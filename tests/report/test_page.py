@@ -5,13 +5,13 @@ import shutil
 import pytest
 from synthetic_run import healthy_rows, write_run
 
-from jepalm.report.compare import compare
-from jepalm.report.figures import RUN_FIGURES
-from jepalm.report.figures_compare import COMPARISON_FIGURES
-from jepalm.report.page import COMPARISON_SECTIONS, RUN_SECTIONS
+from jepalm.report.analysis.compare import compare
+from jepalm.report.analysis.summary import analyse
+from jepalm.report.plots.catalogue import RUN_FIGURES
+from jepalm.report.plots.compare import COMPARISON_FIGURES
 from jepalm.report.read import read_run
-from jepalm.report.summary import analyse
-from jepalm.report.write import write_comparison, write_report
+from jepalm.report.render.page import COMPARISON_SECTIONS, RUN_SECTIONS
+from jepalm.report.render.write import write_comparison, write_report
 
 pytestmark = pytest.mark.page
 

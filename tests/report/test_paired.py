@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from jepalm.report.paired import Spread, holm, paired_difference
+from jepalm.report.analysis.paired import Spread, holm, paired_difference
 
 
 def test_mean_and_sample_standard_deviation():

@@ -3,10 +3,10 @@
 import pytest
 from synthetic_run import phase_event
 
-from jepalm.report.analysis import stable_phase
-from jepalm.report.phases import phase_marks, training_phases
+from jepalm.report.analysis.phases import phase_marks, training_phases
+from jepalm.report.analysis.run import stable_phase
+from jepalm.report.analysis.summary import analyse
 from jepalm.report.read import read_run
-from jepalm.report.summary import analyse
 
 
 def loss_rows(losses, every=10, key="train/loss", kind="train"):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jepalm.report.paired import Spread
+from jepalm.report.analysis.paired import Spread
+from jepalm.report.analysis.seeds import group_by_recipe, mean_curve, spread
 from jepalm.report.read import Series
-from jepalm.report.seeds import group_by_recipe, mean_curve, spread
 
 
 def config(seed, **model):

@@ -7,8 +7,8 @@ import json
 import pytest
 from rich.console import Console
 
-from jepalm.report.sweep import FigureValues, RowFacts, sweep_table
-from jepalm.report.sweep_writing import sweep_csv, sweep_view, write_sweep
+from jepalm.report.analysis.sweep import FigureValues, RowFacts, sweep_table
+from jepalm.report.render.sweep import sweep_csv, sweep_view, write_sweep
 
 
 @pytest.fixture

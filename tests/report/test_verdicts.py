@@ -3,9 +3,9 @@ import math
 import pytest
 from synthetic_run import healthy_rows
 
-from jepalm.report.analysis import stable_phase
+from jepalm.report.analysis.run import stable_phase
 from jepalm.report.read import read_run
-from jepalm.report.verdicts import verdicts
+from jepalm.report.rules.verdicts import verdicts
 
 
 def codes(folder):

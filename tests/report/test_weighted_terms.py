@@ -9,10 +9,15 @@ from synthetic_run import laboratory_rows, phase_event, train_row
 from jepalm.config import Config, ModelConfig, ObjectiveConfig
 from jepalm.objective.jepalm import JepalmObjective
 from jepalm.objective.weighting import build_weighting
-from jepalm.report.analysis import stable_phase
+from jepalm.report.analysis.run import stable_phase
+from jepalm.report.analysis.weighted_terms import (
+    gradient_cosines,
+    weight_limits,
+    weights_move,
+    why_no_cosines,
+)
 from jepalm.report.read import read_run
-from jepalm.report.verdicts import verdicts
-from jepalm.report.weighted_terms import gradient_cosines, weight_limits, weights_move, why_no_cosines
+from jepalm.report.rules.verdicts import verdicts
 
 TERMS = ("reconstruction", "embedding", "length")
 

@@ -10,12 +10,12 @@ from rich.console import Console
 from synthetic_run import healthy_rows, train_row
 
 from jepalm.errors import JepalmError
-from jepalm.report.compare import compare
-from jepalm.report.figures import RUN_FIGURES
+from jepalm.report.analysis.compare import compare
+from jepalm.report.analysis.summary import analyse
+from jepalm.report.plots.catalogue import RUN_FIGURES
 from jepalm.report.read import read_run
-from jepalm.report.summary import analyse
-from jepalm.report.terminal import comparison_view, run_view, sparkline
-from jepalm.report.write import write_comparison, write_report
+from jepalm.report.render.terminal import comparison_view, run_view, sparkline
+from jepalm.report.render.write import write_comparison, write_report
 
 
 def read_csv(path) -> list[dict[str, str]]:

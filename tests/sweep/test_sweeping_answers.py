@@ -7,7 +7,7 @@ import pytest
 from jepalm.data.prepared import Origin, Request
 from jepalm.data.preparing import Job, prepare_rows
 from jepalm.data.reading import RawRows
-from jepalm.evaluation.answers import FREQUENT, NEAREST
+from jepalm.evaluation.answers.measure import FREQUENT, NEAREST
 from jepalm.sweep.file import read_sweep
 from jepalm.sweep.running import Sweeping
 

@@ -18,9 +18,9 @@ from jepalm.generation.loading import load_trained
 from jepalm.generation.text import continue_text, read_prompt
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.latent import counts_at
+from jepalm.report.analysis.summary import analyse
 from jepalm.report.read import read_run
-from jepalm.report.summary import analyse
-from jepalm.report.write import write_report
+from jepalm.report.render.write import write_report
 from jepalm.session import new_session, resumed_session
 from jepalm.training.checkpoint import MODEL, find_checkpoint
 from jepalm.training.progress import validation_line

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jepalm.data.worlds.base import AnyWorld, Kind
-from jepalm.evaluation.questions import Question
+from jepalm.evaluation.answers.questions import Question
 from jepalm.evaluation.rows import Row
 from jepalm.evaluation.world.reading import ActionModel
 from jepalm.evaluation.world.scores import Probe

@@ -13,11 +13,11 @@ from jepalm.data.prepared import PreparedData
 from jepalm.data.worlds import world_of
 from jepalm.data.worlds.base import AnyWorld
 from jepalm.errors import UsageError
-from jepalm.evaluation.answers import Asked
+from jepalm.evaluation.answers.measure import Asked
+from jepalm.evaluation.answers.questions import Question, read_questions
 from jepalm.evaluation.bootstrap import percentile_interval, resampled
-from jepalm.evaluation.health import effective_rank, mean_std
-from jepalm.evaluation.questions import Question, read_questions
 from jepalm.evaluation.rows import Evaluation, Row
+from jepalm.evaluation.validation.health import effective_rank, mean_std
 from jepalm.evaluation.world.facts import probe_rows
 from jepalm.evaluation.world.negatives import Contrast, contrast_in, contrasts_in_log
 from jepalm.evaluation.world.reading import ActionModel, Distances

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from jepalm.data.worlds.base import AnyWorld
-from jepalm.evaluation.questions import Question
+from jepalm.evaluation.answers.questions import Question
 
 EACH = 3
 """Most wrong next states of a kind."""

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from jepalm.data.batches import Tokens, pad_rows
 from jepalm.data.tokenizer import TextTokenizer
-from jepalm.evaluation.causal_scorer import CausalScorer
+from jepalm.evaluation.text.likelihood import CausalScorer
 from jepalm.generation.loading import TrainedModel
-from jepalm.generation.rollout import Feedback, rollout
+from jepalm.generation.worlds.rollout import Feedback, rollout
 from jepalm.model.conditioning import Conditioning
 from jepalm.model.layout import Layout
 from jepalm.objective import CausalObjective, JepalmObjective

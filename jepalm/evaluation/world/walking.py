@@ -18,8 +18,8 @@ from jepalm.evaluation.bootstrap import percentile_interval, resampled
 from jepalm.evaluation.rows import Row
 from jepalm.evaluation.world.reading import ActionModel
 from jepalm.generation.loading import TrainedModel
-from jepalm.generation.planning import make_plan
-from jepalm.generation.rollout import Feedback, check_feedback
+from jepalm.generation.worlds.plan import make_plan
+from jepalm.generation.worlds.rollout import Feedback, check_feedback
 from jepalm.objective import JepalmObjective
 
 STEPS = 8

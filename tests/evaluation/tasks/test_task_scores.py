@@ -6,11 +6,11 @@ from decimal import Decimal
 import pytest
 
 from jepalm.errors import UsageError
-from jepalm.evaluation.tasks import SCORES, score_of
-from jepalm.evaluation.tasks.gsm8k import final_answer
-from jepalm.evaluation.tasks.nq_open import normalised
-from jepalm.evaluation.tasks.shares import Answered, Share
-from jepalm.evaluation.tasks.transitions import score_transitions
+from jepalm.evaluation.answers.tasks import SCORES, score_of
+from jepalm.evaluation.answers.tasks.gsm8k import final_answer
+from jepalm.evaluation.answers.tasks.nq_open import normalised
+from jepalm.evaluation.answers.tasks.shares import Answered, Share
+from jepalm.evaluation.answers.tasks.transitions import score_transitions
 
 
 def scored(task, gold, written, sources=None, **options):

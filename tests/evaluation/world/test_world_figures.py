@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 from jepalm.data.prepared import Simulated
 from jepalm.data.worlds import Home
-from jepalm.evaluation.questions import Question
-from jepalm.evaluation.tasks.shares import Answered
-from jepalm.evaluation.tasks.transitions import facts_of, score_transitions
+from jepalm.evaluation.answers.questions import Question
+from jepalm.evaluation.answers.tasks.shares import Answered
+from jepalm.evaluation.answers.tasks.transitions import facts_of, score_transitions
 from jepalm.evaluation.world.measure import candidate_rows, gap_rows
 from jepalm.evaluation.world.negatives import Contrast, contrast_in, contrasts_in_log
 from jepalm.evaluation.world.reading import ActionModel

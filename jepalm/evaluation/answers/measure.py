@@ -1,0 +1,244 @@
+"""The task's part of an evaluation: which answers of a run are right, beside controls, and their speed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jepalm.data.prepared import PreparedData, Split
+from jepalm.data.regex.syntax import Reading
+from jepalm.data.tasks import LETTERS
+from jepalm.data.worlds import world_of
+from jepalm.errors import UsageError
+from jepalm.evaluation.answers.answering import Answerer, Written, write_in_turns
+from jepalm.evaluation.answers.questions import (
+    Question,
+    most_frequent_answer,
+    nearest,
+    read_questions,
+    training_questions,
+)
+from jepalm.evaluation.answers.tasks import score_of
+from jepalm.evaluation.answers.tasks.shares import Answered, Share
+from jepalm.evaluation.bootstrap import percentile_interval, resampled
+from jepalm.evaluation.rows import Evaluation, Row
+from jepalm.generation.loading import TrainedModel
+
+MOST_QUESTIONS = 10_000
+"""Questions of an evaluation that is not told how many."""
+LEFT_OUT = "figures of decoder, embeddings and sampled text, which are of one-shot runs without actions"
+FREQUENT, NEAREST, COPY = "most frequent answer", "nearest source's answer", "state as it was"
+"""Controls: the answer that train has most often, that of the training source nearest to the question, and
+of transitions no change."""
+_FAULTS = ("malformed", "undecided")
+"""Shares that no control shares."""
+_VIEWS = {
+    "view_cosine_gap": ("cosine of the two views, paired minus unpaired", {}),
+    "view_retrieval": ("retrieval@1 of the other view", {"chance": "view_retrieval_chance"}),
+    "predicted_view_rank": ("effective rank of predicted views", {"of the target views": "view_rank"}),
+}
+
+
+@dataclass(frozen=True)
+class Scoring:
+    r"""How a task is scored, beyond its name.
+
+    Attributes:
+        reading: of a `\b` in an expression.
+        databases: folder of sqlite files that queries are executed in.
+    """
+
+    reading: Reading = "boundary"
+    databases: Path | None = None
+
+
+BY_ITS_TASK = Scoring()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a run is asked.
+
+    Attributes:
+        split: where the questions are.
+        n: how many, evenly spaced; 10,000 when empty, or all.
+        training_tokens: most tokens of train that the controls read.
+        seed: of the resampling.
+        other: a run to answer beside, if it was trained on pairs.
+        scoring: how the task is scored.
+    """
+
+    split: Split
+    n: int | None
+    training_tokens: int
+    seed: int = 0
+    other: TrainedModel | None = None
+    scoring: Scoring = BY_ITS_TASK
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Figures of a run's answers.
+
+    Attributes:
+        rows: the table's part.
+        n: questions.
+        training_tokens: of train that the controls read.
+    """
+
+    rows: list[Row]
+    n: int
+    training_tokens: int
+
+
+def measure_answers(trained: TrainedModel, prepared: PreparedData, asked: Asked) -> Answers:
+    """Let a run answer the sources of a split and score what it writes by the task of the data.
+
+    Args:
+        trained: a run of given pairs.
+        prepared: its data.
+        asked: the questions.
+
+    Raises:
+        UsageError: a setting of the scoring does nothing, or a right answer cannot be scored.
+    """
+    task = prepared.meta.task
+    simulated = prepared.meta.request.simulated
+    world = world_of(simulated) if simulated is not None else None
+    score = score_of(task, asked.scoring.reading, asked.scoring.databases, world)
+    questions = read_questions(asked.split, prepared.tokenizer, asked.n or MOST_QUESTIONS)
+    training, training_tokens = training_questions(prepared, asked.training_tokens)
+    answerers = {"model": Answerer(trained)}
+    if asked.other is not None and asked.other.pairing == "pairs":
+        if asked.other.reads_actions and not prepared.meta.has_action:
+            raise UsageError(f"{asked.other.run.name} reads actions", f"{prepared.path.name} has none")
+        answerers["baseline"] = Answerer(asked.other)
+    written = write_in_turns(answerers, questions)
+    sources, gold = [one.source for one in questions], [one.gold for one in questions]
+
+    def shares(texts: Sequence[str]) -> dict[str, Share]:
+        return {share.name: share for share in score(Answered(sources, gold, texts))}
+
+    found = {name: shares(made.texts) for name, made in written.items()}
+    near = nearest([one.asked for one in questions], [one.asked for one in training])
+    controls = {
+        FREQUENT: shares([most_frequent_answer(training)] * len(questions)),
+        NEAREST: shares([training[place].gold for place in near.tolist()]),
+    }
+    if task == "transitions":
+        controls[COPY] = shares(sources)
+    if task == "hellaswag":
+        for name, answerer in answerers.items():
+            found[name]["choice"] = _choice(answerer, questions)
+        controls["chance"] = {"choice": Share.of("choice", "", [1 / len(LETTERS)] * len(questions))}
+    rows = [*_share_rows(found, controls, asked.seed), *_writing_rows(written)]
+    return Answers(rows, len(questions), training_tokens)
+
+
+def evaluate_answers(trained: TrainedModel, prepared: PreparedData, asked: Asked) -> Evaluation:
+    """Evaluate a run of given pairs by its answers.
+
+    Raises:
+        UsageError: the run, or the one beside it, is of another pairing; or as `measure_answers`.
+    """
+    for run in (trained, asked.other):
+        if run is not None and run.pairing != "pairs":
+            kind = f"a {run.config.model.family} run of {run.pairing}"
+            hint = "a causal run of such text stands beside a JEPALM: as its --baseline or --scorer"
+            raise UsageError(f"{run.run.name} is {kind}, which have no right answers", hint)
+    answers = measure_answers(trained, prepared, asked)
+    return Evaluation(
+        run=trained.run.name,
+        step=trained.checkpoint.step,
+        split=asked.split.name,
+        n_prompts=answers.n,
+        n_samples=0,
+        temperature=0.0,
+        seed=asked.seed,
+        scorer="none",
+        scored_by_ngram=False,
+        baseline=asked.other.run.name if asked.other is not None else None,
+        training_tokens=answers.training_tokens,
+        rows=[*answers.rows, *view_rows(trained.run.metrics, trained.checkpoint.step)],
+        by_position={},
+        left_out=LEFT_OUT,
+        task=prepared.meta.task,
+        n_answers=answers.n,
+    )
+
+
+def view_rows(metrics: Path, step: int) -> list[Row]:
+    """Health of the embeddings of the two views as the training logged it at this step, if it did."""
+    known = {name.removeprefix("validation/"): value for name, value in _logged(metrics, step).items()}
+    return [
+        Row(
+            f"views/{name.replace('view_', '')}",
+            f"{figure} (validation)",
+            "",
+            {"model": known[name]},
+            controls={title: known[control] for title, control in controls.items() if control in known},
+        )
+        for name, (figure, controls) in _VIEWS.items()
+        if known.get(name) is not None
+    ]
+
+
+def _logged(metrics: Path, step: int) -> dict[str, Any]:
+    """The last validation row of a step, empty without one; a line that was cut by a kill is none."""
+    text = metrics.read_text(encoding="utf-8", errors="replace") if metrics.exists() else ""
+    for line in reversed(text.split("\n")):
+        if '"validation"' not in line:
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if row.get("kind") == "validation" and row.get("step") == step:
+            return dict(row)
+    return {}
+
+
+def _choice(answerer: Answerer, questions: Sequence[Question]) -> Share:
+    chosen = answerer.choose(questions, LETTERS)
+    right = [LETTERS[place] == one.gold.strip() for place, one in zip(chosen, questions, strict=True)]
+    return Share.of("choice", "the likeliest letter", right)
+
+
+def _share_rows(
+    found: Mapping[str, Mapping[str, Share]], controls: Mapping[str, Mapping[str, Share]], seed: int
+) -> list[Row]:
+    return [
+        Row(
+            f"task/{name}",
+            share.figure,
+            "",
+            {column: shares[name].value for column, shares in found.items()},
+            interval=percentile_interval(resampled(share.above, share.below, seed=seed)),
+            controls={
+                title: shares[name].value
+                for title, shares in controls.items()
+                if name in shares and name not in _FAULTS
+            },
+        )
+        for name, share in found["model"].items()
+    ]
+
+
+def _writing_rows(written: Mapping[str, Written]) -> list[Row]:
+    """Speed of the answers; the ratio is how many times the baseline's."""
+    rows = []
+    for name, figure, unit in (
+        ("characters_per_s", "64 questions at once", "characters/s"),
+        ("answers_per_s", "64 questions at once", "answers/s"),
+        ("latency", "one question at a time", "ms/answer"),
+        ("passes", "forward passes", "passes/answer"),
+    ):
+        values = {column: float(getattr(made, name)) for column, made in written.items()}
+        controls = {}
+        if values.get("baseline"):
+            controls["times the baseline's"] = values["model"] / values["baseline"]
+        rows.append(Row(f"writing/{name}", figure, unit, values, controls=controls))
+    return rows

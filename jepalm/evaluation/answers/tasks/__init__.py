@@ -1,0 +1,64 @@
+"""Scorers of answers, one file a task: each a pure function of questions, right answers and written ones."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from jepalm.data.prepared import Task
+from jepalm.data.regex.syntax import Reading
+from jepalm.data.worlds.base import AnyWorld
+from jepalm.errors import UsageError
+from jepalm.evaluation.answers.tasks.expressions import score_expressions
+from jepalm.evaluation.answers.tasks.gsm8k import score_gsm8k
+from jepalm.evaluation.answers.tasks.nq_open import score_nq_open
+from jepalm.evaluation.answers.tasks.shares import Score
+from jepalm.evaluation.answers.tasks.spider import Databases, score_spider
+from jepalm.evaluation.answers.tasks.text import score_label, score_text
+from jepalm.evaluation.answers.tasks.transitions import facts_of, score_transitions
+
+SCORES: dict[Task, Score] = {
+    "text": score_text,
+    "regex": score_expressions,
+    "transitions": score_transitions,
+    "gsm8k": score_gsm8k,
+    "spider": score_spider,
+    "nq-open": score_nq_open,
+    "hellaswag": score_label,
+    "rotten-tomatoes": score_label,
+    "yelp": score_label,
+}
+
+
+def score_of(
+    task: Task,
+    reading: Reading = "boundary",
+    databases: Path | None = None,
+    world: AnyWorld | None = None,
+) -> Score:
+    r"""Return how a task is scored.
+
+    Args:
+        task: of the data.
+        reading: of a `\b` in an expression.
+        databases: folder of sqlite files in which queries are executed; without, their texts are compared.
+        world: the simulator that states are of, if there is one.
+
+    Raises:
+        UsageError: a setting does nothing for this task, or there is no such folder.
+    """
+    if reading != "boundary" and task != "regex":
+        raise UsageError(
+            f"--reading does nothing for the task {task}", "it goes with data prepared as --task regex"
+        )
+    if databases is not None:
+        if task != "spider":
+            raise UsageError(
+                f"--databases does nothing for the task {task}", "it goes with data prepared as --task spider"
+            )
+        if not databases.is_dir():
+            raise UsageError(f"no folder {databases}", "--databases takes a folder of NAME/NAME.sqlite")
+        return partial(score_spider, databases=Databases(databases))
+    if world is not None:
+        return partial(score_transitions, masked=world.masked, facts=facts_of(world))
+    return partial(score_expressions, reading=reading) if task == "regex" else SCORES[task]

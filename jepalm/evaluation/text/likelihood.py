@@ -1,0 +1,124 @@
+"""A causal model as a judge of other models' texts, and as the baseline that writes beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from jepalm.data.batches import pad_rows
+from jepalm.errors import UsageError
+from jepalm.evaluation.text.stream import score_stream
+from jepalm.generation.noise import Noise
+from jepalm.generation.token_by_token import Sampling, generate
+from jepalm.hardware import Hardware
+from jepalm.objective.causal import CausalObjective
+from jepalm.objective.views import prompt_row
+
+
+@dataclass(frozen=True)
+class CausalScorer:
+    """Scores texts and draws continuations with a causal model.
+
+    Attributes:
+        name: what it is, for people.
+        objective: the trained objective, in evaluation mode.
+        hardware: where it lies and in which precision it computes.
+        end: token that closes a text; None for a model of windows, which writes on for ever.
+        temperature: of the draws.
+        batch_size: texts of a forward pass.
+    """
+
+    name: str
+    objective: CausalObjective
+    hardware: Hardware
+    end: int | None = None
+    temperature: float = 1.0
+    batch_size: int = 64
+
+    @torch.no_grad()
+    def nll(
+        self, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]]
+    ) -> list[NDArray[np.float64]]:
+        """Nats of each token of each text, given its prompt and the tokens before it.
+
+        What does not fit the context is dropped from the prompt's start; a text longer than the context
+        is scored by a window that slides by half of it.
+
+        Args:
+            prompts: at least one token id each; they are not scored.
+            texts: token ids to score.
+
+        Returns:
+            an array (T,) for each text.
+
+        Raises:
+            UsageError: a prompt is empty.
+        """
+        if not all(prompts):
+            raise UsageError("a prompt is empty", "a causal model predicts a token from those before it")
+        rows = [[*self._read(prompt), *text] for prompt, text in zip(prompts, texts, strict=True)]
+        sizes = [len(text) for text in texts]
+        nats: list[NDArray[np.float64]] = [np.zeros(0)] * len(rows)
+        context = self.objective.model.context_len
+        short = sorted((len(rows[at]), at) for at, size in enumerate(sizes) if 0 < size <= context)
+        with self.hardware.autocast():
+            for at, size in enumerate(sizes):
+                if size > context:
+                    first, stride = len(rows[at]) - size, max(1, context // 2)
+                    nats[at] = score_stream(self.objective, rows[at], first=first, stride=stride).nats
+            for start in range(0, len(short), self.batch_size):
+                picked = [at for _, at in short[start : start + self.batch_size]]
+                read = pad_rows([rows[at][-context - 1 :] for at in picked], self.hardware.device)
+                logits = self.objective.model(read.ids[:, :-1]).float()  # (B, T, V)
+                costs = F.cross_entropy(logits.transpose(1, 2), read.ids[:, 1:], reduction="none")
+                for at, row, length in zip(picked, costs.cpu().double(), read.lengths.tolist(), strict=True):
+                    nats[at] = row[length - 1 - sizes[at] : length - 1].numpy()
+        return nats
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int
+    ) -> list[list[int]]:
+        """Draw one continuation of each prompt, with the noise of its number.
+
+        Args:
+            prompts: token ids of each prompt.
+            lengths: tokens of each continuation; the most of them where the model ends texts itself.
+            seed: decides every draw.
+
+        Returns:
+            token ids of each continuation, without its prompt.
+        """
+        device = self.hardware.device
+        vocab_size = self.objective.model.vocab_size
+        longest = max(lengths, default=0)
+        written: list[list[int]] = []
+        with self.hardware.autocast():
+            for start in range(0, len(prompts), self.batch_size):
+                part = pad_rows([self._read(row) for row in prompts[start : start + self.batch_size]], device)
+                written += generate(
+                    self.objective,
+                    part,
+                    length=longest,
+                    end=self.end,
+                    sampling=Sampling(self.temperature),
+                    noise=Noise(seed, vocab_size, device, first=start),
+                ).rows
+        if self.end is not None:
+            return written
+        return [row[:length] for row, length in zip(written, lengths, strict=True)]
+
+    def passes(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int) -> float:
+        """Forward passes a text, mean: one a token, and one that closes a text."""
+        if self.end is None:
+            return float(np.mean(lengths))
+        written = self.sample(prompts, lengths, seed=seed)
+        return float(np.mean([min(len(row) + 1, max(lengths)) for row in written]))
+
+    def _read(self, prompt: Sequence[int]) -> list[int]:
+        """A prompt as the model was trained to read it: closed, where it writes texts that end."""
+        return list(prompt) if self.end is None else prompt_row(prompt)

@@ -1,0 +1,1 @@
+"""Rollouts, search and plans of a text world model."""

@@ -1,0 +1,1 @@
+"""One list of blocks shown in the terminal, as Markdown and as a page."""

@@ -1,0 +1,1 @@
+"""Findings and verdicts: rules over the numbers."""
