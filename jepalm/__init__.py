@@ -1,3 +1,3 @@
 """jepalm: train, sample and dissect non-autoregressive JEPA language models."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
