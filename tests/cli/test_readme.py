@@ -13,10 +13,11 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def commands():
-    """Commands of the README's shell blocks, comments dropped, continued lines joined, in their order."""
+    """Commands of the README's shell blocks, then those of its table of what it can do, in their order."""
     blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
-    whole = [block.replace("\\\n", "") for block in blocks]
-    lines = [line for block in whole for line in block.splitlines() if line.strip()]
+    lines = [line for block in blocks for line in block.splitlines() if line.strip()]
+    table = README.split("## What it can do\n")[1].split("\n## ")[0]
+    lines += re.findall(r"\| `(jepalm [^`]+)` \|", table)
     return [shlex.split(line, comments=True) for line in lines]
 
 
@@ -48,8 +49,6 @@ def adapted(command, tiny):
         return [*command, *tiny, *(["--steps=8"] if "--resume" in command else [])]
     if command[0] == "bench":
         return [*command, "--seconds=0"]
-    if command[0] == "plan":
-        return [*command, "--budget=50"]
     return command
 
 
