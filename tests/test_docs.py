@@ -12,7 +12,7 @@ from jepalm.config import Config, Section, load_file, preset_names, resolve
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = "jepalm|docs|examples|tests|benchmarks|data|.ci|.github"
-EXTENSIONS = {"md", "json", "jsonl", "yaml", "safetensors", "toml", "txt", "csv", "html", "svg", "png"}
+EXTENSIONS = {"md", "py", "json", "jsonl", "yaml", "safetensors", "toml", "txt", "csv", "html", "svg", "png"}
 PAGES = sorted(
     path
     for pattern in ("*.md", "docs/*.md", "examples/*.md", "data/*.md", ".github/**/*.md")
