@@ -2,10 +2,13 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 TINY = ("--steps=2", "--batch-size=4", "model.dim=16", "model.n_heads=2", "training.validation_batches=1")
@@ -27,3 +30,15 @@ def test_own_transitions_are_learned_from_a_log_and_planned_with(tmp_path):
     (evaluation,) = (tmp_path / "runs").glob("2*/report/evaluation-test.json")
     assert "simulator of the data" in json.loads(evaluation.read_text())["left_out"]
     assert found.stdout.splitlines()[-1].startswith("distance to the goal: ")
+
+
+def test_a_runs_metrics_are_read_with_the_standard_library_alone(trained_run, rows_of, capsys):
+    runpy.run_path(str(ROOT / "examples" / "read_metrics.py"))["main"](trained_run.path)
+    lines = capsys.readouterr().out.splitlines()
+    for row in rows_of(trained_run, "validation"):
+        assert f"{row['step']} validation R2 {row['validation/r2']:.3f}" in lines
+    trained = [line for line in lines if " train " in line]
+    assert [int(line.split()[0]) for line in trained] == [row["step"] for row in rows_of(trained_run)]
+    for line in trained:
+        shares = [float(number) for number in line.split()[3::3]]
+        assert sum(shares) == pytest.approx(100, abs=0.5), line
