@@ -17,7 +17,7 @@ def call(in_this_process, tmp_path, data_root, tiny_settings, jepalm_command):
     return call
 
 
-ROWS = "seeds: [0, 1]\nfigures: [validation/r2]\nrows: {base: , low: optimizer.lr=1e-5}\n"
+ROWS = "seeds: [0, 1]\nmetrics: [validation/r2]\nrows: {base: , low: optimizer.lr=1e-5}\n"
 
 
 def test_a_sweep_ends_in_its_table_and_again_prints_only_that(call, tmp_path):
@@ -39,7 +39,7 @@ def test_a_sweep_ends_in_its_table_and_again_prints_only_that(call, tmp_path):
 
 
 def test_a_failed_row_is_told_by_the_exit_code_each_time(call):
-    text = "seeds: [0]\nfigures: [validation/r2]\nrows: {base: , lost: objective.embedding.weight=1e38}\n"
+    text = "seeds: [0]\nmetrics: [validation/r2]\nrows: {base: , lost: objective.embedding.weight=1e38}\n"
     for _ in range(2):
         code, out, err = call(text)
         assert code == 1

@@ -107,8 +107,8 @@ def test_options_go_over_the_files_baseline_and_scorer(read):
 
 def test_only_figures_of_an_evaluation_need_one(read):
     assert read("preset: nano").needs_evaluation
-    assert not read("preset: nano\nfigures: [validation/r2, train/loss]").needs_evaluation
-    assert read("preset: nano\nfigures: [scorer/positions_3_4]").needs_evaluation
+    assert not read("preset: nano\nmetrics: [validation/r2, train/loss]").needs_evaluation
+    assert read("preset: nano\nmetrics: [scorer/positions_3_4]").needs_evaluation
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_only_figures_of_an_evaluation_need_one(read):
         ("seeds: [1, 1]", "seeds holds the same one twice"),
         ("seeds: []", "seeds=[]: "),
         ("seeds: [-1]", "row reference: training.seed=-1: "),
-        ("figures: [embeddings/r2]", "unknown figure embeddings/r2 (did you mean embedding/r2?)"),
+        ("metrics: [embeddings/r2]", "unknown metric embeddings/r2 (did you mean embedding/r2?)"),
         ("preset: nano\nconfig: a.yaml", "preset and config are both given"),
         ("- nano", "not a mapping"),
     ],
