@@ -80,12 +80,12 @@ def entry_of(name: str, runs: list[tuple[RunFolder, dict[str, Any]]]) -> PresetE
         name: of the preset.
         runs: what `finished_runs` found.
     """
-    from jepalm.config import preset_facts, read_config, resolve
+    from jepalm.config import preset_facts, resolve
 
     config, facts = resolve(name), preset_facts(name)
     steps, seconds = _steps(config), None
     for run, manifest in runs:
-        if manifest.get("preset") == name and _costs_the_same(config, read_config(run.config)):
+        if manifest.get("preset") == name and _costs_the_same(run, config):
             pace = manifest["seconds"] / manifest["step"]
             seconds = pace * (steps or config.training.epochs * manifest["steps_per_epoch"])
             break
@@ -113,9 +113,16 @@ def finished_runs(folder: Path) -> list[tuple[RunFolder, dict[str, Any]]]:
     return found
 
 
-def _costs_the_same(config: Config, other: Config) -> bool:
-    """Whether a step of two trainings is about as much work."""
-    return config.model == other.model and config.training.batch_size == other.training.batch_size
+def _costs_the_same(run: RunFolder, config: Config) -> bool:
+    """Whether a step of a run was about as much work as one of a config."""
+    from jepalm.config import read_config
+    from jepalm.errors import JepalmError
+
+    try:
+        own = read_config(run.config)
+    except JepalmError:  # of an older version
+        return False
+    return own.model == config.model and own.training.batch_size == config.training.batch_size
 
 
 def _steps(config: Config) -> int | None:
