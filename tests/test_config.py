@@ -277,6 +277,6 @@ def test_a_fault_in_a_phase_is_one_line_with_its_key(settings: str, message: str
         ("training.phases.0", "name a setting of the item after its number"),
     ],
 )
-def test_a_phase_that_is_not_there_is_told(key: str, hint: str):
+def test_a_phase_that_is_not_there_is_an_error(key: str, hint: str):
     with pytest.raises(UsageError, match=f"unknown key {key} .{hint}."):
         resolve("shakespeare-two-phase", overrides=[f"{key}=1"])

@@ -19,7 +19,7 @@ STDERR_LINES = 3
 
 
 class Commands:
-    """Starts commands from any thread and tells all of them to stop.
+    """Starts commands from any thread and stops all of them.
 
     Each is the leader of a session, so that Ctrl-C reaches only this process, which passes it on once: a
     second SIGINT would keep a training from being saved.
@@ -52,7 +52,7 @@ class Commands:
 
         Raises:
             JepalmError: it failed; the message ends with its exit code.
-            Interrupted: it was told to stop, or none is begun any more.
+            Interrupted: it was stopped, or came after the stop.
         """
         share = self._shares.get()
         try:

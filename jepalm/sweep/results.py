@@ -44,13 +44,13 @@ def table_of(
             )
         )
     evaluations = [rows for _, rows in found if rows]
-    figures = [
-        _figure(
+    metrics = [
+        _metric_values(
             name, {row.name: _by_seed(values, row.name, sweep.seeds, name) for row in sweep.rows}, evaluations
         )
         for name in names
     ]
-    return sweep_table(sweep.name, sweep.seeds, facts, figures, _measured_on(sweep, cells, evaluates))
+    return sweep_table(sweep.name, sweep.seeds, facts, metrics, _measured_on(sweep, cells, evaluates))
 
 
 def evaluated_of(cell: Cell, evaluates: Evaluates) -> Evaluated:
@@ -73,7 +73,9 @@ def value_of(cell: Cell, evaluated: Evaluated, name: str) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _figure(name: str, values: dict[str, dict[int, float]], evaluations: list[Evaluated]) -> FigureValues:
+def _metric_values(
+    name: str, values: dict[str, dict[int, float]], evaluations: list[Evaluated]
+) -> FigureValues:
     rows = [found[name] for found in evaluations if name in found]
     controls: dict[str, float] = {}
     for row in rows:
@@ -81,7 +83,7 @@ def _figure(name: str, values: dict[str, dict[int, float]], evaluations: list[Ev
         for title, value in {**named, **row["controls"]}.items():
             if value is not None and (title in CONTROLS.values() or name.startswith("task/")):
                 controls.setdefault(title, value)
-    metric = find_metric(name) if rows else None
+    metric = find_metric(name)
     label, unit = (metric.label, metric.unit) if metric else (name, "")
     return FigureValues(name, label, unit, values, controls)
 

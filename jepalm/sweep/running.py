@@ -204,7 +204,8 @@ class Sweeping:
         if given in self._rows:
             if self._rows[given].config.model.family != "causal":
                 raise UsageError(
-                    f"evaluate.{what}: row {given} is no causal model", "it stands in the table as it is"
+                    f"evaluate.{what}: row {given} is no causal model",
+                    "its own metrics are in the table anyway",
                 )
             tokenizer = self._tokenizers[self._rows[given].config.data.name]
         else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -149,6 +151,13 @@ class TrainingProgress:
         if self.console is not None:
             with open(self.run.log, "a", encoding="utf-8") as log:
                 log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+
+
+@contextmanager
+def silent_console() -> Iterator[Console]:
+    """A console that shows nothing, for trainings whose progress goes to `log.txt` alone."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        yield Console(file=nowhere)
 
 
 def duration(seconds: float) -> str:

@@ -43,7 +43,7 @@ def test_a_sweep_ends_in_its_table_and_again_prints_only_that(call, tmp_path):
     assert [row["row"] for row in tree["figures"][0]["rows"]] == ["base", "low"]
 
 
-def test_a_failed_row_is_told_by_the_exit_code_each_time(call):
+def test_a_failed_row_is_reported_by_the_exit_code_each_time(call):
     text = "seeds: [0]\nmetrics: [validation/r2]\nrows: {base: , lost: objective.embedding.weight=1e38}\n"
     for _ in range(2):
         code, out, err = call(text)

@@ -19,13 +19,13 @@ from jepalm.evaluation.answers.answering import Answerer, write_in_turns
 from jepalm.evaluation.answers.measure import FREQUENT, NEAREST, Asked, Scoring, measure_answers, view_rows
 from jepalm.evaluation.answers.questions import LOST, Question, most_frequent_answer, nearest, read_questions
 from jepalm.evaluation.evaluate import evaluate
-from jepalm.evaluation.metrics import METRICS
 from jepalm.evaluation.samplers import baseline_of
 from jepalm.evaluation.text.held_out import TRAINING_TOKENS
 from jepalm.generation import one_pass as one_shot
 from jepalm.generation import token_by_token as autoregressive
 from jepalm.generation.loading import load_trained
 from jepalm.session import new_session
+from jepalm.sweep.file import ANSWERED
 from jepalm.training.estimate import Estimate
 
 ORIGIN = Origin(source="given pairs", where=["rows.jsonl"])
@@ -119,7 +119,7 @@ def test_shares_are_those_of_the_texts_beside_controls(trained, prepared):
     assert exact.interval[0] <= exact.values["model"] <= exact.interval[1]
     assert rows["task/malformed"].controls == {}
     assert found.n == 8
-    assert set(rows) <= {*METRICS}
+    assert set(rows) <= {*ANSWERED}
 
 
 def test_a_run_beside_itself_has_the_same_shares(train, prepared):

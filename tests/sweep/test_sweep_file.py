@@ -115,7 +115,7 @@ def test_options_go_over_the_files_baseline_and_scorer(read):
     assert (found.baseline, found.scorer, found.prompts) == ("two", "three", 9)
 
 
-def test_only_figures_of_an_evaluation_need_one(read):
+def test_only_metrics_of_an_evaluation_need_one(read):
     assert read("preset: nano").needs_evaluation
     assert not read("preset: nano\nmetrics: [validation/r2, train/loss]").needs_evaluation
     assert read("preset: nano\nmetrics: [scorer/positions_3_4]").needs_evaluation
@@ -152,7 +152,7 @@ def test_a_fault_is_one_line_that_names_it(read, text, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_told():
+def test_a_missing_file_is_an_error():
     with pytest.raises(UsageError, match="jepalm sweep takes a YAML file"):
         read_sweep(Path("nowhere.yaml"))
 

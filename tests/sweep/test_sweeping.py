@@ -1,4 +1,4 @@
-"""A sweep's runs: trained once, gone on with, evaluated where that is missing, failed ones told."""
+"""A sweep's runs: trained once, resumed, evaluated where that is missing, failures reported."""
 
 import json
 import os
@@ -151,7 +151,7 @@ def test_a_loss_that_is_not_finite_is_recorded_and_the_sweep_goes_on(
     assert open_sweep(path).open_cells() == []
 
 
-def test_another_fault_is_told_and_tried_again(in_this_process, write, open_sweep, lines, monkeypatch):
+def test_another_fault_is_reported_and_tried_again(in_this_process, write, open_sweep, lines, monkeypatch):
     path = write(METRICS, seeds="[0]")
     full = JepalmError("no space left")
     with monkeypatch.context() as patch:
@@ -215,7 +215,7 @@ evaluate: {split: train, prompts: 2, baseline: ar}
     assert tree["asked"]["scorer"] == f"{tree['scorer']} at step 8"
 
 
-def test_a_baseline_that_is_nowhere_or_no_judge_is_told(write, open_sweep, trained_run):
+def test_a_baseline_that_is_nowhere_or_no_judge_is_an_error(write, open_sweep, trained_run):
     path = write("rows: {base: }")
     for others, message in (
         ({"baseline": "bsae"}, r"no run or row bsae \(did you mean base\?\)"),
@@ -226,7 +226,7 @@ def test_a_baseline_that_is_nowhere_or_no_judge_is_told(write, open_sweep, train
             open_sweep(path, **others)
 
 
-def test_missing_data_is_told_before_anything_is_written(write, open_sweep, tmp_path):
+def test_missing_data_is_reported_before_anything_is_written(write, open_sweep, tmp_path):
     with pytest.raises(UsageError, match="no prepared data"):
         open_sweep(write("rows: {base: , other: {data: nowhere}}"))
     assert not (tmp_path / "runs").exists()
@@ -249,7 +249,7 @@ def test_a_sweep_runs_once_at_a_time(write, open_sweep, lines):
         ("import os; os.kill(os.getpid(), 9)", "jepalm train was ended by signal 9"),
     ],
 )
-def test_a_failed_command_is_told_by_its_last_lines_and_its_exit_code(monkeypatch, program, message):
+def test_a_failed_command_is_reported_by_its_last_lines_and_its_exit_code(monkeypatch, program, message):
     real = subprocess.Popen
     monkeypatch.setattr(
         "jepalm.sweep.commands.subprocess.Popen",

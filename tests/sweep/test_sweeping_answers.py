@@ -1,4 +1,4 @@
-"""A sweep over given pairs: causal and JEPALM rows have figures of their answers in one table."""
+"""A sweep over given pairs: causal and JEPALM rows have metrics of their answers in one table."""
 
 import json
 
@@ -89,7 +89,7 @@ def test_causal_rows_alone_need_no_jepalm(open_sweep):
     assert [cell.status for cell in ignored.cells()] == ["done"]
 
 
-def test_a_causal_row_without_figures_of_answers_is_only_trained(open_sweep):
+def test_a_causal_row_without_metrics_of_answers_is_only_trained(open_sweep):
     text = f"seeds: [0]\nrows: {{ar: {CAUSAL}}}\n"
     for metrics, data in (("[embedding/r2]", "regex"), ("[task/exact_match]", "lines")):
         sweeping = open_sweep(f"metrics: {metrics}\n{text}", data)
