@@ -17,6 +17,7 @@ from jepalm.cli.export import export
 from jepalm.cli.generate import generate
 from jepalm.cli.plan import plan
 from jepalm.cli.prepare import prepare_app
+from jepalm.cli.presets import presets
 from jepalm.cli.report import report
 from jepalm.cli.sweep import sweep
 from jepalm.cli.train import train
@@ -33,7 +34,18 @@ HELP = """Train, sample and dissect non-autoregressive JEPA language models.
   jepalm report runs/latest         which loss really trained the model?
 """
 
-COMMANDS = ["prepare", "train", "generate", "report", "evaluate", "plan", "sweep", "bench", "export"]
+COMMANDS = [
+    "prepare",
+    "train",
+    "generate",
+    "report",
+    "evaluate",
+    "plan",
+    "sweep",
+    "presets",
+    "bench",
+    "export",
+]
 """In the order a newcomer needs them."""
 
 
@@ -61,6 +73,7 @@ app.command()(report)
 app.command()(evaluate)
 app.command()(plan)
 app.command()(sweep)
+app.command()(presets)
 app.command()(bench)
 app.command()(export)
 

@@ -95,6 +95,7 @@ def evaluate(
         typer.Option(metavar="DIR", help="Folder of NAME/NAME.sqlite, in which SQL answers are executed."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16.")] = "auto",
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of prepared data.  [default: data]", show_default=False)
     ] = None,
@@ -117,7 +118,7 @@ def evaluate(
     from jepalm.run import open_run, write_json
 
     refined, kept = numbers_of_passes(passes, order), kept_of("--keep", keep)
-    hardware = from_mapping({"hardware": {"device": device}}).hardware
+    hardware = from_mapping({"hardware": {"device": device, "precision": precision}}).hardware
     trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
     others = [load_trained(open_run(path), hardware=hardware) for path in baseline or ()]
     other = others[0] if others else None

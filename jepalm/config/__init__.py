@@ -39,6 +39,7 @@ from jepalm.config.objective import (
     UnmaskingConfig,
 )
 from jepalm.config.resolving import (
+    PresetFacts,
     apply_overrides,
     assign,
     differences,
@@ -49,6 +50,7 @@ from jepalm.config.resolving import (
     load_preset,
     merge,
     preset_changes,
+    preset_facts,
     preset_names,
     read_config,
     resolve,
@@ -85,6 +87,7 @@ __all__ = [
     "OwnTextConfig",
     "PhaseConfig",
     "PredictorConfig",
+    "PresetFacts",
     "ReconstructionConfig",
     "RegularizerConfig",
     "RunningMeanConfig",
@@ -106,6 +109,7 @@ __all__ = [
     "load_preset",
     "merge",
     "preset_changes",
+    "preset_facts",
     "preset_names",
     "read_config",
     "resolve",
