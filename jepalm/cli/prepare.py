@@ -39,9 +39,6 @@ class Scoring(enum.StrEnum):
     gsm8k = "gsm8k"
     spider = "spider"
     nq_open = "nq-open"
-    hellaswag = "hellaswag"
-    rotten_tomatoes = "rotten-tomatoes"
-    yelp = "yelp"
 
 
 prepare_app = typer.Typer(

@@ -37,15 +37,13 @@ class WorldName(enum.StrEnum):
 
     home = "home"
     grid = "grid"
-    files = "files"
 
 
 def transitions(
     world: Annotated[
         WorldName | None,
         typer.Option(
-            help="home: rooms, doors, lights, things. grid: a map with boxes and keys. "
-            "files: a small file system.  [default: home]",
+            help="home: rooms, doors, lights, things. grid: a map with boxes and keys.  [default: home]",
         ),
     ] = None,
     given: Annotated[
@@ -59,11 +57,11 @@ def transitions(
         typer.Option(min=3, metavar="N", help=f"Pairs to draw.  [default: {DEFAULT_PAIRS:,}]"),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(metavar="N", help="Rooms, cells a side, or folders.  [default: 3, 5, 2]")
+        int | None, typer.Option(metavar="N", help="Rooms, or cells a side.  [default: 3, 5]")
     ] = None,
     objects: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Most things, boxes and keys, or files.  [default: 2, 3, 3]"),
+        typer.Option(metavar="N", help="Most things, or boxes and keys.  [default: 2, 3]"),
     ] = None,
     noise: Annotated[
         int | None, typer.Option(metavar="N", help="Facts that change at random.  [default: 1]")

@@ -31,9 +31,7 @@ SplitName = Literal["train", "validation", "test", "compositional", "longer"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 """Those that all data have; simulated transitions have more."""
 Role = Literal["source", "target", "action"]
-Task = Literal[
-    "text", "regex", "transitions", "gsm8k", "spider", "nq-open", "hellaswag", "rotten-tomatoes", "yelp"
-]
+Task = Literal["text", "regex", "transitions", "gsm8k", "spider", "nq-open"]
 Pairing = Literal["lines", "windows", "spans", "pairs"]
 
 _MADE_BY = {
@@ -42,7 +40,6 @@ _MADE_BY = {
     "nl-rx": "jepalm prepare nl-rx",
     "home": "jepalm prepare transitions --world home",
     "grid": "jepalm prepare transitions --world grid",
-    "files": "jepalm prepare transitions --world files",
     "shakespeare-spans": "jepalm prepare shakespeare --pairing spans --name shakespeare-spans",
     "wikitext-103": "jepalm prepare wikitext-103",
     "openwebtext": "jepalm prepare openwebtext",
@@ -84,7 +81,7 @@ class Drawn(_Record):
 class Simulated(_Record):
     """Transitions drawn from a simulator, not read: all that is needed to build it again."""
 
-    world: Literal["home", "grid", "files"]
+    world: Literal["home", "grid"]
     size: int
     objects: int
     """Most objects in a state of the training split; states of the split `longer` have one more."""

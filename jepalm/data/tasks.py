@@ -15,17 +15,10 @@ from jepalm.data.prepared import Task
 from jepalm.data.reading import BadRowError, Row, pair_of, read_object, rows_of
 from jepalm.data.regex.pairs import check_pair as check_expression
 
-LETTERS = ("A", "B", "C", "D")
-"""Names of the endings to choose from."""
 ALTERNATIVES = "; "
 """Stands between right answers of which each will do."""
 FINAL = "####"
 """Stands before the final answer of a solution."""
-LABELS: Mapping[Task, tuple[str, ...]] = {
-    "rotten-tomatoes": ("Bad", "Good"),
-    "yelp": ("Very Bad", "Bad", "Neutral", "Good", "Very Good"),
-}
-"""Words for the labels 0, 1, ... of the tasks that have them."""
 _DATABASE = re.compile(r"For db_id:\[([^\]\n]+)\]\n")
 
 Convert = Callable[[dict[str, Any]], list[Row]]
@@ -48,8 +41,6 @@ class Reading:
 
 def reading_of(task: Task) -> Reading:
     """Return how rows of a task are read."""
-    if task in LABELS:
-        return Reading(_published("text", lambda row: _labelled(row, LABELS[task])))
     return _READINGS.get(task, Reading())
 
 
@@ -67,10 +58,6 @@ def column_of(task: Task) -> str:
 def _published(key: str, convert: Convert) -> Convert:
     """Convert rows that have the key of the published form; the others are pairs or chats already."""
     return lambda row: rows_of(row) if {"messages", "source"} & row.keys() or key not in row else convert(row)
-
-
-def _labelled(row: dict[str, Any], labels: tuple[str, ...]) -> list[Row]:
-    return [pair_of(_text(row, "text"), labels[_number(row, "label", len(labels))])]
 
 
 def _gsm8k(row: dict[str, Any]) -> list[Row]:
@@ -92,15 +79,6 @@ def _nq_open(row: dict[str, Any]) -> list[Row]:
     return [pair_of(_text(row, "question"), ALTERNATIVES.join(right))]
 
 
-def _hellaswag(row: dict[str, Any]) -> list[Row]:
-    endings = row.get("endings")
-    if not isinstance(endings, list) or len(endings) != len(LETTERS):
-        raise BadRowError(f"endings is not a list of {len(LETTERS)} texts")
-    choices = [f"{letter}. {ending}" for letter, ending in zip(LETTERS, endings, strict=True)]
-    source = "\n".join([_text(row, "ctx"), *choices])
-    return [pair_of(source, LETTERS[_number(row, "label", len(LETTERS))])]
-
-
 def _check_gsm8k(pair: Row) -> None:
     if not pair.target.rpartition(FINAL)[1] or not pair.target.rpartition(FINAL)[2].strip():
         raise BadRowError(f"target has no final answer after {FINAL}")
@@ -111,11 +89,6 @@ def _check_spider(pair: Row) -> None:
         raise BadRowError("source names no database", "it begins with For db_id:[NAME] on a line of its own")
 
 
-def _check_hellaswag(pair: Row) -> None:
-    if pair.target.strip() not in LETTERS:
-        raise BadRowError(f"target is not one of {', '.join(LETTERS)}")
-
-
 def _text(row: dict[str, Any], key: str) -> str:
     value = row.get(key)
     if not isinstance(value, str) or not value.strip():
@@ -123,25 +96,14 @@ def _text(row: dict[str, Any], key: str) -> str:
     return value
 
 
-def _number(row: dict[str, Any], key: str, n: int) -> int:
-    value = row.get(key)
-    if not re.fullmatch(r"\d+", str(value)) or int(str(value)) >= n:
-        raise BadRowError(f"{key} is not a number from 0 to {n - 1}")
-    return int(str(value))
-
-
 _READINGS: Mapping[Task, Reading] = {
     "regex": Reading(check=check_expression),
     "gsm8k": Reading(_published("question", _gsm8k), _check_gsm8k),
     "spider": Reading(_published("query", _spider), _check_spider),
     "nq-open": Reading(_published("question", _nq_open)),
-    "hellaswag": Reading(_published("endings", _hellaswag), _check_hellaswag),
 }
 _COLUMNS: Mapping[Task, str] = {
     "gsm8k": "question",
     "spider": "question",
     "nq-open": "question",
-    "hellaswag": "ctx",
-    "rotten-tomatoes": "text",
-    "yelp": "text",
 }

@@ -77,21 +77,21 @@ def test_a_simulated_world(run: Run):
 
 
 def test_the_same_again_is_there_already_and_other_settings_are_refused(run: Run):
-    run("--world", "files", "--pairs", "40")
-    first = open_prepared("files", Path("data")).meta
-    assert "already prepared" in run("--world", "files", "--pairs", "40", "--size", "2").output
-    assert "prepared with other settings" in refused(run("--world", "files", "--pairs", "41"))
-    run("--world", "files", "--pairs", "40", "--force")
-    assert open_prepared("files", Path("data")).meta.content_sha256 == first.content_sha256
+    run("--world", "grid", "--pairs", "40")
+    first = open_prepared("grid", Path("data")).meta
+    assert "already prepared" in run("--world", "grid", "--pairs", "40", "--size", "5").output
+    assert "prepared with other settings" in refused(run("--world", "grid", "--pairs", "41"))
+    run("--world", "grid", "--pairs", "40", "--force")
+    assert open_prepared("grid", Path("data")).meta.content_sha256 == first.content_sha256
 
 
 @pytest.mark.parametrize(
     ("arguments", "tokenizer"),
     [
-        (("--world", "files"), "word"),
+        (("--world", "home"), "word"),
         (("--world", "grid"), "char"),
-        (("--world", "files", "--tokenizer", "bpe:290"), "bpe"),
-        (("--world", "files", "--alphabet", "data"), "char"),
+        (("--world", "home", "--tokenizer", "bpe:290"), "bpe"),
+        (("--world", "home", "--alphabet", "data"), "char"),
     ],
 )
 def test_facts_are_words_and_cells_of_a_map_characters(run: Run, arguments: tuple[str, ...], tokenizer: str):

@@ -11,22 +11,21 @@ from jepalm.data.tasks import column_of, reading_of
 from jepalm.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("no_hub")
-ENDINGS = ["sits", "runs", "flies", "sings"]
 
 
 @pytest.fixture
 def copy(tmp_path):
-    """HellaSwag as published: its test split has no labels."""
+    """NQ-Open as published, but for a test split without answers."""
     for name, n in (("train", 6), ("validation", 2), ("test", 3)):
         rows = [
-            {"ctx": f"bird {k}", "endings": ENDINGS, "label": "" if name == "test" else str(k % 4)}
+            {"question": f"who is {k}", "answer": [] if name == "test" else ["Ann", f"A. {k}"]}
             for k in range(n)
         ]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path
 
 
-def opened(folder, task="hellaswag", **options):
+def opened(folder, task="nq-open", **options):
     return HubRows(open_hub(Corpus(str(folder), None, column_of(task))), reading_of(task), **options)
 
 
@@ -34,21 +33,20 @@ def test_a_split_without_answers_is_left_out(copy):
     raw = opened(copy, skip_bad=True)
     first, again = ([rows[0] for rows in raw.rows()] for _ in range(2))
     assert first == again
-    assert [row.target for row in first] == [*"ABCDAB", *"AB"]
-    assert first[6].source == "bird 0\nA. sits\nB. runs\nC. flies\nD. sings"
+    assert [row.target for row in first] == [f"Ann; A. {k}" for k in (*range(6), *range(2))]
+    assert first[6].source == "who is 0"
     assert (raw.given, raw.skipped) == ({"validation": 2}, 3)
     assert raw.n_bytes == sum(len(json.dumps([[row.source, row.target]])) for row in first)
 
 
 def test_a_bad_row_is_named_by_its_split(copy):
-    with pytest.raises(BadRowError, match=r", test, row 1: label is not a number from 0 to 3"):
+    with pytest.raises(BadRowError, match=r", test, row 1: answer is not a list of texts"):
         list(opened(copy).rows())
 
 
 def test_a_dataset_without_the_column_or_without_pairs_is_told(copy):
-    with pytest.raises(UsageError, match="has no column question"):
-        opened(copy, "gsm8k")
-    rows = (copy / "train.jsonl").read_text().replace('"label": "', '"label": "9')
-    (copy / "train.jsonl").write_text(rows)
+    with pytest.raises(UsageError, match="has no column source"):
+        opened(copy, "text")
+    (copy / "train.jsonl").write_text(json.dumps({"question": "who", "answer": []}))
     with pytest.raises(UsageError, match="has no pair in train"):
         list(opened(copy, skip_bad=True).rows())

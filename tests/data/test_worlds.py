@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from jepalm.data.worlds import WORLDS, Files, Grid, Home
+from jepalm.data.worlds import WORLDS, Grid, Home
 from jepalm.data.worlds.drawing import DRAWS, walk
+from jepalm.data.worlds.home import ROOMS, THINGS
 from jepalm.errors import UsageError
 
 
@@ -81,7 +82,7 @@ def test_an_illegal_action_changes_random_facts_alone(world, draw, seed):
             assert world.masked(after) == world.masked(before)
 
 
-@pytest.mark.parametrize("world", [Home(2, 1), Grid(4, 1), Files(2, 1)], ids=lambda world: world.name)
+@pytest.mark.parametrize("world", [Home(2, 1), Grid(4, 1)], ids=lambda world: world.name)
 def test_actions_stay_sayable_and_sometimes_legal(world):
     for seed in range(20):
         state = world.sample(Random(seed))
@@ -223,39 +224,6 @@ def test_what_stands_in_the_way_on_the_grid(row, action):
     assert changed(Grid(4, 3, 0, 0), text, action) is None
 
 
-@pytest.mark.parametrize(
-    ("action", "after"),
-    [
-        ("make temp", "home/ note 7 plan -, docs/ note 2 plan 3, temp/ note - plan -"),
-        ("make home/plan", "home/ note 7 plan 0, docs/ note 2 plan 3, temp- note - plan -"),
-        ("delete home/note", "home/ note - plan -, docs/ note 2 plan 3, temp- note - plan -"),
-        ("move home/note to docs", "home/ note - plan -, docs/ note 7 plan 3, temp- note - plan -"),
-        ("copy docs/plan to home", "home/ note 7 plan 3, docs/ note 2 plan 3, temp- note - plan -"),
-        ("make docs/note", None),  # there
-        ("make temp/note", None),  # no such folder
-        ("make docs", None),
-        ("delete docs", None),  # not empty
-        ("delete temp", None),  # not there
-        ("delete home/plan", None),  # not there
-        ("move home/plan to docs", None),
-        ("move home/note to home", None),
-        ("copy home/note to temp", None),
-        ("copy home/note to arts", None),
-        ("copy home/todo to docs", None),
-    ],
-)
-def test_files(action, after):
-    world = Files(3, 2, 0, 0)
-    assert changed(world, "home/ note 7 plan -, docs/ note 2 plan 3, temp- note - plan -", action) == after
-
-
-def test_an_empty_folder_can_be_deleted():
-    assert (
-        changed(Files(2, 1, 0, 0), "home/ note -, docs- note -", "delete home")
-        == "home- note -, docs- note -"
-    )
-
-
 def test_random_facts_are_drawn_evenly_whatever_the_action():
     world = home(noise=1)
     state = world.parse("sky fog, you hall, hall lit, bath shut dim, loft open lit")
@@ -309,21 +277,16 @@ def test_every_verb_is_done_often_enough_to_be_learned(name):
     assert {verb for verb in said if done.count(verb) < 0.03 * len(done)} == set()
 
 
-@pytest.mark.parametrize("name", ["home", "files"])
-def test_every_name_by_itself_is_seen(name):
-    world = WORLDS[name](3, 3)
+def test_every_name_by_itself_is_seen():
+    world = Home(3, 3)
     words = {word for seed in range(300) for word in world.text(world.sample(Random(seed))).split(", ")}
     seen = " ".join(words)
-    module = __import__(f"jepalm.data.worlds.{name}", fromlist=["_NAMES"])
-    assert all(part in seen for part in (*module._NAMES.places, *module._NAMES.things))
+    assert all(part in seen for part in (*ROOMS, *THINGS))
 
 
 def test_objects_are_counted_wherever_they_are():
     assert Grid(4, 3, 0, 0).n_objects(Grid(4, 3, 0, 0).parse(MAP)) == 4  # 1, 2, a with A, b with B
     assert home().n_objects(home().parse("you hall, hall lit, bath shut dim, loft open dim, lamp held")) == 1
-    assert (
-        Files(2, 2, 0, 0).n_objects(Files(2, 2, 0, 0).parse("home/ note - plan 1, docs- note - plan -")) == 2
-    )
 
 
 def test_what_is_left_out_is_known_by_hand():
@@ -393,11 +356,6 @@ def test_nothing_is_far_away_for_one_who_is_walled_in():
         (Grid(4, 3, 0, 0), MAP.replace("bag a-", "bag 3-"), "its bag does not hold 2 keys or fewer"),
         (Grid(4, 3, 0, 0), MAP.replace("bag a-", "bag da"), "not in alphabetical order"),
         (Grid(4, 3, 0, 0), MAP.replace("bag", "box"), "its facts are not in order"),
-        (Files(2, 1, 0, 0), "home/ note 7", "it does not list 2 folders"),
-        (Files(2, 1, 0, 0), "home/ note 7, docs/ plan -", "its folders do not list the same files"),
-        (Files(2, 1, 0, 0), "home/ note 7, docs- note 3", "a folder that is missing has files"),
-        (Files(2, 1, 0, 0), "home/ note 7, dogs/ note 3", "it has no folder 'dogs'"),
-        (Files(2, 1, 0, 0), "home/ note 7 note 7, docs/ note 3 note 7", "it names a file twice"),
     ],
 )
 def test_a_text_that_is_no_state_is_refused_with_the_reason(world, text, why):
@@ -413,7 +371,6 @@ def test_a_text_that_is_no_state_is_refused_with_the_reason(world, text, why):
     [
         (lambda: Home(1, 1), "the home world has no 1 rooms"),
         (lambda: Grid(3, 1), "the grid world has no 3 cells a side"),
-        (lambda: Files(2, 7), "the files world has no 7 objects"),
         (lambda: Home(3, 1, noise=5), "no 5 random facts"),
         (lambda: Home(3, 1, distractors=-1), "no -1 distractors"),
         (lambda: Grid(4, 7), "a grid of 4 cells a side has no room for 7 objects"),

@@ -53,7 +53,6 @@ class Home(World[HomeState]):
     size_means = "rooms"
     default_size = 3
     default_objects = 2
-    walk_steps = 4
 
     def sample(self, rng: Random, draw: Draw = "seen") -> HomeState:
         """Draw a house."""
