@@ -46,7 +46,7 @@ _MADE_BY = {
 }
 """Data that the presets name."""
 
-Tokens = NDArray[np.uint16] | NDArray[np.uint32]
+TokenArray = NDArray[np.uint16] | NDArray[np.uint32]
 _DTYPES = {"U16": np.uint16, "U32": np.uint32, "I64": np.int64}
 
 
@@ -130,7 +130,7 @@ class Meta(_Record):
     origin: Origin
     raw_bytes: int
     raw_sha256: str
-    """Of the raw text; of a dataset's text beyond the first 64 MiB, see `resuming.TextDigest`."""
+    """Of the raw text; of a dataset's text, from 64 MiB on, piece by piece (`text.documents`)."""
     licence: str
     request: Request
     tokenizer: str
@@ -173,7 +173,7 @@ class Meta(_Record):
 class Shard:
     """One memory-mapped file."""
 
-    tokens: Tokens  # (T,)
+    tokens: TokenArray  # (T,)
     spans: dict[Role, NDArray[np.int64]]  # each (P, 2)
 
 

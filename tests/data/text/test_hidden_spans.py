@@ -14,7 +14,7 @@ from jepalm.data import writing
 from jepalm.data.batches import Batch, Batches
 from jepalm.data.job import Outcome
 from jepalm.data.prepared import PreparedData
-from jepalm.data.spans import composition, draw_places, hide, n_hidden
+from jepalm.data.text.spans import composition, draw_places, hide, n_hidden
 from jepalm.errors import UsageError
 
 Make = Callable[..., Outcome]

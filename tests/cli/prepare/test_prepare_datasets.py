@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from jepalm.cli import prepare_output
-from jepalm.cli.prepare import prepare_app
+from jepalm.cli.prepare import output, prepare_app
 from jepalm.errors import JepalmError
 
 Run = Callable[..., Result]
@@ -20,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("no_hub")
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JEPALM_DATA", raising=False)
-    return lambda *arguments: CliRunner().invoke(prepare_app, [*arguments, "--processes", "1"])
+    return lambda *arguments: CliRunner().invoke(prepare_app, [*arguments])
 
 
 def labelled(output: str) -> dict[str, str]:
@@ -107,7 +106,7 @@ def test_without_the_extra_one_line_names_it(run: Run, monkeypatch: pytest.Monke
 
 def test_elsewhere_than_on_a_terminal_progress_is_a_line_each_half_minute(capsys: pytest.CaptureFixture[str]):
     now = iter([0.0, 10.0, 20.0, 40.0, 50.0, 80.0])
-    watch = prepare_output._lines(lambda: next(now))
+    watch = output._lines(lambda: next(now))
     for done in (0, 10_000_000, 60_000_000, 80_000_000, 150_000_000):
         watch("writing", done, 10_000_000_000)
     assert capsys.readouterr().out.splitlines() == [

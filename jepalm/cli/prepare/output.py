@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from jepalm.data.job import Outcome, Watch
+    from jepalm.data.job import Outcome
     from jepalm.data.prepared import Meta, PreparedData, SplitName
 
 
@@ -54,14 +54,14 @@ def progress_shown(by_bytes: bool = True) -> Iterator[Callable[[str, int, int], 
 def _lines(clock: Callable[[], float] = time.monotonic) -> Callable[[str, int, int], None]:
     """Tell size, MB/s and time left, at most each half minute."""
     begun: dict[str, tuple[float, int]] = {}
-    conditioning = clock()
+    last = clock()
 
     def watch(stage: str, done: int, total: int) -> None:
-        nonlocal conditioning
+        nonlocal last
         now = clock()
         since, before = begun.setdefault(stage, (now, done))
-        if now - conditioning >= _SECONDS_A_LINE and done > before:
-            conditioning = now
+        if now - last >= _SECONDS_A_LINE and done > before:
+            last = now
             labelled(stage, _pace(done, total, (done - before) / (now - since)))
 
     return watch
@@ -77,18 +77,6 @@ def _pace(done: int, total: int, speed: float) -> str:
     return f"{size(done)} of about {size(total)}, {size(speed)}/s, {left} left"
 
 
-def counter(watch: Watch, stage: str, total: int) -> Callable[[int], None]:
-    """Tell a watch how many are done, from how many more are."""
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        watch(stage, done, total)
-
-    return advance
-
-
 def show_present(data: PreparedData) -> None:
     """That it was there already, and what to do next."""
     labelled("source", _source(data.meta))
@@ -98,7 +86,7 @@ def show_present(data: PreparedData) -> None:
 
 def show(outcome: Outcome) -> None:
     """What was made and what to do next."""
-    from jepalm.data.resuming import PIECE_BYTES
+    from jepalm.data.text.resuming import PIECE_BYTES
     from jepalm.data.writing import size
 
     data, meta = outcome.data, outcome.data.meta

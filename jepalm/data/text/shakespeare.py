@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jepalm.data.plays import PACKAGE, offline_plays
 from jepalm.data.prepared import Origin
-from jepalm.data.reading import RawText
+from jepalm.data.text.plays import PACKAGE, offline_plays
+from jepalm.data.text.reading import RawText
 from jepalm.errors import JepalmError, UsageError
 from jepalm.run import write_atomically
 

@@ -4,17 +4,17 @@ import json
 
 import pytest
 
-from jepalm.data.reading import BadRowError, RawRows, Row
-from jepalm.data.tasks import database_of, reading_of
+from jepalm.data.pairs.reading import BadRowError, PairFiles, PairRecord
+from jepalm.data.pairs.tasks import database_of, format_of
 
 PUBLISHED = [
-    ("gsm8k", {"question": "2 and 3?", "answer": "5.\n#### 5"}, Row("2 and 3?", "5.\n#### 5")),
+    ("gsm8k", {"question": "2 and 3?", "answer": "5.\n#### 5"}, PairRecord("2 and 3?", "5.\n#### 5")),
     (
         "spider",
         {"db_id": "shop", "question": "How many?", "query": "SELECT 1", "query_toks": ["SELECT", "1"]},
-        Row("For db_id:[shop]\n\nHow many?", "SELECT 1"),
+        PairRecord("For db_id:[shop]\n\nHow many?", "SELECT 1"),
     ),
-    ("nq-open", {"question": "who", "answer": ["Ann", " Bo "]}, Row("who", "Ann; Bo")),
+    ("nq-open", {"question": "who", "answer": ["Ann", " Bo "]}, PairRecord("who", "Ann; Bo")),
 ]
 FORMS = [
     {"source": "For db_id:[shop]\n?", "target": "#### 1"},
@@ -29,11 +29,7 @@ FORMS = [
 
 
 def pairs(task, row):
-    reading = reading_of(task)
-    found = reading.parse(json.dumps(row).encode())
-    for pair in found:
-        reading.check(pair)
-    return found
+    return format_of(task).parse(json.dumps(row).encode())
 
 
 @pytest.mark.parametrize(("task", "row", "pair"), PUBLISHED, ids=[task for task, _, _ in PUBLISHED])
@@ -44,7 +40,7 @@ def test_a_published_row_becomes_a_pair(task, row, pair):
 @pytest.mark.parametrize("row", FORMS)
 @pytest.mark.parametrize("task", ["text", "gsm8k", "spider", "nq-open"])
 def test_every_task_takes_pairs_and_chats(task, row):
-    assert pairs(task, row) == [Row("For db_id:[shop]\n?", "#### 1")]
+    assert pairs(task, row) == [PairRecord("For db_id:[shop]\n?", "#### 1")]
 
 
 @pytest.mark.parametrize(
@@ -70,9 +66,8 @@ def test_a_row_that_could_not_be_scored_is_refused(task, row, why):
 def test_a_file_names_the_line_of_a_bad_row(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"question": "a", "answer": ["b"]}\n{"question": "a", "answer": "b"}\n')
-    reading = reading_of("nq-open")
     with pytest.raises(BadRowError, match=r"line 2: answer is not a list of texts"):
-        list(RawRows(path, parse=reading.parse, check=reading.check).rows())
+        list(PairFiles(path, parse=format_of("nq-open").parse).read())
 
 
 @pytest.mark.parametrize(

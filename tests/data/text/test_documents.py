@@ -1,6 +1,6 @@
 import hashlib
+import itertools
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jepalm.data import hub, streaming
-from jepalm.data.documents import split_of
-from jepalm.data.hub import CORPORA, Corpus, HubText, open_hub
+from jepalm.data import hub
+from jepalm.data.hub import CORPORA, Corpus, OpenDataset, open_hub
 from jepalm.data.job import Job, Outcome
 from jepalm.data.prepared import SPLITS, Request, SplitName, open_prepared
-from jepalm.data.resuming import TextDigest
-from jepalm.data.streaming import prepare_stream
+from jepalm.data.text import documents
+from jepalm.data.text.documents import prepare_documents, split_of
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import Interrupted, JepalmError, UsageError
 
@@ -48,12 +47,12 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def prepare(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
-    """Prepare the dataset in blocks of about four documents."""
-    monkeypatch.setattr(streaming, "BLOCK_CHARACTERS", 150)
+    """Prepare the dataset in batches of about four documents."""
+    monkeypatch.setattr(documents, "BATCH_CHARACTERS", 150)
 
     def run(
         name: str = "mine", *, corpus: Corpus | None = None, force: bool = False, piece_bytes: int = 1000,
-        processes: int = 1, watch: Any = lambda *conditioning: None, **request: object,
+        watch: Any = lambda *conditioning: None, **request: object,
     ) -> Outcome:  # fmt: skip
         text = open_hub(corpus or Corpus(str(folder)))
         asked = {"pairing": "windows", "tokenizer": "byte", "split": (80, 10, 10), **request}
@@ -67,7 +66,7 @@ def prepare(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Pr
             force,
             watch,
         )
-        return prepare_stream(job, text, processes, piece_bytes)
+        return prepare_documents(job, text, piece_bytes)
 
     return run
 
@@ -78,7 +77,7 @@ def content(path: Path) -> dict[str, bytes]:
 
 def ids_by_hand(texts: list[str]) -> list[int]:
     """A byte is its number plus the three specials, in the order of the byte level's stand-ins."""
-    tokenizer = streaming.build_tokenizer(Request(pairing="windows", tokenizer="byte"), {}, list)
+    tokenizer = documents.build_tokenizer(Request(pairing="windows", tokenizer="byte"), {}, list)
     return [token for text in texts for token in [*tokenizer.encode(text), END]]
 
 
@@ -118,35 +117,28 @@ def test_documents_that_are_the_same_lie_in_one_split():
     assert counts == pytest.approx([0.4, 0.3, 0.3], abs=0.03)
 
 
-def test_two_processes_write_the_bytes_of_one(prepare: Prepare):
-    one, two = prepare("one", tokenizer="bpe:300"), prepare("two", tokenizer="bpe:300", processes=2)
-    assert content(one.data.path) == content(two.data.path)
+def stop_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
+    def stopping(*arguments: Any) -> Any:
+        for number, batch in enumerate(original(*arguments)):
+            if number == batches:
+                raise KeyboardInterrupt
+            yield batch
+
+    original = documents.document_batches
+    monkeypatch.setattr(documents, "document_batches", stopping)
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, blocks: int) -> None:
-    original = streaming._Work.add
-    done = []
-
-    def add(self: Any, *arguments: Any) -> None:
-        if len(done) == blocks:
-            raise KeyboardInterrupt
-        done.append(1)
-        original(self, *arguments)
-
-    monkeypatch.setattr(streaming._Work, "add", add)
-
-
-@pytest.mark.parametrize("blocks", [8, 9, 33, 60])
+@pytest.mark.parametrize("batches", [8, 9, 33, 60])
 def test_a_stopped_prepare_goes_on_to_the_same_bytes(
-    prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: int
+    prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches: int
 ):
     whole = prepare("whole", tokenizer="bpe:300")
     with monkeypatch.context() as patch:
-        stop_after(patch, blocks)
+        stop_after(patch, batches)
         with pytest.raises(Interrupted, match=r"the same command goes on after \d"):
             prepare(tokenizer="bpe:300")
     left = tmp_path / "data" / ".mine.partial"
-    recorded = json.loads((left / "progress.json").read_text())["raw_bytes"]
+    recorded = json.loads((left / "progress.json").read_text())["counts"]["raw_bytes"]
     assert recorded >= 1000
     seen: list[int] = []
     resumed = prepare(tokenizer="bpe:300", watch=lambda stage, done, total: seen.append(done))
@@ -201,18 +193,18 @@ def test_killed_it_leaves_nothing_that_looks_finished_and_goes_on(
     program = f"""
 import os, signal
 from pathlib import Path
-from jepalm.data import streaming
+from jepalm.data.text import documents
 from jepalm.data.hub import Corpus, open_hub
 from jepalm.data.job import Job
 from jepalm.data.prepared import Request
-streaming.BLOCK_CHARACTERS = 150
+documents.BATCH_CHARACTERS = 150
 text = open_hub(Corpus({str(folder)!r}))
 request = Request(pairing="windows", tokenizer="byte", split=(80, 10, 10))
 def watch(stage, done, total):
     if done > 5000:
         os.kill(os.getpid(), signal.SIGKILL)
 job = Job(Path({str(tmp_path / "data")!r}), "mine", "dataset", text.origin, "none", request, watch=watch)
-streaming.prepare_stream(job, text, 1, 1000)
+documents.prepare_documents(job, text, 1000)
 """
     done = subprocess.run([sys.executable, "-c", program], check=False, env=dict(os.environ))
     assert done.returncode == -9
@@ -273,17 +265,21 @@ def test_two_at_a_time_do_not_write_into_each_other(prepare: Prepare):
     assert prepare(watch=again).made
 
 
-def test_a_hash_by_pieces_is_one_hash_up_to_the_first():
-    digest = TextDigest()
-    digest.add(b"one")
-    assert digest.hexdigest() == hashlib.sha256(b"one").hexdigest()
-    before = digest.end_piece()
-    digest.add(b"two")
-    expected = hashlib.sha256(hashlib.sha256(b"one").digest() + b"two").hexdigest()
-    assert digest.hexdigest() == expected
-    resumed = TextDigest(before)
-    resumed.add(b"two")
-    assert resumed.hexdigest() == expected
+def test_a_hash_of_more_than_one_piece_begins_each_with_the_one_before(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(documents, "BATCH_CHARACTERS", 1)
+    whole = "".join(DOCUMENTS).encode()
+    ends = [0]
+    for document in itertools.accumulate(DOCUMENTS):
+        if len(document.encode()) - ends[-1] >= 5000:
+            ends.append(len(document.encode()))
+    digest = b""
+    for start, end in itertools.pairwise([*ends, len(whole)]):
+        digest = hashlib.sha256(digest + whole[start:end]).digest()
+    assert len(ends) > 2
+    made = prepare(piece_bytes=5000)
+    assert made.data.meta.raw_sha256 == digest.hex()
 
 
 def test_own_splits_are_kept(prepare: Prepare, tmp_path: Path):
@@ -328,12 +324,12 @@ def test_articles_go_on_after_a_stop(prepare: Prepare, tmp_path: Path, monkeypat
         write_parquet(tmp_path / "wiki", name, [*rows, "", ""])
     whole = prepare("whole", corpus=corpus)
     assert whole.data.meta.splits["test"].documents == 60
-    for blocks in (12, 25, 45):
+    for batches in (12, 25, 45):
         with monkeypatch.context() as patch:
-            stop_after(patch, blocks)
+            stop_after(patch, batches)
             with pytest.raises(Interrupted):
-                prepare(f"after-{blocks}", corpus=corpus)
-        assert content(prepare(f"after-{blocks}", corpus=corpus).data.path) == content(whole.data.path)
+                prepare(f"after-{batches}", corpus=corpus)
+        assert content(prepare(f"after-{batches}", corpus=corpus).data.path) == content(whole.data.path)
 
 
 def test_jsonl_and_arrow_are_read_alike(prepare: Prepare, tmp_path: Path):
@@ -361,15 +357,15 @@ def test_byte_pairs_are_learned_from_training_documents_of_every_file(
 ):
     write_parquet(tmp_path / "pair", "part-0", ["abab" * 30 + str(k) for k in range(40)])
     write_parquet(tmp_path / "pair", "part-1", ["xyxy" * 30 + str(k) for k in range(40)])
-    monkeypatch.setattr(streaming, "LEARNING_SAMPLE", 1000)
+    monkeypatch.setattr(documents, "LEARNING_SAMPLE", 1000)
     given: list[str] = []
 
     def learn(request: Request, frequency: dict[str, int], sample: Callable[[], Any]) -> TextTokenizer:
         given.extend(sample())
         return original(request, frequency, lambda: iter(given))
 
-    original = streaming.build_tokenizer
-    monkeypatch.setattr(streaming, "build_tokenizer", learn)
+    original = documents.build_tokenizer
+    monkeypatch.setattr(documents, "build_tokenizer", learn)
     prepare(corpus=Corpus(str(tmp_path / "pair")), tokenizer="bpe:270")
     assert sum(map(len, given)) == 1000
     assert [sum(text.count(letter) for text in given) for letter in "ax"] == pytest.approx([240, 240], abs=15)
@@ -446,17 +442,17 @@ def test_a_network_that_fails_on_the_way_keeps_what_was_done(
     prepare: Prepare, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     whole = prepare("whole")
-    original = HubText._rows
+    original = OpenDataset.rows
 
-    def rows(self: HubText, part: Any, state: Any) -> Any:
+    def rows(self: OpenDataset, split: SplitName, file: int | None = None) -> Any:
         with hub._for_people("a/b"):
-            for place, row in enumerate(original(self, part, state)):
+            for place, row in enumerate(original(self, split, file)):
                 if place == 150:
                     raise ConnectionError("reset by peer")
                 yield row
 
     with monkeypatch.context() as patch:
-        patch.setattr(HubText, "_rows", rows)
+        patch.setattr(OpenDataset, "rows", rows)
         with pytest.raises(JepalmError, match=r"the hub .*; the same command goes on after .* kB"):
             prepare()
     assert content(prepare().data.path) == content(whole.data.path)
@@ -466,15 +462,6 @@ def test_spans_have_a_mask_and_else_the_same_tokens(prepare: Prepare):
     spans, windows = prepare("spans", pairing="spans"), prepare()
     assert spans.data.split("train").mask_id == windows.data.meta.vocab_size == 259
     assert tokens(spans, "train") == tokens(windows, "train")
-
-
-def test_a_killed_process_is_one_clear_line(prepare: Prepare):
-    def kill(stage: str, done: int, total: int) -> None:
-        for child in multiprocessing.active_children():
-            child.kill()
-
-    with pytest.raises(JepalmError, match=r"made tokens was killed, .*--processes"):
-        prepare(processes=2, watch=kill)
 
 
 def test_tokens_fit_what_training_reads(prepare: Prepare):

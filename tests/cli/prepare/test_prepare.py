@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from jepalm.cli.prepare import prepare_app
-from jepalm.data import shakespeare
 from jepalm.data.prepared import Drawn, open_prepared
+from jepalm.data.text import shakespeare
 from jepalm.errors import JepalmError
 
 Run = Callable[..., Result]

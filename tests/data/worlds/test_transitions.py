@@ -24,7 +24,7 @@ def drawn(root: Path, request: Simulated, split=SPLIT):
     """The rows of each split."""
     found = draw_transitions(request, split, root)
     assert not list(root.iterdir())  # the files have no names
-    pairs = [row for [row] in found.rows()]
+    pairs = [pair for _, [pair] in found.read()]
     found.close()
     rows, place = {}, 0
     for name, count in found.counts.items():

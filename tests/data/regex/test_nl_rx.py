@@ -19,7 +19,7 @@ from jepalm.data.regex.grammar import (
     Words,
     draw,
 )
-from jepalm.data.regex.pairs import DrawnRows, draw_rows, split_of
+from jepalm.data.regex.pairs import DrawnPairs, draw_pairs, split_of
 from jepalm.data.regex.saying import english, expression
 from jepalm.errors import UsageError
 
@@ -153,14 +153,14 @@ def test_draws_and_fingerprints_are_those_of_every_version():
     assert language("dog").fingerprint == 0x2C8F30774F4AB33
 
 
-def rows_by_split(found: DrawnRows) -> dict[str, list[tuple[str, str]]]:
-    pairs = iter([(row.source, row.target) for [row] in found.rows()])
+def rows_by_split(found: DrawnPairs) -> dict[str, list[tuple[str, str]]]:
+    pairs = iter([(row.source, row.target) for _, [row] in found.read()])
     return {name: [next(pairs) for _ in found.indices[name]] for name in SPLITS}
 
 
 @pytest.mark.parametrize("keep_degenerate", [False, True])
 def test_no_language_is_in_two_splits(keep_degenerate: bool):
-    found = draw_rows(Drawn(pairs=300, seed=5, keep_degenerate=keep_degenerate), SPLIT)
+    found = draw_pairs(Drawn(pairs=300, seed=5, keep_degenerate=keep_degenerate), SPLIT)
     rows = rows_by_split(found)
     assert [len(rows[name]) for name in SPLITS] == [240, 30, 30]
     sources = [source for name in SPLITS for source, _ in rows[name]]
@@ -175,8 +175,8 @@ def test_no_language_is_in_two_splits(keep_degenerate: bool):
 
 
 def test_held_out_languages_stay_held_out_under_another_seed_and_size():
-    one = rows_by_split(draw_rows(Drawn(pairs=100, seed=1), SPLIT))
-    other = rows_by_split(draw_rows(Drawn(pairs=150, seed=2), SPLIT))
+    one = rows_by_split(draw_pairs(Drawn(pairs=100, seed=1), SPLIT))
+    other = rows_by_split(draw_pairs(Drawn(pairs=150, seed=2), SPLIT))
     assert not {language(target) for _, target in one["test"]} & {
         language(target) for _, target in other["train"]
     }
@@ -194,9 +194,9 @@ def test_the_grammar_runs_out_with_one_clear_line(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("jepalm.data.regex.pairs.MOST_IN_VAIN", 100)
     monkeypatch.setattr("jepalm.data.regex.pairs.draw", lambda seed, index: draw(seed, index % 50))
     with pytest.raises(UsageError, match=r"no more pairs for train .*after \d+ in all"):
-        draw_rows(Drawn(pairs=200, seed=0), SPLIT)
+        draw_pairs(Drawn(pairs=200, seed=0), SPLIT)
 
 
 def test_too_few_pairs_for_three_splits():
     with pytest.raises(UsageError, match="too few"):
-        draw_rows(Drawn(pairs=2, seed=0), SPLIT)
+        draw_pairs(Drawn(pairs=2, seed=0), SPLIT)

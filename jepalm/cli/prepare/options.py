@@ -1,8 +1,9 @@
-"""What the commands of `jepalm prepare` take alike, and what they make of it."""
+"""Options that the commands of `jepalm prepare` share, and what they ask for."""
 
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from jepalm.data.job import Job, Watch
-    from jepalm.data.prepared import Drawn, Origin, Request, Task
+    from jepalm.data.prepared import Drawn, Origin, Request, Simulated, Task
 
 
 class Pairing(enum.StrEnum):
@@ -58,6 +59,56 @@ DataDirOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="Make it again, in place of what is there.")]
 
 
+FromOption = Annotated[
+    str | None,
+    typer.Option("--from", metavar="FOLDER|NAME", help="A downloaded copy, or another dataset on the hub."),
+]
+ConfigOption = Annotated[
+    str | None, typer.Option(metavar="CONFIG", help="Of a dataset, where it has several.")
+]
+RevisionOption = Annotated[
+    str | None, typer.Option(metavar="REVISION", help="Branch, tag or commit on the hub; else the newest.")
+]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of every command: what to make, and where."""
+
+    root: Path
+    name: str
+    request: Request
+    force: bool
+
+    def present(self, where: list[str] | None = None) -> bool:
+        """Whether it is there already and need not be made again; shows it if so.
+
+        Raises:
+            UsageError: the name or the request is out of range, or the folder holds something else.
+        """
+        from jepalm.cli.prepare.output import show_present
+        from jepalm.data.job import already_prepared, check_request
+
+        check_request(self.name, self.request)
+        found = None if self.force else already_prepared(self.root, self.name, self.request, where=where)
+        if found is not None:
+            show_present(found)
+        return found is not None
+
+    def job(self, corpus: str, origin: Origin, licence: str, watch: Watch) -> Job:
+        """The work itself, of this corpus."""
+        from jepalm.data.job import Job
+
+        return Job(self.root, self.name, corpus, origin, licence, self.request, self.force, watch)
+
+
+def asked_for(name: str, request: Request, data_dir: Path | None, force: bool) -> Asked:
+    """What the options say."""
+    from jepalm.config import data_root
+
+    return Asked(data_root(data_dir), name, request, force)
+
+
 def request_of(
     pairing: str,
     tokenizer: str,
@@ -65,6 +116,7 @@ def request_of(
     split: str,
     task: Task = "text",
     drawn: Drawn | None = None,
+    simulated: Simulated | None = None,
 ) -> Request:
     """The request that the options make.
 
@@ -86,24 +138,9 @@ def request_of(
             "split": (train, validation, test),
             "task": task,
             "drawn": drawn,
+            "simulated": simulated,
         }
     )
-
-
-def job_of(
-    root: Path,
-    name: str,
-    corpus: str,
-    origin: Origin,
-    licence: str,
-    request: Request,
-    force: bool,
-    watch: Watch,
-) -> Job:
-    """The job that the options make."""
-    from jepalm.data.job import Job
-
-    return Job(root, name, corpus, origin, licence, request, force, watch)
 
 
 def named_after(path: Path) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jepalm.data.pairs.reading import BadRowError, PairRecord, pair_of, pairs_of, read_object
 from jepalm.data.prepared import Task
-from jepalm.data.reading import BadRowError, Row, pair_of, read_object, rows_of
 from jepalm.data.regex.pairs import check_pair as check_expression
 
 ALTERNATIVES = "; "
@@ -21,27 +21,42 @@ FINAL = "####"
 """Stands before the final answer of a solution."""
 _DATABASE = re.compile(r"For db_id:\[([^\]\n]+)\]\n")
 
-Convert = Callable[[dict[str, Any]], list[Row]]
-Check = Callable[[Row], None]
-
 
 @dataclass(frozen=True)
-class Reading:
+class TaskFormat:
     """How rows of a task become pairs."""
 
-    convert: Convert = rows_of
-    """Of one JSON object; raises `BadRowError`."""
-    check: Check = lambda pair: None
+    column: str = "source"
+    """A column of text that the rows have as they are published."""
+    key: str = ""
+    """A column that only rows of the published form have; all others are pairs or chats already."""
+    convert: Callable[[dict[str, Any]], PairRecord] | None = None
+    """Reads a row of the published form; raises `BadRowError`."""
+    check: Callable[[PairRecord], None] = lambda pair: None
     """Raises `BadRowError` for a pair that could not be scored."""
 
-    def parse(self, line: bytes) -> list[Row]:
+    def pairs(self, row: dict[str, Any]) -> list[PairRecord]:
+        """Pairs of one row.
+
+        Raises:
+            BadRowError: says what is wrong.
+        """
+        if self.convert is not None and self.key in row and not {"messages", "source"} & row.keys():
+            pairs = [self.convert(row)]
+        else:
+            pairs = pairs_of(row)
+        for pair in pairs:
+            self.check(pair)
+        return pairs
+
+    def parse(self, line: bytes) -> list[PairRecord]:
         """Pairs of one line of JSON."""
-        return self.convert(read_object(line))
+        return self.pairs(read_object(line))
 
 
-def reading_of(task: Task) -> Reading:
+def format_of(task: Task) -> TaskFormat:
     """Return how rows of a task are read."""
-    return _READINGS.get(task, Reading())
+    return _FORMATS.get(task, TaskFormat())
 
 
 def database_of(source: str) -> str | None:
@@ -50,41 +65,31 @@ def database_of(source: str) -> str | None:
     return found[1] if found else None
 
 
-def column_of(task: Task) -> str:
-    """A column of text that rows of a task have as they are published."""
-    return _COLUMNS.get(task, "source")
+def _gsm8k(row: dict[str, Any]) -> PairRecord:
+    return pair_of(_text(row, "question"), _text(row, "answer"))
 
 
-def _published(key: str, convert: Convert) -> Convert:
-    """Convert rows that have the key of the published form; the others are pairs or chats already."""
-    return lambda row: rows_of(row) if {"messages", "source"} & row.keys() or key not in row else convert(row)
-
-
-def _gsm8k(row: dict[str, Any]) -> list[Row]:
-    return [pair_of(_text(row, "question"), _text(row, "answer"))]
-
-
-def _spider(row: dict[str, Any]) -> list[Row]:
+def _spider(row: dict[str, Any]) -> PairRecord:
     question = f"For db_id:[{_text(row, 'db_id')}]\n\n{_text(row, 'question')}"
-    return [pair_of(question, _text(row, "query"))]
+    return pair_of(question, _text(row, "query"))
 
 
-def _nq_open(row: dict[str, Any]) -> list[Row]:
+def _nq_open(row: dict[str, Any]) -> PairRecord:
     answers = row.get("answer")
     if not isinstance(answers, list) or not answers or not all(isinstance(one, str) for one in answers):
         raise BadRowError("answer is not a list of texts")
     right = [one.strip() for one in answers if one.strip()]
     if not right:
         raise BadRowError("answer is empty")
-    return [pair_of(_text(row, "question"), ALTERNATIVES.join(right))]
+    return pair_of(_text(row, "question"), ALTERNATIVES.join(right))
 
 
-def _check_gsm8k(pair: Row) -> None:
+def _check_gsm8k(pair: PairRecord) -> None:
     if not pair.target.rpartition(FINAL)[1] or not pair.target.rpartition(FINAL)[2].strip():
         raise BadRowError(f"target has no final answer after {FINAL}")
 
 
-def _check_spider(pair: Row) -> None:
+def _check_spider(pair: PairRecord) -> None:
     if database_of(pair.source) is None:
         raise BadRowError("source names no database", "it begins with For db_id:[NAME] on a line of its own")
 
@@ -96,14 +101,9 @@ def _text(row: dict[str, Any], key: str) -> str:
     return value
 
 
-_READINGS: Mapping[Task, Reading] = {
-    "regex": Reading(check=check_expression),
-    "gsm8k": Reading(_published("question", _gsm8k), _check_gsm8k),
-    "spider": Reading(_published("query", _spider), _check_spider),
-    "nq-open": Reading(_published("question", _nq_open)),
-}
-_COLUMNS: Mapping[Task, str] = {
-    "gsm8k": "question",
-    "spider": "question",
-    "nq-open": "question",
+_FORMATS: Mapping[Task, TaskFormat] = {
+    "regex": TaskFormat(check=check_expression),
+    "gsm8k": TaskFormat("question", "question", _gsm8k, _check_gsm8k),
+    "spider": TaskFormat("question", "query", _spider, _check_spider),
+    "nq-open": TaskFormat("question", "question", _nq_open),
 }

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from jepalm.data.prepared import SPLITS, Request, SplitName
-from jepalm.data.reading import LONGEST_LINE, TextCounts, code_points
+from jepalm.data.text.reading import LONGEST_LINE, TextCounts, code_points
 from jepalm.errors import UsageError
 
 _LONGEST_GUARD = 1 << 16

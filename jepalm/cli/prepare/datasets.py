@@ -8,34 +8,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jepalm.cli.prepare_options import (
+from jepalm.cli.prepare.options import (
     Alphabet,
+    Asked,
+    ConfigOption,
     DataDirOption,
     ForceOption,
+    FromOption,
     LicenceOption,
     NameOption,
+    RevisionOption,
     SplitOption,
     TokenizerOption,
-    job_of,
+    asked_for,
     named_after,
     request_of,
 )
-from jepalm.cli.prepare_output import labelled, progress_shown, show, show_present
+from jepalm.cli.prepare.output import labelled, progress_shown, show
 
 if TYPE_CHECKING:
     from jepalm.data.hub import Corpus
 
-FromOption = Annotated[
-    str | None,
-    typer.Option("--from", metavar="FOLDER|NAME", help="A downloaded copy, or another dataset on the hub."),
-]
-RevisionOption = Annotated[
-    str | None, typer.Option(metavar="REVISION", help="Branch, tag or commit on the hub; else the newest.")
-]
-ProcessesOption = Annotated[
-    int | None,
-    typer.Option(min=1, max=1024, metavar="N", help="Processes that make tokens; one a core if not given."),
-]
 BPE = "bpe:16384"
 
 
@@ -57,7 +50,6 @@ def wikitext_103(
     name: NameOption = None,
     pairing: StreamPairingOption = StreamPairing.windows,
     tokenizer: TokenizerOption = BPE,
-    processes: ProcessesOption = None,
     revision: RevisionOption = None,
     data_dir: DataDirOption = None,
     force: ForceOption = False,
@@ -68,8 +60,9 @@ def wikitext_103(
     """
     from jepalm.data.hub import CORPORA
 
-    corpus = _copied(CORPORA["wikitext-103"], given)
-    _prepare("wikitext-103", corpus, name, pairing, tokenizer, None, processes, revision, data_dir, force)
+    request = request_of(pairing, tokenizer, Alphabet.fixed, "98/1/1")
+    asked = asked_for(name or "wikitext-103", request, data_dir, force)
+    _prepare(asked, "wikitext-103", _copied(CORPORA["wikitext-103"], given), revision)
 
 
 def openwebtext(
@@ -78,19 +71,20 @@ def openwebtext(
     pairing: StreamPairingOption = StreamPairing.windows,
     tokenizer: TokenizerOption = BPE,
     split: SplitOption = "99.9/0.05/0.05",
-    processes: ProcessesOption = None,
     revision: RevisionOption = None,
     data_dir: DataDirOption = None,
     force: ForceOption = False,
 ) -> None:
     """OpenWebText, about 40 GB of web pages, streamed; stopped, it goes on. Needs jepalm[hub].
 
-    Example: jepalm prepare openwebtext --processes 16
+    Example: jepalm prepare openwebtext
     """
     from jepalm.data.hub import CORPORA
 
-    corpus = _copied(CORPORA["openwebtext"], given)
-    _prepare("openwebtext", corpus, name, pairing, tokenizer, split, processes, revision, data_dir, force)
+    asked = asked_for(
+        name or "openwebtext", request_of(pairing, tokenizer, Alphabet.fixed, split), data_dir, force
+    )
+    _prepare(asked, "openwebtext", _copied(CORPORA["openwebtext"], given), revision)
 
 
 def dataset(
@@ -101,15 +95,12 @@ def dataset(
     column: Annotated[
         str, typer.Option(metavar="COLUMN", help="Holds the text; a row is a document.")
     ] = "text",
-    config: Annotated[
-        str | None, typer.Option(metavar="CONFIG", help="Where the dataset has several.")
-    ] = None,
+    config: ConfigOption = None,
     name: NameOption = None,
     pairing: StreamPairingOption = StreamPairing.windows,
     tokenizer: TokenizerOption = BPE,
     split: SplitOption = "98/1/1",
     licence: LicenceOption = "not stated",
-    processes: ProcessesOption = None,
     revision: RevisionOption = None,
     data_dir: DataDirOption = None,
     force: ForceOption = False,
@@ -120,9 +111,9 @@ def dataset(
     """
     from jepalm.data.hub import Corpus
 
-    corpus = Corpus(given, config, column, licence=licence)
-    name = name or named_after(Path(given).resolve())
-    _prepare("dataset", corpus, name, pairing, tokenizer, split, processes, revision, data_dir, force)
+    request = request_of(pairing, tokenizer, Alphabet.fixed, split)
+    asked = asked_for(name or named_after(Path(given).resolve()), request, data_dir, force)
+    _prepare(asked, "dataset", Corpus(given, config, column, licence=licence), revision)
 
 
 def _copied(corpus: Corpus, given: str | None) -> Corpus:
@@ -131,39 +122,15 @@ def _copied(corpus: Corpus, given: str | None) -> Corpus:
     return replace(corpus, dataset=given) if given else corpus
 
 
-def _prepare(
-    kind: str,
-    corpus: Corpus,
-    name: str | None,
-    pairing: StreamPairing,
-    tokenizer: str,
-    split: str | None,
-    processes: int | None,
-    revision: str | None,
-    data_dir: Path | None,
-    force: bool,
-) -> None:
-    from jepalm.config import data_root
+def _prepare(asked: Asked, kind: str, corpus: Corpus, revision: str | None) -> None:
     from jepalm.data.hub import open_hub
-    from jepalm.data.job import already_prepared, check_request
-    from jepalm.data.streaming import prepare_stream
+    from jepalm.data.text.documents import prepare_documents
 
-    root, name = data_root(data_dir), name or kind
-    request = request_of(pairing, tokenizer, Alphabet.fixed, split or "98/1/1")
-    check_request(name, request)
-    present = None if force else already_prepared(root, name, request, where=[corpus.where])
-    if present is not None:
-        show_present(present)
+    if asked.present(where=[corpus.where]):
         return
     labelled("opening", corpus.where)
-    text = open_hub(corpus, revision)
+    opened = open_hub(corpus, revision)
     with progress_shown() as watch:
-        job = job_of(root, name, kind, text.origin, corpus.licence, request, force, watch)
-        outcome = prepare_stream(job, text, processes or _cores())
+        job = asked.job(kind, opened.origin, corpus.licence, watch)
+        outcome = prepare_documents(job, opened)
     show(outcome)
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jepalm.cli.console import LABEL_WIDTH
-from jepalm.cli.prepare_options import (
+from jepalm.cli.prepare.options import (
     Alphabet,
     AlphabetOption,
+    Asked,
     DataDirOption,
     ForceOption,
     NameOption,
     SplitOption,
-    job_of,
+    asked_for,
     named_after,
     request_of,
 )
-from jepalm.cli.prepare_output import counter, labelled, progress_shown, show, show_present
+from jepalm.cli.prepare.output import labelled, progress_shown, show
 
 if TYPE_CHECKING:
-    from jepalm.data.prepared import Request, Simulated
+    from jepalm.data.prepared import Simulated
     from jepalm.data.worlds.drawing import DrawnTransitions
 
 DEFAULT_PAIRS = 100_000
@@ -93,13 +94,9 @@ def transitions(
 
     Example: jepalm prepare transitions --world grid --pairs 200000
     """
-    from jepalm.config import data_root
-
-    root = data_root(data_dir)
     by_character = world == WorldName.grid or alphabet == Alphabet.data
-    request = request_of("pairs", tokenizer or ("char" if by_character else WORDS), alphabet, split)
-    request = request.model_copy(update={"task": "transitions"})
-    drawn = {
+    words_or_characters = tokenizer or ("char" if by_character else WORDS)
+    simulation = {
         "world": world,
         "pairs": pairs,
         "size": size,
@@ -109,51 +106,48 @@ def transitions(
         "seed": seed,
     }
     if given is not None:
-        _check_alone(drawn, "a simulated world, --from reads your own")
-        _read(root, name or named_after(given), given, request, licence or "not stated", skip_bad, force)
+        _check_alone(simulation, "a simulated world, --from reads your own")
+        request = request_of("pairs", words_or_characters, alphabet, split, "transitions")
+        asked = asked_for(name or named_after(given), request, data_dir, force)
+        _read(asked, given, licence or "not stated", skip_bad)
         return
     _check_alone({"skip-bad": skip_bad or None, "licence": licence}, "your own logs, with --from")
-    asked = _simulated(drawn)
-    request = request.model_copy(update={"simulated": asked})
-    _draw(root, name or asked.world, asked, request, force)
+    simulated = _simulated(simulation)
+    request = request_of("pairs", words_or_characters, alphabet, split, "transitions", simulated=simulated)
+    _draw(asked_for(name or simulated.world, request, data_dir, force), simulated)
 
 
-def _read(
-    root: Path, name: str, file: Path, request: Request, licence: str, skip_bad: bool, force: bool
-) -> None:
+def _read(asked: Asked, file: Path, licence: str, skip_bad: bool) -> None:
+    from jepalm.data.pairs.preparing import prepare_pairs
+    from jepalm.data.pairs.reading import PairFiles, parse_transition
     from jepalm.data.prepared import Origin
-    from jepalm.data.preparing import prepare_rows
-    from jepalm.data.reading import RawRows, parse_transition
 
     origin = Origin(source="given transitions", where=[str(file)])
     with progress_shown() as watch:
-        job = job_of(root, name, "transitions", origin, licence, request, force, watch)
-        outcome = prepare_rows(job, RawRows(file, skip_bad, parse=parse_transition))
+        job = asked.job("transitions", origin, licence, watch)
+        outcome = prepare_pairs(job, PairFiles(file, skip_bad, parse=parse_transition))
     show(outcome)
 
 
-def _draw(root: Path, name: str, asked: Simulated, request: Request, force: bool) -> None:
+def _draw(asked: Asked, simulated: Simulated) -> None:
     from contextlib import closing
 
-    from jepalm.data.job import already_prepared, check_request
+    from jepalm.data.job import counter
+    from jepalm.data.pairs.preparing import prepare_pairs
     from jepalm.data.prepared import Origin
-    from jepalm.data.preparing import prepare_rows
     from jepalm.data.worlds.drawing import draw_transitions, pairs_by_split
 
-    check_request(name, request)
-    present = None if force else already_prepared(root, name, request)
-    if present is not None:
-        show_present(present)
+    if asked.present():
         return
-    origin = Origin(source=f"the {asked.world} world, simulated", where=[f"seed {asked.seed}"])
-    n_pairs = sum(pairs_by_split(asked.pairs, request.split).values())
+    split = asked.request.split
+    origin = Origin(source=f"the {simulated.world} world, simulated", where=[f"seed {simulated.seed}"])
+    n_pairs = sum(pairs_by_split(simulated.pairs, split).values())
     with progress_shown(by_bytes=False) as watch:
-        drawn = draw_transitions(asked, request.split, root, counter(watch, "drawing", n_pairs))
+        drawn = draw_transitions(simulated, split, asked.root, counter(watch, "drawing", n_pairs))
     with closing(drawn):
         with progress_shown() as watch:
-            job = job_of(root, name, "transitions", origin, "none needed: simulated", request, force, watch)
-            outcome = prepare_rows(job, drawn)
-        _show_drawn(drawn, asked)
+            outcome = prepare_pairs(asked.job("transitions", origin, "none needed: simulated", watch), drawn)
+        _show_drawn(drawn, simulated)
     show(outcome)
 
 
@@ -161,7 +155,7 @@ def _show_drawn(drawn: DrawnTransitions, asked: Simulated) -> None:
     """What the actions do, and one of them."""
     from jepalm.data.worlds import world_of
 
-    [first] = next(iter(drawn.rows()))
+    _, [first] = next(iter(drawn.read()))
     world = world_of(asked)
     facts = world.facts(world.parse(first.source)).values()
     n_random = sum(fact.kind == "random" for fact in facts)

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from jepalm.data.hub import Corpus, open_hub
-from jepalm.data.hub_rows import HubRows
-from jepalm.data.reading import BadRowError
-from jepalm.data.tasks import column_of, reading_of
+from jepalm.data.pairs.datasets import DatasetPairs
+from jepalm.data.pairs.reading import BadRowError
+from jepalm.data.pairs.tasks import format_of
 from jepalm.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("no_hub")
@@ -26,12 +26,13 @@ def copy(tmp_path):
 
 
 def opened(folder, task="nq-open", **options):
-    return HubRows(open_hub(Corpus(str(folder), None, column_of(task))), reading_of(task), **options)
+    task_format = format_of(task)
+    return DatasetPairs(open_hub(Corpus(str(folder), None, task_format.column)), task_format, **options)
 
 
 def test_a_split_without_answers_is_left_out(copy):
     raw = opened(copy, skip_bad=True)
-    first, again = ([rows[0] for rows in raw.rows()] for _ in range(2))
+    first, again = ([pairs[0] for _, pairs in raw.read() if pairs] for _ in range(2))
     assert first == again
     assert [row.target for row in first] == [f"Ann; A. {k}" for k in (*range(6), *range(2))]
     assert first[6].source == "who is 0"
@@ -41,7 +42,7 @@ def test_a_split_without_answers_is_left_out(copy):
 
 def test_a_bad_row_is_named_by_its_split(copy):
     with pytest.raises(BadRowError, match=r", test, row 1: answer is not a list of texts"):
-        list(opened(copy).rows())
+        list(opened(copy).read())
 
 
 def test_a_dataset_without_the_column_or_without_pairs_is_told(copy):
@@ -49,4 +50,4 @@ def test_a_dataset_without_the_column_or_without_pairs_is_told(copy):
         opened(copy, "text")
     (copy / "train.jsonl").write_text(json.dumps({"question": "who", "answer": []}))
     with pytest.raises(UsageError, match="has no pair in train"):
-        list(opened(copy, skip_bad=True).rows())
+        list(opened(copy, skip_bad=True).read())
