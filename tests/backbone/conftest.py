@@ -128,10 +128,10 @@ def build(model_config):
 @pytest.fixture(scope="session")
 def pairs_data(tmp_path_factory, backbones):
     """Folder of the same pairs prepared with each model's tokenizer, and by characters."""
-    from jepalm.data.prepared import Origin, Request
     from jepalm.data.job import Job
     from jepalm.data.pairs.preparing import prepare_pairs
     from jepalm.data.pairs.reading import PairFiles
+    from jepalm.data.prepared import Origin, Request
 
     root = tmp_path_factory.mktemp("data")
     rows = [{"source": f"{n % 5} + 1 =", "target": f" {n % 5 + 1}" * (1 + n % 2)} for n in range(60)]

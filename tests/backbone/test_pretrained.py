@@ -10,10 +10,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.data.batches import Tokens
-from jepalm.data.prepared import Origin, Request
 from jepalm.data.job import Job
 from jepalm.data.pairs.preparing import prepare_pairs
 from jepalm.data.pairs.reading import PairFiles
+from jepalm.data.prepared import Origin, Request
 from jepalm.generation.export import export_backbone
 from jepalm.generation.loading import load_trained
 from jepalm.generation.token_by_token import generate

@@ -10,10 +10,10 @@ import torch
 
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.data.batches import pad_rows
-from jepalm.data.prepared import Origin, Request, open_prepared
 from jepalm.data.job import Job
 from jepalm.data.pairs.preparing import prepare_pairs
 from jepalm.data.pairs.reading import PairFiles
+from jepalm.data.prepared import Origin, Request, open_prepared
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.evaluation.answers.answering import Answerer, write_in_turns

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from jepalm.data.prepared import Origin, Request
 from jepalm.data.job import Job
 from jepalm.data.pairs.preparing import prepare_pairs
 from jepalm.data.pairs.reading import PairFiles
+from jepalm.data.prepared import Origin, Request
 from jepalm.evaluation.answers.measure import FREQUENT, NEAREST
 from jepalm.sweep.file import read_sweep
 from jepalm.sweep.running import Sweeping

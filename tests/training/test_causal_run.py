@@ -10,11 +10,11 @@ import pytest
 
 from jepalm.config import from_mapping, load_preset, preset_names
 from jepalm.data.job import Job
+from jepalm.data.pairs.preparing import prepare_pairs
+from jepalm.data.pairs.reading import PairFiles
 from jepalm.data.prepared import Origin, Request
 from jepalm.data.text.preparing import prepare_text
-from jepalm.data.pairs.preparing import prepare_pairs
 from jepalm.data.text.reading import RawText
-from jepalm.data.pairs.reading import PairFiles
 from jepalm.errors import UsageError
 from jepalm.generation.loading import load_trained
 from jepalm.generation.text import continue_text, read_prompt
