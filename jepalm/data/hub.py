@@ -34,6 +34,8 @@ class Corpus:
     title: re.Pattern[str] | None = None
     """Where rows are lines: a row that begins a document behind a blank one. Empty: each is a document."""
     licence: str = "not stated"
+    split: str = "98/1/1"
+    """Percent in train, validation and test, of those that the dataset lacks."""
 
     @property
     def where(self) -> str:
@@ -51,6 +53,7 @@ CORPORA = {
     "openwebtext": Corpus(
         "Skylion007/openwebtext",
         licence="CC0 1.0 for the collection; the text is its authors'",
+        split="99.9/0.05/0.05",
     ),
 }
 

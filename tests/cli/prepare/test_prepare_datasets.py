@@ -51,6 +51,8 @@ def test_wikitext_from_a_folder_keeps_its_splits(run: Run):
     meta = json.loads(Path("data/wikitext-103/meta.json").read_text())
     assert meta["licence"] == "CC BY-SA 3.0 and GFDL"
     assert meta["origin"]["source"] == "dataset in a folder"
+    again = run("dataset", "wikitext-103", "--from", "copy", "--tokenizer", "bpe:280")
+    assert "data/wikitext-103 is already prepared" in again.output
 
 
 def test_openwebtext_from_a_folder_takes_held_out_pages_from_train(run: Run):
