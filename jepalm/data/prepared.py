@@ -146,7 +146,7 @@ class Meta(_Record):
     mean_target: float
     """Mean number of tokens of a training target."""
     std_target: float
-    """Its standard deviation: a length term that always says the mean scores its square."""
+    """Its standard deviation; predicting always the mean length has its square as the squared error."""
     unknown_tokens: int
     """`<unk>` tokens in all splits."""
     unknown_characters: list[str]

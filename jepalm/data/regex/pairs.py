@@ -63,7 +63,7 @@ def draw_pairs(
     Args:
         asked: number of pairs, seed, what to keep.
         split: percent of the pairs in train, validation and test.
-        advance: told the number of pairs taken since the last call.
+        advance: called with the number of pairs taken since the last call.
 
     Raises:
         UsageError: too few pairs for three splits, or more than the grammar has.

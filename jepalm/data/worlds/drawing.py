@@ -141,7 +141,7 @@ def draw_transitions(
         asked: world, sizes, number of pairs, seed.
         split: percent of the pairs in train, validation and test.
         root: folder on the disk that holds them meanwhile; made when missing.
-        advance: told the number of pairs drawn since the last call.
+        advance: called with the number of pairs drawn since the last call.
 
     Raises:
         UsageError: too few pairs for three splits, a size out of range, a folder that cannot be written.
