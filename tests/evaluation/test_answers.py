@@ -10,9 +10,10 @@ import torch
 
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.data.batches import pad_rows
+from jepalm.data.job import Job
+from jepalm.data.pairs.preparing import prepare_pairs
+from jepalm.data.pairs.reading import PairFiles
 from jepalm.data.prepared import Origin, Request, open_prepared
-from jepalm.data.preparing import Job, prepare_rows
-from jepalm.data.reading import RawRows
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.evaluation.answers.answering import Answerer, write_in_turns
@@ -43,7 +44,7 @@ def prepare(root, name, rows, **asked):
     path = root / f"{name}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     request = Request(**{"pairing": "pairs", "tokenizer": "char", "split": (60, 20, 20), **asked})
-    return prepare_rows(Job(root, name, "pairs", ORIGIN, "none", request), RawRows(path)).data
+    return prepare_pairs(Job(root, name, "pairs", ORIGIN, "none", request), PairFiles(path)).data
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +54,6 @@ def root(tmp_path_factory):
     names = [f"{one} or {other}" for one, other in itertools.permutations(LETTERS, 2)][:40]
     rows = [{"source": s, "target": "a" if at % 2 else f"{s[0]}|{s[-1]}"} for at, s in enumerate(names)]
     prepare(folder, "regex", rows, task="regex")
-    choices = [{"source": f"{k} of 4", "target": "ABCD"[k % 4]} for k in range(40)]
-    prepare(folder, "choices", choices, task="hellaswag")
     return folder
 
 
@@ -172,29 +171,6 @@ def test_the_reading_of_a_boundary_reaches_the_scorer(train, root):
     # of 18 training pairs the first 10 mean \ba\b, which stands most often
     assert equal_by_chance("boundary") == 1
     assert equal_by_chance("letter") == pytest.approx(10 / 18)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_likeliest_letter_is_the_one_with_the_highest_chance(train, root, family):
-    trained, data = train(family, "choices"), open_prepared("choices", root)
-    questions = read_questions(data.split("test"), data.tokenizer, 100)
-    chosen = Answerer(trained).choose(questions, "ABCD")
-    letters = trained.tokenizer.encode("ABCD")
-    for question, choice in zip(questions, chosen, strict=True):
-        read = pad_rows([trained.tokenizer.encode(question.source)], torch.device("cpu"))
-        if family == "causal":
-            closed = pad_rows([[*read.ids[0].tolist(), TextTokenizer.END]], torch.device("cpu"))
-            logits = trained.objective.model(closed.ids)[0, -1]
-        else:
-            seen = {}
-            trained.objective.model.decoder.register_forward_hook(lambda *a, seen=seen: seen.update(out=a[2]))
-            one_shot.generate(trained.objective, read, length=1)
-            logits = seen["out"].flatten(0, -2)[0]
-        assert int(logits[letters].argmax()) == choice
-    asked = Asked(data.split("test"), None, TRAINING_TOKENS)
-    row = {row.name: row for row in measure_answers(trained, data, asked).rows}["task/choice"]
-    assert row.values["model"] == sum("ABCD"[c] == q.gold for c, q in zip(chosen, questions, strict=True)) / 8
-    assert row.controls == {"chance": 0.25}
 
 
 def test_runs_of_other_pairings_have_no_answers(train, prepared):

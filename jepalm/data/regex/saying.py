@@ -1,4 +1,4 @@
-"""One meaning said twice: as a regular expression and in English."""
+"""A meaning as text: its regular expression and its English sentence."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ S = TypeVar("S", bound=State)
 
 
 class Fact(NamedTuple):
-    """One fact of a state and where its text says it."""
+    """One fact of a state, with its position in the text."""
 
     value: str
     kind: Kind
@@ -50,7 +50,7 @@ class Fact(NamedTuple):
 
 
 class Said(NamedTuple):
-    """A piece of a state's text: words that are always there, and the value of a fact."""
+    """A piece of a state's text: fixed words, then the value of a fact."""
 
     words: str
     fact: str
@@ -78,7 +78,7 @@ class World(ABC, Generic[S]):
     size_means: ClassVar[str]
     default_size: ClassVar[int]
     default_objects: ClassVar[int]
-    walk_steps: ClassVar[int] = 8
+    walk_steps: ClassVar[int] = 4
     """Transitions of one walk."""
     random_facts: ClassVar[Mapping[str, Sequence[str]]] = {
         "sky": ("dry", "fog", "icy", "wet"),
@@ -114,7 +114,7 @@ class World(ABC, Generic[S]):
 
     @abstractmethod
     def actions(self, state: S) -> list[str]:
-        """All that can be said to do in this state, legal or not; the same after any step."""
+        """All actions that can be tried in this state, legal or not; the same ones after any step."""
 
     def tried(self, verbs: Sequence[str], rng: Random) -> list[str]:
         """The verbs in the order in which a walk tries them; all orders are equally likely."""

@@ -1,4 +1,4 @@
-"""Trained runs that answer questions: the likeliest text of each, how long it took, the likeliest choice."""
+"""Trained runs that answer questions: the likeliest text of each and how long it took."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
 from jepalm.data.batches import Tokens, pad_rows
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.answers.questions import Question
@@ -19,8 +14,6 @@ from jepalm.evaluation.speed.timing import Clock
 from jepalm.generation import one_pass as one_shot
 from jepalm.generation import token_by_token as autoregressive
 from jepalm.generation.loading import TrainedModel
-from jepalm.model.conditioning import Conditioning
-from jepalm.model.layout import Layout
 from jepalm.objective import CausalObjective, JepalmObjective
 from jepalm.objective.views import prompt_row
 
@@ -96,23 +89,6 @@ class Answerer:
                 rows, passes = one_shot.generate(self.objective, read, action=action).rows(), 1
         return [self._tokenizer.decode(row) for row in rows], passes
 
-    @torch.no_grad()
-    def choose(self, questions: Sequence[Question], choices: Sequence[str]) -> NDArray[np.int64]:
-        """For each question the number of the choice that is the likeliest first token, (N,).
-
-        Args:
-            questions: what to answer.
-            choices: each a single token.
-        """
-        tokens = [self._tokenizer.encode(choice)[0] for choice in choices]
-        found = []
-        for at in range(0, len(questions), AT_ONCE):
-            read, action = self._read(questions[at : at + AT_ONCE])
-            with self.hardware.autocast():
-                logits = self._first_logits(read, action)  # (B, V)
-            found.append(logits.float()[:, tokens].argmax(-1).cpu().numpy())
-        return np.concatenate(found)
-
     def _read(self, questions: Sequence[Question]) -> tuple[Tokens, Tokens | None]:
         """The last tokens of each question and of its action, which a causal model reads as one text."""
         encode, model, device = self._tokenizer.encode, self._model, self.hardware.device
@@ -125,20 +101,6 @@ class Answerer:
             rows = [prompt_row(*pair) for pair in zip(sources, actions, strict=True)]
             return pad_rows(rows, device), None
         return pad_rows(sources, device), pad_rows(actions, device)
-
-    def _first_logits(self, read: Tokens, action: Tokens | None) -> Tensor:
-        """What follows a question, or the one token of an answer of length 1, (B, V)."""
-        n = len(read.lengths)
-        rows = torch.arange(n, device=read.ids.device)
-        if isinstance(self.objective, CausalObjective):
-            hidden = self.objective.model.hidden(read.ids)[rows, read.lengths - 1]  # (B, D)
-            return self.objective.model.logits(hidden)
-        assert isinstance(self.objective, JepalmObjective)
-        embeddings, layout = self.objective.encode_source(read)
-        target = Layout.of(torch.ones_like(read.lengths), 1, packed=self.objective.packing)
-        act = self.objective.encode_action(action)
-        predicted = self.objective.predict(embeddings, layout, target, Conditioning(act))
-        return self.objective.model.decoder(predicted, target).view(n, -1)
 
 
 def write_in_turns(

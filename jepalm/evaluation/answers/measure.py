@@ -10,12 +10,10 @@ from typing import Any
 
 from jepalm.data.prepared import PreparedData, Split
 from jepalm.data.regex.syntax import Reading
-from jepalm.data.tasks import LETTERS
 from jepalm.data.worlds import world_of
 from jepalm.errors import UsageError
 from jepalm.evaluation.answers.answering import Answerer, Written, write_in_turns
 from jepalm.evaluation.answers.questions import (
-    Question,
     most_frequent_answer,
     nearest,
     read_questions,
@@ -130,10 +128,6 @@ def measure_answers(trained: TrainedModel, prepared: PreparedData, asked: Asked)
     }
     if task == "transitions":
         controls[COPY] = shares(sources)
-    if task == "hellaswag":
-        for name, answerer in answerers.items():
-            found[name]["choice"] = _choice(answerer, questions)
-        controls["chance"] = {"choice": Share.of("choice", "", [1 / len(LETTERS)] * len(questions))}
     rows = [*_share_rows(found, controls, asked.seed), *_writing_rows(written)]
     return Answers(rows, len(questions), training_tokens)
 
@@ -199,12 +193,6 @@ def _logged(metrics: Path, step: int) -> dict[str, Any]:
         if row.get("kind") == "validation" and row.get("step") == step:
             return dict(row)
     return {}
-
-
-def _choice(answerer: Answerer, questions: Sequence[Question]) -> Share:
-    chosen = answerer.choose(questions, LETTERS)
-    right = [LETTERS[place] == one.gold.strip() for place, one in zip(chosen, questions, strict=True)]
-    return Share.of("choice", "the likeliest letter", right)
 
 
 def _share_rows(
