@@ -110,7 +110,7 @@ def evaluate(
     from jepalm.config import from_mapping, runs_root
     from jepalm.evaluation.answers.measure import Scoring
     from jepalm.evaluation.evaluate import evaluate as measure
-    from jepalm.evaluation.samplers import baseline_of, sampler_of, scorer_of, verified_sampler
+    from jepalm.evaluation.baselines import baseline_of, scorer_of, verified_by, writer_beside
     from jepalm.generation.loading import load_trained
     from jepalm.report.analysis.evaluation import header
     from jepalm.report.render.terminal import evaluation_table
@@ -123,7 +123,7 @@ def evaluate(
     other = others[0] if others else None
     checked = None
     if verify is not None:
-        checked = verified_sampler(trained, open_verifier(verify, trained, hardware), temperature)
+        checked = verified_by(trained, open_verifier(verify, trained, hardware), temperature)
     evaluation = measure(
         trained,
         trained.data(data_dir),
@@ -141,7 +141,7 @@ def evaluate(
         passes=refined,
         order=known_order(order),
         scoring=Scoring(reading.value, databases),
-        further=[(one.run.name, sampler_of(trained, one, temperature, length)) for one in others[1:]],
+        further=[(one.run.name, writer_beside(trained, one, temperature, length)) for one in others[1:]],
         verified=checked,
     )
     path = trained.run.report / f"evaluation-{evaluation.split}.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,19 +17,20 @@ from jepalm.evaluation.answers.measure import (
     evaluate_answers,
     measure_answers,
 )
-from jepalm.evaluation.interfaces import Sampler, Scorer
+from jepalm.evaluation.baselines import check_any_length
+from jepalm.evaluation.interfaces import Scorer
 from jepalm.evaluation.rows import (
     PROMPTS,
     VERIFIED,
     VERIFIED_NGRAM,
     Evaluation,
+    Row,
     answers_alone,
     baseline_column,
     kept_column,
     passes_column,
 )
-from jepalm.evaluation.samplers import OneShotSampler, VerifiedSampler, check_any_length
-from jepalm.evaluation.speed.writing_cost import cost_rows
+from jepalm.evaluation.speed.writing import AT_ONCE, measure_costs
 from jepalm.evaluation.text.embeddings import measure_embeddings
 from jepalm.evaluation.text.held_out import (
     TRAINING_TOKENS,
@@ -42,10 +44,17 @@ from jepalm.evaluation.text.ngram import NGram
 from jepalm.evaluation.text.ngram_drafter import NGramDrafter
 from jepalm.evaluation.world.measure import evaluate_world
 from jepalm.generation.loading import TrainedModel
+from jepalm.generation.prompts import next_source
 from jepalm.generation.refine import Order, Refining
-from jepalm.generation.text import check_refining, next_source
-from jepalm.objective import JepalmObjective
+from jepalm.generation.verify import VerifiedWriter
+from jepalm.generation.writer import Prompt, Writer
+from jepalm.generation.writers import check_refining, passage_writer
 
+COSTS = {
+    "cost/passes": ("forward passes", "passes/text"),
+    "cost/latency": ("time of a text by itself", "ms"),
+    "cost/characters_per_s": (f"{AT_ONCE} texts at once", "chars/s"),
+}
 TEXTS_SHOWN = 20
 """Prompts whose texts an evaluation keeps, for people to read."""
 
@@ -61,15 +70,15 @@ def evaluate(
     seed: int = 0,
     length: int | None = None,
     kept: Sequence[float] = (),
-    baseline: Sampler | None = None,
+    baseline: Writer | None = None,
     baseline_name: str | None = None,
     other: TrainedModel | None = None,
     scorer: Scorer | None = None,
     scoring: Scoring = BY_ITS_TASK,
     passes: Sequence[int] = (),
     order: Order = "random",
-    further: Sequence[tuple[str, Sampler]] = (),
-    verified: VerifiedSampler | None = None,
+    further: Sequence[tuple[str, Writer]] = (),
+    verified: VerifiedWriter | None = None,
 ) -> Evaluation:
     """Evaluate a JEPALM run; a causal run, or one that reads actions, by its answers to given pairs alone.
 
@@ -84,23 +93,22 @@ def evaluate(
         seed: of every draw and resampling; the prompts do not depend on it.
         length: tokens of every text, in as many passages as it takes; when empty, one passage as the run
             writes it.
-        kept: for a column of texts each, how much stays of their passages (`rolling.roll`): numbers of
+        kept: for a column of texts each, how much stays of their passages (`PassageWriter`): numbers of
             tokens, each below those of a passage, or probabilities below 1; needs a length.
-        baseline: another sampler to set beside.
+        baseline: another writer to set beside.
         baseline_name: what it is.
         other: the run behind the baseline, which answers given pairs beside this one.
         scorer: scores all texts; the 5-gram when empty.
         scoring: how the answers to given pairs are scored.
         passes: numbers of passes, each above 1, for a column of refined texts each.
         order: of the refinement.
-        further: names and samplers of baselines after the first.
+        further: names and writers of baselines after the first.
         verified: a causal run that verifies the model's drafts, and beside them those of the 5-gram.
 
     Raises:
         UsageError: the run is a causal one of no given pairs, or cannot refine for the passes, or writes no
             text of a given length, there is no such split, or it has fewer than four pairs.
     """
-    objective = trained.objective
     if passes:
         check_refining(trained)
     if length is not None:
@@ -121,7 +129,7 @@ def evaluate(
         if not trained.reads_actions or not held.has_action:
             return evaluation
         return evaluate_world(evaluation, trained, prepared, asked)
-    assert isinstance(objective, JepalmObjective)
+    objective = trained.jepalm
     if scoring != BY_ITS_TASK and trained.pairing != "pairs":
         message = f"--reading and --databases do nothing for {trained.run.name}: it answers no questions"
         raise UsageError(message, "they go with given pairs")
@@ -146,21 +154,23 @@ def evaluate(
     tokenizer = trained.tokenizer
 
     columns: Columns = {"model": [], "real": [Texts.of(targets, tokenizer)], "ngram": []}
-    write = partial(OneShotSampler, objective, trained.hardware, temperature, length=length)
-    samplers: dict[str, Sampler] = {
+    write = partial(passage_writer, trained, temperature=temperature, length=length)
+    writers: dict[str, Writer] = {
         "model": write(),
         "ngram": ngram,
         **({} if baseline is None else {"baseline": baseline}),
-        **{baseline_column(number): sampler for number, (_, sampler) in enumerate(further, 2)},
-        **_verified(verified, ngram, temperature),
+        **{baseline_column(number): writer for number, (_, writer) in enumerate(further, 2)},
+        **_verified(verified, ngram),
         **{passes_column(number): write(refining=Refining(number, order)) for number in passes},
         **{kept_column(number): write(keep=number) for number in kept},
     }
-    for name, writer in samplers.items():
+    sources = [Prompt(prompt) for prompt in prompts]
+    for name, writer in writers.items():
         columns[name] = [
-            Texts.of(writer.sample(prompts, lengths, seed=one), tokenizer) for one in seeds[:n_samples]
+            Texts.of(writer.write(sources, seed=one, lengths=lengths).ids, tokenizer)
+            for one in seeds[:n_samples]
         ]
-    following = OneShotSampler(objective, trained.hardware, temperature)
+    following = passage_writer(trained, temperature=temperature)
     joins = _next_passages(trained, following, ngram, prompts, columns, seeds[-1])
     ce_controls, accuracy_controls = _decoder_controls(
         ngram, training, prompts, [target for _, target in one_passage]
@@ -175,7 +185,7 @@ def evaluate(
         accuracy_controls=accuracy_controls,
     )
     scored, by_position = scored_rows(scorer, prompts, columns, others, joins, seed=seed)
-    costs = cost_rows(samplers, prompts, lengths, tokenizer, trained.hardware.synchronize, seed=seeds[0])
+    costs = measure_costs(writers, prompts, lengths, tokenizer, trained.hardware.synchronize, seed=seeds[0])
     shown = [tokenizer.decode(prompt) for prompt in prompts]
     reference = [tokenizer.decode(row[:length]) for row in held_out.reference]
     return Evaluation(
@@ -196,7 +206,7 @@ def evaluate(
             *scored,
             *statistics_rows(shown, columns, reference, training.text, seed=seed),
             *brier_rows(columns, seed=seed),
-            *costs,
+            *(Row(name, *COSTS[name], values) for name, values in costs.items()),
         ],
         by_position=by_position,
         task=prepared.meta.task if answers is not None else None,
@@ -204,7 +214,7 @@ def evaluate(
         passes=list(passes),
         order=order if passes else None,
         further=[name for name, _ in further],
-        verified=verified.verifying.run.name if verified is not None else None,
+        verified=verified.name if verified is not None else None,
         length=length,
         kept=list(kept),
         texts=_shown(shown, columns),
@@ -230,12 +240,11 @@ def _check_kept(trained: TrainedModel, length: int | None, kept: Sequence[float]
         raise UsageError(message, "give fewer")
 
 
-def _verified(checked: VerifiedSampler | None, ngram: NGram, temperature: float) -> dict[str, Sampler]:
-    """The samplers of what a causal run verifies: drafts of the model, and of the 5-gram."""
+def _verified(checked: VerifiedWriter | None, ngram: NGram) -> dict[str, Writer]:
+    """The writers of what a causal run verifies: drafts of the model, and of the 5-gram."""
     if checked is None:
         return {}
-    beside = VerifiedSampler(NGramDrafter(ngram), checked.verifying, temperature)
-    return {VERIFIED: checked, VERIFIED_NGRAM: beside}
+    return {VERIFIED: checked, VERIFIED_NGRAM: replace(checked, drafter=NGramDrafter(ngram))}
 
 
 def _split(prepared: PreparedData, asked: str) -> Split:
@@ -248,7 +257,7 @@ def _split(prepared: PreparedData, asked: str) -> Split:
 
 def _next_passages(
     trained: TrainedModel,
-    sampler: Sampler,
+    following: Writer,
     ngram: NGram,
     prompts: list[list[int]],
     columns: Columns,
@@ -258,16 +267,15 @@ def _next_passages(
     if trained.pairing == "pairs":
         return {}
     joins = {}
-    for name, writer in (("model", sampler), ("ngram", ngram)):
+    for name, writer in (("model", following), ("ngram", ngram)):
         first = columns[name][0]
         before = [[*prompt, *row] for prompt, row in zip(prompts, first.ids, strict=True)]
         read = before
         if name == "model":
-            read = [
-                next_source(trained, prompt, text) for prompt, text in zip(prompts, first.texts, strict=True)
-            ]
+            read = [next_source(trained, prompt, row) for prompt, row in zip(prompts, first.ids, strict=True)]
         lengths = [trained.config.model.target_len] * len(read)
-        joins[name] = before, Texts.of(writer.sample(read, lengths, seed=seed), trained.tokenizer)
+        made = writer.write([Prompt(row) for row in read], seed=seed, lengths=lengths)
+        joins[name] = before, Texts.of(made.ids, trained.tokenizer)
     return joins
 
 

@@ -67,7 +67,8 @@ def read_action(trained: TrainedModel, action: str | None) -> list[int] | None:
     """Turn an action into the tokens that the model reads, the last `action_len` of them; None for no action.
 
     Raises:
-        UsageError: the model reads no action, needs one, or it is empty or has characters outside the alphabet.
+        UsageError: the model reads no action or needs one, it is empty, or has characters outside the
+            alphabet.
     """
     if action is None:
         if trained.reads_actions:

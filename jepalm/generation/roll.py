@@ -32,7 +32,8 @@ class PassageWriter:
         refining: how each passage is refined; one pass when empty.
         length: tokens of each text, in as many passages as it takes; `passages` passages when empty.
         passages: of each text.
-        passage_length: positions to write of each passage; the model chooses when empty.
+        passage_length: positions to write of each passage, no more than a given length leaves; the model
+            chooses when empty.
         length_candidates: likeliest lengths to try of each passage (`one_pass.generate`).
         keep: how much of a passage stays, one token at least. From 1 on so many tokens; below 1 the longest
             beginning whose tokens all together are at least this probable (prefix probability threshold);
@@ -92,8 +93,8 @@ class PassageWriter:
                 passage = one_pass.generate(
                     self.objective,
                     pad_rows(read, self.hardware.device),
-                    action=self._actions([prompts[row] for row in unfinished]),
-                    length=self.passage_length,
+                    action=padded_actions([prompts[row] for row in unfinished], self.hardware.device),
+                    length=self._positions([texts[row] for row in unfinished]),
                     length_candidates=self.length_candidates,
                     temperature=self.temperature,
                     generator=generator,
@@ -112,12 +113,20 @@ class PassageWriter:
         texts = [text[: self.length] for text in texts]
         return GeneratedText(texts, nfe, sum(passage.nfe for passage in passages), passages)
 
+    def _positions(self, texts: list[list[int]]) -> int | None:
+        """Positions to write of the next passage."""
+        if self.passage_length is None or self.length is None:
+            return self.passage_length
+        return min(self.passage_length, self.length - min(map(len, texts)))
+
     def _is_done(self, text: list[int], n_passages: int) -> bool:
         return n_passages == self.passages if self.length is None else len(text) >= self.length
 
-    def _actions(self, prompts: Sequence[Prompt]) -> Tokens | None:
-        actions = [prompt.action for prompt in prompts if prompt.action is not None]
-        return pad_rows(actions, self.hardware.device) if actions else None
+
+def padded_actions(prompts: Sequence[Prompt], device: torch.device) -> Tokens | None:
+    """The actions of prompts as one padded batch; None where they have none."""
+    actions = [prompt.action for prompt in prompts if prompt.action is not None]
+    return pad_rows(actions, device) if actions else None
 
 
 def kept(passage: Passage, keep: float | None) -> list[list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -127,7 +127,10 @@ class CausalWriter:
         texts: list[list[int]] = [[] for _ in prompts]
         nfe, batch_nfe = [0] * len(prompts), 0
         for number in range(self.passages):
-            read = [self._read(*pair) for pair in zip(sources, prompts, strict=True)]
+            read = sources
+            if self.end is not None:
+                pairs = zip(sources, prompts, strict=True)
+                read = [causal_row(replace(prompt, source=source)) for source, prompt in pairs]
             with self.hardware.autocast():
                 made = generate(
                     self.objective,
@@ -146,11 +149,10 @@ class CausalWriter:
                     sources[row] = self.next_source(sources[row], tokens)
         return GeneratedText(texts, nfe, batch_nfe)
 
-    def _read(self, source: list[int], prompt: Prompt) -> list[int]:
-        """A source as the model was trained to read it: closed, where it writes texts that end."""
-        if self.end is None:
-            return source
-        return prompt_row(source) if prompt.action is None else prompt_row(source, prompt.action)
+
+def causal_row(prompt: Prompt) -> list[int]:
+    """A prompt as a model of pairs reads it: source, then action, each closed with the end token."""
+    return prompt_row(prompt.source) if prompt.action is None else prompt_row(prompt.source, prompt.action)
 
 
 @torch.no_grad()

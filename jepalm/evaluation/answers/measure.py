@@ -13,7 +13,7 @@ from jepalm.data.regex.syntax import Reading
 from jepalm.data.tasks import LETTERS
 from jepalm.data.worlds import world_of
 from jepalm.errors import UsageError
-from jepalm.evaluation.answers.answering import Answerer, Written, write_in_turns
+from jepalm.evaluation.answers.answering import Answerer, TimedAnswers, write_in_turns
 from jepalm.evaluation.answers.questions import (
     Question,
     most_frequent_answer,
@@ -227,7 +227,7 @@ def _share_rows(
     ]
 
 
-def _writing_rows(written: Mapping[str, Written]) -> list[Row]:
+def _writing_rows(written: Mapping[str, TimedAnswers]) -> list[Row]:
     """Speed of the answers; the ratio is how many times the baseline's."""
     rows = []
     for name, figure, unit in (
