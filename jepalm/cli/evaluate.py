@@ -109,8 +109,8 @@ def evaluate(
     from jepalm.cli.verifying import open_verifier
     from jepalm.config import from_mapping, runs_root
     from jepalm.evaluation.answers.measure import Scoring
-    from jepalm.evaluation.evaluate import evaluate as measure
     from jepalm.evaluation.baselines import baseline_of, scorer_of, verified_by, writer_beside
+    from jepalm.evaluation.evaluate import evaluate as measure
     from jepalm.generation.loading import load_trained
     from jepalm.report.analysis.evaluation import header
     from jepalm.report.render.terminal import evaluation_table

@@ -9,7 +9,7 @@ from jepalm.evaluation.rows import answers_alone
 from jepalm.evaluation.text.likelihood import CausalScorer
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.token_by_token import Sampling
-from jepalm.generation.verify import VerifiedWriter, drafter_of, verified_writer
+from jepalm.generation.verify import VerifiedWriter, check_verifier, drafter_of, verified_writer
 from jepalm.generation.writer import Writer
 from jepalm.generation.writers import causal_writer, passage_writer
 
@@ -49,7 +49,9 @@ def verified_by(trained: TrainedModel, verifying: TrainedModel, temperature: flo
     Raises:
         UsageError: they do not go together.
     """
-    return verified_writer(verifying, drafter_of(trained), trained, sampling=Sampling(temperature))
+    drafter = drafter_of(trained)
+    check_verifier(verifying, trained)
+    return verified_writer(verifying, drafter, sampling=Sampling(temperature))
 
 
 def scorer_of(trained: TrainedModel, other: TrainedModel) -> Scorer:

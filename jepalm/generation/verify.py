@@ -179,27 +179,11 @@ def drafter_of(trained: TrainedModel) -> Drafter:
     return OneShotDrafter(trained.jepalm, trained.hardware.device)
 
 
-def verified_writer(
-    verifying: TrainedModel,
-    drafter: Drafter,
-    drafting: TrainedModel | None,
-    *,
-    length: int | None = None,
-    sampling: Sampling = GREEDY,
-    batch_size: int = TEXTS_AT_ONCE,
-) -> VerifiedWriter:
-    """A causal run that verifies drafts.
-
-    Args:
-        verifying: the causal run.
-        drafter: proposes tokens.
-        drafting: the run behind the drafter; None where it counts the verifier's own data.
-        length: tokens of each text; as many as the verifier's context holds when None.
-        sampling: how tokens are chosen.
-        batch_size: texts that are written at once.
+def check_verifier(verifying: TrainedModel, drafting: TrainedModel | None) -> None:
+    """Check that a run can verify another's drafts, or those from counts of its own data where that is None.
 
     Raises:
-        UsageError: `verifying` is no causal run of windows, it is a backbone, or the tokenizers differ.
+        UsageError: it is no causal run of windows, it is a backbone, or the tokenizers differ.
     """
     name = verifying.run.name
     if not verifying.is_causal:
@@ -208,15 +192,36 @@ def verified_writer(
     if verifying.pairing != "windows":
         message = f"{name} cannot verify: it was trained on {verifying.pairing}"
         raise UsageError(message, "train a causal run on data prepared with --pairing windows")
-    objective = verifying.causal
-    if not isinstance(objective.model, CausalLM):
+    if not isinstance(verifying.causal.model, CausalLM):
         message = f"{name} cannot verify: the keys and values of its backbone cannot be removed in part"
         raise UsageError(message, "take a causal run without model.backbone")
     if drafting is not None and verifying.tokenizer.to_json() != drafting.tokenizer.to_json():
         message = f"{drafting.run.name} and {name} have different tokenizers"
         raise UsageError(message, "take a verifier with the drafter's tokenizer")
-    length = length or objective.model.context_len
-    return VerifiedWriter(name, objective, verifying.hardware, drafter, length, sampling, batch_size)
+
+
+def verified_writer(
+    verifying: TrainedModel,
+    drafter: Drafter,
+    *,
+    length: int | None = None,
+    sampling: Sampling = GREEDY,
+    batch_size: int = TEXTS_AT_ONCE,
+) -> VerifiedWriter:
+    """A causal run that verifies drafts; `check_verifier` says whether it can.
+
+    Settings are those of `VerifiedWriter`; without a length texts have as many tokens as the context.
+    """
+    objective = verifying.causal
+    return VerifiedWriter(
+        verifying.run.name,
+        objective,
+        verifying.hardware,
+        drafter,
+        length or objective.model.context_len,
+        sampling,
+        batch_size,
+    )
 
 
 @dataclass

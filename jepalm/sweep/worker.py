@@ -107,8 +107,8 @@ def _trained(task: Task) -> RunFolder:
 
 def _evaluate(task: Task, run: RunFolder) -> None:
     from jepalm.evaluation.answers.measure import Scoring
-    from jepalm.evaluation.evaluate import evaluate
     from jepalm.evaluation.baselines import baseline_of, scorer_of
+    from jepalm.evaluation.evaluate import evaluate
     from jepalm.generation.loading import load_trained
     from jepalm.run import open_run, write_json
     from jepalm.sweep.runs import evaluation_file, read_evaluation

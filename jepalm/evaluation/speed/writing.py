@@ -337,7 +337,6 @@ class VerifiedSpeed:
 
 def measure_verified(
     drafters: Mapping[str, Drafter],
-    drafting: TrainedModel,
     verifying: TrainedModel,
     text: RealText,
     seconds: float,
@@ -349,15 +348,11 @@ def measure_verified(
 
     Args:
         drafters: by name.
-        drafting: the run that drafts.
-        verifying: a causal run that goes with it.
+        verifying: a causal run that goes with them (`check_verifier`).
         text: what to write after; the first `ALONE` prompts are read.
         seconds: how long is measured.
         temperature: of the draws, which the seed 0 decides.
         clock: tells seconds.
-
-    Raises:
-        UsageError: `verifying` cannot verify; see `verified_writer`.
     """
     model, tokenizer, sampling = timed_model(verifying, text), verifying.tokenizer, Sampling(temperature)
     tokens, prompts = model.description.tokens, model.read(text.prompts[:ALONE])
@@ -367,9 +362,7 @@ def measure_verified(
     writers: dict[str, Writer] = {
         "": alone,
         **{
-            name: verified_writer(
-                verifying, drafter, drafting, length=tokens, sampling=sampling, batch_size=1
-            )
+            name: verified_writer(verifying, drafter, length=tokens, sampling=sampling, batch_size=1)
             for name, drafter in drafters.items()
         },
     }
