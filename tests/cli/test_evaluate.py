@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from jepalm.generation.text import pad_rows
 from typer.testing import CliRunner
 
 from jepalm.cli.evaluate import evaluate as command
@@ -28,7 +29,6 @@ from jepalm.evaluation.text.measure import position_ranges
 from jepalm.evaluation.text.ngram import NGram
 from jepalm.evaluation.validation.jepalm import measure
 from jepalm.generation.loading import load_trained
-from jepalm.generation.text import pad_rows
 from jepalm.run import RunFolder
 from jepalm.session import new_session
 
