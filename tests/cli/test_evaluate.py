@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 import typer
-from jepalm.generation.text import pad_rows
 from typer.testing import CliRunner
 
 from jepalm.cli.evaluate import evaluate as command
 from jepalm.config import HardwareConfig, from_mapping
-from jepalm.data.batches import Batch
+from jepalm.data.batches import Batch, pad_rows
 from jepalm.data.job import Job
 from jepalm.data.prepared import Origin, Request
 from jepalm.data.preparing import prepare_rows, prepare_text

@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from jepalm.evaluation.samplers import baseline_of
+from jepalm.evaluation.baselines import baseline_of
 
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.data.batches import pad_rows
