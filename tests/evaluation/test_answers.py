@@ -7,7 +7,6 @@ import json
 
 import pytest
 import torch
-from jepalm.evaluation.baselines import baseline_of
 
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.data.batches import pad_rows
@@ -19,6 +18,7 @@ from jepalm.errors import UsageError
 from jepalm.evaluation.answers.answering import Answerer, write_in_turns
 from jepalm.evaluation.answers.measure import FREQUENT, NEAREST, Asked, Scoring, measure_answers, view_rows
 from jepalm.evaluation.answers.questions import LOST, Question, most_frequent_answer, nearest, read_questions
+from jepalm.evaluation.baselines import baseline_of
 from jepalm.evaluation.evaluate import evaluate
 from jepalm.evaluation.text.held_out import TRAINING_TOKENS
 from jepalm.generation import one_pass as one_shot
