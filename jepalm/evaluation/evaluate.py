@@ -29,7 +29,7 @@ from jepalm.evaluation.rows import (
 )
 from jepalm.evaluation.samplers import OneShotSampler, VerifiedSampler, check_any_length
 from jepalm.evaluation.speed.writing_cost import cost_rows
-from jepalm.evaluation.text.embeddings import measure_embeddings
+from jepalm.evaluation.text.embeddings import measure_embeddings, pair_batches
 from jepalm.evaluation.text.held_out import (
     TRAINING_TOKENS,
     TrainingText,
@@ -37,7 +37,7 @@ from jepalm.evaluation.text.held_out import (
     read_training_text,
 )
 from jepalm.evaluation.text.infilling import ORDER, evaluate_gaps, other_places
-from jepalm.evaluation.text.measure import Columns, Texts, brier_rows, scored_rows, statistics_rows
+from jepalm.evaluation.text.measure import TextSample, TextsByColumn, brier_rows, scored_rows, statistics_rows
 from jepalm.evaluation.text.ngram import NGram
 from jepalm.evaluation.text.ngram_drafter import NGramDrafter
 from jepalm.evaluation.world.measure import evaluate_world
@@ -145,7 +145,7 @@ def evaluate(
     seeds = np.random.SeedSequence(seed).generate_state(n_samples + 1).tolist()
     tokenizer = trained.tokenizer
 
-    columns: Columns = {"model": [], "real": [Texts.of(targets, tokenizer)], "ngram": []}
+    columns: TextsByColumn = {"model": [], "real": [TextSample.of(targets, tokenizer)], "ngram": []}
     write = partial(OneShotSampler, objective, trained.hardware, temperature, length=length)
     samplers: dict[str, Sampler] = {
         "model": write(),
@@ -158,7 +158,7 @@ def evaluate(
     }
     for name, writer in samplers.items():
         columns[name] = [
-            Texts.of(writer.sample(prompts, lengths, seed=one), tokenizer) for one in seeds[:n_samples]
+            TextSample.of(writer.sample(prompts, lengths, seed=one), tokenizer) for one in seeds[:n_samples]
         ]
     following = OneShotSampler(objective, trained.hardware, temperature)
     joins = _next_passages(trained, following, ngram, prompts, columns, seeds[-1])
@@ -167,8 +167,7 @@ def evaluate(
     )
     decoder_and_embeddings = measure_embeddings(
         objective,
-        one_passage,
-        others,
+        *pair_batches(one_passage, others, trained.hardware),
         trained.hardware,
         seed=seed,
         ce_controls=ce_controls,
@@ -211,7 +210,7 @@ def evaluate(
     )
 
 
-def _shown(prompts: list[str], columns: Columns) -> list[dict[str, str]]:
+def _shown(prompts: list[str], columns: TextsByColumn) -> list[dict[str, str]]:
     """The first texts of every column after prompts that nobody chose, evenly spaced."""
     places = np.linspace(0, len(prompts) - 1, min(TEXTS_SHOWN, len(prompts))).round().astype(int).tolist()
     return [
@@ -251,9 +250,9 @@ def _next_passages(
     sampler: Sampler,
     ngram: NGram,
     prompts: list[list[int]],
-    columns: Columns,
+    columns: TextsByColumn,
     seed: int,
-) -> dict[str, tuple[list[list[int]], Texts]]:
+) -> dict[str, tuple[list[list[int]], TextSample]]:
     """What model and 5-gram read before their next passage, and that passage; nothing for given pairs."""
     if trained.pairing == "pairs":
         return {}
@@ -267,7 +266,7 @@ def _next_passages(
                 next_source(trained, prompt, text) for prompt, text in zip(prompts, first.texts, strict=True)
             ]
         lengths = [trained.config.model.target_len] * len(read)
-        joins[name] = before, Texts.of(writer.sample(read, lengths, seed=seed), trained.tokenizer)
+        joins[name] = before, TextSample.of(writer.sample(read, lengths, seed=seed), trained.tokenizer)
     return joins
 
 

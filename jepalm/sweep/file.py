@@ -29,38 +29,11 @@ from jepalm.config import (
     validated,
 )
 from jepalm.errors import UsageError, nearest
+from jepalm.evaluation.metrics import METRICS, find_metric
 
 REFERENCE = "reference"
-METRIC_GROUPS = ("validation", "train", "speed")
-"""Figures of these groups are a run's last ones in `metrics.jsonl`; all others come from its evaluation."""
-EVALUATED = (
-    *(f"decoder/{part}_{what}" for part in ("reconstruction", "generation") for what in ("ce", "accuracy")),
-    "decoder/other_source_ce",
-    *(f"embedding/{name}" for name in ("r2", "r2_copy", "tolerance", "rms_error", "std")),
-    *(f"embedding/{name}" for name in ("effective_rank", "cosine", "retrieval")),
-    *(f"scorer/{name}" for name in ("nll", "gap", "shuffled", "join")),
-    *(f"text/{name}" for name in ("characters", "valid_words", "repeated_4", "copied")),
-    *(f"text/{name}_{n}" for name in ("entropy", "jsd") for n in (1, 2, 3, 4)),
-    *(f"text/distinct_{n}" for n in (1, 2)),
-    *(f"brier/{part}_{n}" for part in ("score", "accuracy", "collision") for n in (1, 2, 4, 8)),
-    *(f"cost/{name}" for name in ("passes", "latency", "characters_per_s")),
-)
-"""Figures of an evaluation of a JEPALM, beside those of `scorer/positions_FIRST_LAST`."""
-ANSWERED = (
-    *(f"task/{name}" for name in ("exact_match", "in_place", "answer", "choice", "malformed", "undecided")),
-    *(f"task/{name}" for name in ("language_equality", "language_equality_nondegenerate")),
-    *(f"task/{name}" for name in ("execution", "execution_nonempty")),
-    *(f"task/facts{kind}" for kind in ("", "_changed", "_still", "_random")),
-    *(f"writing/{name}" for name in ("characters_per_s", "answers_per_s", "latency", "passes")),
-    *(f"{group}/{kind}" for group in ("retrieval", "surprise") for kind in ("embedding", "ce")),
-    *(f"action/gap_{kind}" for kind in ("embedding", "ce")),
-    *(f"world/{name}" for name in ("std", "effective_rank")),
-    *(f"probe/{part}_{kind}" for part in ("target", "predicted") for kind in ("changing", "still", "random")),
-    *(f"rollout/{way}_{step}" for way in ("latent", "text") for step in range(1, 9)),
-    *(f"plan/{way}_{horizon}" for way in ("latent", "text") for horizon in range(1, 5)),
-)
-"""Figures of the answers to given pairs, of both families; which of them there are depends on the task, and
-those after the speeds are of runs that read actions."""
+LOGGED_GROUPS = ("validation", "train", "speed")
+"""Metrics of these groups are a run's last ones in `metrics.jsonl`; all others come from its evaluation."""
 
 
 class RowChange(Section):
@@ -155,8 +128,8 @@ class Sweep:
 
     @property
     def needs_evaluation(self) -> bool:
-        """Whether a figure of the table comes from an evaluation."""
-        return any(not is_metric(figure) for figure in self.figures)
+        """Whether a metric of the table comes from an evaluation."""
+        return any(not is_logged(name) for name in self.figures)
 
     def changes(self, row: SweepRow) -> dict[str, Any]:
         """Dotted keys that differ from the reference, with the row's values."""
@@ -201,14 +174,9 @@ def key_of(config: Config) -> str:
     return json.dumps(config.model_dump(exclude={"hardware"}), sort_keys=True)
 
 
-def is_metric(figure: str) -> bool:
-    """Whether a figure is read from `metrics.jsonl`."""
-    return figure.partition("/")[0] in METRIC_GROUPS
-
-
-def is_answered(figure: str) -> bool:
-    """Whether a figure is one of answers to given pairs."""
-    return figure in ANSWERED
+def is_logged(name: str) -> bool:
+    """Whether a metric is read from `metrics.jsonl`."""
+    return name.partition("/")[0] in LOGGED_GROUPS
 
 
 def _row(row: Any) -> Any:
@@ -286,11 +254,7 @@ def _text(value: Any) -> str:
 
 
 def _check_figure(figure: str, where: str) -> None:
-    positions = re.fullmatch(r"scorer/positions_\d+_\d+", figure)
-    metric = is_metric(figure) and "/" in figure
-    if not (metric or positions or figure in EVALUATED or is_answered(figure)):
-        hint = (
-            nearest(figure, (*EVALUATED, *ANSWERED))
-            or "validation/..., or a figure of jepalm evaluate --json"
-        )
+    logged = is_logged(figure) and "/" in figure
+    if not logged and find_metric(figure) is None:
+        hint = nearest(figure, tuple(METRICS)) or "validation/..., or a metric of jepalm evaluate --json"
         raise UsageError(f"{where}: unknown figure {figure}", hint)

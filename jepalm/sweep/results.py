@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
+from jepalm.evaluation.metrics import find_metric
 from jepalm.report.analysis.sweep import CONTROLS, FigureValues, RowFacts, SweepTable, sweep_table
 from jepalm.report.read import number, read_run
-from jepalm.sweep.file import Sweep, is_metric
+from jepalm.sweep.file import Sweep, is_logged
 from jepalm.sweep.runs import Cell, Evaluates, read_evaluation
 
 Evaluated = dict[str, dict[str, Any]]
@@ -67,7 +68,7 @@ def value_of(cell: Cell, evaluated: Evaluated, figure: str) -> float | None:
     """A figure of one run; None where it has none or it is not finite."""
     if cell.run is None or cell.status != "done":
         return None
-    if is_metric(figure):
+    if is_logged(figure):
         value = read_run(cell.run.path).series(figure).last
     else:
         value = number(evaluated.get(figure, {}).get("model"))
@@ -82,7 +83,8 @@ def _figure(name: str, values: dict[str, dict[int, float]], evaluations: list[Ev
         for title, value in {**named, **row["controls"]}.items():
             if value is not None and (title in CONTROLS.values() or name.startswith("task/")):
                 controls.setdefault(title, value)
-    label, unit = (rows[0]["figure"], rows[0]["unit"]) if rows else (name, "")
+    metric = find_metric(name)
+    label, unit = (metric.label, metric.unit) if metric is not None else (name, "")
     return FigureValues(name, label, unit, values, controls)
 
 

@@ -12,11 +12,12 @@ from jepalm.config import Config, read_config
 from jepalm.data.prepared import open_prepared
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import Interrupted, JepalmError, UsageError, nearest
+from jepalm.evaluation.metrics import find_metric
 from jepalm.evaluation.rows import PROMPTS, answers_alone
 from jepalm.numbers import three
 from jepalm.report.analysis.sweep import SweepTable
 from jepalm.run import RunFolder, locked, open_run, write_atomically
-from jepalm.sweep.file import Sweep, SweepRow, is_answered
+from jepalm.sweep.file import Sweep, SweepRow
 from jepalm.sweep.pool import Pool
 from jepalm.sweep.results import evaluated_of, table_of, value_of
 from jepalm.sweep.runs import Cell, cells_of, task_of
@@ -121,8 +122,9 @@ class Sweeping:
         """Where any figure needs it; what has answers alone, on given pairs where figures of these do."""
         if not answers_alone(config):
             return self.sweep.needs_evaluation
-        answered = any(is_answered(figure) for figure in self.sweep.figures)
-        return answered and self._tasks[config.data.name] is not None
+        metrics = map(find_metric, self.sweep.figures)
+        of_pairs = any(metric is not None and metric.of_pairs for metric in metrics)
+        return of_pairs and self._tasks[config.data.name] is not None
 
     def _first_evaluated(self) -> SweepRow:
         """The row that the baseline stands beside: one whose texts it can stand beside, if there is one."""

@@ -21,7 +21,7 @@ from jepalm.data.preparing import prepare_rows, prepare_text
 from jepalm.data.reading import RawRows, RawText
 from jepalm.errors import JepalmError, UsageError
 from jepalm.evaluation.evaluate import evaluate
-from jepalm.evaluation.text.embeddings import measure_embeddings
+from jepalm.evaluation.text.embeddings import measure_embeddings, pair_batches
 from jepalm.evaluation.text.held_out import pick_pairs, read_training_text
 from jepalm.evaluation.text.infilling import ORDER, other_places
 from jepalm.evaluation.text.measure import position_ranges
@@ -126,19 +126,18 @@ def test_the_gap_is_the_difference_to_real_text_and_none_for_real_text_itself(ev
     assert gap["real"] == 0
 
 
-def test_every_interval_holds_its_figure(evaluation):
+def test_every_interval_holds_its_metric(evaluation):
     for row in evaluation.rows:
         if row.interval is not None:
             low, high = row.interval
             assert low - 1e-9 <= row.values["model"] <= high + 1e-9, row.name
 
 
-def test_figures_of_pairs_are_those_of_validation(trained, house):
+def test_metrics_of_pairs_are_those_of_validation(trained, house):
     pairs = pick_pairs(trained.data(house / "data").split("validation"), trained.config.model, 20).pairs
     rows = measure_embeddings(
         trained.objective,
-        pairs,
-        other_places(len(pairs), 0),
+        *pair_batches(pairs, other_places(len(pairs), 0), trained.hardware),
         trained.hardware,
         seed=0,
         ce_controls={},
@@ -250,11 +249,11 @@ def test_the_command_shows_what_was_measured_on_and_writes_the_file(house, run):
         f"{run.name} at step 40 · 8 prompts of validation, 2 samples each · temperature 1, seed 0"
     )
     assert f"scorer: Witten-Bell {ORDER}-gram" in rest
-    for figure in ("CE on target", "R2 against", "NLL at position", "divergence of", "Brier-8"):
-        assert figure in rest
+    for metric in ("CE on target", "R2 against", "NLL at position", "divergence of", "Brier-8"):
+        assert metric in rest
     tree = json.loads((run.report / "evaluation-validation.json").read_text())
     assert tree["n_prompts"] == 8
-    assert {"name", "figure", "unit", "model", "real", "ngram", "baseline", "interval", "controls"} == set(
+    assert {"name", "label", "unit", "model", "real", "ngram", "baseline", "interval", "controls"} == set(
         tree["rows"][0]
     )
 

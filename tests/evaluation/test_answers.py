@@ -19,13 +19,13 @@ from jepalm.evaluation.answers.answering import Answerer, write_in_turns
 from jepalm.evaluation.answers.measure import FREQUENT, NEAREST, Asked, Scoring, measure_answers, view_rows
 from jepalm.evaluation.answers.questions import LOST, Question, most_frequent_answer, nearest, read_questions
 from jepalm.evaluation.evaluate import evaluate
+from jepalm.evaluation.metrics import METRICS
 from jepalm.evaluation.samplers import baseline_of
 from jepalm.evaluation.text.held_out import TRAINING_TOKENS
 from jepalm.generation import one_pass as one_shot
 from jepalm.generation import token_by_token as autoregressive
 from jepalm.generation.loading import load_trained
 from jepalm.session import new_session
-from jepalm.sweep.file import ANSWERED
 from jepalm.training.estimate import Estimate
 
 ORIGIN = Origin(source="given pairs", where=["rows.jsonl"])
@@ -53,8 +53,6 @@ def root(tmp_path_factory):
     names = [f"{one} or {other}" for one, other in itertools.permutations(LETTERS, 2)][:40]
     rows = [{"source": s, "target": "a" if at % 2 else f"{s[0]}|{s[-1]}"} for at, s in enumerate(names)]
     prepare(folder, "regex", rows, task="regex")
-    choices = [{"source": f"{k} of 4", "target": "ABCD"[k % 4]} for k in range(40)]
-    prepare(folder, "choices", choices, task="hellaswag")
     return folder
 
 
@@ -119,7 +117,7 @@ def test_shares_are_those_of_the_texts_beside_controls(trained, prepared):
     assert exact.interval[0] <= exact.values["model"] <= exact.interval[1]
     assert rows["task/malformed"].controls == {}
     assert found.n == 8
-    assert set(rows) <= {*ANSWERED}
+    assert all(METRICS[name].of_pairs for name in rows)
 
 
 def test_a_run_beside_itself_has_the_same_shares(train, prepared):
@@ -172,29 +170,6 @@ def test_the_reading_of_a_boundary_reaches_the_scorer(train, root):
     # of 18 training pairs the first 10 mean \ba\b, which stands most often
     assert equal_by_chance("boundary") == 1
     assert equal_by_chance("letter") == pytest.approx(10 / 18)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_likeliest_letter_is_the_one_with_the_highest_chance(train, root, family):
-    trained, data = train(family, "choices"), open_prepared("choices", root)
-    questions = read_questions(data.split("test"), data.tokenizer, 100)
-    chosen = Answerer(trained).choose(questions, "ABCD")
-    letters = trained.tokenizer.encode("ABCD")
-    for question, choice in zip(questions, chosen, strict=True):
-        read = pad_rows([trained.tokenizer.encode(question.source)], torch.device("cpu"))
-        if family == "causal":
-            closed = pad_rows([[*read.ids[0].tolist(), TextTokenizer.END]], torch.device("cpu"))
-            logits = trained.objective.model(closed.ids)[0, -1]
-        else:
-            seen = {}
-            trained.objective.model.decoder.register_forward_hook(lambda *a, seen=seen: seen.update(out=a[2]))
-            one_shot.generate(trained.objective, read, length=1)
-            logits = seen["out"].flatten(0, -2)[0]
-        assert int(logits[letters].argmax()) == choice
-    asked = Asked(data.split("test"), None, TRAINING_TOKENS)
-    row = {row.name: row for row in measure_answers(trained, data, asked).rows}["task/choice"]
-    assert row.values["model"] == sum("ABCD"[c] == q.gold for c, q in zip(chosen, questions, strict=True)) / 8
-    assert row.controls == {"chance": 0.25}
 
 
 def test_runs_of_other_pairings_have_no_answers(train, prepared):

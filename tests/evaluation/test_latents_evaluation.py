@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from jepalm.data.batches import Batch, pad_rows
-from jepalm.evaluation.text.embeddings import measure_embeddings, pair_sums
+from jepalm.evaluation.text.embeddings import measure_embeddings, pair_batches, pair_sums
 from jepalm.evaluation.validation.jepalm import measure
 from jepalm.hardware import Hardware
 from jepalm.model.layout import Layout
@@ -115,9 +115,8 @@ def test_a_decoder_that_reads_one_dimension_tolerates_noise_up_to_its_margin(
     monkeypatch.setattr(encoder, "squeeze", ones)
     monkeypatch.setattr(objective.model.decoder, "forward", decoder)
     pairs = [([3, 4], [5] * 12)] * 200
-    rows = measure_embeddings(
-        objective, pairs, np.roll(np.arange(200), 1), CPU, seed=0, ce_controls={}, accuracy_controls={}
-    )
+    batches = pair_batches(pairs, np.roll(np.arange(200), 1), CPU)
+    rows = measure_embeddings(objective, *batches, CPU, seed=0, ce_controls={}, accuracy_controls={})
     found = {row.name: row.values["model"] for row in rows}
     generator = torch.Generator().manual_seed(0)
     drawn = torch.cat([torch.randn(n, 3, 6, generator=generator)[..., 0].flatten() for n in (64, 64, 64, 8)])

@@ -10,12 +10,10 @@ from typing import Any
 
 from jepalm.data.prepared import PreparedData, Split
 from jepalm.data.regex.syntax import Reading
-from jepalm.data.tasks import LETTERS
 from jepalm.data.worlds import world_of
 from jepalm.errors import UsageError
 from jepalm.evaluation.answers.answering import Answerer, Written, write_in_turns
 from jepalm.evaluation.answers.questions import (
-    Question,
     most_frequent_answer,
     nearest,
     read_questions,
@@ -23,23 +21,23 @@ from jepalm.evaluation.answers.questions import (
 )
 from jepalm.evaluation.answers.tasks import score_of
 from jepalm.evaluation.answers.tasks.shares import Answered, Share
-from jepalm.evaluation.bootstrap import percentile_interval, resampled
-from jepalm.evaluation.rows import Evaluation, Row
+from jepalm.evaluation.rows import Evaluation, MetricRow, ratio_row
 from jepalm.generation.loading import TrainedModel
 
 MOST_QUESTIONS = 10_000
 """Questions of an evaluation that is not told how many."""
-LEFT_OUT = "figures of decoder, embeddings and sampled text, which are of one-shot runs without actions"
+LEFT_OUT = "metrics of decoder, embeddings and sampled text, which are of one-shot runs without actions"
 FREQUENT, NEAREST, COPY = "most frequent answer", "nearest source's answer", "state as it was"
 """Controls: the answer that train has most often, that of the training source nearest to the question, and
 of transitions no change."""
 _FAULTS = ("malformed", "undecided")
 """Shares that no control shares."""
 _VIEWS = {
-    "view_cosine_gap": ("cosine of the two views, paired minus unpaired", {}),
-    "view_retrieval": ("retrieval@1 of the other view", {"chance": "view_retrieval_chance"}),
-    "predicted_view_rank": ("effective rank of predicted views", {"of the target views": "view_rank"}),
+    "view_cosine_gap": {},
+    "view_retrieval": {"chance": "view_retrieval_chance"},
+    "predicted_view_rank": {"of the target views": "view_rank"},
 }
+"""Validation metrics of the two views, and their controls by title."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answers:
-    """Figures of a run's answers.
+    """Metrics of a run's answers.
 
     Attributes:
         rows: the table's part.
@@ -89,7 +87,7 @@ class Answers:
         training_tokens: of train that the controls read.
     """
 
-    rows: list[Row]
+    rows: list[MetricRow]
     n: int
     training_tokens: int
 
@@ -130,10 +128,6 @@ def measure_answers(trained: TrainedModel, prepared: PreparedData, asked: Asked)
     }
     if task == "transitions":
         controls[COPY] = shares(sources)
-    if task == "hellaswag":
-        for name, answerer in answerers.items():
-            found[name]["choice"] = _choice(answerer, questions)
-        controls["chance"] = {"choice": Share.of("choice", "", [1 / len(LETTERS)] * len(questions))}
     rows = [*_share_rows(found, controls, asked.seed), *_writing_rows(written)]
     return Answers(rows, len(questions), training_tokens)
 
@@ -170,18 +164,16 @@ def evaluate_answers(trained: TrainedModel, prepared: PreparedData, asked: Asked
     )
 
 
-def view_rows(metrics: Path, step: int) -> list[Row]:
+def view_rows(metrics: Path, step: int) -> list[MetricRow]:
     """Health of the embeddings of the two views as the training logged it at this step, if it did."""
     known = {name.removeprefix("validation/"): value for name, value in _logged(metrics, step).items()}
     return [
-        Row(
+        MetricRow(
             f"views/{name.replace('view_', '')}",
-            f"{figure} (validation)",
-            "",
             {"model": known[name]},
             controls={title: known[control] for title, control in controls.items() if control in known},
         )
-        for name, (figure, controls) in _VIEWS.items()
+        for name, controls in _VIEWS.items()
         if known.get(name) is not None
     ]
 
@@ -201,44 +193,31 @@ def _logged(metrics: Path, step: int) -> dict[str, Any]:
     return {}
 
 
-def _choice(answerer: Answerer, questions: Sequence[Question]) -> Share:
-    chosen = answerer.choose(questions, LETTERS)
-    right = [LETTERS[place] == one.gold.strip() for place, one in zip(chosen, questions, strict=True)]
-    return Share.of("choice", "the likeliest letter", right)
-
-
 def _share_rows(
     found: Mapping[str, Mapping[str, Share]], controls: Mapping[str, Mapping[str, Share]], seed: int
-) -> list[Row]:
+) -> list[MetricRow]:
     return [
-        Row(
+        ratio_row(
             f"task/{name}",
-            share.figure,
-            "",
-            {column: shares[name].value for column, shares in found.items()},
-            interval=percentile_interval(resampled(share.above, share.below, seed=seed)),
+            {column: (shares[name].above, shares[name].below) for column, shares in found.items()},
+            seed=seed,
             controls={
                 title: shares[name].value
                 for title, shares in controls.items()
                 if name in shares and name not in _FAULTS
             },
         )
-        for name, share in found["model"].items()
+        for name in found["model"]
     ]
 
 
-def _writing_rows(written: Mapping[str, Written]) -> list[Row]:
+def _writing_rows(written: Mapping[str, Written]) -> list[MetricRow]:
     """Speed of the answers; the ratio is how many times the baseline's."""
     rows = []
-    for name, figure, unit in (
-        ("characters_per_s", "64 questions at once", "characters/s"),
-        ("answers_per_s", "64 questions at once", "answers/s"),
-        ("latency", "one question at a time", "ms/answer"),
-        ("passes", "forward passes", "passes/answer"),
-    ):
+    for name in ("characters_per_s", "answers_per_s", "latency", "passes"):
         values = {column: float(getattr(made, name)) for column, made in written.items()}
         controls = {}
         if values.get("baseline"):
             controls["times the baseline's"] = values["model"] / values["baseline"]
-        rows.append(Row(f"writing/{name}", figure, unit, values, controls=controls))
+        rows.append(MetricRow(f"writing/{name}", values, controls=controls))
     return rows

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.interfaces import Sampler
-from jepalm.evaluation.rows import Row
+from jepalm.evaluation.rows import MetricRow
 from jepalm.evaluation.speed.timing import Clock, Spread, in_turns
 
 ALONE = 8
@@ -26,7 +26,7 @@ def cost_rows(
     *,
     seed: int,
     clock: Clock = time.perf_counter,
-) -> list[Row]:
+) -> list[MetricRow]:
     """Rows of passes, latency and speed of every sampler, timed in turns in this process.
 
     Args:
@@ -61,9 +61,9 @@ def cost_rows(
     speeds = {name: characters[name] / Spread.of(times).median for name, times in at_once.items()}
     latencies = {name: 1000 * Spread.of(times).median for name, times in alone.items()}
     return [
-        Row("cost/passes", "forward passes", "passes/text", passes),
-        Row("cost/latency", "time of a text by itself", "ms", latencies),
-        Row("cost/characters_per_s", f"{AT_ONCE} texts at once", "chars/s", speeds),
+        MetricRow("cost/passes", passes),
+        MetricRow("cost/latency", latencies),
+        MetricRow("cost/characters_per_s", speeds),
     ]
 
 

@@ -16,7 +16,7 @@ from jepalm.data.prepared import Split
 from jepalm.data.spans import hide
 from jepalm.errors import UsageError
 from jepalm.evaluation.rows import Evaluation
-from jepalm.evaluation.text.embeddings import measure_batches
+from jepalm.evaluation.text.embeddings import measure_embeddings
 from jepalm.evaluation.text.ngram import NGram
 from jepalm.generation.loading import TrainedModel
 from jepalm.objective import JepalmObjective
@@ -24,7 +24,7 @@ from jepalm.objective.spans import whole_text
 
 ORDER = 5
 TEXTS_AT_ONCE = 64
-LEFT_OUT = "a run that fills gaps continues no prompt: no figures of sampled text, no scorer, no Brier-n"
+LEFT_OUT = "a run that fills gaps continues no prompt: no metrics of sampled text, no scorer, no Brier-n"
 
 
 def evaluate_gaps(
@@ -53,7 +53,7 @@ def evaluate_gaps(
     if n_texts < 2:
         raise UsageError(f"the {split.name} split has one text, too few to evaluate", "prepare more text")
     ce_controls, accuracy_controls = _controls(batches, training, trained.tokenizer.vocab_size)
-    rows = measure_batches(
+    rows = measure_embeddings(
         objective,
         batches,
         other_sources(batches, other_places(n_texts, seed), split),

@@ -9,22 +9,18 @@ import numpy as np
 
 from jepalm.data.worlds.base import AnyWorld, Kind
 from jepalm.evaluation.answers.questions import Question
-from jepalm.evaluation.rows import Row
+from jepalm.evaluation.rows import MetricRow
 from jepalm.evaluation.world.reading import ActionModel
 from jepalm.evaluation.world.scores import Probe
 
 LEAST_STATES = 20
 """Training states that say a fact, for a probe of it."""
-_KINDS: dict[Kind, str] = {
-    "changing": "facts that actions change",
-    "still": "facts that nothing changes",
-    "random": "facts drawn at random",
-}
+_KINDS: tuple[Kind, ...] = ("changing", "still", "random")
 
 
 def probe_rows(
     model: ActionModel, world: AnyWorld, training: Sequence[Question], held: Sequence[Question]
-) -> list[Row]:
+) -> list[MetricRow]:
     """Accuracy on held-out states of probes of each fact, by the kind of fact.
 
     A probe reads the mean embedding of a state. It learns from target embeddings of training states, and is
@@ -48,14 +44,12 @@ def probe_rows(
         right["predicted", kind] += int((probe(predicted[where]) == truth).sum())
         right["majority", kind] += int((truth == probe.majority).sum())
     return [
-        Row(
+        MetricRow(
             f"probe/{which}_{kind}",
-            f"{title}, from {which} embeddings",
-            "",
             {"model": right[which, kind] / right["n", kind]},
             controls={"the most frequent training value": right["majority", kind] / right["n", kind]},
         )
-        for kind, title in _KINDS.items()
+        for kind in _KINDS
         if right["n", kind]
         for which in ("target", "predicted")
     ]

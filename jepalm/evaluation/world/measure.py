@@ -15,8 +15,7 @@ from jepalm.data.worlds.base import AnyWorld
 from jepalm.errors import UsageError
 from jepalm.evaluation.answers.measure import Asked
 from jepalm.evaluation.answers.questions import Question, read_questions
-from jepalm.evaluation.bootstrap import percentile_interval, resampled
-from jepalm.evaluation.rows import Evaluation, Row
+from jepalm.evaluation.rows import Evaluation, MetricRow, mean_row
 from jepalm.evaluation.validation.health import effective_rank, mean_std
 from jepalm.evaluation.world.facts import probe_rows
 from jepalm.evaluation.world.negatives import Contrast, contrast_in, contrasts_in_log
@@ -34,7 +33,6 @@ RANKED = 256
 """Most next states behind rank and standard deviation."""
 A_WALK_IN, A_PLAN_IN = 5, 50
 """Transitions for one walk, and for one plan of each horizon."""
-_DISTANCES = {"embedding": ("embedding distance", ""), "ce": ("CE of the text", "nats/token")}
 
 
 def evaluate_world(
@@ -60,9 +58,9 @@ def evaluate_world(
         *candidate_rows(models, questions, contrasts, asked.seed, judged=world is not None),
     ]
     one_shot = isinstance(trained.objective, JepalmObjective)
-    missing = ["figures of sampled text, which are of runs without actions"]
+    missing = ["metrics of sampled text, which are of runs without actions"]
     if not one_shot:
-        missing.append("figures of embeddings and plans, which a causal run has not")
+        missing.append("metrics of embeddings and plans, which a causal run has not")
     if one_shot:
         rows += _health_rows(models["model"], questions[:: -(-len(questions) // RANKED)])
     if world is None:
@@ -86,7 +84,7 @@ def evaluate_world(
 
 def gap_rows(
     models: Mapping[str, ActionModel], questions: Sequence[Question], contrasts: Sequence[Contrast], seed: int
-) -> list[Row]:
+) -> list[MetricRow]:
     """How much farther the next state is under a wrong action than under its own: 0, actions are not read."""
     pairs = [pair for pair in zip(questions, contrasts, strict=True) if pair[1].wrong_action]
     if not pairs:
@@ -97,15 +95,12 @@ def gap_rows(
     other = {column: model.distances(states, wrong, gold) for column, model in models.items()}
     rows = []
     for kind in models["model"].kinds:
-        title, unit = _DISTANCES[kind]
         gaps = {c: other[c][kind] - right[c][kind] for c in models if kind in right[c]}
         rows.append(
-            Row(
+            mean_row(
                 f"action/gap_{kind}",
-                f"{title} under a wrong action minus own",
-                unit,
-                {column: float(gap.mean()) for column, gap in gaps.items()},
-                interval=percentile_interval(resampled(gaps["model"], seed=seed)),
+                gaps,
+                seed=seed,
                 controls={"under its own action": float(right["model"][kind].mean())},
             )
         )
@@ -119,7 +114,7 @@ def candidate_rows(
     seed: int,
     *,
     judged: bool,
-) -> list[Row]:
+) -> list[MetricRow]:
     """Retrieval of the next state among wrong ones, and surprise at impossible ones.
 
     Args:
@@ -138,7 +133,6 @@ def candidate_rows(
     parts = [slice(start, end) for start, end in pairwise(edges)]
     rows, surprise = [], []
     for kind in models["model"].kinds:
-        title, _ = _DISTANCES[kind]
         rights = {
             column: nearest_is_right(
                 distances[kind][edges[:-1]], [distances[kind][part][1:] for part in parts]
@@ -146,16 +140,7 @@ def candidate_rows(
             for column, distances in found.items()
             if kind in distances
         }
-        rows.append(
-            Row(
-                f"retrieval/{kind}",
-                f"retrieval@1 among wrong next states, by {title}",
-                "",
-                {column: float(right.mean()) for column, right in rights.items()},
-                interval=percentile_interval(resampled(rights["model"], seed=seed)),
-                controls={"chance": chance},
-            )
-        )
+        rows.append(mean_row(f"retrieval/{kind}", rights, seed=seed, controls={"chance": chance}))
         strange = [start + 1 for start, (_, one) in zip(edges, pairs, strict=False) if one.other_actions]
         if judged and strange:
             values = {
@@ -163,8 +148,7 @@ def candidate_rows(
                 for column, distances in found.items()
                 if kind in distances
             }
-            figure = f"surprise at impossible next states, AUC of {title}"
-            surprise.append(Row(f"surprise/{kind}", figure, "", values, controls={"chance": 0.5}))
+            surprise.append(MetricRow(f"surprise/{kind}", values, controls={"chance": 0.5}))
     return [*rows, *surprise]
 
 
@@ -184,20 +168,11 @@ def _contrasts(world: AnyWorld | None, questions: Sequence[Question], seed: int)
     ]
 
 
-def _health_rows(model: ActionModel, questions: Sequence[Question]) -> list[Row]:
+def _health_rows(model: ActionModel, questions: Sequence[Question]) -> list[MetricRow]:
     target, predicted = model.positions(
         [one.source for one in questions], [one.action for one in questions], [one.gold for one in questions]
     )
     return [
-        Row(
-            f"world/{name}",
-            f"{figure}, predicted",
-            "",
-            {"model": measure(predicted)},
-            controls={"target": measure(target)},
-        )
-        for name, figure, measure in (
-            ("std", "standard deviation", mean_std),
-            ("effective_rank", "effective rank", effective_rank),
-        )
+        MetricRow(f"world/{name}", {"model": measure(predicted)}, controls={"target": measure(target)})
+        for name, measure in (("std", mean_std), ("effective_rank", effective_rank))
     ]

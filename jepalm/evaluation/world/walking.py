@@ -14,17 +14,14 @@ from jepalm.data.worlds import world_of
 from jepalm.data.worlds.base import AnyWorld, State
 from jepalm.data.worlds.drawing import rollouts
 from jepalm.errors import UsageError
-from jepalm.evaluation.bootstrap import percentile_interval, resampled
-from jepalm.evaluation.rows import Row
+from jepalm.evaluation.metrics import HORIZONS, WALK_STEPS
+from jepalm.evaluation.rows import MetricRow, mean_row
 from jepalm.evaluation.world.reading import ActionModel
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.worlds.plan import make_plan
 from jepalm.generation.worlds.rollout import Feedback, check_feedback
 from jepalm.objective import JepalmObjective
 
-STEPS = 8
-"""Of a walk."""
-HORIZONS = range(1, 5)
 BUDGET = 2000
 """States that the search of a plan predicts with each kind of search."""
 TRIED = 10
@@ -46,7 +43,7 @@ def feedback_of(trained: TrainedModel) -> tuple[Feedback, str | None]:
 
 def rollout_rows(
     models: Mapping[str, ActionModel], latent: bool, prepared: PreparedData, split: Split, n: int, seed: int
-) -> list[Row]:
+) -> list[MetricRow]:
     """Share of walks whose state after k steps is right but for its random facts, for k = 1..8.
 
     Args:
@@ -60,10 +57,12 @@ def rollout_rows(
     asked = prepared.meta.request.simulated
     assert asked is not None
     world = world_of(asked)
-    walks = list(islice(rollouts(asked, prepared.meta.request.split, split.name, STEPS, seed), n))
+    walks = list(islice(rollouts(asked, prepared.meta.request.split, split.name, WALK_STEPS, seed), n))
     starts = [world.text(walk[0].state) for walk in walks]
-    actions = [[walk[step].action for walk in walks] for step in range(STEPS)]
-    truth = [[world.masked(world.text(walk[step].next_state)) for walk in walks] for step in range(STEPS)]
+    actions = [[walk[step].action for walk in walks] for step in range(WALK_STEPS)]
+    truth = [
+        [world.masked(world.text(walk[step].next_state)) for walk in walks] for step in range(WALK_STEPS)
+    ]
     ways: list[Feedback] = ["latent", "text"] if latent else ["text"]
     conditioning: dict[tuple[str, str], list[list[str]]] = {
         ("model", way): models["model"].roll(starts, actions, way) for way in ways
@@ -76,26 +75,24 @@ def rollout_rows(
     }
     copied = [_same(world, starts, states) for states in truth]
     return [
-        Row(
+        mean_row(
             f"rollout/{way}_{step + 1}",
-            f"{way} rollout, k = {step + 1}",
-            "",
             {
-                column: float(right[key][step].mean())
+                column: right[key][step]
                 for column, key in (("model", ("model", way)), ("baseline", ("baseline", "text")))
                 if key in right
             },
-            interval=percentile_interval(resampled(right["model", way][step], seed=seed)),
+            seed=seed,
             controls={"the state at the start": float(copied[step].mean())},
         )
         for way in ways
-        for step in range(STEPS)
+        for step in range(WALK_STEPS)
     ]
 
 
 def plan_rows(
     trained: TrainedModel, prepared: PreparedData, split: Split, latent: bool, n: int, seed: int
-) -> list[Row]:
+) -> list[MetricRow]:
     """Share of plans that reach their goal in the simulator, for goals 1..4 actions away.
 
     They are searched in rolled out texts and, with `latent`, in rolled out embeddings too. Random facts of
@@ -138,20 +135,12 @@ def plan_rows(
                 break
         if not searched:  # nothing is so far away in this world
             continue
-        away = f"{horizon} action{'s' if horizon > 1 else ''} away"
         controls = {
             "random plans": float(np.mean(by_chance)),
             "breadth-first search in the simulator": float(np.mean(searched)),
         }
         rows += [
-            Row(
-                f"plan/{way}_{horizon}",
-                f"goal reached by {way} rollouts, {away}",
-                "",
-                {"model": float(np.mean(found))},
-                interval=percentile_interval(resampled(found, seed=seed)),
-                controls=controls,
-            )
+            mean_row(f"plan/{way}_{horizon}", {"model": found}, seed=seed, controls=controls)
             for way, found in reached.items()
         ]
     return sorted(rows, key=lambda row: row.name)

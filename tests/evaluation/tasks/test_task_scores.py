@@ -30,9 +30,9 @@ def test_text_is_right_when_it_is_the_same_and_never_when_it_is_empty():
 
 
 def test_a_share_counts_only_what_counts():
-    share = Share.of("x", "x", [True, True, False], [True, False, True])
+    share = Share.of("x", [True, True, False], [True, False, True])
     assert share.value == 1 / 2
-    assert math.isnan(Share.of("x", "x", [True], [False]).value)
+    assert math.isnan(Share.of("x", [True], [False]).value)
 
 
 def test_expressions_have_their_shares_and_their_reading():

@@ -19,14 +19,9 @@ def score_expressions(answered: Answered, reading: Reading = "boundary") -> list
     """
     scores = score_regexes(answered.gold, answered.written, reading)
     return [
-        Share.of("exact_match", "exact match", scores.exact),
-        Share.of("language_equality", "language equality", scores.equal),
-        Share.of(
-            "language_equality_nondegenerate",
-            "language equality, gold not degenerate",
-            scores.equal,
-            ~scores.degenerate,
-        ),
-        Share.of("malformed", "no expression", scores.malformed),
-        Share.of("undecided", "too large to decide", scores.undecided),
+        Share.of("exact_match", scores.exact),
+        Share.of("language_equality", scores.equal),
+        Share.of("language_equality_nondegenerate", scores.equal, ~scores.degenerate),
+        Share.of("malformed", scores.malformed),
+        Share.of("undecided", scores.undecided),
     ]
