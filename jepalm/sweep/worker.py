@@ -106,9 +106,8 @@ def _trained(task: Task) -> RunFolder:
 
 
 def _evaluate(task: Task, run: RunFolder) -> None:
-    from jepalm.evaluation.answers.measure import Scoring
     from jepalm.evaluation.evaluate import evaluate
-    from jepalm.evaluation.samplers import baseline_of, scorer_of
+    from jepalm.evaluation.settings import EvaluationSettings
     from jepalm.generation.loading import load_trained
     from jepalm.run import open_run, write_json
     from jepalm.sweep.runs import evaluation_file, read_evaluation
@@ -123,20 +122,18 @@ def _evaluate(task: Task, run: RunFolder) -> None:
         load_trained(open_run(path), hardware=hardware) if path is not None else None
         for path in (asked.baseline, asked.scorer)
     )
-    evaluation = evaluate(
-        trained,
-        trained.data(task.data_root),
+    settings = EvaluationSettings(
         split=asked.split,
         n_prompts=asked.prompts,
         n_samples=asked.samples,
         temperature=asked.temperature,
         seed=asked.seed,
-        baseline=baseline_of(trained, baseline, asked.temperature),
-        baseline_name=baseline.run.name if baseline is not None else None,
-        other=baseline,
-        scorer=scorer_of(trained, scorer) if scorer is not None else None,
-        scoring=Scoring(asked.reading, asked.databases),
+        reading=asked.reading,
+        databases=asked.databases,
     )
+    baselines = [baseline] if baseline is not None else []
+    data = trained.data(task.data_root)
+    evaluation = evaluate(trained, data, settings, baselines=baselines, scorer=scorer)
     tree = {**evaluation.as_json(), "asked": asked.asked(trained.checkpoint.step)}
     write_json(evaluation_file(run, asked.split), tree)
 

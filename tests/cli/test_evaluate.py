@@ -21,6 +21,7 @@ from jepalm.data.preparing import prepare_rows, prepare_text
 from jepalm.data.reading import RawRows, RawText
 from jepalm.errors import JepalmError, UsageError
 from jepalm.evaluation.evaluate import evaluate
+from jepalm.evaluation.settings import EvaluationSettings
 from jepalm.evaluation.text.embeddings import measure_embeddings, pair_batches
 from jepalm.evaluation.text.held_out import pick_pairs, read_training_text
 from jepalm.evaluation.text.infilling import ORDER, other_places
@@ -107,7 +108,7 @@ def evaluation(house, trained):
     prepared = trained.data(house / "data")
     training = read_training_text(prepared)
     scorer = NGram.fit(training.ids, prepared.meta.vocab_size, 12, training.starts)
-    return evaluate(trained, prepared, n_prompts=20, scorer=scorer)
+    return evaluate(trained, prepared, EvaluationSettings(n_prompts=20), scorer=scorer)
 
 
 def test_real_text_is_likelier_than_the_5_gram_s_and_that_likelier_than_an_untrained_model_s(house):
@@ -115,7 +116,7 @@ def test_real_text_is_likelier_than_the_5_gram_s_and_that_likelier_than_an_untra
     prepared = untrained.data(house / "data")
     training = read_training_text(prepared)
     scorer = NGram.fit(training.ids, prepared.meta.vocab_size, 12, training.starts)
-    nll = evaluate(untrained, prepared, n_prompts=20, scorer=scorer)["scorer/nll"].values
+    nll = evaluate(untrained, prepared, EvaluationSettings(n_prompts=20), scorer=scorer)["scorer/nll"].values
     assert nll["real"] < nll["ngram"] - 0.1
     assert nll["ngram"] < nll["model"] - 0.5
 
@@ -167,7 +168,9 @@ def without_times(evaluation):
 
 def test_an_evaluation_repeats_exactly_and_its_prompts_do_not_depend_on_the_seed(house, trained):
     prepared = trained.data(house / "data")
-    one, two, other = (evaluate(trained, prepared, n_prompts=8, seed=seed) for seed in (0, 0, 1))
+    one, two, other = (
+        evaluate(trained, prepared, EvaluationSettings(n_prompts=8, seed=seed)) for seed in (0, 0, 1)
+    )
     assert without_times(one) == without_times(two)
     assert one["scorer/nll"].values["real"] == other["scorer/nll"].values["real"]
     assert one["scorer/nll"].values["ngram"] != other["scorer/nll"].values["ngram"]
@@ -177,7 +180,10 @@ def test_packed_and_padded_models_have_the_same_figures(house, trained, run):
     padded = load_trained(run, hardware=HardwareConfig(**HARDWARE, packing=False))
     assert trained.hardware.packing
     prepared = trained.data(house / "data")
-    one, other = (evaluate(model, prepared, n_prompts=8, temperature=0.0) for model in (trained, padded))
+    one, other = (
+        evaluate(model, prepared, EvaluationSettings(n_prompts=8, temperature=0.0))
+        for model in (trained, padded)
+    )
     for row in one.rows:
         if row.group == "cost":
             continue
@@ -186,7 +192,7 @@ def test_packed_and_padded_models_have_the_same_figures(house, trained, run):
 
 
 def test_the_most_likely_text_collides_with_itself(house, trained):
-    found = evaluate(trained, trained.data(house / "data"), n_prompts=8, temperature=0.0)
+    found = evaluate(trained, trained.data(house / "data"), EvaluationSettings(n_prompts=8, temperature=0.0))
     assert found["brier/collision_8"].values["model"] == 1
     assert found["brier/collision_8"].values["ngram"] < 1
 
@@ -227,7 +233,7 @@ def test_positions_are_cut_into_ranges_that_double():
 @pytest.mark.parametrize("pairing", ["windows", "pairs"])
 def test_other_pairings_are_evaluated_too(house, pairing):
     other = load_trained(train(house, pairing, 2), hardware=HardwareConfig(**HARDWARE))
-    found = evaluate(other, other.data(house / "data"), n_prompts=4)
+    found = evaluate(other, other.data(house / "data"), EvaluationSettings(n_prompts=4))
     names = [row.name for row in found.rows]
     assert ("scorer/join" in names) == (pairing == "windows")
     assert found["scorer/nll"].values["real"] < found["scorer/nll"].values["model"]

@@ -15,6 +15,7 @@ from torch import Tensor
 from jepalm.data.batches import Batch, Tokens, pad_rows
 from jepalm.evaluation.bootstrap import percentile_interval, resampled
 from jepalm.evaluation.rows import MetricRow, mean_row, ratio_row
+from jepalm.evaluation.text.ngram import NGram
 from jepalm.evaluation.validation.geometry import (
     paired_minus_unpaired_cosine,
     retrieval_at_1,
@@ -81,6 +82,37 @@ def pair_batches(
         )
         other_sources.append(pad_rows([pairs[other][0] for other in others[part]], hardware.device))
     return batches, other_sources
+
+
+def decoder_controls(
+    ngram: NGram,
+    training: NDArray[np.int64],
+    prompts: list[list[int]],
+    targets: list[list[int]],
+    positions: list[list[int]] | None = None,
+) -> tuple[dict[str, float], dict[str, float]]:
+    """CE and accuracy on targets of what needs no model.
+
+    Args:
+        ngram: sees the true text before each token.
+        training: (T,) token ids of the training text.
+        prompts: token ids before each target.
+        targets: token ids.
+        positions: of each target, those that count; all when None.
+    """
+    places = [list(range(len(target))) for target in targets] if positions is None else positions
+
+    def ce(model: NGram) -> float:
+        nats = model.nll(prompts, targets)
+        return float(np.concatenate([row[at] for row, at in zip(nats, places, strict=True)]).mean())
+
+    most_frequent = int(np.bincount(training, minlength=ngram.vocab_size).argmax())
+    tokens = np.concatenate([np.array(row)[at] for row, at in zip(targets, places, strict=True)])
+    unigram = NGram.fit(training, ngram.vocab_size, 1)
+    return (
+        {"training unigram": ce(unigram), f"{ngram.order}-gram that sees the true past": ce(ngram)},
+        {"always the most frequent token": float((tokens == most_frequent).mean())},
+    )
 
 
 @torch.no_grad()

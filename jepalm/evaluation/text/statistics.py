@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import entropy
 
 from jepalm.evaluation.metrics import COPY_LENGTH
 
@@ -38,8 +39,7 @@ def block_entropy(keys: Keys) -> float:
     """
     if not len(keys):
         return float("nan")
-    share = np.unique(keys, return_counts=True)[1] / len(keys)
-    return float(-(share * np.log2(share)).sum())
+    return float(entropy(np.unique(keys, return_counts=True)[1], base=2))
 
 
 def jensen_shannon(one: Keys, other: Keys) -> float:
@@ -52,8 +52,7 @@ def jensen_shannon(one: Keys, other: Keys) -> float:
         return float("nan")
     table, place = np.unique(np.concatenate((one, other)), return_inverse=True)
     p, q = (np.bincount(part, minlength=len(table)) / len(part) for part in np.split(place, [len(one)]))
-    middle = (p + q) / 2
-    return float(_entropy_bits(middle) - (_entropy_bits(p) + _entropy_bits(q)) / 2)
+    return float(entropy((p + q) / 2, base=2) - (entropy(p, base=2) + entropy(q, base=2)) / 2)
 
 
 def words(text: str) -> list[str]:
@@ -175,8 +174,3 @@ def _windows(texts: Sequence[str], n: int) -> tuple[Keys, NDArray[np.bool_]]:
         keys = keys * _MULTIPLIER + units[place : place + len(keys)]
     text_of = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
     return keys, text_of[: len(keys)] == text_of[n - 1 :]
-
-
-def _entropy_bits(share: NDArray[np.float64]) -> float:
-    positive = share[share > 0]
-    return float(-(positive * np.log2(positive)).sum())

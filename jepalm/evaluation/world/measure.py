@@ -9,13 +9,13 @@ from random import Random
 
 import numpy as np
 
-from jepalm.data.prepared import PreparedData
+from jepalm.data.prepared import PreparedData, Split
 from jepalm.data.worlds import world_of
 from jepalm.data.worlds.base import AnyWorld
 from jepalm.errors import UsageError
-from jepalm.evaluation.answers.measure import Asked
 from jepalm.evaluation.answers.questions import Question, read_questions
 from jepalm.evaluation.rows import Evaluation, MetricRow, mean_row
+from jepalm.evaluation.settings import EvaluationSettings
 from jepalm.evaluation.validation.health import effective_rank, mean_std
 from jepalm.evaluation.world.facts import probe_rows
 from jepalm.evaluation.world.negatives import Contrast, contrast_in, contrasts_in_log
@@ -23,7 +23,6 @@ from jepalm.evaluation.world.reading import ActionModel, Distances
 from jepalm.evaluation.world.scores import auc, nearest_is_right
 from jepalm.evaluation.world.walking import feedback_of, plan_rows, rollout_rows
 from jepalm.generation.loading import TrainedModel
-from jepalm.objective import JepalmObjective
 
 TRANSITIONS = 1000
 """Of an evaluation that is not told how many."""
@@ -36,28 +35,36 @@ A_WALK_IN, A_PLAN_IN = 5, 50
 
 
 def evaluate_world(
-    evaluation: Evaluation, trained: TrainedModel, prepared: PreparedData, asked: Asked
+    evaluation: Evaluation,
+    trained: TrainedModel,
+    prepared: PreparedData,
+    split: Split,
+    settings: EvaluationSettings,
+    other: TrainedModel | None = None,
 ) -> Evaluation:
     """Add to an evaluation of answers what a run that reads actions makes of them.
 
     Args:
         evaluation: of the answers.
         trained: a run that reads actions.
-        prepared: its data; figures that need a simulator are left out where they were drawn from none.
-        asked: the split, how many transitions (1,000 when empty) and the seed.
+        prepared: its data; metrics that need a simulator are left out where it was drawn from none.
+        split: where the transitions are.
+        settings: how many transitions (1,000 when None), and the seed.
+        other: a run to measure beside, if it reads actions.
     """
-    questions = read_questions(asked.split, prepared.tokenizer, asked.n or TRANSITIONS)
+    seed = settings.seed
+    questions = read_questions(split, prepared.tokenizer, settings.n_prompts or TRANSITIONS)
     models = {"model": ActionModel(trained)}
-    if asked.other is not None and asked.other.reads_actions:
-        models["baseline"] = ActionModel(asked.other)
+    if other is not None and other.reads_actions:
+        models["baseline"] = ActionModel(other)
     simulated = prepared.meta.request.simulated
     world = world_of(simulated) if simulated is not None else None
-    contrasts = _contrasts(world, questions, asked.seed)
+    contrasts = _contrasts(world, questions, seed)
     rows = [
-        *gap_rows(models, questions, contrasts, asked.seed),
-        *candidate_rows(models, questions, contrasts, asked.seed, judged=world is not None),
+        *gap_rows(models, questions, contrasts, seed),
+        *candidate_rows(models, questions, contrasts, seed, judged=world is not None),
     ]
-    one_shot = isinstance(trained.objective, JepalmObjective)
+    one_shot = not trained.is_causal
     missing = ["metrics of sampled text, which are of runs without actions"]
     if not one_shot:
         missing.append("metrics of embeddings and plans, which a causal run has not")
@@ -73,10 +80,10 @@ def evaluate_world(
             rows += probe_rows(models["model"], world, training, questions)
         walks, plans = (max(2, len(questions) // each) for each in (A_WALK_IN, A_PLAN_IN))
         latent = feedback == "latent"
-        rows += rollout_rows(models, latent, prepared, asked.split, walks, asked.seed)
+        rows += rollout_rows(models, latent, prepared, split, walks, seed)
         if one_shot:
             try:
-                rows += plan_rows(trained, prepared, asked.split, latent, plans, asked.seed)
+                rows += plan_rows(trained, prepared, split, latent, plans, seed)
             except UsageError as error:  # states of the split `longer` may be longer than what is read
                 missing.append(f"plans: {error}")
     return replace(evaluation, rows=[*evaluation.rows, *rows], left_out="; ".join(missing))

@@ -18,7 +18,6 @@ from jepalm.generation.loading import TrainedModel
 from jepalm.generation.worlds.rollout import Feedback, rollout
 from jepalm.model.conditioning import Conditioning
 from jepalm.model.layout import Layout
-from jepalm.objective import CausalObjective, JepalmObjective
 from jepalm.objective.terms import IGNORE
 from jepalm.objective.views import prompt_row
 
@@ -54,28 +53,27 @@ class ActionModel:
     """A run that reads actions; it reads text with its own tokenizer, and the end of what is too long."""
 
     def __init__(self, trained: TrainedModel) -> None:
-        self.objective, self.hardware = trained.objective, trained.hardware
+        self.objective, self.hardware, self._trained = trained.objective, trained.hardware, trained
         self._name, self._tokenizer, self._sizes = trained.run.name, trained.tokenizer, trained.config.model
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """The distances that it has."""
-        return ("embedding", "ce") if isinstance(self.objective, JepalmObjective) else ("ce",)
+        return ("ce",) if self._trained.is_causal else ("embedding", "ce")
 
     @torch.no_grad()
     def distances(self, states: Texts, actions: Texts, observed: Texts) -> Distances:
         """How far each observed next state is from the predicted one, which is given its length."""
-        objective = self.objective
-        if isinstance(objective, CausalObjective):
-            scorer = CausalScorer(self._name, objective, self.hardware, TextTokenizer.END)
+        if self._trained.is_causal:
+            scorer = CausalScorer(self._name, self._trained.causal, self.hardware, TextTokenizer.END)
             read = zip(self._states(states), self._actions(actions), strict=True)
             nats = scorer.nll(
                 [[*prompt_row(state), *action] for state, action in read], self._targets(observed)
             )
             return {"ce": np.array([row.mean() for row in nats])}
+        objective = self._trained.jepalm
         found: list[Distances] = []
         for one in self._compared(states, actions, observed):
-            assert isinstance(objective, JepalmObjective)
             labels = objective.labels(one.tokens, one.layout)
             with self.hardware.autocast():
                 logits = objective.model.decoder(one.predicted, one.layout).float()  # (..., V)
@@ -125,8 +123,7 @@ class ActionModel:
     @torch.no_grad()
     def _compared(self, states: Texts, actions: Texts, observed: Texts) -> Iterator[_Compared]:
         """Predict the embeddings of observed next states, batch by batch."""
-        objective, device = self.objective, self.hardware.device
-        assert isinstance(objective, JepalmObjective)
+        objective, device = self._trained.jepalm, self.hardware.device
         columns = (self._states(states), self._actions(actions), self._targets(observed))
         for parts in zip(*map(_parts, columns), strict=True):
             read, action, tokens = (pad_rows(part, device) for part in parts)

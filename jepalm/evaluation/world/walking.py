@@ -20,7 +20,6 @@ from jepalm.evaluation.world.reading import ActionModel
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.worlds.plan import make_plan
 from jepalm.generation.worlds.rollout import Feedback, check_feedback
-from jepalm.objective import JepalmObjective
 
 BUDGET = 2000
 """States that the search of a plan predicts with each kind of search."""
@@ -32,13 +31,13 @@ RANDOM_PLANS = 50
 
 def feedback_of(trained: TrainedModel) -> tuple[Feedback, str | None]:
     """What a run feeds back, and why it is not embeddings."""
-    if isinstance(trained.objective, JepalmObjective):
-        try:
-            check_feedback(trained.objective)
-        except UsageError as error:
-            return "text", f"latent rollouts: {error}"
-        return "latent", None
-    return "text", None
+    if trained.is_causal:
+        return "text", None
+    try:
+        check_feedback(trained.jepalm)
+    except UsageError as error:
+        return "text", f"latent rollouts: {error}"
+    return "latent", None
 
 
 def rollout_rows(

@@ -171,6 +171,8 @@ def test_distances_of_a_batch_are_those_of_each_transition_alone(random_objectiv
     config = SimpleNamespace(model=objective.model.config)
     trained = SimpleNamespace(
         objective=objective,
+        jepalm=objective,
+        is_causal=False,
         hardware=hardware,
         tokenizer=tokenizer,
         config=config,

@@ -11,6 +11,7 @@ from jepalm.config import HardwareConfig
 from jepalm.errors import UsageError
 from jepalm.evaluation.evaluate import evaluate
 from jepalm.evaluation.rows import Evaluation
+from jepalm.evaluation.settings import EvaluationSettings
 from jepalm.generation.loading import TrainedModel, load_trained
 from jepalm.report.analysis.evaluation import cell, columns, header
 from jepalm.report.plots.evaluation import faintness
@@ -35,7 +36,7 @@ def unmasking(train_tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Trai
 
 @pytest.fixture(scope="module")
 def evaluation(unmasking: TrainedModel, data_root: Path) -> Evaluation:
-    return evaluate(unmasking, unmasking.data(data_root), n_prompts=2, passes=[2, 4])
+    return evaluate(unmasking, unmasking.data(data_root), EvaluationSettings(n_prompts=2, passes=[2, 4]))
 
 
 def test_each_number_of_passes_has_the_figures_of_the_model(evaluation: Evaluation):
@@ -48,7 +49,7 @@ def test_each_number_of_passes_has_the_figures_of_the_model(evaluation: Evaluati
 
 
 def test_further_columns_change_no_other(evaluation: Evaluation, unmasking: TrainedModel, data_root: Path):
-    alone = evaluate(unmasking, unmasking.data(data_root), n_prompts=2)
+    alone = evaluate(unmasking, unmasking.data(data_root), EvaluationSettings(n_prompts=2))
     for row in alone.rows:
         if row.group == "cost":  # times
             continue
@@ -63,7 +64,7 @@ def test_the_first_texts_are_kept_for_reading(
     for conditioning in evaluation.texts:
         assert conditioning.keys() == {"prompt", "real", "model", "ngram", "passes_2", "passes_4"}
         assert {len(text) for name, text in conditioning.items() if name != "prompt"} == {8}
-    many = evaluate(unmasking, unmasking.data(data_root), split="train", n_prompts=60)
+    many = evaluate(unmasking, unmasking.data(data_root), EvaluationSettings(split="train", n_prompts=60))
     assert len(many.texts) == 20 < many.n_prompts
 
 
@@ -71,14 +72,14 @@ def test_texts_of_a_length_take_as_many_passages(
     evaluation: Evaluation, unmasking: TrainedModel, data_root: Path
 ):
     data = unmasking.data(data_root)
-    long = evaluate(unmasking, data, split="train", n_prompts=2, passes=[2], length=20)
+    long = evaluate(unmasking, data, EvaluationSettings(split="train", n_prompts=2, passes=[2], length=20))
     sizes = long["text/characters"].values
     assert {sizes[name] for name in ("model", "passes_2", "real", "ngram")} == {20}
     costs = long["cost/passes"].values
     assert (costs["model"], costs["passes_2"], costs["ngram"]) == (3, 6, 20)
     read = Evaluation.from_json(json.loads(json.dumps(long.as_json())))
     assert "all texts have 20 tokens, of as many passages as it takes" in header(read)
-    short = evaluate(unmasking, data, n_prompts=2, length=3)
+    short = evaluate(unmasking, data, EvaluationSettings(n_prompts=2, length=3))
     assert {short["text/characters"].values[name] for name in ("model", "real", "ngram")} == {3}
     for row in evaluation.rows:
         if row.group in ("decoder", "embedding"):  # of one passage, whatever the length of the texts
@@ -87,7 +88,9 @@ def test_texts_of_a_length_take_as_many_passages(
 
 def test_texts_of_which_less_is_kept_cost_more_passes(unmasking: TrainedModel, data_root: Path):
     data = unmasking.data(data_root)
-    conditioning = evaluate(unmasking, data, split="train", n_prompts=2, length=16, kept=[0.5, 2, 7])
+    conditioning = evaluate(
+        unmasking, data, EvaluationSettings(split="train", n_prompts=2, length=16, kept=[0.5, 2, 7])
+    )
     costs = conditioning["cost/passes"].values
     assert (costs["model"], costs["kept_7"], costs["kept_2"]) == (2, 3, 8)
     assert costs["model"] <= costs["sure_0.5"] <= 16
@@ -107,7 +110,7 @@ def test_what_cannot_be_kept_is_refused(
     unmasking: TrainedModel, data_root: Path, settings: dict[str, Any], why: str
 ):
     with pytest.raises(UsageError, match=why):
-        evaluate(unmasking, unmasking.data(data_root), n_prompts=2, **settings)
+        evaluate(unmasking, unmasking.data(data_root), EvaluationSettings(n_prompts=2, **settings))
 
 
 def test_what_is_kept_is_a_list_with_commas():
@@ -121,7 +124,7 @@ def test_what_is_kept_is_a_list_with_commas():
 def test_a_length_is_refused_where_texts_end_by_themselves(trained_run: Any, data_root: Path):
     lines = load_trained(trained_run, "last", CPU)
     with pytest.raises(UsageError, match="writes lines, which end where they end"):
-        evaluate(lines, lines.data(data_root), n_prompts=2, length=20)
+        evaluate(lines, lines.data(data_root), EvaluationSettings(n_prompts=2, length=20))
 
 
 def test_a_file_of_them_reads_back_and_is_shown(evaluation: Evaluation):
@@ -143,7 +146,7 @@ def test_lines_of_more_passes_are_stronger():
 def test_a_model_without_unmasked_positions_is_refused(trained_run: Any, data_root: Path):
     lines = load_trained(trained_run, "last", CPU)
     with pytest.raises(UsageError, match="cannot refine: it was trained without unmasked positions"):
-        evaluate(lines, lines.data(data_root), n_prompts=2, passes=[4])
+        evaluate(lines, lines.data(data_root), EvaluationSettings(n_prompts=2, passes=[4]))
 
 
 def test_numbers_of_passes_are_a_list_with_commas():

@@ -1,4 +1,4 @@
-"""Scores of regular expressions: the same text, or the same set of lines."""
+"""Regular expressions, by their text and by the lines that they describe."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from jepalm.data.regex.automaton import Language, language
 from jepalm.data.regex.syntax import ExpressionTooLargeError, MalformedExpressionError, Reading
 from jepalm.errors import UsageError
+from jepalm.evaluation.answers.tasks.shares import Answered, Share
 
 Flags = NDArray[np.bool_]
 
@@ -22,7 +23,7 @@ class RegexScores:
     exact: Flags
     """The predicted text is the gold text."""
     equal: Flags
-    """It describes the same lines."""
+    """It describes the same lines (the `DFA-equal` of Locascio et al. 2016)."""
     degenerate: Flags
     """The gold describes no line, or every line: guessing such a language takes no understanding."""
     malformed: Flags
@@ -30,32 +31,25 @@ class RegexScores:
     undecided: Flags
     """One of the two is beyond the bound on automata; wrong unless the texts are the same."""
 
-    @property
-    def exact_match(self) -> float:
-        """Share of the same text."""
-        return _share(self.exact)
 
-    @property
-    def language_equality(self) -> float:
-        """Share of the same set of lines (the `DFA-equal` of Locascio et al. 2016)."""
-        return _share(self.equal)
+def score_expressions(answered: Answered, reading: Reading = "boundary") -> list[Share]:
+    r"""Exact match, language equality, the same on gold that is not degenerate, and what was no expression.
 
-    @property
-    def language_equality_nondegenerate(self) -> float:
-        """The same share where the gold is not degenerate; NaN where it always is."""
-        return _share(self.equal[~self.degenerate])
+    Args:
+        answered: gold and written expressions.
+        reading: of a `\b`.
 
-    def counts(self) -> dict[str, int]:
-        """How many of each, and `all`."""
-        flags = {
-            "exact": self.exact,
-            "equal": self.equal,
-            "degenerate": self.degenerate,
-            "equal_nondegenerate": self.equal & ~self.degenerate,
-            "malformed": self.malformed,
-            "undecided": self.undecided,
-        }
-        return {"all": len(self.exact)} | {name: int(flag.sum()) for name, flag in flags.items()}
+    Raises:
+        UsageError: a gold text is no expression.
+    """
+    scores = score_regexes(answered.gold, answered.written, reading)
+    return [
+        Share.of("exact_match", scores.exact),
+        Share.of("language_equality", scores.equal),
+        Share.of("language_equality_nondegenerate", scores.equal, ~scores.degenerate),
+        Share.of("malformed", scores.malformed),
+        Share.of("undecided", scores.undecided),
+    ]
 
 
 def score_regexes(
@@ -77,16 +71,14 @@ def score_regexes(
     for text in gold:
         if isinstance(decided[text], MalformedExpressionError):
             raise UsageError(f"the gold text {text!r} is no expression: {decided[text]}")
-    right = [decided[text] for text in gold]
-    found = [decided[text] for text in predicted]
-    exact = [one == other for one, other in zip(gold, predicted, strict=True)]
-    pairs = list(zip(right, found, strict=True))
-    same = [isinstance(one, Language) and one == other for one, other in pairs]
+    pairs = [(decided[text], decided[written]) for text, written in zip(gold, predicted, strict=True)]
+    exact = np.array([text == written for text, written in zip(gold, predicted, strict=True)], bool)
+    same = np.array([isinstance(right, Language) and right == found for right, found in pairs], bool)
     return RegexScores(
-        exact=np.array(exact, bool),
-        equal=np.array(exact, bool) | np.array(same, bool),
-        degenerate=np.array([isinstance(one, Language) and one.degenerate for one in right], bool),
-        malformed=np.array([isinstance(other, MalformedExpressionError) for other in found], bool),
+        exact=exact,
+        equal=exact | same,
+        degenerate=np.array([isinstance(right, Language) and right.degenerate for right, _ in pairs], bool),
+        malformed=np.array([isinstance(found, MalformedExpressionError) for _, found in pairs], bool),
         undecided=np.array(
             [any(isinstance(part, ExpressionTooLargeError) for part in pair) for pair in pairs], bool
         ),
@@ -102,7 +94,3 @@ def _decide(texts: set[str], reading: Reading) -> dict[str, Language | UsageErro
         except (MalformedExpressionError, ExpressionTooLargeError) as error:
             decided[text] = error
     return decided
-
-
-def _share(flags: Flags) -> float:
-    return float(flags.mean()) if len(flags) else float("nan")

@@ -16,12 +16,11 @@ from jepalm.data.reading import RawRows
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.evaluation.answers.answering import Answerer, write_in_turns
-from jepalm.evaluation.answers.measure import FREQUENT, NEAREST, Asked, Scoring, measure_answers, view_rows
+from jepalm.evaluation.answers.measure import FREQUENT, NEAREST, measure_answers, view_rows
 from jepalm.evaluation.answers.questions import LOST, Question, most_frequent_answer, nearest, read_questions
 from jepalm.evaluation.evaluate import evaluate
 from jepalm.evaluation.metrics import METRICS
-from jepalm.evaluation.samplers import baseline_of
-from jepalm.evaluation.text.held_out import TRAINING_TOKENS
+from jepalm.evaluation.settings import EvaluationSettings
 from jepalm.generation import one_pass as one_shot
 from jepalm.generation import token_by_token as autoregressive
 from jepalm.generation.loading import load_trained
@@ -106,7 +105,7 @@ def test_every_source_is_answered_as_by_itself(trained, prepared):
 
 def test_shares_are_those_of_the_texts_beside_controls(trained, prepared):
     split = prepared.split("validation")
-    found = measure_answers(trained, prepared, Asked(split, None, TRAINING_TOKENS))
+    found = measure_answers(trained, prepared, split, EvaluationSettings())
     rows = {row.name: row for row in found.rows}
     gold = {q.source: q.gold for q in read_questions(split, prepared.tokenizer, 8)}
     right = sum(alone(trained, source) == answer for source, answer in gold.items())
@@ -123,15 +122,8 @@ def test_shares_are_those_of_the_texts_beside_controls(trained, prepared):
 def test_a_run_beside_itself_has_the_same_shares(train, prepared):
     causal, jepalm = train("causal"), train("jepalm")
     for trained, other in ((causal, jepalm), (jepalm, causal)):
-        found = evaluate(
-            trained,
-            prepared,
-            n_prompts=4,
-            baseline=baseline_of(trained, other, 1.0),
-            baseline_name=other.run.name,
-            other=other,
-        )
-        own = evaluate(other, prepared, n_prompts=4)
+        found = evaluate(trained, prepared, EvaluationSettings(n_prompts=4), baselines=[other])
+        own = evaluate(other, prepared, EvaluationSettings(n_prompts=4))
         assert found["task/exact_match"].values["baseline"] == own["task/exact_match"].values["model"]
         assert found["task/malformed"].values.keys() == {"model", "baseline"}
         assert found["writing/passes"].values["model" if trained is jepalm else "baseline"] == 1
@@ -142,7 +134,7 @@ def test_a_run_beside_itself_has_the_same_shares(train, prepared):
 
 
 def test_a_causal_evaluation_is_of_answers_alone_and_repeats(train, prepared):
-    one, two = (evaluate(train("causal"), prepared, split="test") for _ in range(2))
+    one, two = (evaluate(train("causal"), prepared, EvaluationSettings(split="test")) for _ in range(2))
     names = [row.name for row in one.rows]
     assert {name.partition("/")[0] for name in names} == {"task", "writing", "views"}
     assert (one.n_prompts, one.n_samples, one.scorer) == (8, 0, "none")
@@ -152,7 +144,7 @@ def test_a_causal_evaluation_is_of_answers_alone_and_repeats(train, prepared):
 
 
 def test_a_jepalm_keeps_its_other_figures(train, prepared):
-    names = [row.name for row in evaluate(train("jepalm"), prepared, n_prompts=4).rows]
+    names = [row.name for row in evaluate(train("jepalm"), prepared, EvaluationSettings(n_prompts=4)).rows]
     assert names[0] == "task/exact_match"
     assert {"decoder/generation_ce", "scorer/gap", "brier/score_8"} <= {*names}
 
@@ -163,8 +155,8 @@ def test_the_reading_of_a_boundary_reaches_the_scorer(train, root):
     trained = train("causal", "boundary")
 
     def equal_by_chance(reading):
-        asked = Asked(data.split("train"), None, TRAINING_TOKENS, scoring=Scoring(reading))
-        found = measure_answers(trained, data, asked).rows
+        settings = EvaluationSettings(reading=reading)
+        found = measure_answers(trained, data, data.split("train"), settings).rows
         return next(row.controls[FREQUENT] for row in found if row.name == "task/language_equality")
 
     # of 18 training pairs the first 10 mean \ba\b, which stands most often
@@ -178,7 +170,7 @@ def test_runs_of_other_pairings_have_no_answers(train, prepared):
     with pytest.raises(UsageError, match="is a causal run of windows, which have no right answers"):
         evaluate(lines, prepared)
     with pytest.raises(UsageError, match="which have no right answers"):
-        evaluate(causal, prepared, other=lines)
+        evaluate(causal, prepared, baselines=[lines])
     with pytest.raises(UsageError, match="leave --scorer out"):
         evaluate(causal, prepared, scorer=object())
 
@@ -223,7 +215,7 @@ def test_a_run_that_reads_actions_is_evaluated_by_its_answers(train, acted, fami
         source, action = (pad_rows([encode(text)], torch.device("cpu")) for text in ("s1", "v"))
         made = one_shot.generate(trained.objective, source, action=action).rows()
     assert answerer.write(questions[:1])[0] == [trained.tokenizer.decode(made[0])]
-    found = evaluate(trained, acted, split="test")
+    found = evaluate(trained, acted, EvaluationSettings(split="test"))
     groups = {"task", "writing", "action", "retrieval"} | ({"world"} if family == "jepalm" else set())
     assert {row.group for row in found.rows} - {"views"} == groups
     assert "which need the simulator of the data" in found.left_out
@@ -233,7 +225,7 @@ def test_a_run_that_reads_actions_is_evaluated_by_its_answers(train, acted, fami
 
 def test_a_baseline_that_reads_actions_does_not_go_with_data_without(train, prepared, acted):
     with pytest.raises(UsageError, match="reads actions"):
-        evaluate(train("causal"), prepared, other=train("causal", "acted"))
+        evaluate(train("causal"), prepared, baselines=[train("causal", "acted")])
 
 
 def test_health_of_the_views_is_what_was_logged_at_the_step(tmp_path):
