@@ -15,6 +15,7 @@ from jepalm.cli.bench import bench
 from jepalm.cli.evaluate import evaluate
 from jepalm.cli.export import export
 from jepalm.cli.generate import generate
+from jepalm.cli.infill import infill
 from jepalm.cli.plan import plan
 from jepalm.cli.prepare import prepare_app
 from jepalm.cli.report import report
@@ -33,7 +34,18 @@ HELP = """Train, sample and dissect non-autoregressive JEPA language models.
   jepalm report runs/latest         which loss really trained the model?
 """
 
-COMMANDS = ["prepare", "train", "generate", "report", "evaluate", "plan", "sweep", "bench", "export"]
+COMMANDS = [
+    "prepare",
+    "train",
+    "generate",
+    "report",
+    "evaluate",
+    "infill",
+    "plan",
+    "sweep",
+    "bench",
+    "export",
+]
 """In the order a newcomer needs them."""
 
 
@@ -59,6 +71,7 @@ app.command()(train)
 app.command()(generate)
 app.command()(report)
 app.command()(evaluate)
+app.command()(infill)
 app.command()(plan)
 app.command()(sweep)
 app.command()(bench)

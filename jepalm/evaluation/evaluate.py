@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from jepalm.data.prepared import PreparedData, Split
 from jepalm.errors import UsageError, nearest
 from jepalm.evaluation.answers.measure import evaluate_answers
+from jepalm.evaluation.baselines import check_any_length
 from jepalm.evaluation.interfaces import Scorer
 from jepalm.evaluation.rows import Evaluation, answers_alone
-from jepalm.evaluation.samplers import check_any_length
 from jepalm.evaluation.settings import EvaluationSettings
 from jepalm.evaluation.text.infilling import evaluate_gaps
 from jepalm.evaluation.text.writing import evaluate_texts
 from jepalm.evaluation.world.measure import evaluate_world
 from jepalm.generation.loading import TrainedModel
-from jepalm.generation.text import check_refining
+from jepalm.generation.writers import check_refining
 
 
 def evaluate(

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol
 
 from jepalm.generation.one_pass import Passage
+
+TEXTS_AT_ONCE = 64
+
+NextSource = Callable[[list[int], list[int]], list[int]]
+"""Token ids of the next source, from those of the last one and of the passage that was written after it."""
+
+
+def append(source: list[int], written: list[int]) -> list[int]:
+    """The next source of a stream of text, which goes on behind what was read."""
+    return [*source, *written]
 
 
 @dataclass(frozen=True)

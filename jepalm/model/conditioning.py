@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from jepalm.model.layout import Layout
-from jepalm.model.noise import PredictorNoise
 from jepalm.model.queries import Known
 
 ActionView = tuple[Tensor, Layout]
@@ -21,11 +20,11 @@ class Conditioning:
     Attributes:
         action: of each text, for a model that is conditioned on actions.
         known: tokens that are unmasked, for a predictor that reads such; None unmasks nothing.
-        noise: of the kind that the predictor reads, another kind is not looked at; None is noise of 0.
+        noise: Gumbel noise (B, T, V), for a predictor that reads it; None is noise of 0.
         intermediate logits: a list that is given the logits (..., V) of every guess, where the layers guess.
     """
 
     action: ActionView | None = None
     known: Known | None = None
-    noise: PredictorNoise | None = None
+    noise: Tensor | None = None
     intermediate_logits: list[Tensor] | None = None

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepalm.model.layout import Layout
-from jepalm.model.noise import PredictorNoise
 from jepalm.model.queries import Known
 
 TOKEN_STD = 0.5
@@ -63,14 +62,14 @@ class IntermediateLogits(nn.Module):
         self.head.weight.copy_(tokens)
         self.before.weight.copy_(tokens.T * (TOKEN_STD / tokens.std()))
 
-    def packed(self, noise: PredictorNoise | None, layout: Layout) -> Tensor | None:
+    def packed(self, noise: Tensor | None, layout: Layout) -> Tensor | None:
         """Gumbel noise as the layout packs or pads it, (..., V).
 
         0 where none is given; None where none is read.
         """
         if self.noise is None:
             return None
-        if not isinstance(noise, Tensor):
+        if noise is None:
             noise = self.head.weight.new_zeros(*layout.mask.shape, self.head.out_features)  # (B, T, V)
         return layout.pack(noise)
 

@@ -20,8 +20,7 @@ from jepalm.model.conditioning import ActionView, Conditioning
 from jepalm.model.intermediate_logits import IntermediateLogits
 from jepalm.model.latents import LatentHead, LatentReader, Posterior
 from jepalm.model.layers import Block, Modulation, init_weights
-from jepalm.model.layout import Layout, at_least_float32, copied
-from jepalm.model.noise import GaussianNoise, NoisyQueries
+from jepalm.model.layout import Layout, at_least_float32
 from jepalm.model.queries import UnmaskedTokens
 from jepalm.model.token_shift import TokenShift
 
@@ -88,7 +87,7 @@ class Predictor(nn.Module):
     are aligned one for all, to which the source's own embedding at the place is added. Width and depth are
     its own, with projections in and out. An action's embeddings are keys beside the source's, told apart by a
     learned vector; or their mean modulates every block; or both. Queries of unmasked positions carry the
-    token that is decided there; all queries may carry Gaussian noise.
+    token that is decided there.
 
     Where the layers guess, each position sees those before it alone, and hears, before each layer, what was
     guessed at the one before it; the first hears the source's last embedding. A token that is unmasked is
@@ -126,7 +125,6 @@ class Predictor(nn.Module):
         self.unmasked = (
             UnmaskedTokens(dim, vocab_size) if own.unmasked and not own.intermediate_logits else None
         )
-        self.noise = NoisyQueries(dim, own.noise_dim) if own.noise == "gaussian" else None
         widths, noisy = (dim, config.dim, config.target_dim), own.noise == "gumbel"
         self.intermediate_logits = (
             IntermediateLogits(*widths, vocab_size, noisy=noisy) if own.intermediate_logits else None
@@ -138,7 +136,7 @@ class Predictor(nn.Module):
         if config.mimetic_init and self.carry is not None and dim == config.dim:
             nn.init.eye_(self.carry.weight).data.mul_(CARRIED)  # else queries are not like what they match
         for module in self.modules():
-            if isinstance(module, Modulation | NoisyQueries):
+            if isinstance(module, Modulation):
                 module.reset()
 
     def forward(
@@ -147,8 +145,7 @@ class Predictor(nn.Module):
         """Predict the target embeddings in `layout`.
 
         Args:
-            layout: those of the target's positions or latents, (B, N) wide; or copies of them, for several
-                predictions from each source.
+            layout: those of the target's positions or latents, (B, N) wide.
             source: source embeddings (..., D), packed as `source_layout` says.
             source_layout: the source's positions.
             conditioning: what else is known; None is nothing.
@@ -165,8 +162,7 @@ class Predictor(nn.Module):
                 marked = embeddings + self.action_mark  # (..., D)
                 memory = source_layout.join(source, marked), source_layout.beside(places)
             if self.modulated:
-                n = len(layout.mask) // len(places.mask)
-                condition = copied(places.mean(embeddings), n)  # (B, D)
+                condition = places.mean(embeddings)  # (B, D)
         if self.intermediate_logits is not None:
             first = self.intermediate_logits.first(source, source_layout)  # (B, 1, its own dim)
             return self._with_intermediate_logits(
@@ -206,13 +202,11 @@ class Predictor(nn.Module):
     def _queries(
         self, layout: Layout, source: Tensor, source_layout: Layout, conditioning: Conditioning
     ) -> Tensor:
-        """What the queries carry: their place, what is unmasked there, Gaussian noise; (..., its own dim)."""
+        """What the queries carry: their place, what is unmasked there; (..., its own dim)."""
         x = self._places(layout, source, source_layout)
         if conditioning.known is not None and self.intermediate_logits is None:
             assert self.unmasked is not None
             x = x + self.unmasked(conditioning.known, layout)
-        if self.noise is not None and isinstance(conditioning.noise, GaussianNoise):
-            x = x + self.noise(conditioning.noise, layout)
         return x
 
     def _places(self, layout: Layout, source: Tensor, source_layout: Layout) -> Tensor:
@@ -221,7 +215,7 @@ class Predictor(nn.Module):
         if self.carry is not None:
             there = source_layout.pad(self.carry(source)) * source_layout.mask[..., None]  # (B, Ts, own dim)
             there = F.pad(there, (0, 0, 0, width - there.shape[1]))  # (B, T, own dim)
-            return layout.pack(self.queries + copied(there, batch // len(there)))
+            return layout.pack(self.queries + there)
         if layout.given:
             return F.embedding(layout.pack(layout.positions), self.queries)
         return layout.pack(self.queries[:width].expand(batch, -1, -1))

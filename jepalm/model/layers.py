@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jepalm.model.layout import Layout, copied
+from jepalm.model.layout import Layout
 from jepalm.model.packed_attention import PackedAttention
 from jepalm.model.token_shift import TokenShift
 
@@ -95,10 +95,7 @@ class Attention(nn.Module):
             key.copy_(nn.init.normal_(query, std=std))
 
     def forward(self, x: Tensor, layout: Layout, memory: tuple[Tensor, Layout] | None = None) -> Tensor:
-        """Attend from `x` (packed or padded, D) to itself, or to `memory` = (embeddings, their layout).
-
-        Where `x` is of several copies of every text, each attends to its text's memory.
-        """
+        """Attend from `x` (packed or padded, D) to itself, or to `memory` = (embeddings, their layout)."""
         if memory is None:
             assert self.query_key_value is not None
             query, key_value, keys = self.query_key_value(x), None, layout
@@ -106,8 +103,7 @@ class Attention(nn.Module):
             assert self.query is not None
             assert self.key_value is not None
             source, keys = memory
-            n = len(layout.mask) // len(keys.mask)
-            query, key_value, keys = self.query(x), copied(self.key_value(source), n), keys.copies(n)
+            query, key_value = self.query(x), self.key_value(source)
         packed = layout.index is not None and self.kind == "auto" and self._short(layout, keys)
         if packed and not self.causal:
             rows = layout.head_rows(self.n_heads, self.head_dim)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from jepalm.model.layout import Layout, copied
+from jepalm.model.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,6 @@ class Known:
 
     ids: Tensor
     unmasked: Tensor
-
-    def copies(self, n: int) -> Known:
-        """The same of n copies of every text."""
-        return Known(copied(self.ids, n), copied(self.unmasked, n))
 
 
 class UnmaskedTokens(nn.Module):

@@ -24,10 +24,8 @@ from jepalm.model.jepalm import JEPALM
 from jepalm.objective.autoencoder import divergence
 from jepalm.objective.base import Scope
 from jepalm.objective.coupling import Coupling, Teacher
-from jepalm.objective.energy import EnergyScore, energy_score
-from jepalm.objective.jepalm_predictions import OF_SOURCES, JepalmPredictions, Views, any_of
+from jepalm.objective.jepalm_predictions import JepalmPredictions, Views
 from jepalm.objective.lengths import length_bins
-from jepalm.objective.own_text import with_own_text
 from jepalm.objective.regularizers import build_regularizer
 from jepalm.objective.targets import TargetEncoder, target_momentum
 from jepalm.objective.terms import (
@@ -117,8 +115,6 @@ class JepalmObjective(JepalmPredictions):
     def forward(self, batch: Batch) -> Losses:
         """Terms that count of one micro batch, each over the size of its global batch."""
         counted, noise, states = self.counted, None, None
-        if any_of(counted, *OF_SOURCES):
-            batch = with_own_text(self, batch)
         if self.coupling is not None and self.training:  # the teacher reads the source that the model reads
             coupled = self.coupling.couple(batch)
             batch, noise = coupled.batch, coupled.noise
@@ -169,14 +165,12 @@ class JepalmObjective(JepalmPredictions):
         super().enter(scope)
         self._encodes_as_teacher = None
 
-    def after_step(
-        self, step: int, steps: int, terms: Tensor | None = None, norms: Tensor | None = None
-    ) -> None:
+    def after_step(self, step: int, steps: int, terms: Tensor | None = None) -> None:
         """Move the target encoder after the trained one; see the base class."""
         if self.target_encoder is not None and self.learns("encoder"):
             momentum = target_momentum(step - 1, steps, self.config.targets.ema_start)
             self.target_encoder.follow(self.model.encoder, momentum)
-        super().after_step(step, steps, terms, norms)
+        super().after_step(step, steps, terms)
 
     def distance(self, predicted: Tensor, target: Tensor) -> Tensor:
         """The configured distance of each position's embeddings: two of (..., D) to (...)."""
@@ -185,21 +179,8 @@ class JepalmObjective(JepalmPredictions):
             return smooth_l1_distance(predicted, target, self.config.embedding.smooth_l1_beta)
         return cosine_distance(predicted, target) if kind == "cosine" else squared_distance(predicted, target)
 
-    def energy(self, views: Views) -> EnergyScore:
-        """The energy score of each text, of as many samples as are set."""
-        assert views.samples is not None
-        assert views.draws is not None
-        layout, settings = views.embedding_layout, self.config.embedding
-        samples = torch.stack([layout.pad(x) for x in views.samples])  # (N, B, T', D')
-        draws = torch.stack([layout.pad(x) for x in views.draws])  # (M, B, T', D')
-        hidden = None if views.weights is None else layout.pad(views.weights) > 0  # (B, T)
-        windows, exponent = settings.windows, settings.exponent
-        return energy_score(samples, self._as_target(draws), layout.mask, windows, exponent, hidden)
-
     def _embedding_total(self, views: Views) -> Tensor:
-        """The embedding term, summed over positions; a text's energy score counts for each of its own."""
-        if views.samples is not None:
-            return (self.energy(views).total * views.embedding_layout.mask.sum(1)).sum()
+        """The embedding term, summed over positions."""
         distance = self.distance(views.predicted, self._as_target(views.target))  # (...)
         if views.weights is not None:
             distance = distance * views.weights

@@ -6,7 +6,7 @@ The second of the objective's three layers, between texts (`jepalm_texts`) and t
 from __future__ import annotations
 
 from collections.abc import Collection
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,10 +16,9 @@ from jepalm.data.batches import Batch, Tokens
 from jepalm.model.conditioning import ActionView, Conditioning
 from jepalm.model.latents import Posterior
 from jepalm.model.layout import Layout
-from jepalm.model.noise import PredictorNoise, draw_gaussian, draw_gumbel
+from jepalm.model.noise import draw_gumbel
 from jepalm.model.queries import Known
 from jepalm.objective.autoencoder import disturb, drop_tokens, sample
-from jepalm.objective.energy import same_draws
 from jepalm.objective.jepalm_texts import JepalmTexts
 from jepalm.objective.lengths import as_lengths, expected_length, likeliest_lengths
 from jepalm.objective.spans import Reading, picked
@@ -52,8 +51,6 @@ class Views:
         length_logits: (B, L + 1) of a length classification, else None.
         local_logits: (..., V) of the local head at the target's places, else None.
         weights: (...) of the target's positions in the terms of predictions, where tokens were unmasked.
-        samples: (N, ..., D') predicted embeddings for an energy score, else None.
-        draws: (M, ..., D') target embeddings for an energy score, else None.
         intermediate logits: logits (..., V) of each guess of the predictor's layers, where they guess.
     """
 
@@ -70,8 +67,6 @@ class Views:
     length_logits: Tensor | None = None
     local_logits: Tensor | None = None
     weights: Tensor | None = None
-    samples: Tensor | None = None
-    draws: Tensor | None = None
     intermediate_logits: tuple[Tensor, ...] = ()
 
 
@@ -105,7 +100,7 @@ class JepalmPredictions(JepalmTexts):
         reading, embedding_layout = self._reading(batch, target_layout), self._latents(target_layout)
         encoded = decodable = target = source = predicted = torch.empty(0)
         posterior = whole = Posterior(encoded)
-        samples = draws = known = weights = None
+        known = weights = None
         shared = self.target_encoder is None
         read = any_of(terms, "reconstruction", "kl")
         if read or any_of(terms, "regularizer", *(["embedding"] if shared else [])):
@@ -123,16 +118,9 @@ class JepalmPredictions(JepalmTexts):
         if any_of(terms, *PREDICTED):
             known = self._unmask(batch.target, target_layout)
             conditioning = Conditioning(action, known, intermediate_logits=intermediate_logits)
-            if self.config.embedding.distance == "energy" and any_of(terms, "embedding"):
-                with self._draws(batch):
-                    samples = self._samples(source, source_layout, target_layout, conditioning)
-                    draws = self._target_draws(whole, reading)
-            if samples is not None and self.training:
-                predicted = samples[0]
-            else:
-                drawn = noise if noise is not None else self.draw_noise(target_layout, float(self.training))
-                conditioning = replace(conditioning, noise=drawn)
-                predicted = self.predict(source, source_layout, target_layout, conditioning)
+            drawn = noise if noise is not None else self.draw_noise(target_layout, float(self.training))
+            conditioning = replace(conditioning, noise=drawn)
+            predicted = self.predict(source, source_layout, target_layout, conditioning)
         if (
             known is not None and self.model.predictor.intermediate_logits is None
         ):  # which tells none its own token
@@ -153,8 +141,6 @@ class JepalmPredictions(JepalmTexts):
             found if self.config.length.kind == "classification" else None,
             local,
             weights,
-            samples,
-            draws,
             tuple(intermediate_logits),
         )
 
@@ -165,7 +151,7 @@ class JepalmPredictions(JepalmTexts):
         target_layout: Layout,
         conditioning: Conditioning | None = None,
     ) -> Tensor:
-        """Predicted embeddings (..., D') of a target whose positions, or copies of them, are laid out so.
+        """Predicted embeddings (..., D') of a target laid out so.
 
         Args:
             source: source embeddings (..., D).
@@ -190,19 +176,17 @@ class JepalmPredictions(JepalmTexts):
 
     def draw_noise(
         self, target_layout: Layout, scale: float = 1.0, generator: torch.Generator | None = None
-    ) -> PredictorNoise | None:
+    ) -> Tensor | None:
         """Draw noise of the kind that the predictor reads, times a scale; None where it reads none, and at 0.
 
         Args:
-            target_layout: positions to predict, or copies of them.
+            target_layout: positions to predict.
             scale: what the noise is multiplied by.
             generator: draws; torch's own when None.
         """
         own = self.model.config.predictor
         if own.noise == "none" or scale == 0:
             return None
-        if own.noise == "gaussian":
-            return draw_gaussian(self._latents(target_layout), own.noise_dim, scale, generator)
         shape = (*target_layout.mask.shape, self.vocab_size)
         return scale * draw_gumbel(shape, target_layout.mask.device, generator)  # (B, T, V)
 
@@ -263,30 +247,6 @@ class JepalmPredictions(JepalmTexts):
         same = drawn is posterior.mean and not hidden
         decodable = encoded if same else reading.pick(self.normalise(drawn, read))
         return encoded, disturb(decodable, latents, noise), picked_posterior, whole
-
-    def _samples(
-        self, source: Tensor, source_layout: Layout, target_layout: Layout, conditioning: Conditioning
-    ) -> Tensor:
-        """Predicted embeddings (N, ..., D') of each source, all in one pass of the predictor."""
-        n = self.config.embedding.samples
-        layout = target_layout.copies(n)
-        conditioning = replace(
-            conditioning,
-            known=conditioning.known and conditioning.known.copies(n),
-            noise=self.draw_noise(layout),
-        )
-        return self.predict(source, source_layout, layout, conditioning).unflatten(0, (n, -1))
-
-    def _target_draws(self, posterior: Posterior, reading: Reading) -> Tensor:
-        """Draws (M, ..., D') of the target embeddings; points are what they are."""
-        read = self._latents(reading.layout)
-        number = self.config.embedding.target_samples
-        drawn = [self.normalise(sample(posterior, read), read) for _ in range(number)]
-        return torch.stack([reading.pick(x) for x in drawn])
-
-    def _draws(self, batch: Batch) -> AbstractContextManager[None]:
-        """Context of draws for an energy score: those of the step in training, else the same every time."""
-        return nullcontext() if self.training else same_draws(batch.target.ids.device)
 
     def _local_logits(self, source: Tensor, layout: Layout, places: Layout) -> Tensor | None:
         """What the local head makes of the source's embeddings at the target's places, (..., V)."""

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jepalm.evaluation.speed.writing_cost import ALONE, AT_ONCE, cost_rows
 
 from jepalm.config import HardwareConfig
 from jepalm.evaluation.evaluate import evaluate
 from jepalm.evaluation.rows import Evaluation
 from jepalm.evaluation.settings import EvaluationSettings
-from jepalm.evaluation.speed.writing_cost import ALONE, AT_ONCE, cost_rows
 from jepalm.generation.loading import TrainedModel, load_trained
 from jepalm.report.analysis.evaluation import columns, header
 

@@ -327,21 +327,6 @@ def test_a_model_without_intermediate_logits_has_the_same_weights_as_ever() -> N
             "noise=gumbel needs objective.coupling.teacher",
         ),
         (
-            {"model": {"predictor": {"noise": "gaussian", "intermediate_logits": True}}},
-            "intermediate_logits does not go with model.predictor.noise=gaussian",
-        ),
-        (
-            {"model": {"predictor": {"noise": "gaussian"}}, "objective": {"coupling": {"teacher": "a"}}},
-            "coupling.teacher does not go with model.predictor.noise=gaussian",
-        ),
-        (
-            {
-                "model": {"predictor": {"noise": "gumbel", "intermediate_logits": True}},
-                "objective": {"coupling": {"teacher": "a"}, "embedding": {"distance": "energy"}},
-            },
-            "distance=energy needs model.predictor.noise=gaussian",
-        ),
-        (
             {"model": {"predictor": {"intermediate_logits": True}, "latent": {"tokens": 2}}},
             "needs model.latent.tokens=1",
         ),

@@ -105,7 +105,7 @@ def test_micro_batches_add_up_to_the_batch(monkeypatch: pytest.MonkeyPatch) -> N
     def same(mask: torch.Tensor, *_: object) -> torch.Tensor:
         return pattern[:, : mask.shape[1]].expand_as(mask)
 
-    monkeypatch.setattr("jepalm.objective.jepalm_predictions.draw_revealed", same)
+    monkeypatch.setattr("jepalm.objective.jepalm_predictions.draw_unmasked", same)
     whole = terms(objective, batch)
     parts = [terms(objective, part) for part in split(batch, 3, 5)]
     for name in ("embedding", "generation"):

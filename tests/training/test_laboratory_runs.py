@@ -4,15 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jepalm.generation.text import continue_text, read_prompt
 from safetensors.torch import load_file
 
 from jepalm.generation.loading import load_trained
-from jepalm.generation.text import continue_text, read_prompt
 from jepalm.session import new_session
 
 EVERYTHING = {
-    "objective__weighting": "gradnorm",
-    "objective__gradnorm__every": 2,
+    "objective__weighting": "ema",
     "objective__length__kind": "classification",
     "objective__targets__encoder": "ema",
     "objective__targets__normalisation": "layernorm",

@@ -12,17 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jepalm.data.batches import Tokens, pad_rows
-from jepalm.data.tokenizer import TextTokenizer
+from jepalm.data.batches import pad_rows
 from jepalm.evaluation.answers.questions import Question
 from jepalm.evaluation.speed.timing import Clock
-from jepalm.generation import one_pass as one_shot
-from jepalm.generation import token_by_token as autoregressive
 from jepalm.generation.loading import TrainedModel
+from jepalm.generation.roll import padded_actions
+from jepalm.generation.token_by_token import causal_row
+from jepalm.generation.writer import Prompt
+from jepalm.generation.writers import writer_for
 from jepalm.model.conditioning import Conditioning
 from jepalm.model.layout import Layout
-from jepalm.objective import CausalObjective, JepalmObjective
-from jepalm.objective.views import prompt_row
 
 AT_ONCE = 64
 """Questions of a batch."""
@@ -31,20 +30,20 @@ ALONE = 16
 
 
 @dataclass
-class Written:
+class TimedAnswers:
     """Answers of one model and what they cost.
 
     Attributes:
         texts: one a question.
         seconds: of each batch of `AT_ONCE` questions.
         seconds_alone: of each of `ALONE` questions or fewer, answered by itself.
-        passes_alone: forward passes of each of these.
+        nfe_alone: forward passes of each of these.
     """
 
     texts: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     seconds_alone: list[float] = field(default_factory=list)
-    passes_alone: list[int] = field(default_factory=list)
+    nfe_alone: list[int] = field(default_factory=list)
 
     @property
     def characters_per_s(self) -> float:
@@ -64,16 +63,16 @@ class Written:
     @property
     def passes(self) -> float:
         """Mean forward passes of an answer by itself."""
-        return sum(self.passes_alone) / len(self.passes_alone)
+        return sum(self.nfe_alone) / len(self.nfe_alone)
 
 
 class Answerer:
     """A run that was trained on pairs; it reads questions with its own tokenizer."""
 
     def __init__(self, trained: TrainedModel) -> None:
-        self.hardware, self.objective = trained.hardware, trained.objective
+        self.hardware = trained.hardware
+        self._trained, self._writer = trained, writer_for(trained)
         self._tokenizer, self._model = trained.tokenizer, trained.config.model
-        self._reads_actions = trained.reads_actions
 
     def write(self, questions: Sequence[Question]) -> tuple[list[str], int]:
         """Write the likeliest text of each, all at once; return them and the forward passes.
@@ -81,20 +80,9 @@ class Answerer:
         One-shot: the likeliest length and the likeliest token of each position. Token by token: until the end
         token, or one token beyond the longest target of the training.
         """
-        read, action = self._read(questions)
-        with self.hardware.autocast():
-            if isinstance(self.objective, CausalObjective):
-                made = autoregressive.generate(
-                    self.objective,
-                    read,
-                    length=self._model.target_len + 1,
-                    end=TextTokenizer.END,
-                )
-                rows, passes = made.rows, made.passes
-            else:
-                assert isinstance(self.objective, JepalmObjective)
-                rows, passes = one_shot.generate(self.objective, read, action=action).rows(), 1
-        return [self._tokenizer.decode(row) for row in rows], passes
+        lengths = [self._model.target_len + 1] * len(questions)
+        made = self._writer.write(self._read(questions), seed=0, lengths=lengths)
+        return [self._tokenizer.decode(row) for row in made.ids], made.batch_nfe
 
     @torch.no_grad()
     def choose(self, questions: Sequence[Question], choices: Sequence[str]) -> NDArray[np.int64]:
@@ -107,66 +95,65 @@ class Answerer:
         tokens = [self._tokenizer.encode(choice)[0] for choice in choices]
         found = []
         for at in range(0, len(questions), AT_ONCE):
-            read, action = self._read(questions[at : at + AT_ONCE])
+            prompts = self._read(questions[at : at + AT_ONCE])
             with self.hardware.autocast():
-                logits = self._first_logits(read, action)  # (B, V)
+                logits = self._first_logits(prompts)  # (B, V)
             found.append(logits.float()[:, tokens].argmax(-1).cpu().numpy())
         return np.concatenate(found)
 
-    def _read(self, questions: Sequence[Question]) -> tuple[Tokens, Tokens | None]:
-        """The last tokens of each question and of its action, which a causal model reads as one text."""
-        encode, model, device = self._tokenizer.encode, self._model, self.hardware.device
+    def _read(self, questions: Sequence[Question]) -> list[Prompt]:
+        """The last tokens of each question, and of its action where the run reads one."""
+        encode, model = self._tokenizer.encode, self._model
         sources = [encode(question.source)[-model.source_len :] for question in questions]
-        causal = isinstance(self.objective, CausalObjective)
-        if not self._reads_actions:
-            return pad_rows([prompt_row(row) for row in sources] if causal else sources, device), None
+        if not self._trained.reads_actions:
+            return [Prompt(source) for source in sources]
         actions = [encode(question.action)[-model.longest_action :] for question in questions]
-        if causal:
-            rows = [prompt_row(*pair) for pair in zip(sources, actions, strict=True)]
-            return pad_rows(rows, device), None
-        return pad_rows(sources, device), pad_rows(actions, device)
+        return [Prompt(*pair) for pair in zip(sources, actions, strict=True)]
 
-    def _first_logits(self, read: Tokens, action: Tokens | None) -> Tensor:
+    def _first_logits(self, prompts: Sequence[Prompt]) -> Tensor:
         """What follows a question, or the one token of an answer of length 1, (B, V)."""
-        n = len(read.lengths)
-        rows = torch.arange(n, device=read.ids.device)
-        if isinstance(self.objective, CausalObjective):
-            hidden = self.objective.model.hidden(read.ids)[rows, read.lengths - 1]  # (B, D)
-            return self.objective.model.logits(hidden)
-        assert isinstance(self.objective, JepalmObjective)
-        embeddings, layout = self.objective.encode_source(read)
-        target = Layout.of(torch.ones_like(read.lengths), 1, packed=self.objective.packing)
-        act = self.objective.encode_action(action)
-        predicted = self.objective.predict(embeddings, layout, target, Conditioning(act))
-        return self.objective.model.decoder(predicted, target).view(n, -1)
+        device = self.hardware.device
+        if self._trained.is_causal:
+            objective = self._trained.causal
+            read = pad_rows([causal_row(prompt) for prompt in prompts], device)
+            rows = torch.arange(len(prompts), device=device)
+            hidden = objective.model.hidden(read.ids)[rows, read.lengths - 1]  # (B, D)
+            return objective.model.logits(hidden)
+        one_shot = self._trained.jepalm
+        embeddings, layout = one_shot.encode_source(pad_rows([prompt.source for prompt in prompts], device))
+        lengths = torch.ones(len(prompts), dtype=torch.long, device=device)
+        target = Layout.of(lengths, 1, packed=one_shot.packing)
+        action = one_shot.encode_action(padded_actions(prompts, device))
+        predicted = one_shot.predict(embeddings, layout, target, Conditioning(action))
+        return one_shot.model.decoder(predicted, target).view(len(prompts), -1)
 
 
 def write_in_turns(
     answerers: Mapping[str, Answerer], questions: Sequence[Question], clock: Clock = time.perf_counter
-) -> dict[str, Written]:
+) -> dict[str, TimedAnswers]:
     """Let several models answer the same questions, batch by batch in turns, so that their times compare.
 
     Each has one batch untimed before, and at the end some questions one at a time.
     """
-    written = {name: Written() for name in answerers}
+    answers = {name: TimedAnswers() for name in answerers}
     for answerer in answerers.values():
         answerer.write(questions[:AT_ONCE])
     for at in range(0, len(questions), AT_ONCE):
         for name, answerer in answerers.items():
             texts, _, seconds = _timed(answerer, questions[at : at + AT_ONCE], clock)
-            written[name].texts += texts
-            written[name].seconds.append(seconds)
+            answers[name].texts += texts
+            answers[name].seconds.append(seconds)
     for question in questions[:: -(-len(questions) // ALONE)]:
         for name, answerer in answerers.items():
-            _, passes, seconds = _timed(answerer, [question], clock)
-            written[name].seconds_alone.append(seconds)
-            written[name].passes_alone.append(passes)
-    return written
+            _, nfe, seconds = _timed(answerer, [question], clock)
+            answers[name].seconds_alone.append(seconds)
+            answers[name].nfe_alone.append(nfe)
+    return answers
 
 
 def _timed(answerer: Answerer, questions: Sequence[Question], clock: Clock) -> tuple[list[str], int, float]:
     answerer.hardware.synchronize()
     start = clock()
-    texts, passes = answerer.write(questions)
+    texts, nfe = answerer.write(questions)
     answerer.hardware.synchronize()
-    return texts, passes, clock() - start
+    return texts, nfe, clock() - start

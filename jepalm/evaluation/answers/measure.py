@@ -11,7 +11,7 @@ from typing import Any
 from jepalm.data.prepared import PreparedData, Split
 from jepalm.data.worlds import world_of
 from jepalm.errors import UsageError
-from jepalm.evaluation.answers.answering import Answerer, Written, write_in_turns
+from jepalm.evaluation.answers.answering import Answerer, TimedAnswers, write_in_turns
 from jepalm.evaluation.answers.questions import (
     most_frequent_answer,
     nearest,
@@ -189,7 +189,7 @@ def _share_rows(
     ]
 
 
-def _writing_rows(written: Mapping[str, Written]) -> list[MetricRow]:
+def _writing_rows(written: Mapping[str, TimedAnswers]) -> list[MetricRow]:
     """Speed of the answers; the ratio is how many times the baseline's."""
     rows = []
     for name in ("characters_per_s", "answers_per_s", "latency", "passes"):

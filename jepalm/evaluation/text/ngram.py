@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from jepalm.generation.writer import GeneratedText, Prompt
+
 Ids = NDArray[np.int64]
 
 
@@ -110,28 +112,25 @@ class NGram:
             for start, end, prompt in zip(edges[:-1], edges[1:], kept, strict=True)
         ]
 
-    def sample(
-        self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int
-    ) -> list[list[int]]:
-        """Continue each prompt by as many tokens as asked.
+    def write(
+        self, prompts: Sequence[Prompt], *, seed: int, lengths: Sequence[int] | None = None
+    ) -> GeneratedText:
+        """Continue each prompt by as many tokens as asked; its NFE are look-ups, one a token. See `Writer`.
 
         P(w | h) is a mixture, so a draw walks down from the longest context: it takes one of that
         context's own continuations with probability N / (N + T), else asks the next shorter one.
         """
+        assert lengths is not None, "counts do not say where a text ends"
         rng = np.random.default_rng(seed)
         reach, steps = self.order - 1, max(lengths, default=0)
         written = np.full((len(prompts), reach + steps), -1, np.int64)  # (B, context + T), -1 before a prompt
         for row, prompt in enumerate(prompts):
-            tail = list(prompt[max(0, len(prompt) - reach) :])
+            tail = list(prompt.source[max(0, len(prompt.source) - reach) :])
             written[row, reach - len(tail) : reach] = tail
         for step in range(reach, reach + steps):
             written[:, step] = self._draw(written[:, step - reach : step], rng)
         rows = zip(written[:, reach:].tolist(), lengths, strict=True)
-        return [row[:length] for row, length in rows]
-
-    def passes(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int) -> float:
-        """Look-ups a text, mean: one a token."""
-        return float(np.mean(lengths))
+        return GeneratedText([row[:length] for row, length in rows], list(lengths), steps)
 
     def probabilities(self, pasts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
         """P of every next token (B, V) after each past, of which the last order - 1 tokens are read."""

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from jepalm.data.prepared import PreparedData, Split
 from jepalm.evaluation.answers.measure import measure_answers
-from jepalm.evaluation.interfaces import Sampler, Scorer
+from jepalm.evaluation.baselines import scorer_of, verified_by, writer_beside
+from jepalm.evaluation.interfaces import Scorer
 from jepalm.evaluation.rows import (
     PROMPTS,
     VERIFIED,
     VERIFIED_NGRAM,
     Evaluation,
+    MetricRow,
     baseline_column,
     kept_column,
     passes_column,
 )
-from jepalm.evaluation.samplers import (
-    OneShotSampler,
-    VerifiedSampler,
-    sampler_of,
-    scorer_of,
-    verified_sampler,
-)
 from jepalm.evaluation.settings import EvaluationSettings
-from jepalm.evaluation.speed.writing_cost import cost_rows
+from jepalm.evaluation.speed.writing import measure_costs
 from jepalm.evaluation.text.embeddings import decoder_controls, measure_embeddings, pair_batches
 from jepalm.evaluation.text.held_out import pick_pairs, read_training_text
 from jepalm.evaluation.text.infilling import ORDER, other_places
@@ -41,8 +37,11 @@ from jepalm.evaluation.text.measure import (
 from jepalm.evaluation.text.ngram import NGram
 from jepalm.evaluation.text.ngram_drafter import NGramDrafter
 from jepalm.generation.loading import TrainedModel
+from jepalm.generation.prompts import next_source
 from jepalm.generation.refine import Refining
-from jepalm.generation.text import next_source
+from jepalm.generation.verify import VerifiedWriter
+from jepalm.generation.writer import Prompt, Writer
+from jepalm.generation.writers import passage_writer
 
 TEXTS_SHOWN = 20
 """Prompts whose texts an evaluation keeps, for people to read."""
@@ -63,8 +62,8 @@ def evaluate_texts(
     """
     seed, tokenizer, passage = settings.seed, trained.tokenizer, trained.config.model.target_len
     judge = scorer_of(trained, scorer) if isinstance(scorer, TrainedModel) else scorer
-    beside = [sampler_of(trained, run, settings.temperature, settings.length) for run in baselines]
-    checked = verified_sampler(trained, verifier, settings.temperature) if verifier is not None else None
+    beside = [writer_beside(trained, run, settings.temperature, settings.length) for run in baselines]
+    checked = verified_by(trained, verifier, settings.temperature) if verifier is not None else None
     held_out = pick_pairs(split, trained.config.model, settings.n_prompts or PROMPTS, settings.length)
     answers = None
     if trained.pairing == "pairs":
@@ -77,13 +76,13 @@ def evaluate_texts(
     lengths = [len(target) for target in targets]
     others = other_places(len(prompts), seed)
 
-    samplers = _samplers(trained, settings, ngram, beside, checked)
+    writers = _writers(trained, settings, ngram, beside, checked)
+    read = [Prompt(prompt) for prompt in prompts]
     *seeds, last_seed = np.random.SeedSequence(seed).generate_state(settings.n_samples + 1).tolist()
     samples: TextsByColumn = {"model": [], "real": [TextSample.of(targets, tokenizer)], "ngram": []}
-    for name, sampler in samplers.items():
-        samples[name] = [
-            TextSample.of(sampler.sample(prompts, lengths, seed=one), tokenizer) for one in seeds
-        ]
+    for name, writer in writers.items():
+        drawn = [writer.write(read, seed=one, lengths=lengths).ids for one in seeds]
+        samples[name] = [TextSample.of(ids, tokenizer) for ids in drawn]
     joins = _next_passages(trained, settings.temperature, ngram, prompts, samples, last_seed)
 
     one_passage = [(source, target[:passage]) for source, target in held_out.pairs]
@@ -99,7 +98,7 @@ def evaluate_texts(
         accuracy_controls=accuracy_controls,
     )
     scored, by_position = scored_rows(judge or ngram, prompts, samples, others, joins, seed=seed)
-    costs = cost_rows(samplers, prompts, lengths, tokenizer, trained.hardware.synchronize, seed=seeds[0])
+    costs = measure_costs(writers, prompts, lengths, tokenizer, trained.hardware.synchronize, seed=seeds[0])
     shown = [tokenizer.decode(prompt) for prompt in prompts]
     reference = [tokenizer.decode(target[: settings.length]) for target in held_out.reference]
     names = [run.run.name for run in baselines]
@@ -121,7 +120,7 @@ def evaluate_texts(
             *scored,
             *statistics_rows(shown, samples, reference, training.text, seed=seed),
             *brier_rows(samples, seed=seed),
-            *costs,
+            *(MetricRow(name, values) for name, values in costs.items()),
         ],
         by_position=by_position,
         task=prepared.meta.task if answers is not None else None,
@@ -136,21 +135,20 @@ def evaluate_texts(
     )
 
 
-def _samplers(
+def _writers(
     trained: TrainedModel,
     settings: EvaluationSettings,
     ngram: NGram,
-    baselines: Sequence[Sampler],
-    verified: VerifiedSampler | None,
-) -> dict[str, Sampler]:
+    baselines: Sequence[Writer],
+    verified: VerifiedWriter | None,
+) -> dict[str, Writer]:
     """Who writes each column but the real one."""
-    temperature = settings.temperature
-    write = partial(OneShotSampler, trained.jepalm, trained.hardware, temperature, length=settings.length)
-    found: dict[str, Sampler] = {"model": write(), "ngram": ngram}
-    found |= {baseline_column(number): sampler for number, sampler in enumerate(baselines, 1)}
+    write = partial(passage_writer, trained, temperature=settings.temperature, length=settings.length)
+    found: dict[str, Writer] = {"model": write(), "ngram": ngram}
+    found |= {baseline_column(number): writer for number, writer in enumerate(baselines, 1)}
     if verified is not None:
         found[VERIFIED] = verified
-        found[VERIFIED_NGRAM] = VerifiedSampler(NGramDrafter(ngram), verified.verifying, temperature)
+        found[VERIFIED_NGRAM] = replace(verified, drafter=NGramDrafter(ngram))
     found |= {passes_column(n): write(refining=Refining(n, settings.order)) for n in settings.passes}
     return found | {kept_column(keep): write(keep=keep) for keep in settings.kept}
 
@@ -167,16 +165,14 @@ def _next_passages(
     if trained.pairing == "pairs":
         return {}
     joins = {}
-    model = OneShotSampler(trained.jepalm, trained.hardware, temperature)
-    for name, sampler in (("model", model), ("ngram", ngram)):
-        first = samples[name][0]
-        before = [[*prompt, *ids] for prompt, ids in zip(prompts, first.ids, strict=True)]
-        read = before
-        if name == "model":
-            pairs = zip(prompts, first.texts, strict=True)
-            read = [next_source(trained, prompt, text) for prompt, text in pairs]
+    writers: dict[str, Writer] = {"model": passage_writer(trained, temperature=temperature), "ngram": ngram}
+    for name, writer in writers.items():
+        pairs = list(zip(prompts, samples[name][0].ids, strict=True))
+        before = [[*prompt, *ids] for prompt, ids in pairs]
+        read = [next_source(trained, *pair) for pair in pairs] if name == "model" else before
         lengths = [trained.config.model.target_len] * len(read)
-        joins[name] = before, TextSample.of(sampler.sample(read, lengths, seed=seed), trained.tokenizer)
+        made = writer.write([Prompt(ids) for ids in read], seed=seed, lengths=lengths)
+        joins[name] = before, TextSample.of(made.ids, trained.tokenizer)
     return joins
 
 

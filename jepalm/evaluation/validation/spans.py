@@ -33,7 +33,7 @@ def gap_samples(
     """(text with `_` for hidden tokens, real text, filled text) of the first texts, most likely tokens."""
     if not n_samples:
         return []
-    written = infill(objective, batch.source, batch.target, never=tokenizer.special_ids)
+    written = infill(objective, batch.source, batch.target, excluded=tokenizer.special_ids)
     filled = whole_text(batch.source, Tokens(written.ids, written.lengths, batch.target.places))
     real = whole_text(batch.source, batch.target)
     texts = zip(batch.source.ids.tolist(), real.ids.tolist(), filled.ids.tolist(), strict=True)

@@ -15,7 +15,15 @@ from jepalm.data.batches import Tokens, pad_rows
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.text.likelihood import CausalScorer
 from jepalm.generation.loading import TrainedModel
-from jepalm.generation.worlds.rollout import Feedback, rollout
+from jepalm.generation.worlds.rollout import (
+    Feedback,
+    TextStates,
+    decode_states,
+    encode_states,
+    latent_rollout,
+    text_rollout,
+)
+from jepalm.generation.writers import writer_for
 from jepalm.model.conditioning import Conditioning
 from jepalm.model.layout import Layout
 from jepalm.objective.terms import IGNORE
@@ -53,7 +61,7 @@ class ActionModel:
     """A run that reads actions; it reads text with its own tokenizer, and the end of what is too long."""
 
     def __init__(self, trained: TrainedModel) -> None:
-        self.objective, self.hardware, self._trained = trained.objective, trained.hardware, trained
+        self.hardware, self._trained, self._writer = trained.hardware, trained, writer_for(trained)
         self._name, self._tokenizer, self._sizes = trained.run.name, trained.tokenizer, trained.config.model
 
     @property
@@ -106,19 +114,25 @@ class ActionModel:
             UsageError: a latent rollout of a run whose embeddings do not feed back.
         """
         found: list[list[str]] = [[] for _ in actions]
-        device = self.hardware.device
         for at in range(0, len(states), AT_ONCE):
             rows = slice(at, at + AT_ONCE)
-            start = pad_rows(self._states(states[rows]), device)
-            steps = [pad_rows(self._actions(step[rows]), device) for step in actions]
-            with self.hardware.autocast():
-                made = rollout(self.objective, start, steps, feedback)
-            for texts, after in zip(found, made, strict=True):
-                ids, lengths = after.ids.tolist(), after.lengths.tolist()
-                texts += [
-                    self._tokenizer.decode(row[:length]) for row, length in zip(ids, lengths, strict=True)
-                ]
+            start, steps = self._states(states[rows]), [self._actions(step[rows]) for step in actions]
+            for texts, after in zip(found, self._rolled(start, steps, feedback), strict=True):
+                texts += map(self._tokenizer.decode, after)
         return found
+
+    def _rolled(
+        self, start: list[list[int]], steps: list[list[list[int]]], feedback: Feedback
+    ) -> list[TextStates]:
+        """Token ids of the states after each step."""
+        if feedback == "text":
+            return text_rollout(self._writer, start, steps, self._sizes.source_len)
+        objective, device = self._trained.jepalm, self.hardware.device
+        with self.hardware.autocast():
+            states = encode_states(objective, pad_rows(start, device))
+            latent = latent_rollout(objective, states, [pad_rows(step, device) for step in steps])
+            texts = [decode_states(objective, after) for after in latent]
+        return [[row[:n] for row, n in zip(t.ids.tolist(), t.lengths.tolist(), strict=True)] for t in texts]
 
     @torch.no_grad()
     def _compared(self, states: Texts, actions: Texts, observed: Texts) -> Iterator[_Compared]:
