@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from jepalm.cli.evaluate import evaluate as command
 from jepalm.config import HardwareConfig, from_mapping
-from jepalm.data.batches import Batch
+from jepalm.data.batches import Batch, pad_rows
 from jepalm.data.job import Job
 from jepalm.data.prepared import Origin, Request
 from jepalm.data.preparing import prepare_rows, prepare_text
@@ -29,7 +29,6 @@ from jepalm.evaluation.text.measure import position_ranges
 from jepalm.evaluation.text.ngram import NGram
 from jepalm.evaluation.validation.jepalm import measure
 from jepalm.generation.loading import load_trained
-from jepalm.generation.text import pad_rows
 from jepalm.run import RunFolder
 from jepalm.session import new_session
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jepalm.evaluation.text.ngram import NGram
+from jepalm.generation.writer import Prompt
 
 A, B, C = 0, 1, 2
 
@@ -102,10 +103,14 @@ def test_probabilities_add_up_to_one(context, order):
     assert total == pytest.approx(1)
 
 
+def continued(model, prompts, lengths, *, seed):
+    return model.write([Prompt(prompt) for prompt in prompts], seed=seed, lengths=lengths).ids
+
+
 def test_draws_have_the_model_s_probabilities():
     model = NGram.fit(np.array([A, B, A, C, A, A, B, C, A, B]), vocab_size=3, order=3)
     n = 40_000
-    drawn = model.sample([[C, A]] * n, [2] * n, seed=0)
+    drawn = continued(model, [[C, A]] * n, [2] * n, seed=0)
     seen = Counter(map(tuple, drawn))
     for pair in [(x, y) for x in range(3) for y in range(3)]:
         expected = math.prod(probabilities(model, [C, A], list(pair)))
@@ -115,10 +120,10 @@ def test_draws_have_the_model_s_probabilities():
 def test_draws_are_decided_by_the_seed_and_have_the_lengths_asked_for():
     model = NGram.fit(np.array([A, B, A, C, A, A, B, C, A, B]), vocab_size=3)
     prompts, lengths = [[A], [], [B, C]], [5, 0, 3]
-    once = model.sample(prompts, lengths, seed=1)
+    once = continued(model, prompts, lengths, seed=1)
     assert [len(row) for row in once] == lengths
-    assert model.sample(prompts, lengths, seed=1) == once
-    assert model.sample([[A]], [40], seed=1) != model.sample([[A]], [40], seed=2)
+    assert continued(model, prompts, lengths, seed=1) == once
+    assert continued(model, [[A]], [40], seed=1) != continued(model, [[A]], [40], seed=2)
 
 
 def test_large_vocabularies_do_not_overflow():
@@ -129,7 +134,7 @@ def test_large_vocabularies_do_not_overflow():
 
 def test_documents_shorter_than_the_context_are_sampled_from():
     model = NGram.fit(np.array([1, 2, 1, 2]), vocab_size=3, order=5, starts=np.array([0, 2]))
-    drawn = model.sample([[0, 1]] * 200, [1] * 200, seed=0)
+    drawn = continued(model, [[0, 1]] * 200, [1] * 200, seed=0)
     # after a 1: N = 2 of one type; before it the unigram, N = 4 of two types over the uniform 1/3
     unigram = (2 + 2 / 3) / (4 + 2)
     assert np.mean([row == [2] for row in drawn]) == pytest.approx((2 + unigram) / 3, abs=0.06)

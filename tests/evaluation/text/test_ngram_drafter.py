@@ -6,7 +6,7 @@ import torch
 
 from jepalm.evaluation.text.ngram import NGram
 from jepalm.evaluation.text.ngram_drafter import NGramDrafter
-from jepalm.generation.noise import Noise
+from jepalm.generation.noise import GumbelNoise
 from jepalm.generation.token_by_token import GREEDY, Sampling
 
 VOCAB = 9
@@ -28,7 +28,7 @@ def test_probabilities_are_those_that_score_a_text(ngram):
 
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(0.8, top_k=3)])
 def test_each_token_is_drafted_after_those_before_it(ngram, sampling):
-    texts, noise = [[3, 4, 5], [7]], Noise(1, VOCAB).at([0, 1], [0, 0], 5)
+    texts, noise = [[3, 4, 5], [7]], GumbelNoise(1, VOCAB).at([0, 1], [0, 0], 5)
     drafts = NGramDrafter(ngram, 4).draft(texts, noise if sampling.temperature else None, sampling)
     for number, (text, draft) in enumerate(zip(texts, drafts, strict=True)):
         assert len(draft) == 4

@@ -117,7 +117,7 @@ def test_what_is_kept_is_a_list_with_commas():
     assert kept_of("--keep", "4, 1,0.5,4") == [0.5, 1, 4]
     assert kept_of("--keep", None) == []
     for wrong in ("", "x", "0", "1.5", "-1", "nan", "inf", "4,"):
-        with pytest.raises(UsageError, match="neither a number of tokens nor a chance"):
+        with pytest.raises(UsageError, match="neither a number of tokens nor a probability"):
             kept_of("--keep", wrong)
 
 

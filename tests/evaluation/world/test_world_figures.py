@@ -173,6 +173,7 @@ def test_distances_of_a_batch_are_those_of_each_transition_alone(random_objectiv
         objective=objective,
         jepalm=objective,
         is_causal=False,
+        pairing="pairs",
         hardware=hardware,
         tokenizer=tokenizer,
         config=config,
