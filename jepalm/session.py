@@ -28,7 +28,7 @@ from jepalm.data.backbone_tokenizer import load_backbone_tokenizer
 from jepalm.data.batches import Batches
 from jepalm.data.prepared import Meta, PreparedData, open_prepared
 from jepalm.errors import JepalmError, UsageError
-from jepalm.evaluation.validation.jepalm import HeldOut
+from jepalm.evaluation.validation.held_out import HeldOut
 from jepalm.generation.loading import TOKENIZER
 from jepalm.generation.teacher import find_teacher, load_teacher
 from jepalm.hardware import Hardware, choose_hardware

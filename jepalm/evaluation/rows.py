@@ -17,7 +17,7 @@ from jepalm.evaluation.bootstrap import Interval, percentile_interval, ratio, re
 from jepalm.evaluation.metrics import find_metric
 
 PROMPTS = 1000
-"""Prompts of an evaluation that is not told how many."""
+"""Prompts where no number is given."""
 COLUMNS = ("model", "real", "ngram", "baseline")
 """Whose texts: the model's, the real continuations, the 5-gram sampler's, the baseline's."""
 
@@ -34,7 +34,7 @@ def passes_column(passes: int) -> str:
 
 
 def kept_column(keep: float) -> str:
-    """The further column of the model's texts of passages of which so much was kept: tokens, or a chance."""
+    """The column of the model's texts of passages that kept so many tokens, or such a prefix probability."""
     return f"kept_{keep:g}" if keep >= 1 else f"sure_{keep:g}"
 
 

@@ -26,7 +26,7 @@ from jepalm.evaluation.text.held_out import TRAINING_TOKENS
 from jepalm.generation.loading import TrainedModel
 
 MOST_QUESTIONS = 10_000
-"""Questions of an evaluation that is not told how many."""
+"""Questions where no number is given."""
 LEFT_OUT = "metrics of decoder, embeddings and sampled text, which are of one-shot runs without actions"
 FREQUENT, NEAREST, COPY = "most frequent answer", "nearest source's answer", "state as it was"
 """Controls: the answer that train has most often, that of the training source nearest to the question, and

@@ -25,8 +25,8 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, 2^64 over the golden ratio
 def ngrams(texts: Sequence[str], n: int) -> Keys:
     """One key for each n-gram of each text, in order, (N,).
 
-    Equal n-grams have equal keys. Among a million different ones, two share a key with a chance of
-    about 3e-8: a key is a polynomial of the characters modulo 2^64.
+    Equal n-grams have equal keys. Among a million different ones, two share a key with a probability
+    of about 3e-8: a key is a polynomial of the characters modulo 2^64.
     """
     keys, inside = _windows(texts, n)
     return keys[inside]

@@ -23,7 +23,7 @@ def local_sums(views: Views, batch: Batch) -> dict[str, float]:
     logits = views.local_logits.float().flatten(0, -2)  # (N, V)
     return {
         "local_ce": float(F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")),
-        "local_right": float((logits.argmax(-1) == labels).sum()),
+        "local_accuracy": float((logits.argmax(-1) == labels).sum()),
     }
 
 

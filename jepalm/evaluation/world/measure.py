@@ -17,15 +17,15 @@ from jepalm.evaluation.answers.questions import Question, read_questions
 from jepalm.evaluation.rows import Evaluation, MetricRow, mean_row
 from jepalm.evaluation.settings import EvaluationSettings
 from jepalm.evaluation.validation.health import effective_rank, mean_std
-from jepalm.evaluation.world.facts import probe_rows
+from jepalm.evaluation.world.action_model import ActionModel, Distances
 from jepalm.evaluation.world.negatives import Contrast, contrast_in, contrasts_in_log
-from jepalm.evaluation.world.reading import ActionModel, Distances
+from jepalm.evaluation.world.probes import probe_rows
 from jepalm.evaluation.world.scores import auc, nearest_is_right
-from jepalm.evaluation.world.walking import feedback_of, plan_rows, rollout_rows
+from jepalm.evaluation.world.simulator import feedback_of, plan_rows, rollout_rows
 from jepalm.generation.loading import TrainedModel
 
 TRANSITIONS = 1000
-"""Of an evaluation that is not told how many."""
+"""Where no number is given."""
 PROBED = 2000
 """Most training states that the probe learns from."""
 RANKED = 256
@@ -96,10 +96,9 @@ def gap_rows(
     pairs = [pair for pair in zip(questions, contrasts, strict=True) if pair[1].wrong_action]
     if not pairs:
         return []
-    states, gold = [one.source for one, _ in pairs], [one.gold for one, _ in pairs]
-    own, wrong = [one.action for one, _ in pairs], [contrast.wrong_action for _, contrast in pairs]
-    right = {column: model.distances(states, own, gold) for column, model in models.items()}
-    other = {column: model.distances(states, wrong, gold) for column, model in models.items()}
+    misled = [replace(one, action=contrast.wrong_action) for one, contrast in pairs]
+    right = {column: model.distances([one for one, _ in pairs]) for column, model in models.items()}
+    other = {column: model.distances(misled) for column, model in models.items()}
     rows = []
     for kind in models["model"].kinds:
         gaps = {c: other[c][kind] - right[c][kind] for c in models if kind in right[c]}
@@ -161,9 +160,8 @@ def candidate_rows(
 
 def _candidate_distances(model: ActionModel, pairs: Sequence[tuple[Question, Contrast]]) -> Distances:
     """Distances of the true and then the wrong next states of each transition, one after another."""
-    flat = [(one, text) for one, contrast in pairs for text in (one.gold, *contrast.wrong)]
     return model.distances(
-        [one.source for one, _ in flat], [one.action for one, _ in flat], [text for _, text in flat]
+        [replace(one, gold=text) for one, contrast in pairs for text in (one.gold, *contrast.wrong)]
     )
 
 
@@ -176,9 +174,7 @@ def _contrasts(world: AnyWorld | None, questions: Sequence[Question], seed: int)
 
 
 def _health_rows(model: ActionModel, questions: Sequence[Question]) -> list[MetricRow]:
-    target, predicted = model.positions(
-        [one.source for one in questions], [one.action for one in questions], [one.gold for one in questions]
-    )
+    target, predicted = model.positions(questions)
     return [
         MetricRow(f"world/{name}", {"model": measure(predicted)}, controls={"target": measure(target)})
         for name, measure in (("std", mean_std), ("effective_rank", effective_rank))

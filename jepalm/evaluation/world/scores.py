@@ -25,7 +25,7 @@ def nearest_is_right(right: ArrayLike, wrong: Sequence[ArrayLike]) -> NDArray[np
 
 
 def auc(wrong: ArrayLike, right: ArrayLike) -> float:
-    """The chance that a wrong one is farther than a right one, ties half (Mann and Whitney 1947).
+    """The probability that a wrong one is farther than a right one, ties half (Mann and Whitney 1947).
 
     The area under the receiver operating characteristic; NaN where there is none of a kind.
     """

@@ -11,7 +11,7 @@ from jepalm.data.tokenizer import byte_tokenizer, char_tokenizer
 from jepalm.errors import UsageError
 from jepalm.evaluation.text.stream import score_stream
 from jepalm.evaluation.validation.causal import count_characters
-from jepalm.evaluation.validation.jepalm import HeldOut
+from jepalm.evaluation.validation.held_out import HeldOut
 from jepalm.objective.causal import CausalObjective
 
 TEXT = "".join(f"{number} is {'odd' if number % 2 else 'even'}\n" for number in range(30))

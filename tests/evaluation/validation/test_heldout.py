@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from jepalm.data.batches import Batch
-from jepalm.evaluation.validation.jepalm import HeldOut, measure
+from jepalm.evaluation.validation.held_out import HeldOut
+from jepalm.evaluation.validation.jepalm import measure
 from jepalm.model.layout import Layout
 from jepalm.objective.jepalm import JepalmObjective
 

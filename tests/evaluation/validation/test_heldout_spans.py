@@ -6,7 +6,8 @@ import torch
 from jepalm.data.batches import Batches
 from jepalm.data.prepared import PreparedData, open_prepared
 from jepalm.evaluation.text.infilling import other_sources
-from jepalm.evaluation.validation.jepalm import HeldOut, measure
+from jepalm.evaluation.validation.held_out import HeldOut
+from jepalm.evaluation.validation.jepalm import measure
 from jepalm.model.layout import Layout
 from jepalm.objective.jepalm import JepalmObjective
 from jepalm.objective.spans import whole_text

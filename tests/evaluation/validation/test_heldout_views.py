@@ -10,8 +10,8 @@ from jepalm.config import from_mapping
 from jepalm.data.batches import Batch, pad_rows
 from jepalm.data.tokenizer import char_tokenizer
 from jepalm.evaluation.validation.exact_match import MOST_PAIRS, exact_match, prompts, writes_token_by_token
-from jepalm.evaluation.validation.jepalm import HeldOut
-from jepalm.evaluation.validation.views import view_figures
+from jepalm.evaluation.validation.held_out import HeldOut
+from jepalm.evaluation.validation.views import view_metrics
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.tube import draw_triples
 
@@ -55,7 +55,7 @@ def embedded(objective, text, *behind):
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_figures_of_views_are_those_of_texts_read_alone(weight):
     objective = build(latent={"weight": weight})
-    found = view_figures(objective, [pairs(TEXTS[:4]), pairs(TEXTS[4:])])
+    found = view_metrics(objective, [pairs(TEXTS[:4]), pairs(TEXTS[4:])])
     behind = [TOKENIZER.vocab_size] if weight else []
     predicted = torch.stack([embedded(objective, source, *behind) for source, _ in TEXTS])
     target = torch.stack([embedded(objective, target) for _, target in TEXTS])
@@ -80,7 +80,7 @@ def test_figures_of_views_are_those_of_texts_read_alone(weight):
 
 @torch.no_grad()
 def test_a_pair_alone_has_no_strangers():
-    assert "view_cosine_gap" not in view_figures(build(), [pairs(TEXTS[:1])])
+    assert "view_cosine_gap" not in view_metrics(build(), [pairs(TEXTS[:1])])
 
 
 @torch.no_grad()

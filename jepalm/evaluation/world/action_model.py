@@ -13,6 +13,7 @@ from torch import Tensor
 
 from jepalm.data.batches import Tokens, pad_rows
 from jepalm.data.tokenizer import TextTokenizer
+from jepalm.evaluation.answers.questions import Question
 from jepalm.evaluation.text.likelihood import CausalScorer
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.worlds.rollout import (
@@ -31,8 +32,7 @@ from jepalm.objective.views import prompt_row
 
 AT_ONCE = 64
 
-Texts = Sequence[str]
-Rows = NDArray[np.float64]
+Means = NDArray[np.float64]
 """(N, D')"""
 Distances = dict[str, NDArray[np.float64]]
 """(N,) by kind: `embedding`, the objective's distance, mean over positions; `ce`, nats a token."""
@@ -70,18 +70,17 @@ class ActionModel:
         return ("ce",) if self._trained.is_causal else ("embedding", "ce")
 
     @torch.no_grad()
-    def distances(self, states: Texts, actions: Texts, observed: Texts) -> Distances:
-        """How far each observed next state is from the predicted one, which is given its length."""
+    def distances(self, transitions: Sequence[Question]) -> Distances:
+        """How far the next state of each transition is from the predicted one, which is given its length."""
         if self._trained.is_causal:
             scorer = CausalScorer(self._name, self._trained.causal, self.hardware, TextTokenizer.END)
-            read = zip(self._states(states), self._actions(actions), strict=True)
-            nats = scorer.nll(
-                [[*prompt_row(state), *action] for state, action in read], self._targets(observed)
-            )
+            states, actions, targets = self._tokens(transitions)
+            read = zip(states, actions, strict=True)
+            nats = scorer.nll([[*prompt_row(state), *action] for state, action in read], targets)
             return {"ce": np.array([row.mean() for row in nats])}
         objective = self._trained.jepalm
         found: list[Distances] = []
-        for one in self._compared(states, actions, observed):
+        for one in self._compared(transitions):
             labels = objective.labels(one.tokens, one.layout)
             with self.hardware.autocast():
                 logits = objective.model.decoder(one.predicted, one.layout).float()  # (..., V)
@@ -93,21 +92,23 @@ class ActionModel:
             found.append({kind: _numpy(value[:, 0]) for kind, value in means.items()})
         return {kind: np.concatenate([part[kind] for part in found]) for kind in self.kinds}
 
-    def means(self, states: Texts, actions: Texts, observed: Texts) -> tuple[Rows, Rows]:
+    def means(self, transitions: Sequence[Question]) -> tuple[Means, Means]:
         """Mean target and mean predicted embedding of each next state, two of (N, D')."""
-        parts = list(self._compared(states, actions, observed))
+        parts = list(self._compared(transitions))
         targets = [_numpy(one.places.mean(one.target)) for one in parts]
         predictions = [_numpy(one.places.mean(one.predicted)) for one in parts]
         return np.concatenate(targets), np.concatenate(predictions)
 
-    def positions(self, states: Texts, actions: Texts, observed: Texts) -> tuple[Tensor, Tensor]:
+    def positions(self, transitions: Sequence[Question]) -> tuple[Tensor, Tensor]:
         """Target and predicted embeddings of all positions, two of (N', D')."""
-        parts = list(self._compared(states, actions, observed))
+        parts = list(self._compared(transitions))
         targets = [one.places.pad(one.target)[one.places.mask].float().cpu() for one in parts]
         predictions = [one.places.pad(one.predicted)[one.places.mask].float().cpu() for one in parts]
         return torch.cat(targets), torch.cat(predictions)
 
-    def roll(self, states: Texts, actions: Sequence[Texts], feedback: Feedback) -> list[list[str]]:
+    def roll(
+        self, states: Sequence[str], actions: Sequence[Sequence[str]], feedback: Feedback
+    ) -> list[list[str]]:
         """The texts of the states after each of k actions on each state.
 
         Raises:
@@ -135,11 +136,11 @@ class ActionModel:
         return [[row[:n] for row, n in zip(t.ids.tolist(), t.lengths.tolist(), strict=True)] for t in texts]
 
     @torch.no_grad()
-    def _compared(self, states: Texts, actions: Texts, observed: Texts) -> Iterator[_Compared]:
+    def _compared(self, transitions: Sequence[Question]) -> Iterator[_Compared]:
         """Predict the embeddings of observed next states, batch by batch."""
         objective, device = self._trained.jepalm, self.hardware.device
-        columns = (self._states(states), self._actions(actions), self._targets(observed))
-        for parts in zip(*map(_parts, columns), strict=True):
+        for at in range(0, len(transitions), AT_ONCE):
+            parts = self._tokens(transitions[at : at + AT_ONCE])
             read, action, tokens = (pad_rows(part, device) for part in parts)
             layout = objective.layout(tokens)
             with self.hardware.autocast():
@@ -148,18 +149,20 @@ class ActionModel:
                 target, places = objective.embed_targets(tokens)
             yield _Compared(tokens, layout, places, target, predicted)
 
-    def _states(self, texts: Texts) -> list[list[int]]:
+    def _states(self, texts: Sequence[str]) -> list[list[int]]:
         return [self._tokenizer.encode(text)[-self._sizes.source_len :] for text in texts]
 
-    def _actions(self, texts: Texts) -> list[list[int]]:
+    def _actions(self, texts: Sequence[str]) -> list[list[int]]:
         return [self._tokenizer.encode(text)[-self._sizes.longest_action :] for text in texts]
 
-    def _targets(self, texts: Texts) -> list[list[int]]:
-        return [self._tokenizer.encode(text)[: self._sizes.target_len] for text in texts]
-
-
-def _parts(rows: list[list[int]]) -> Iterator[list[list[int]]]:
-    return (rows[at : at + AT_ONCE] for at in range(0, len(rows), AT_ONCE))
+    def _tokens(self, transitions: Sequence[Question]) -> tuple[list[list[int]], ...]:
+        """States, actions and next states."""
+        longest = self._sizes.target_len
+        return (
+            self._states([one.source for one in transitions]),
+            self._actions([one.action for one in transitions]),
+            [self._tokenizer.encode(one.gold)[:longest] for one in transitions],
+        )
 
 
 def _numpy(rows: Tensor) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from jepalm.data.worlds.drawing import rollouts
 from jepalm.errors import UsageError
 from jepalm.evaluation.metrics import HORIZONS, WALK_STEPS
 from jepalm.evaluation.rows import MetricRow, mean_row
-from jepalm.evaluation.world.reading import ActionModel
+from jepalm.evaluation.world.action_model import ActionModel
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.worlds.plan import make_plan
 from jepalm.generation.worlds.rollout import Feedback, check_feedback

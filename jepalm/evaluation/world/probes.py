@@ -10,7 +10,7 @@ import numpy as np
 from jepalm.data.worlds.base import AnyWorld, Kind
 from jepalm.evaluation.answers.questions import Question
 from jepalm.evaluation.rows import MetricRow
-from jepalm.evaluation.world.reading import ActionModel
+from jepalm.evaluation.world.action_model import ActionModel
 from jepalm.evaluation.world.scores import Probe
 
 LEAST_STATES = 20
@@ -26,8 +26,8 @@ def probe_rows(
     A probe reads the mean embedding of a state. It learns from target embeddings of training states, and is
     read on target and predicted embeddings of held-out ones.
     """
-    learned, _ = model.means(*_columns(training))
-    target, predicted = model.means(*_columns(held))
+    learned, _ = model.means(training)
+    target, predicted = model.means(held)
     known = [world.facts(world.parse(one.gold)) for one in training]
     conditioning = [world.facts(world.parse(one.gold)) for one in held]
     right: Counter[tuple[str, Kind]] = Counter()
@@ -53,11 +53,3 @@ def probe_rows(
         if right["n", kind]
         for which in ("target", "predicted")
     ]
-
-
-def _columns(questions: Sequence[Question]) -> tuple[list[str], list[str], list[str]]:
-    return (
-        [one.source for one in questions],
-        [one.action for one in questions],
-        [one.gold for one in questions],
-    )

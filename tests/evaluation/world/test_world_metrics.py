@@ -1,4 +1,4 @@
-"""Figures of a world model on toy models whose distances and states are known."""
+"""Metrics of a world model on toy models whose distances and states are known."""
 
 from random import Random
 from types import SimpleNamespace
@@ -13,11 +13,11 @@ from jepalm.data.worlds import Home
 from jepalm.evaluation.answers.questions import Question
 from jepalm.evaluation.answers.tasks.shares import Answered
 from jepalm.evaluation.answers.tasks.transitions import facts_of, score_transitions
+from jepalm.evaluation.world.action_model import ActionModel
 from jepalm.evaluation.world.measure import candidate_rows, gap_rows
 from jepalm.evaluation.world.negatives import Contrast, contrast_in, contrasts_in_log
-from jepalm.evaluation.world.reading import ActionModel
 from jepalm.evaluation.world.scores import RIDGE, Probe, auc, nearest_is_right
-from jepalm.evaluation.world.walking import leads_to, rollout_rows
+from jepalm.evaluation.world.simulator import leads_to, rollout_rows
 from jepalm.model.conditioning import Conditioning
 from jepalm.model.layout import Layout
 
@@ -107,9 +107,9 @@ class Toy:
     def __init__(self, step):
         self.step = step
 
-    def distances(self, states, actions, observed):
-        rows = zip(states, actions, observed, strict=True)
-        far = [sum(a != b for a, b in zip(self.step(s, act), text, strict=True)) for s, act, text in rows]
+    def distances(self, transitions):
+        made = [(self.step(one.source, one.action), one.gold) for one in transitions]
+        far = [sum(a != b for a, b in zip(*texts, strict=True)) for texts in made]
         return {kind: np.array(far, float) for kind in self.kinds}
 
     def roll(self, states, actions, feedback):
@@ -180,8 +180,9 @@ def test_distances_of_a_batch_are_those_of_each_transition_alone(random_objectiv
         run=SimpleNamespace(name="toy"),
     )
     rows = [("01234", "1", "0123"), ("7", "22", "65"), ("12", "0", "1234567")]
-    found = ActionModel(trained).distances(*map(list, zip(*rows, strict=True)))
-    targets, predictions = ActionModel(trained).means(*map(list, zip(*rows, strict=True)))
+    transitions = [Question(state, observed, action) for state, action, observed in rows]
+    found = ActionModel(trained).distances(transitions)
+    targets, predictions = ActionModel(trained).means(transitions)
     for place, row in enumerate(rows):
         state, action, observed = (torch.tensor([tokenizer.encode(text)]) for text in row)
         sources, acts, wanted = (
