@@ -19,8 +19,8 @@ from jepalm.generation.one_pass import generate
 from jepalm.model.layout import Layout
 from jepalm.objective import CausalObjective, Objective
 from jepalm.objective.autoencoder import divergence
+from jepalm.objective.encoded import Views
 from jepalm.objective.jepalm import JepalmObjective
-from jepalm.objective.jepalm_predictions import Views
 from jepalm.objective.spans import picked
 from jepalm.training.trainer import HeldOutResult
 
