@@ -18,8 +18,8 @@ from jepalm.evaluation.validation.spans import gap_samples, local_sums
 from jepalm.generation.one_pass import generate
 from jepalm.model.layout import Layout
 from jepalm.objective.autoencoder import divergence
+from jepalm.objective.encoded import Views
 from jepalm.objective.jepalm import JepalmObjective
-from jepalm.objective.jepalm_predictions import Views
 from jepalm.objective.spans import picked
 
 _PER = {
