@@ -107,12 +107,12 @@ def test_refinement_keeps_the_noise_and_what_is_decided(random_objective: Any, m
     objective = random_objective(model__predictor__unmasked="true", **READS).eval()
     source = make_batch().source
     settings: dict[str, Any] = {"temperature": 1.0, "noise": noise_of()}
-    one = generate(objective, source, writing=Refining(1), **settings)
+    one = generate(objective, source, method=Refining(1), **settings)
     assert torch.equal(one.ids, generate(objective, source, **settings).ids)
-    in_order = generate(objective, source, writing=Refining(4, "prefix"), **settings)
-    assert in_order.passes == 4
+    in_order = generate(objective, source, method=Refining(4, "prefix"), **settings)
+    assert in_order.nfe == 4
     assert torch.equal(in_order.ids[:, :3], one.ids[:, :3])  # decided in the first of four passes
-    again = generate(objective, source, writing=Refining(4, "prefix"), **settings)
+    again = generate(objective, source, method=Refining(4, "prefix"), **settings)
     assert torch.equal(again.ids, in_order.ids)
 
 
@@ -123,7 +123,7 @@ def test_noise_that_is_drawn_for_a_refinement_is_that_of_all_its_passes(
     seen: list[Conditioning] = []
     predict = objective.predict
     monkeypatch.setattr(objective, "predict", lambda *given: seen.append(given[3]) or predict(*given))
-    settings: dict[str, Any] = {"temperature": 1.0, "writing": Refining(3, "prefix")}
+    settings: dict[str, Any] = {"temperature": 1.0, "method": Refining(3, "prefix")}
     generate(objective, make_batch().source, generator=seeded(1), **settings)
     assert len(seen) == 3
     assert seen[0].noise is not None

@@ -4,7 +4,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from jepalm.generation.one_pass import Blank, generate
+from jepalm.generation.one_pass import PassageRequest, generate
 from jepalm.generation.refine import ORDERS, Refining, within_bound
 from jepalm.model.conditioning import Conditioning, Known
 from jepalm.model.layout import Layout
@@ -48,8 +48,8 @@ def refined(
     toy = Toy()
     layout = Layout.of(torch.tensor(lengths), max(lengths), packed=False)
     generator = torch.Generator().manual_seed(seed)
-    blank = Blank(torch.zeros(len(lengths), 1, 1), layout, layout, [0], temperature, generator)
-    passage = refining(cast(Any, toy), blank)
+    request = PassageRequest(torch.zeros(len(lengths), 1, 1), layout, layout, [0], temperature, generator)
+    passage = refining(cast(Any, toy), request)
     decided = [None if known is None else known.unmasked.tolist() for known in toy.seen]
     return passage, decided
 
@@ -68,7 +68,7 @@ def test_a_pass_a_token_in_random_order_is_the_chain_of_the_models_conditionals(
         nats += float(probabilities.max().log())
     assert passage.ids.tolist() == [ids]
     assert passage.confidence.item() == pytest.approx(nats / 4, rel=1e-5)
-    assert passage.passes == len(decided) == 4
+    assert passage.nfe == len(decided) == 4
     for number, shown in enumerate(decided[1:], 1):
         assert [place for place in range(4) if shown[0][place]] == sorted(order[:number])
 
@@ -106,8 +106,8 @@ def test_mask_predict_takes_back_what_was_less_sure():
     ids = {}
     for order in ("confidence", "mask-predict"):
         toy = Doubting()
-        blank = Blank(torch.zeros(1, 1, 1), layout, layout, [0])
-        passage = Refining(3, order)(cast(Any, toy), blank)  # type: ignore[arg-type]
+        request = PassageRequest(torch.zeros(1, 1, 1), layout, layout, [0])
+        passage = Refining(3, order)(cast(Any, toy), request)  # type: ignore[arg-type]
         ids[order] = [known.unmasked[0].tolist() for known in toy.seen if known is not None], passage.ids
     assert ids["confidence"][0] == [[True, False, False], [True, True, False]]
     assert ids["mask-predict"][0] == [[True, False, False], [False, True, True]]  # two surer than the first
@@ -125,21 +125,21 @@ def test_the_entropy_order_decides_what_fits_under_the_bound():
 
 
 def test_the_entropy_order_stops_when_all_is_decided():
-    assert refined(Refining(4, "entropy", 99.0))[0].passes == 1
-    assert refined(Refining(4, "entropy", 0.0))[0].passes == 4
-    assert refined(Refining(2, "entropy", 0.0))[0].passes == 2
+    assert refined(Refining(4, "entropy", 99.0))[0].nfe == 1
+    assert refined(Refining(4, "entropy", 0.0))[0].nfe == 4
+    assert refined(Refining(2, "entropy", 0.0))[0].nfe == 2
 
 
 def test_as_many_are_decided_each_pass_in_texts_of_any_length():
     passage, decided = refined(Refining(2, "random"), lengths=(4, 3, 1))
     assert [sum(row) for row in decided[1]] == [2, 2, 1]
-    assert passage.passes == 2
+    assert passage.nfe == 2
     assert passage.lengths.tolist() == [4, 3, 1]
     assert passage.ids[2, 1:].tolist() == [0, 0, 0]
 
 
 def test_more_passes_than_tokens_are_a_pass_a_token():
-    assert refined(Refining(99))[0].passes == 4
+    assert refined(Refining(99))[0].nfe == 4
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -154,7 +154,7 @@ def test_the_seed_decides_the_text_packed_as_padded(random_objective: Any, make_
             make_batch().source,
             temperature=1.0,
             generator=torch.Generator().manual_seed(seed),
-            writing=Refining(3, order, 0.5),
+            method=Refining(3, order, 0.5),
         )
         rows.append(passage.rows())
     assert rows[0] == rows[1] != rows[2]
@@ -169,6 +169,6 @@ def test_the_encoder_reads_the_source_once(random_objective: Any, make_batch: An
             calls[name] += 1
 
         objective.model.get_submodule(name).register_forward_hook(count)
-    passage = generate(objective, make_batch().source, writing=Refining(5))
+    passage = generate(objective, make_batch().source, method=Refining(5))
     assert calls == {"encoder": 1, "predictor": 5, "decoder": 5}
-    assert passage.passes == 5
+    assert passage.nfe == 5

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jepalm.evaluation.speed.timing import LEAST_ROUNDS, Spread, in_turns, ratio
+from jepalm.evaluation.speed.timing import LEAST_ROUNDS, TimingQuartiles, in_turns, ratio
 
 
 class Clock:
@@ -55,8 +55,8 @@ def test_an_action_ends_when_the_device_is_done():
     )  # the untimed round's work is waited for before the clock starts
 
 
-def test_a_spread_is_median_and_quartiles():
-    assert Spread.of([5.0, 1.0, 4.0, 2.0, 3.0]) == Spread(3.0, 2.0, 4.0, 5)
+def test_times_are_summed_up_by_median_and_quartiles():
+    assert TimingQuartiles.of([5.0, 1.0, 4.0, 2.0, 3.0]) == TimingQuartiles(3.0, 2.0, 4.0, 5)
 
 
 def test_a_ratio_compares_neighbours_in_time():

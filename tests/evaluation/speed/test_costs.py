@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jepalm.evaluation.speed.writing_cost import ALONE, AT_ONCE, cost_rows
 
 from jepalm.config import HardwareConfig
 from jepalm.evaluation.evaluate import evaluate
 from jepalm.evaluation.rows import Evaluation
 from jepalm.evaluation.settings import EvaluationSettings
+from jepalm.evaluation.speed.writing import ALONE, AT_ONCE, measure_costs
 from jepalm.generation.loading import TrainedModel, load_trained
+from jepalm.generation.writer import GeneratedText
 from jepalm.report.analysis.evaluation import columns, header
 
 CPU = HardwareConfig(device="cpu", precision="fp32", threads=1)
@@ -83,36 +84,34 @@ def test_the_file_reads_back_and_names_all(evaluation: Evaluation, runs: dict[st
 
 
 class Slow:
-    """Writes as many tokens as are asked, and takes a time on a clock of its own."""
+    """Writes as many tokens as are asked, and takes a time on the test's clock."""
+
+    name = "slow"
 
     def __init__(self, clock: list[float], seconds: float) -> None:
         self.clock, self.seconds = clock, seconds
         self.asked: list[int] = []
 
-    def sample(self, prompts: Any, lengths: Any, *, seed: int) -> list[list[int]]:
+    def write(self, prompts: Any, *, seed: int, lengths: Any = None) -> GeneratedText:
         self.asked.append(len(prompts))
         self.clock[0] += self.seconds * len(prompts)
-        return [[5] * length for length in lengths]
-
-    def passes(self, prompts: Any, lengths: Any, *, seed: int) -> float:
-        return 2.5
+        return GeneratedText([[5] * n for n in lengths], list(range(1, 1 + len(prompts))), 0)
 
 
 def test_times_and_speeds_worked_out_by_hand(runs: dict[str, TrainedModel]):
     clock = [0.0]
-    samplers = {"quick": Slow(clock, 0.002), "slow": Slow(clock, 0.004)}
-    rows = cost_rows(
-        samplers,
-        [[3], [4], [5]],
-        [4, 4, 4],
+    writers = {"quick": Slow(clock, 0.002), "slow": Slow(clock, 0.004)}
+    costs = measure_costs(
+        writers,
+        [[3], [4], [5], [6]],
+        [4, 4, 4, 4],
         runs["model"].tokenizer,
         lambda: None,
         seed=0,
         clock=lambda: clock[0],
     )
-    passes, latency, speed = (row.values for row in rows)
-    assert passes == {"quick": 2.5, "slow": 2.5}
-    assert latency == pytest.approx({"quick": 2.0, "slow": 4.0})
-    assert speed == pytest.approx({"quick": 4 / 0.002, "slow": 4 / 0.004})
-    counted = [(n, len(list(found))) for n, found in itertools.groupby(samplers["quick"].asked)]
-    assert counted == [(1, ALONE + 1), (AT_ONCE, 4)]
+    assert costs["cost/passes"] == {"quick": 2.5, "slow": 2.5}  # of 1, 2, 3 and 4
+    assert costs["cost/latency"] == pytest.approx({"quick": 2.0, "slow": 4.0})
+    assert costs["cost/characters_per_s"] == pytest.approx({"quick": 4 / 0.002, "slow": 4 / 0.004})
+    counted = [(n, len(list(found))) for n, found in itertools.groupby(writers["quick"].asked)]
+    assert counted == [(4, 1), (1, ALONE + 1), (AT_ONCE, 4)]

@@ -9,24 +9,27 @@ import torch.nn.functional as F
 from jepalm.data.batches import Tokens, pad_rows
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
-from jepalm.generation import one_pass as one_shot
-from jepalm.generation import token_by_token as autoregressive
-from jepalm.generation.worlds.plan import LatentDynamics, TextDynamics, distances_to, foreseen
+from jepalm.generation import one_pass, token_by_token
+from jepalm.generation.roll import PassageWriter
+from jepalm.generation.token_by_token import CausalWriter
+from jepalm.generation.worlds.plan import LatentDynamics, TextDynamics, distances_to, predictable_positions
 from jepalm.generation.worlds.rollout import (
     LatentStates,
     decode_states,
     encode_states,
     latent_rollout,
     next_latent,
-    rollout,
     target_states,
+    text_rollout,
 )
+from jepalm.hardware import Hardware
 from jepalm.model.conditioning import Conditioning
 from jepalm.model.layout import Layout
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.views import prompt_of
 
 CPU = torch.device("cpu")
+HARDWARE = Hardware(CPU, "fp32", 1, False, "auto", False, "")
 FORMS = pytest.mark.parametrize("packing", [True, False])
 TRANSITIONS = {
     "model__action__conditioning": "both",
@@ -54,6 +57,23 @@ def actions() -> list[Tokens]:
     ]
 
 
+def rows(texts: Tokens) -> list[list[int]]:
+    return [row[:n] for row, n in zip(texts.ids.tolist(), texts.lengths.tolist(), strict=True)]
+
+
+def writer(objective: Any) -> PassageWriter:
+    return PassageWriter("tiny", objective, HARDWARE)
+
+
+def rollout(objective: Any, states: Tokens, actions: list[Tokens], feedback: str) -> list[Any]:
+    """Token ids of the states after each action."""
+    if feedback == "latent":
+        latent = latent_rollout(objective, encode_states(objective, states), actions)
+        return [rows(decode_states(objective, after)) for after in latent]
+    longest = objective.model.config.source_len
+    return text_rollout(writer(objective), rows(states), list(map(rows, actions)), longest)
+
+
 def same(one: Tokens, other: Tokens) -> bool:
     return one.lengths.tolist() == other.lengths.tolist() and one.ids.tolist() == other.ids.tolist()
 
@@ -63,10 +83,10 @@ def test_the_first_state_of_either_rollout_is_the_one_that_is_generated(
     world: Any, states: Tokens, actions: list[Tokens], packing: bool
 ):
     objective = world(packing=packing)
-    written = one_shot.generate(objective, states, action=actions[0])
+    written = one_pass.generate(objective, states, action=actions[0])
     for feedback in ("latent", "text"):
         (found,) = rollout(objective, states, actions[:1], feedback)
-        assert same(found, Tokens(written.ids, written.lengths))
+        assert found == written.rows()
 
 
 @FORMS
@@ -99,14 +119,15 @@ def test_a_latent_rollout_is_the_predictor_applied_to_its_own_normalised_output(
 
 def test_a_rollout_of_three_steps_is_three_rollouts_of_one(world: Any, states: Tokens, actions: list[Tokens]):
     objective = world(packing=True)
-    conditioning = states
+    text: Any = states
     latent = encode_states(objective, states)
     by_text, by_latent = (rollout(objective, states, actions, feedback) for feedback in ("text", "latent"))
     for step, action in enumerate(actions):
-        (conditioning,) = rollout(objective, conditioning, [action], "text")
+        (text,) = rollout(objective, text, [action], "text")
         latent = next_latent(objective, latent, action)
-        assert same(conditioning, by_text[step])
-        assert same(decode_states(objective, latent), by_latent[step])
+        assert text == by_text[step]
+        assert rows(decode_states(objective, latent)) == by_latent[step]
+        text = pad_rows(text, CPU)
 
 
 def test_a_causal_model_writes_each_state_behind_the_one_before_and_its_action(
@@ -122,16 +143,14 @@ def test_a_causal_model_writes_each_state_behind_the_one_before_and_its_action(
     torch.manual_seed(3)
     objective = CausalObjective(config.model, config.objective, 11).eval()
     torch.nn.init.normal_(objective.model.tokens.weight)
-    found = rollout(objective, states, actions)
+    causal, steps = CausalWriter("tiny", objective, HARDWARE, 12, TextTokenizer.END), list(map(rows, actions))
+    found = text_rollout(causal, rows(states), steps, 12)
     read = prompt_of([states, actions[0]])
     assert read.ids[1].tolist()[:5] == [9, 3, TextTokenizer.END, 5, TextTokenizer.END]
     assert read.lengths.tolist() == [8, 5, 11]
-    rows = autoregressive.generate(objective, read, length=12, end=TextTokenizer.END).rows
-    assert found[0].ids.tolist() == pad_rows([row or [TextTokenizer.UNK] for row in rows], CPU).ids.tolist()
-    (again,) = rollout(objective, found[1], actions[2:])
-    assert same(again, found[2])
-    with pytest.raises(UsageError, match="no embeddings to feed back"):
-        rollout(objective, states, actions, "latent")
+    written = token_by_token.generate(objective, read, length=12, end=TextTokenizer.END).rows
+    assert found[0] == [row or [TextTokenizer.UNK] for row in written]
+    assert text_rollout(causal, found[1], steps[2:], 12) == found[2:]
 
 
 @pytest.mark.parametrize(
@@ -159,35 +178,38 @@ def test_a_distance_is_the_mean_over_positions_and_what_one_state_lacks_is_zero(
     shorter = [[[1.0, 2.0], [0.0, 0.0], [0.0, 0.0]]]  # 0 + 1 over 2
     states = LatentStates(torch.tensor(same_length + longer + shorter), torch.tensor([2, 3, 1]))
     assert distances_to(objective, states, goal) == [2.0, 3.0, 0.5]
-    counted = torch.tensor([False, True])  # the first place does not count; one beyond these does
-    assert distances_to(objective, states, goal, counted) == [0.0, 3.0, 0.5]
+    compared = torch.tensor([False, True])  # all beyond these are too
+    assert distances_to(objective, states, goal, compared) == [0.0, 3.0, 0.5]
 
 
-def test_places_that_do_not_count_tell_no_states_apart(world: Any, states: Tokens, actions: list[Tokens]):
+def test_positions_that_are_not_compared_tell_no_states_apart(
+    world: Any, states: Tokens, actions: list[Tokens]
+):
     objective = world()
     goal = target_states(objective, Tokens(states.ids[:1], states.lengths[:1]))
-    plain = TextDynamics(objective, actions[0], goal)
-    made = TextDynamics(objective, actions[0], goal, torch.tensor([False]))
-    assert made.texts(states) == plain.names(states)
-    assert made.names(states) == [(-1, *row[1:]) for row in plain.names(states)]
+    texts, choices = rows(states), rows(actions[0])
+    plain = TextDynamics(objective, writer(objective), choices, goal)
+    made = TextDynamics(objective, writer(objective), choices, goal, torch.tensor([False]))
+    assert plain.names(texts) == list(map(tuple, texts))
+    assert made.names(texts) == [(-1, *row[1:]) for row in texts]
 
 
-def test_a_place_counts_where_some_action_makes_its_text_sure(
+def test_a_position_is_predictable_where_some_action_makes_its_text_certain(
     world: Any, states: Tokens, actions: list[Tokens], monkeypatch: pytest.MonkeyPatch
 ):
     objective, start = world(), Tokens(states.ids[:1], states.lengths[:1])
-    sure = torch.zeros(len(actions[0].lengths), 12, objective.model.decoder.vocabulary.out_features)
-    sure[-1, 1, 3] = 20.0  # after the last action alone, at the second place alone
+    logits = torch.zeros(len(actions[0].lengths), 12, objective.model.decoder.vocabulary.out_features)
+    logits[-1, 1, 3] = 20.0  # after the last action alone, at the second place alone
 
     def decode(embeddings: torch.Tensor, layout: Any) -> torch.Tensor:
-        return sure[:, : embeddings.shape[1]]
+        return logits[:, : embeddings.shape[1]]
 
     monkeypatch.setattr(objective.model.decoder, "forward", decode)
-    found = foreseen(objective, start, actions[0])
+    found = predictable_positions(objective, start, actions[0])
     assert found is not None
     assert found.tolist() == [place == 1 for place in range(len(found))]
-    sure.zero_()
-    assert foreseen(objective, start, actions[0]) is None
+    logits.zero_()
+    assert predictable_positions(objective, start, actions[0]) is None
 
 
 @pytest.mark.parametrize("feedback", ["latent", "text"])
@@ -198,20 +220,20 @@ def test_planning_follows_states_as_a_rollout_does_in_any_order(
     objective = world(packing=True)
     goal = target_states(objective, Tokens(states.ids[:1], states.lengths[:1]))
     choices = actions[2]
-    rows, chosen = torch.tensor([2, 0, 1, 2, 0]), torch.tensor([1, 1, 2, 0, 0])
+    places, chosen = torch.tensor([2, 0, 1, 2, 0]), torch.tensor([1, 1, 2, 0, 0])
     made: Any
     if feedback == "latent":
         made, start = LatentDynamics(objective, choices, goal), encode_states(objective, states)
     else:
-        made, start = TextDynamics(objective, choices, goal), states
-    followed = made.follow(start, rows, chosen)
+        made, start = TextDynamics(objective, writer(objective), rows(choices), goal), rows(states)
+    followed = made.follow(start, places, chosen)
     (expected,) = rollout(
         objective,
-        Tokens(states.ids[rows], states.lengths[rows]),
+        Tokens(states.ids[places], states.lengths[places]),
         [Tokens(choices.ids[chosen], choices.lengths[chosen])],
         feedback,
     )
-    texts = [tuple(row[:n]) for row, n in zip(expected.ids.tolist(), expected.lengths.tolist(), strict=True)]
+    texts = list(map(tuple, expected))
     assert made.names(followed) == texts
     assert made.names(made.keep(followed, torch.tensor([3, 1]))) == [texts[3], texts[1]]
     assert made.distances(start)[0] < 1e-4 if feedback == "latent" else made.distances(start)[0] == 0

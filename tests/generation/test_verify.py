@@ -5,8 +5,8 @@ import torch
 
 from jepalm.config import from_mapping
 from jepalm.data.batches import pad_rows
-from jepalm.generation import token_by_token as autoregressive
-from jepalm.generation.noise import Noise
+from jepalm.generation import token_by_token
+from jepalm.generation.noise import GumbelNoise
 from jepalm.generation.token_by_token import GREEDY, Sampling
 from jepalm.generation.verify import OneShotDrafter, verify
 from jepalm.objective.causal import CausalObjective
@@ -40,23 +40,25 @@ def build_drafter(seed=0, target_len=5, packing=False):
 class Oracle:
     """Drafts what the model will write, with every n-th token wrong."""
 
+    nfe = 1
+
     def __init__(self, text, prompt, longest, wrong_every=0):
         self.whole, self.longest, self.wrong_every, self.start = text, longest, wrong_every, len(prompt)
 
     def draft(self, texts, noise, sampling):
         (text,) = texts
         at = len(text) - self.start
-        intermediate = list(self.whole[at : at + self.longest])
-        for place in range(len(intermediate)):
+        draft = list(self.whole[at : at + self.longest])
+        for place in range(len(draft)):
             if self.wrong_every and (at + place) % self.wrong_every == self.wrong_every - 1:
-                intermediate[place] = 3 + (intermediate[place] - 2) % (VOCAB - 3)
-        return [intermediate]
+                draft[place] = 3 + (draft[place] - 2) % (VOCAB - 3)
+        return [draft]
 
 
 def alone(objective, row, number, length, sampling, seed):
     """The definition: the model's own sample after one prompt, token by token."""
-    prompt, noise = pad_rows([row], torch.device("cpu")), Noise(seed, VOCAB, first=number)
-    made = autoregressive.generate(objective, prompt, length=length, sampling=sampling, noise=noise)
+    prompt, noise = pad_rows([row], torch.device("cpu")), GumbelNoise(seed, VOCAB, first=number)
+    made = token_by_token.generate(objective, prompt, length=length, sampling=sampling, noise=noise)
     return made.rows[0]
 
 
@@ -81,8 +83,8 @@ SAMPLINGS = [
 def test_text_is_that_of_the_model_alone(sampling, seed):
     objective, drafter = build(seed), build_drafter(seed)
     rows = prompts(seed)
-    made = verify(objective, rows, drafter, length=27, sampling=sampling, noise=Noise(seed, VOCAB))
-    assert made.rows == [alone(objective, row, at, 27, sampling, seed) for at, row in enumerate(rows)]
+    made = verify(objective, rows, drafter, length=27, sampling=sampling, noise=GumbelNoise(seed, VOCAB))
+    assert made.ids == [alone(objective, row, at, 27, sampling, seed) for at, row in enumerate(rows)]
 
 
 @pytest.mark.parametrize("context", [2, 3, 7, 30])
@@ -90,8 +92,8 @@ def test_text_is_that_of_the_model_alone(sampling, seed):
 def test_beyond_the_context_too(context, target_len):
     objective, drafter = build(1, context), build_drafter(2, target_len, packing=True)
     rows = prompts(context, longest=2 * context)
-    made = verify(objective, rows, drafter, length=35, sampling=Sampling(1.0), noise=Noise(5, VOCAB))
-    assert made.rows == [alone(objective, row, at, 35, Sampling(1.0), 5) for at, row in enumerate(rows)]
+    made = verify(objective, rows, drafter, length=35, sampling=Sampling(1.0), noise=GumbelNoise(5, VOCAB))
+    assert made.ids == [alone(objective, row, at, 35, Sampling(1.0), 5) for at, row in enumerate(rows)]
 
 
 @pytest.mark.parametrize(("wrong_every", "a_pass"), [(0, 5), (3, 3), (1, 1)])
@@ -99,9 +101,9 @@ def test_drafts_are_accepted_as_far_as_they_are_right(wrong_every, a_pass):
     objective, row = build(context=64), [3, 4, 5]
     text = alone(objective, row, 0, 30, Sampling(1.0), 0)
     oracle = Oracle(text, row, longest=4, wrong_every=wrong_every)
-    made = verify(objective, [row], oracle, length=30, sampling=Sampling(1.0), noise=Noise(0, VOCAB))
-    assert made.rows == [text]
-    assert (made.passes, made.passes_of, made.tokens_a_pass) == (30 // a_pass, [30 // a_pass], a_pass)
+    made = verify(objective, [row], oracle, length=30, sampling=Sampling(1.0), noise=GumbelNoise(0, VOCAB))
+    assert made.ids == [text]
+    assert (made.batch_checks, made.checks, made.tokens_per_check) == (30 // a_pass, [30 // a_pass], a_pass)
 
 
 def test_a_pass_reads_the_draft_and_what_the_last_one_wrote(monkeypatch):
@@ -111,28 +113,30 @@ def test_a_pass_reads_the_draft_and_what_the_last_one_wrote(monkeypatch):
     monkeypatch.setattr(
         objective.model, "hidden", lambda ids, cache: read.append(tuple(ids.shape)) or hidden(ids, cache)
     )
-    verify(objective, [row], oracle, length=20, sampling=Sampling(1.0), noise=Noise(0, VOCAB))
+    verify(objective, [row], oracle, length=20, sampling=Sampling(1.0), noise=GumbelNoise(0, VOCAB))
     assert read == [(1, 3 + 4), (1, 1 + 4), (1, 1 + 4), (1, 1 + 4)]
 
 
 def test_a_text_does_not_depend_on_the_others():
     objective, drafter, rows = build(3), build_drafter(4), prompts(8, n=4)
-    together = verify(objective, rows, drafter, length=20, sampling=Sampling(1.0), noise=Noise(1, VOCAB))
+    together = verify(
+        objective, rows, drafter, length=20, sampling=Sampling(1.0), noise=GumbelNoise(1, VOCAB)
+    )
     for number, row in enumerate(rows):
-        noise = Noise(1, VOCAB, first=number)
+        noise = GumbelNoise(1, VOCAB, first=number)
         by_itself = verify(objective, [row], drafter, length=20, sampling=Sampling(1.0), noise=noise)
-        assert by_itself.rows == [together.rows[number]]
-        assert by_itself.passes_of == [together.passes_of[number]]
+        assert by_itself.ids == [together.ids[number]]
+        assert by_itself.checks == [together.checks[number]]
 
 
-def test_a_drafter_without_noise_input_takes_the_highest_sum_of_log_chance_and_noise():
+def test_a_drafter_without_noise_input_takes_the_highest_sum_of_log_probability_and_noise():
     drafter, row = build_drafter(0), [4, 5, 6, 7]
-    noise = Noise(2, VOCAB).at([0], [0], 5)
-    (intermediate,) = drafter.draft([row], noise, Sampling(0.5))
+    noise = GumbelNoise(2, VOCAB).at([0], [0], 5)
+    (draft,) = drafter.draft([row], noise, Sampling(0.5))
     objective = drafter.objective
     with torch.no_grad():
         source, layout = objective.encode_source(pad_rows([row], torch.device("cpu")))
         target = objective.layout(pad_rows([[0] * 5], torch.device("cpu")))
         logits = objective.model.decoder(objective.predict(source, layout, target), target)[0]
     logits[:, :3] = float("-inf")
-    assert intermediate == (logits.log_softmax(-1) / 0.5 + noise[0]).argmax(-1).tolist()
+    assert draft == (logits.log_softmax(-1) / 0.5 + noise[0]).argmax(-1).tolist()
