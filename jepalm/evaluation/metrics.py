@@ -163,7 +163,7 @@ _ALL = [
     Metric("scorer/nll", "NLL", "nats/char", None, "real"),
     Metric("scorer/gap", "NLL minus that of real text", "nats/char", None, "real"),
     Metric("scorer/shuffled", "NLL under another prompt minus own", "nats/char", None, "real"),
-    Metric("scorer/join", "NLL after the passage before, first 4", "nats/token", None, "real"),
+    Metric("scorer/join", "NLL after an own passage, first 4", "nats/token", None, "real"),
     Metric("text/characters", "length", "chars/text", None, "real"),
     *_sized("text/entropy_{n}", "entropy of {n}-grams", NGRAM_SIZES, "bits", None, "real"),
     *_sized("text/jsd_{n}", "divergence of {n}-grams to held-out", NGRAM_SIZES, "bits", "down", "real"),

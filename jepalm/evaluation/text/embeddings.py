@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,39 +31,8 @@ _TOLERANCE_BATCHES = 4
 
 Pairs = Sequence[tuple[list[int], list[int]]]
 """Token ids of sources and targets."""
-
-
-@dataclass(frozen=True)
-class PairSums:
-    """Sums over the target positions of each pair, (N,) float64, and mean embeddings, (N, D').
-
-    Attributes:
-        tokens: target positions.
-        embeddings: target embeddings: as many, or fewer where they are latents.
-        reconstruction_ce: nats of the decoder on the trained encoder's embeddings of the target.
-        reconstruction_right: tokens it gets right.
-        generation_ce: nats of the decoder on predicted embeddings.
-        generation_right: tokens it gets right.
-        other_source_ce: nats of the decoder on embeddings predicted from another pair's source.
-        error: squared distance of predicted to target embeddings.
-        around_mean: squared distance of target embeddings to their mean over all pairs.
-        source: mean source embedding, as it would be of a target.
-        target: mean target embedding.
-        predicted: mean predicted embedding.
-    """
-
-    tokens: NDArray[np.float64]
-    embeddings: NDArray[np.float64]
-    reconstruction_ce: NDArray[np.float64]
-    reconstruction_right: NDArray[np.float64]
-    generation_ce: NDArray[np.float64]
-    generation_right: NDArray[np.float64]
-    other_source_ce: NDArray[np.float64]
-    error: NDArray[np.float64]
-    around_mean: NDArray[np.float64]
-    source: Tensor
-    target: Tensor
-    predicted: Tensor
+PairSums = dict[str, Tensor]
+"""Sums over the target positions of each pair, (N,) float64, and mean embeddings, (N, D')."""
 
 
 def pair_batches(
@@ -153,7 +120,16 @@ def measure_embeddings(
 
 
 def pair_sums(objective: JepalmObjective, batches: list[Batch], other_sources: list[Tokens]) -> PairSums:
-    """Run the model over batches of pairs, each also with other pairs' sources."""
+    """Run the model over batches of pairs, each also with other pairs' sources.
+
+    Returns:
+        of each pair `tokens`; `embeddings`, as many, or fewer where they are latents; nats of the decoder
+        (`..._ce`) and tokens it gets right (`..._right`) on embeddings of the target (`reconstruction`), on
+        predicted ones (`generation`) and on those predicted from another pair's source (`other_source`);
+        `error`, squared distance of predicted to target embeddings; `around_mean`, that of target embeddings
+        to their mean over all pairs; and the means of `source` (as it would be of a target), `target` and
+        `predicted` embeddings.
+    """
     found: list[dict[str, Tensor]] = []
     for batch, other in zip(batches, other_sources, strict=True):
         views = objective.encode_and_predict(batch)
@@ -179,16 +155,13 @@ def pair_sums(objective: JepalmObjective, batches: list[Batch], other_sources: l
                 logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none"
             ).view(labels.shape)
             part[f"{name}_ce"] = _sums(layout, nats)
-            if name != "other_source":
-                part[f"{name}_right"] = _sums(layout, logits.argmax(-1) == labels)
+            part[f"{name}_right"] = _sums(layout, logits.argmax(-1) == labels)
         found.append({name: value.cpu().double() for name, value in part.items()})
     joined = {name: torch.cat([part[name] for part in found]) for name in found[0]}
     total, squares, embeddings = joined.pop("total"), joined.pop("squares"), joined["embeddings"]
     mean = total.sum(0) / embeddings.sum()  # (D',)
     joined["around_mean"] = squares - 2 * total @ mean + embeddings * mean.square().sum()
-    means: dict[str, Any] = {name: joined.pop(name) for name in ("source", "target", "predicted")}
-    sums: dict[str, Any] = {name: value.numpy() for name, value in joined.items()}
-    return PairSums(**sums, **means)
+    return joined
 
 
 class _NoisyDecoder:
@@ -217,15 +190,16 @@ def _decoder_rows(
     sums: PairSums, seed: int, ce_controls: dict[str, float], accuracy_controls: dict[str, float]
 ) -> list[MetricRow]:
     """Cross-entropy and accuracy of the decoder on target and on predicted embeddings."""
-    measured: list[tuple[str, NDArray[np.float64], dict[str, float]]] = [
-        ("reconstruction_ce", sums.reconstruction_ce, {}),
-        ("reconstruction_accuracy", sums.reconstruction_right, {}),
-        ("generation_ce", sums.generation_ce, ce_controls),
-        ("generation_accuracy", sums.generation_right, accuracy_controls),
-        ("other_source_ce", sums.other_source_ce - sums.generation_ce, {"source not read": 0.0}),
+    measured: list[tuple[str, Tensor, dict[str, float]]] = [
+        ("reconstruction_ce", sums["reconstruction_ce"], {}),
+        ("reconstruction_accuracy", sums["reconstruction_right"], {}),
+        ("generation_ce", sums["generation_ce"], ce_controls),
+        ("generation_accuracy", sums["generation_right"], accuracy_controls),
+        ("other_source_ce", sums["other_source_ce"] - sums["generation_ce"], {"source not read": 0.0}),
     ]
+    tokens = sums["tokens"].numpy()
     return [
-        ratio_row(f"decoder/{name}", {"model": (values, sums.tokens)}, seed=seed, controls=controls)
+        ratio_row(f"decoder/{name}", {"model": (values.numpy(), tokens)}, seed=seed, controls=controls)
         for name, values, controls in measured
     ]
 
@@ -246,16 +220,17 @@ def _embedding_rows(
         texts: token ids of each target; equal ones count as each other's retrieval.
         seed: of the resampling.
     """
-    dim = sums.target.shape[1]
+    source, target, predicted = sums["source"], sums["target"], sums["predicted"]
+    embeddings, error, around_mean = (sums[n].numpy() for n in ("embeddings", "error", "around_mean"))
+    dim = target.shape[1]
     numbers: dict[tuple[int, ...], int] = {}
     labels = [numbers.setdefault(text, len(numbers)) for text in texts]
-    squared = sums.error / dim
-    copy_error = validation["validation/embedding_copy"] * sums.embeddings.sum()
-    around_mean = float(sums.around_mean.sum())
-    cosine = paired_minus_unpaired_cosine(sums.predicted, sums.target).numpy()
-    cosine_of_source = paired_minus_unpaired_cosine(sums.source, sums.target).numpy()
-    retrieved = retrieval_at_1(sums.predicted, sums.target, labels)
-    by_source = retrieval_at_1(sums.source, sums.target, labels)
+    total, squared = float(around_mean.sum()), error / dim
+    copy_error = validation["validation/embedding_copy"] * embeddings.sum()
+    cosine, cosine_of_source = (
+        paired_minus_unpaired_cosine(queries, target).numpy() for queries in (predicted, source)
+    )
+    retrieved, by_source = (retrieval_at_1(queries, target, labels) for queries in (predicted, source))
     target_std = validation["validation/embedding_std"]
 
     def model_row(
@@ -270,17 +245,17 @@ def _embedding_rows(
     return [
         model_row(
             "r2",
-            _share_explained(float(sums.error.sum()), around_mean),
-            {"mean": 0.0, "copy of the source": _share_explained(copy_error, around_mean)},
-            1 - resampled(sums.error, sums.around_mean, seed=seed),
+            _share_explained(float(error.sum()), total),
+            {"mean": 0.0, "copy of the source": _share_explained(copy_error, total)},
+            1 - resampled(error, around_mean, seed=seed),
         ),
         model_row("r2_copy", validation["validation/r2_copy"], {}),
         model_row("tolerance", tolerated, {"the targets' own deviation": target_std}),
         model_row(
             "rms_error",
-            float(np.sqrt(squared.sum() / sums.embeddings.sum())),
+            float(np.sqrt(squared.sum() / embeddings.sum())),
             {},
-            np.sqrt(resampled(squared, sums.embeddings, seed=seed)),
+            np.sqrt(resampled(squared, embeddings, seed=seed)),
         ),
         model_row("std", validation["validation/predicted_std"], {"target": target_std}),
         model_row(

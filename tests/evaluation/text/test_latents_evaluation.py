@@ -82,13 +82,15 @@ def test_sums_of_pairs_are_those_of_the_held_out_figures(
     with torch.no_grad():
         whole = measure(objective, batches)
         sums = pair_sums(objective, batches, others)
-    assert sums.embeddings.tolist() == [3, 1, 1, 3, 2, 2]
-    assert sums.tokens.tolist() == [9, 2, 4, 12, 6, 5]
-    n = sums.embeddings.sum()
-    assert sums.error.sum() / n == pytest.approx(whole["validation/embedding"], rel=1e-5)
-    assert sums.around_mean.sum() / n == pytest.approx(whole["validation/embedding_mean"], rel=1e-4)
-    assert sums.reconstruction_ce.sum() / 38 == pytest.approx(whole["validation/reconstruction_ce"], rel=1e-5)
-    assert sums.source.shape == sums.target.shape == sums.predicted.shape == (6, 6)
+    assert sums["embeddings"].tolist() == [3, 1, 1, 3, 2, 2]
+    assert sums["tokens"].tolist() == [9, 2, 4, 12, 6, 5]
+    n = sums["embeddings"].sum()
+    assert sums["error"].sum() / n == pytest.approx(whole["validation/embedding"], rel=1e-5)
+    assert sums["around_mean"].sum() / n == pytest.approx(whole["validation/embedding_mean"], rel=1e-4)
+    assert sums["reconstruction_ce"].sum() / 38 == pytest.approx(
+        whole["validation/reconstruction_ce"], rel=1e-5
+    )
+    assert sums["source"].shape == sums["target"].shape == sums["predicted"].shape == (6, 6)
 
 
 def test_a_decoder_that_reads_one_dimension_tolerates_noise_up_to_its_margin(
