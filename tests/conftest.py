@@ -54,8 +54,8 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prepared data: `lines` (28 training pairs, so 7 steps of 4 are a pass), `windows` and `spans`."""
     from jepalm.data.job import Job
     from jepalm.data.prepared import Origin, Request
-    from jepalm.data.preparing import prepare_text
-    from jepalm.data.reading import RawText
+    from jepalm.data.text.preparing import prepare_text
+    from jepalm.data.text.reading import RawText
 
     root = tmp_path_factory.mktemp("data")
     text = "".join(f"{number} {'abcde' * 2}"[: 2 + number * 5 % 10] + "\n" for number in range(37))

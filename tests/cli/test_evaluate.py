@@ -16,9 +16,11 @@ from jepalm.cli.evaluate import evaluate as command
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.data.batches import Batch, pad_rows
 from jepalm.data.job import Job
+from jepalm.data.pairs.preparing import prepare_pairs
+from jepalm.data.pairs.reading import PairFiles
 from jepalm.data.prepared import Origin, Request
-from jepalm.data.preparing import prepare_rows, prepare_text
-from jepalm.data.reading import RawRows, RawText
+from jepalm.data.text.preparing import prepare_text
+from jepalm.data.text.reading import RawText
 from jepalm.errors import JepalmError, UsageError
 from jepalm.evaluation.evaluate import evaluate
 from jepalm.evaluation.settings import EvaluationSettings
@@ -86,7 +88,7 @@ def house(tmp_path_factory):
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps({"source": w, "target": w[::-1] + "!"}) + "\n" for w in WORDS * 20))
     asked = Request(pairing="pairs", tokenizer="char")
-    prepare_rows(Job(folder / "data", "pairs", "pairs", ORIGIN, "none", asked), RawRows(rows, False))
+    prepare_pairs(Job(folder / "data", "pairs", "pairs", ORIGIN, "none", asked), PairFiles(rows, False))
     yield folder
     torch.set_num_threads(threads)
 

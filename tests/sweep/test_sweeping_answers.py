@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from jepalm.data.job import Job
+from jepalm.data.pairs.preparing import prepare_pairs
+from jepalm.data.pairs.reading import PairFiles
 from jepalm.data.prepared import Origin, Request
-from jepalm.data.preparing import Job, prepare_rows
-from jepalm.data.reading import RawRows
 from jepalm.evaluation.answers.measure import FREQUENT, NEAREST
 from jepalm.sweep.file import read_sweep
 from jepalm.sweep.running import Sweeping
@@ -37,7 +38,7 @@ def open_sweep(in_this_process, tmp_path, data_root):
     for task in ("regex", "text"):
         asked = Request(pairing="pairs", tokenizer="char", split=(60, 20, 20), task=task)
         origin = Origin(source="given pairs", where=["rows.jsonl"])
-        prepare_rows(Job(tmp_path / "data", task, "pairs", origin, "none", asked), RawRows(rows))
+        prepare_pairs(Job(tmp_path / "data", task, "pairs", origin, "none", asked), PairFiles(rows))
     (tmp_path / "data" / "lines").symlink_to(data_root / "lines")
 
     def open_sweep(text, data="regex"):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jepalm.data.batches import Batch, Batches, Tokens
 from jepalm.data.prepared import PreparedData, Split
-from jepalm.data.spans import hide
+from jepalm.data.text.spans import hide
 from jepalm.errors import UsageError
 from jepalm.evaluation.rows import PROMPTS, Evaluation
 from jepalm.evaluation.settings import EvaluationSettings

@@ -43,7 +43,7 @@ _OF_ANSWERS = frozenset(
 """Parts that are measured on given pairs, whatever is sampled beside."""
 MAIN_FIGURES = (
     *(f"task/{name}" for name in ("exact_match", "language_equality", "language_equality_nondegenerate")),
-    *(f"task/{name}" for name in ("answer", "execution", "choice")),
+    *(f"task/{name}" for name in ("answer", "execution")),
     "writing/characters_per_s",
     "views/cosine_gap",
     *(f"task/facts_{kind}" for kind in ("changed", "random")),

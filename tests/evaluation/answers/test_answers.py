@@ -10,9 +10,10 @@ import torch
 
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.data.batches import pad_rows
+from jepalm.data.job import Job
+from jepalm.data.pairs.preparing import prepare_pairs
+from jepalm.data.pairs.reading import PairFiles
 from jepalm.data.prepared import Origin, Request, open_prepared
-from jepalm.data.preparing import Job, prepare_rows
-from jepalm.data.reading import RawRows
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.evaluation.answers.answering import Answerer, write_in_turns
@@ -42,7 +43,7 @@ def prepare(root, name, rows, **asked):
     path = root / f"{name}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     request = Request(**{"pairing": "pairs", "tokenizer": "char", "split": (60, 20, 20), **asked})
-    return prepare_rows(Job(root, name, "pairs", ORIGIN, "none", request), RawRows(path)).data
+    return prepare_pairs(Job(root, name, "pairs", ORIGIN, "none", request), PairFiles(path)).data
 
 
 @pytest.fixture(scope="module")

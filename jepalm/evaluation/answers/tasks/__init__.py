@@ -14,7 +14,7 @@ from jepalm.evaluation.answers.tasks.nq_open import score_nq_open
 from jepalm.evaluation.answers.tasks.regex import score_expressions
 from jepalm.evaluation.answers.tasks.shares import Score
 from jepalm.evaluation.answers.tasks.spider import Databases, score_spider
-from jepalm.evaluation.answers.tasks.text import score_label, score_text
+from jepalm.evaluation.answers.tasks.text import score_text
 from jepalm.evaluation.answers.tasks.transitions import facts_of, score_transitions
 
 SCORES: dict[Task, Score] = {
@@ -24,9 +24,6 @@ SCORES: dict[Task, Score] = {
     "gsm8k": score_gsm8k,
     "spider": score_spider,
     "nq-open": score_nq_open,
-    "hellaswag": score_label,
-    "rotten-tomatoes": score_label,
-    "yelp": score_label,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from jepalm.data.tasks import FINAL
+from jepalm.data.pairs.tasks import FINAL
 from jepalm.errors import UsageError
 from jepalm.evaluation.answers.tasks.shares import Answered, Share, exact_match
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import string
 
-from jepalm.data.tasks import ALTERNATIVES
+from jepalm.data.pairs.tasks import ALTERNATIVES
 from jepalm.evaluation.answers.tasks.shares import Answered, Share, exact_match
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")

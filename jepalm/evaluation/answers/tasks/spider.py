@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jepalm.data.tasks import database_of
+from jepalm.data.pairs.tasks import database_of
 from jepalm.errors import UsageError
 from jepalm.evaluation.answers.tasks.shares import Answered, Share, exact_match
 
