@@ -176,19 +176,35 @@ def make_batch() -> Callable[..., Any]:
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """Do a sweep's tasks in this process, and give torch its threads back."""
+    """Run the commands of a sweep in this process, one after another, and give torch its threads back."""
+    from concurrent.futures import Future
+
     import torch
+    from typer.testing import CliRunner
 
-    from jepalm.sweep import pool, running, worker
+    from jepalm.cli import app
+    from jepalm.errors import JepalmError
+    from jepalm.sweep import commands, running
 
-    class HerePool(pool.Pool):
-        def run(self, tasks, started):
-            for task in tasks:
-                started(task)
-                yield task, worker.perform(task)
+    def call(self, arguments, threads, cores):
+        fault = CliRunner().invoke(app, arguments).exception
+        if fault is not None and not isinstance(fault, JepalmError | SystemExit):
+            raise fault
+        return (fault.exit_code, f"error: {fault}\n") if isinstance(fault, JepalmError) else (0, "")
+
+    class OneAfterAnother(running.ThreadPoolExecutor):
+        def submit(self, job, *given):
+            future = Future()
+            try:
+                future.set_result(job(*given))
+            except JepalmError as error:
+                future.set_exception(error)
+            return future
 
     threads = torch.get_num_threads()
-    monkeypatch.setattr(running, "Pool", HerePool)
+    monkeypatch.setattr(commands.Commands, "call", call)
+    monkeypatch.setattr(running, "ThreadPoolExecutor", OneAfterAnother)
+    monkeypatch.setattr(running, "as_completed", list)
     yield
     torch.set_num_threads(threads)
 

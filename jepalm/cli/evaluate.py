@@ -95,6 +95,7 @@ def evaluate(
         typer.Option(metavar="DIR", help="Folder of NAME/NAME.sqlite, in which SQL answers are executed."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16.")] = "auto",
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of prepared data.  [default: data]", show_default=False)
     ] = None,
@@ -128,7 +129,7 @@ def evaluate(
         reading=reading.value,
         databases=databases,
     )
-    hardware = from_mapping({"hardware": {"device": device}}).hardware
+    hardware = from_mapping({"hardware": {"device": device, "precision": precision}}).hardware
     trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
     evaluation = measure(
         trained,

@@ -1,4 +1,4 @@
-"""The sweep file: a base, rows that change it, a grid, seeds; resolved to one config a row and seed."""
+"""The sweep file: a base, table rows that change it, a grid, seeds; resolved to one config a row and seed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class EvaluateSettings(Section):
     temperature: float = Field(1.0, ge=0)
     seed: int = Field(0, ge=0, le=2**31 - 1)
     baseline: str | None = None
-    """A run's folder or a row's name: its texts stand beside. A causal one scores all text."""
+    """A run's folder or a row's name whose texts are measured as a control. A causal one scores all text."""
     scorer: str | None = None
     """A causal run's folder or a row's name that scores all text instead."""
     reading: Literal["boundary", "letter"] = "boundary"
@@ -76,17 +76,17 @@ class SweepFile(Section):
     config: Path | None = None
     """The base as a YAML file of settings."""
     set: list[str] = Field([])
-    """`section.key=value` common to all rows."""
+    """`section.key=value` of all rows."""
     seeds: list[int] = Field([0, 1, 2], min_length=1)
     rows: dict[str, RowChange] = Field({})
     """Row name to its change; the first row is the reference."""
     grid: dict[str, list[Any]] = Field({})
     """Dotted key to its values; every combination is a row, or a row each of `rows`."""
     evaluate: EvaluateSettings = EvaluateSettings()
-    figures: list[str] = Field(
+    metrics: list[str] = Field(
         ["embedding/r2", "decoder/generation_ce", "text/valid_words", "scorer/gap"], min_length=1
     )
-    """Figures of the table."""
+    """Metrics of the table."""
 
     @field_validator("rows", mode="before")
     @classmethod
@@ -119,17 +119,17 @@ class Sweep:
     rows: list[SweepRow]
     seeds: list[int]
     evaluate: EvaluateSettings
-    figures: list[str]
+    metrics: list[str]
 
     @property
     def reference(self) -> SweepRow:
-        """The row that all others stand beside."""
+        """The row that all others are compared with."""
         return self.rows[0]
 
     @property
     def needs_evaluation(self) -> bool:
         """Whether a metric of the table comes from an evaluation."""
-        return any(not is_logged(name) for name in self.figures)
+        return any(not is_logged(name) for name in self.metrics)
 
     def changes(self, row: SweepRow) -> dict[str, Any]:
         """Dotted keys that differ from the reference, with the row's values."""
@@ -151,18 +151,15 @@ def read_sweep(path: Path, baseline: str | None = None, scorer: str | None = Non
     file = validated(SweepFile, load_file(path, "jepalm sweep takes a YAML file"), str(path), "sweep")
     if file.preset is not None and file.config is not None:
         raise UsageError(f"{path}: preset and config are both given", "keep one of them")
-    for figure in file.figures:
-        _check_figure(figure, str(path))
-    for what, size, distinct in (
-        ("seeds", len(file.seeds), len({*file.seeds})),
-        ("figures", len(file.figures), len({*file.figures})),
-    ):
-        if distinct < size:
+    for name in file.metrics:
+        _check_metric(name, str(path))
+    for what, given in (("seeds", file.seeds), ("metrics", file.metrics)):
+        if len({*given}) < len(given):
             raise UsageError(f"{path}: {what} holds the same one twice", "name each once")
     named = {"baseline": baseline, "scorer": scorer}
     evaluate = file.evaluate.model_copy(update={key: run for key, run in named.items() if run is not None})
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", file.name or path.stem).strip("-.") or "sweep"
-    sweep = Sweep(name, path, _rows(file, path), file.seeds, evaluate, file.figures)
+    sweep = Sweep(name, path, _rows(file, path), file.seeds, evaluate, file.metrics)
     for row, other in itertools.combinations(sweep.rows, 2):
         if key_of(row.config) == key_of(other.config):
             raise UsageError(f"{path}: rows {row.name} and {other.name} are the same", "remove one of them")
@@ -177,6 +174,12 @@ def key_of(config: Config) -> str:
 def is_logged(name: str) -> bool:
     """Whether a metric is read from `metrics.jsonl`."""
     return name.partition("/")[0] in LOGGED_GROUPS
+
+
+def is_of_pairs(name: str) -> bool:
+    """Whether a metric is measured on answers to given pairs."""
+    metric = find_metric(name)
+    return metric is not None and metric.of_pairs
 
 
 def _row(row: Any) -> Any:
@@ -253,8 +256,7 @@ def _text(value: Any) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
-def _check_figure(figure: str, where: str) -> None:
-    logged = is_logged(figure) and "/" in figure
-    if not logged and find_metric(figure) is None:
-        hint = nearest(figure, tuple(METRICS)) or "validation/..., or a metric of jepalm evaluate --json"
-        raise UsageError(f"{where}: unknown figure {figure}", hint)
+def _check_metric(name: str, where: str) -> None:
+    if find_metric(name) is None and not (is_logged(name) and "/" in name):
+        hint = nearest(name, METRICS) or "validation/..., or a metric of jepalm evaluate --json"
+        raise UsageError(f"{where}: unknown metric {name}", hint)
