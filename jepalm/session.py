@@ -28,7 +28,7 @@ from jepalm.data.backbone_tokenizer import load_backbone_tokenizer
 from jepalm.data.batches import Batches
 from jepalm.data.prepared import Meta, PreparedData, open_prepared
 from jepalm.errors import JepalmError, UsageError
-from jepalm.evaluation.validation.jepalm import HeldOut
+from jepalm.evaluation.validation.held_out import HeldOut
 from jepalm.generation.loading import TOKENIZER
 from jepalm.generation.teacher import find_teacher, load_teacher
 from jepalm.hardware import Hardware, choose_hardware
@@ -72,11 +72,15 @@ class Session:
     def cost(self) -> Estimate:
         """Time a few steps here.
 
+        A run that was killed after its last step costs nothing and is only closed.
+
         Raises:
-            UsageError: the run has no step left, or a phase that teaches nothing.
+            UsageError: the run is finished, or a phase teaches nothing.
         """
         done = self.resumed[1].step if self.resumed else 0
         if done >= self.plan.steps:
+            if self.resumed is not None and self.resumed[0].read_manifest().get("status") != "finished":
+                return Estimate(0.0, 0, 0, 0)
             hint = "give more --epochs or --steps"
             raise UsageError(f"nothing left to train: step {done:,} of {self.plan.steps:,}", hint)
         return estimate(self.objective, self.batches, self.config, self.hardware, done)

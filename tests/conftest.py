@@ -54,8 +54,8 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prepared data: `lines` (28 training pairs, so 7 steps of 4 are a pass), `windows` and `spans`."""
     from jepalm.data.job import Job
     from jepalm.data.prepared import Origin, Request
-    from jepalm.data.preparing import prepare_text
-    from jepalm.data.reading import RawText
+    from jepalm.data.text.preparing import prepare_text
+    from jepalm.data.text.reading import RawText
 
     root = tmp_path_factory.mktemp("data")
     text = "".join(f"{number} {'abcde' * 2}"[: 2 + number * 5 % 10] + "\n" for number in range(37))
@@ -176,19 +176,35 @@ def make_batch() -> Callable[..., Any]:
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """Do a sweep's tasks in this process, and give torch its threads back."""
+    """Run the commands of a sweep in this process, one after another, and give torch its threads back."""
+    from concurrent.futures import Future
+
     import torch
+    from typer.testing import CliRunner
 
-    from jepalm.sweep import pool, running, worker
+    from jepalm.cli import app
+    from jepalm.errors import JepalmError
+    from jepalm.sweep import commands, running
 
-    class HerePool(pool.Pool):
-        def run(self, tasks, started):
-            for task in tasks:
-                started(task)
-                yield task, worker.perform(task)
+    def call(self, arguments, threads, cores):
+        fault = CliRunner().invoke(app, arguments).exception
+        if fault is not None and not isinstance(fault, JepalmError | SystemExit):
+            raise fault
+        return (fault.exit_code, f"error: {fault}\n") if isinstance(fault, JepalmError) else (0, "")
+
+    class OneAfterAnother(running.ThreadPoolExecutor):
+        def submit(self, job, *given):
+            future = Future()
+            try:
+                future.set_result(job(*given))
+            except JepalmError as error:
+                future.set_exception(error)
+            return future
 
     threads = torch.get_num_threads()
-    monkeypatch.setattr(running, "Pool", HerePool)
+    monkeypatch.setattr(commands.Commands, "call", call)
+    monkeypatch.setattr(running, "ThreadPoolExecutor", OneAfterAnother)
+    monkeypatch.setattr(running, "as_completed", list)
     yield
     torch.set_num_threads(threads)
 

@@ -12,7 +12,6 @@ from jepalm.config import (
     dump,
     from_mapping,
     load_preset,
-    preset_names,
     read_config,
     resolve,
     runs_root,
@@ -62,17 +61,10 @@ def test_the_preset_flag_wins_over_the_files(file: Path):
     assert resolve("shakespeare", file).model.dim == 256
 
 
-@pytest.mark.parametrize("name", preset_names())
-def test_every_preset_resolves_and_sets_no_unknown_key(name: str):
-    assert resolve(name).preset == name
-
-
-def test_the_shipped_presets_include_these():
-    assert {"nano", "shakespeare"} <= set(preset_names())
-
-
 def test_an_unknown_preset_names_the_nearest():
-    assert refused(preset="shakespear") == "unknown preset shakespear (did you mean shakespeare?)"
+    assert refused(preset="shakespear") == (
+        "unknown preset shakespear (did you mean shakespeare? jepalm presets lists all)"
+    )
 
 
 @pytest.mark.parametrize("text", ["preset: 5", "preset: [nano]"])
@@ -285,6 +277,6 @@ def test_a_fault_in_a_phase_is_one_line_with_its_key(settings: str, message: str
         ("training.phases.0", "name a setting of the item after its number"),
     ],
 )
-def test_a_phase_that_is_not_there_is_told(key: str, hint: str):
+def test_a_phase_that_is_not_there_is_an_error(key: str, hint: str):
     with pytest.raises(UsageError, match=f"unknown key {key} .{hint}."):
         resolve("shakespeare-two-phase", overrides=[f"{key}=1"])

@@ -18,6 +18,7 @@ from jepalm.cli.generate import generate
 from jepalm.cli.infill import infill
 from jepalm.cli.plan import plan
 from jepalm.cli.prepare import prepare_app
+from jepalm.cli.presets import presets
 from jepalm.cli.report import report
 from jepalm.cli.sweep import sweep
 from jepalm.cli.train import train
@@ -43,6 +44,7 @@ COMMANDS = [
     "infill",
     "plan",
     "sweep",
+    "presets",
     "bench",
     "export",
 ]
@@ -74,6 +76,7 @@ app.command()(evaluate)
 app.command()(infill)
 app.command()(plan)
 app.command()(sweep)
+app.command()(presets)
 app.command()(bench)
 app.command()(export)
 

@@ -1,4 +1,4 @@
-"""`jepalm sweep`: rows of changed configs under several seeds, to one table."""
+"""`jepalm sweep`: rows of changed settings under several seeds, compared in one table."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 def sweep(
     file: Annotated[Path, typer.Argument(help="YAML file of base, rows or grid, and seeds.")],
     jobs: Annotated[
-        int, typer.Option(min=1, max=64, help="Trainings side by side, each with its share of the cores.")
+        int, typer.Option(min=1, max=64, help="Trainings at once, each on its share of the cores.")
     ] = 1,
     baseline: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="A run, or a row, whose texts stand beside; a causal one scores."),
+        typer.Option(metavar="RUN", help="A run, or a row, measured as a control; a causal one scores."),
     ] = None,
     scorer: Annotated[
         str | None, typer.Option(metavar="RUN", help="A causal run, or a row, that scores all text.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, say what is missing, write nothing.")
+        bool, typer.Option("--dry-run", help="Check everything, show what is missing, write nothing.")
     ] = False,
     run_dir: Annotated[
         Path | None, typer.Option(help="Folder of runs.  [default: runs]", show_default=False)
@@ -51,7 +51,7 @@ def sweep(
 
     sweeping = Sweeping(read_sweep(file, baseline, scorer), runs_root(run_dir), data_root(data_dir))
     if dry_run:
-        _tell(sweeping)
+        _show_plan(sweeping)
         return
     shown = errors if as_json else console
     stopped: Interrupted | None = None
@@ -74,7 +74,8 @@ def sweep(
         raise typer.Exit(1)
 
 
-def _tell(sweeping: Sweeping) -> None:
+def _show_plan(sweeping: Sweeping) -> None:
+    """Print how much is missing, and what each row changes."""
     from collections import Counter
 
     from jepalm.cli.console import line
@@ -85,7 +86,5 @@ def _tell(sweeping: Sweeping) -> None:
     for status, count in Counter(cell.status for cell in cells).items():
         line(status, f"{count} of {len(cells)}")
     for row in sweep.rows:
-        line(
-            "row",
-            f"{row.name}: " + (", ".join(f"{k}={v}" for k, v in sweep.changes(row).items()) or "as it is"),
-        )
+        changes = ", ".join(f"{key}={value}" for key, value in sweep.changes(row).items())
+        line("row", f"{row.name}: {changes or 'no changes'}")

@@ -24,7 +24,10 @@ def train(
         list[str] | None, typer.Argument(help="section.key=value, such as model.dim=128", show_default=False)
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Recipe to start from.  [default: shakespeare]", show_default=False)
+        str | None,
+        typer.Option(
+            help="Recipe to start from; jepalm presets lists all.  [default: shakespeare]", show_default=False
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
     data: Annotated[str | None, typer.Option(help="Prepared data: a name, or a folder.")] = None,

@@ -37,6 +37,7 @@ from jepalm.config.objective import (
     UnmaskingConfig,
 )
 from jepalm.config.resolving import (
+    PresetFacts,
     apply_overrides,
     assign,
     differences,
@@ -47,6 +48,7 @@ from jepalm.config.resolving import (
     load_preset,
     merge,
     preset_changes,
+    preset_facts,
     preset_names,
     read_config,
     resolve,
@@ -81,6 +83,7 @@ __all__ = [
     "OptimizerConfig",
     "PhaseConfig",
     "PredictorConfig",
+    "PresetFacts",
     "ReconstructionConfig",
     "RegularizerConfig",
     "RunningMeanConfig",
@@ -102,6 +105,7 @@ __all__ = [
     "load_preset",
     "merge",
     "preset_changes",
+    "preset_facts",
     "preset_names",
     "read_config",
     "resolve",

@@ -28,6 +28,24 @@ def preset_names() -> list[str]:
     return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
+class PresetFacts(Section):
+    """What `about:` of a preset says; it is no part of the config."""
+
+    purpose: str
+    """Who wants it."""
+    parameters: int | None = None
+    """Of the model on the preset's data; None where they are a pretrained model's."""
+
+
+def preset_facts(name: str) -> PresetFacts:
+    """Return what a preset says about itself.
+
+    Raises:
+        UsageError: there is no such preset.
+    """
+    return validated(PresetFacts, _read_preset(name)["about"], f"preset {name}", "presets")
+
+
 def load_preset(name: str) -> dict[str, Any]:
     """Return a preset's mapping, with what it starts from (`base: NAME`) already in it.
 
@@ -48,11 +66,8 @@ def preset_changes(name: str) -> tuple[str | None, dict[str, Any]]:
     Raises:
         UsageError: there is no such preset.
     """
-    if name not in preset_names():
-        hint = nearest(name, preset_names()) or f"presets: {', '.join(preset_names())}"
-        raise UsageError(f"unknown preset {name}", hint)
-    text = (resources.files("jepalm") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
-    changes = _parse(text, f"preset {name}")
+    changes = _read_preset(name)
+    changes.pop("about")
     base = changes.pop("base", None)
     if base is None:
         return None, changes
@@ -61,6 +76,14 @@ def preset_changes(name: str) -> tuple[str | None, dict[str, Any]]:
         return base, changes
     merge(inherited, changes)
     return recipe, inherited
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    if name not in preset_names():
+        hint = f"{nearest(name, preset_names())} jepalm presets lists all".strip()
+        raise UsageError(f"unknown preset {name}", hint)
+    text = (resources.files("jepalm") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+    return _parse(text, f"preset {name}")
 
 
 def load_file(path: Path, hint: str = "--config takes a YAML file") -> dict[str, Any]:
@@ -141,7 +164,7 @@ def from_mapping(tree: Mapping[str, Any], where: str = "") -> Config:
 
 
 def validated(model: type[SectionT], tree: Mapping[str, Any], where: str, page: str = "config") -> SectionT:
-    """Validate a nested mapping into a section whose keys all have defaults.
+    """Validate a nested mapping into a section.
 
     Args:
         model: the section.

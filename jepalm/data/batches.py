@@ -19,7 +19,7 @@ from torch import Tensor
 from jepalm.config import SpansConfig
 from jepalm.data.prepared import Role, Split
 from jepalm.data.shuffling import shuffled
-from jepalm.data.spans import draw_places, hide
+from jepalm.data.text.spans import draw_places, hide
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 

@@ -1,7 +1,6 @@
-"""Texts of the `datasets` library: a dataset on the hub, or a folder of its files, as a stream.
+"""Datasets of the `datasets` library: on the hub, or a folder of files, opened as streams of rows.
 
-Nothing is downloaded whole: the library reads file after file, and tells a state from which a later
-process reads on. The hub and a folder take the same way.
+Nothing is downloaded whole: the library reads file after file. The hub and a folder take the same way.
 """
 
 from __future__ import annotations
@@ -15,13 +14,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from jepalm.data.prepared import SPLITS, Origin, SplitName
 from jepalm.errors import JepalmError, UsageError, nearest
-
-State = dict[str, Any]
-"""Where in a dataset's split to read on, as the library tells it; plain JSON."""
 
 _NETWORK = ("httpx", "httpx2", "httpcore", "httpcore2", "aiohttp")
 _LIBRARIES = ("datasets", "huggingface_hub", "pyarrow")
@@ -29,7 +25,7 @@ _LIBRARIES = ("datasets", "huggingface_hub", "pyarrow")
 
 @dataclass(frozen=True)
 class Corpus:
-    """What must be known of a dataset to make documents of it."""
+    """What must be known of a dataset to read it."""
 
     dataset: str
     """Name on the hub, or a folder."""
@@ -38,6 +34,8 @@ class Corpus:
     title: re.Pattern[str] | None = None
     """Where rows are lines: a row that begins a document behind a blank one. Empty: each is a document."""
     licence: str = "not stated"
+    split: str = "98/1/1"
+    """Percent in train, validation and test, of those that the dataset lacks."""
 
     @property
     def where(self) -> str:
@@ -55,28 +53,13 @@ CORPORA = {
     "openwebtext": Corpus(
         "Skylion007/openwebtext",
         licence="CC0 1.0 for the collection; the text is its authors'",
+        split="99.9/0.05/0.05",
     ),
 }
 
 
 @dataclass(frozen=True)
-class Position:
-    """Where to read on: in this split, from this state, or from its beginning."""
-
-    split: SplitName
-    state: State | None = None
-
-
-class Document(NamedTuple):
-    """A document of a split of the dataset, and where to read on after it; None at the end."""
-
-    split: SplitName
-    text: str
-    after: Position | None
-
-
-@dataclass(frozen=True)
-class HubText:
+class OpenDataset:
     """An opened dataset."""
 
     corpus: Corpus
@@ -84,71 +67,30 @@ class HubText:
     identity: str
     """Changes when a file of the dataset does."""
     n_bytes: int
-    """Of the text, as the dataset's card tells it; 0 where it does not."""
-    parts: dict[SplitName, Any]
-    """The library's streams."""
+    """Of the text, as the dataset's card says; 0 where it does not."""
+    streams: dict[SplitName, Any]
+    """An `IterableDataset` of each split, train first."""
 
     @property
-    def n_files(self) -> int:
-        """Files of the training split."""
-        return int(self.parts["train"].num_shards)
+    def name(self) -> str:
+        """Name on the hub, or the folder."""
+        return self.corpus.dataset
 
-    def documents(self, since: Position | None) -> Generator[Document]:
-        """Yield each document and where to read on after it; nothing from None, the end.
-
-        Raises:
-            UsageError: the files cannot be read.
-            JepalmError: the network failed.
-        """
-        while since is not None:
-            names = list(self.parts)[list(self.parts).index(since.split) + 1 :]
-            following = Position(names[0]) if names else None
-            for text, after in self._grouped(self._rows(self.parts[since.split], since.state)):
-                yield Document(since.split, text, Position(since.split, after) if after else following)
-            since = following
-
-    def rows(self, split: SplitName) -> Generator[dict[str, Any]]:
-        """Yield the rows of a split with all their columns.
+    def rows(self, split: SplitName, file: int | None = None) -> Generator[dict[str, Any]]:
+        """Yield the rows of a split, or of one of its files.
 
         Raises:
             UsageError: the files cannot be read.
             JepalmError: the network failed.
         """
-        with _for_people(self.corpus.dataset), closing(iter(self.parts[split])) as rows:
+        stream = self.streams[split]
+        if file is not None:
+            stream = stream.shard(num_shards=stream.num_shards, index=file)
+        with _for_people(self.name), closing(iter(stream)) as rows:
             yield from rows
 
-    def beginning(self, file: int) -> Generator[str]:
-        """Yield the documents of one file of the training split."""
-        part = self.parts["train"].shard(num_shards=self.n_files, index=file)
-        for text, _ in self._grouped(self._rows(part, None)):
-            yield text
 
-    def _grouped(self, rows: Iterator[tuple[str, State]]) -> Iterator[tuple[str, State | None]]:
-        """Join rows to documents."""
-        title = self.corpus.title
-        pending: list[str] = []
-        for text, before in rows:
-            if pending and (title is None or (title.fullmatch(text) and not pending[-1].strip())):
-                if document := "".join(pending):
-                    yield document, before
-                pending.clear()
-            pending.append(text)
-        if document := "".join(pending):
-            yield document, None
-
-    def _rows(self, part: Any, state: State | None) -> Iterator[tuple[str, State]]:
-        """Yield the text of each row and the state from which this row is read again."""
-        if state is not None:
-            part.load_state_dict(state)
-        column = self.corpus.column
-        with _for_people(self.corpus.dataset), closing(iter(part)) as rows:
-            before = state or part.state_dict()
-            for row in rows:
-                yield row[column] or "", before
-                before = part.state_dict()
-
-
-def open_hub(corpus: Corpus, revision: str | None = None) -> HubText:
+def open_hub(corpus: Corpus, revision: str | None = None) -> OpenDataset:
     """Find a dataset and what it holds; reads none of its text.
 
     Args:
@@ -169,21 +111,21 @@ def open_hub(corpus: Corpus, revision: str | None = None) -> HubText:
         if local and datasets.get_dataset_config_names(name) == ["default"]:
             config = None  # a folder of plain files has no other
         builder = datasets.load_dataset_builder(name, config, revision=revision)
-        streams = builder.as_streaming_dataset()
-        present = sorted(map(str, streams))
+        found = builder.as_streaming_dataset()
+        present = sorted(map(str, found))
         if "train" not in present:
             raise UsageError(f"{corpus.dataset} has no split train", f"there are: {', '.join(present)}")
-        parts = {name: streams[name] for name in SPLITS if name in present}
-        _check_column(corpus, parts["train"])
-        files = {str(name): list(found) for name, found in builder.config.data_files.items()}
-        n_bytes = _n_bytes(corpus, builder, files, parts)
+        streams = {name: found[name] for name in SPLITS if name in present}
+        _check_column(corpus, streams["train"])
+        files = {str(name): list(paths) for name, paths in builder.config.data_files.items()}
+        n_bytes = _n_bytes(corpus, builder, [name for split in streams for name in files[split]])
     origin = Origin(
         source="dataset in a folder" if local else "dataset on the hub",
         where=[corpus.where],
         revision=None if local else builder.hash,
-        own_splits=tuple(parts),
+        own_splits=tuple(streams),
     )
-    return HubText(corpus, origin, _identity(files), n_bytes, parts)
+    return OpenDataset(corpus, origin, _identity(files), n_bytes, streams)
 
 
 def _library() -> ModuleType:
@@ -198,15 +140,15 @@ def _library() -> ModuleType:
     return datasets
 
 
-def _check_column(corpus: Corpus, part: Any) -> None:
-    columns = part.column_names
+def _check_column(corpus: Corpus, stream: Any) -> None:
+    columns = stream.column_names
     if columns is None:
-        with closing(iter(part)) as rows:
+        with closing(iter(stream)) as rows:
             columns = list(next(rows, {}))
     if corpus.column not in columns:
         hint = nearest(corpus.column, columns) or f"there are: {', '.join(columns)}"
         raise UsageError(f"{corpus.dataset} has no column {corpus.column}", hint)
-    kind = (part.features or {}).get(corpus.column)
+    kind = (stream.features or {}).get(corpus.column)
     if kind is not None and getattr(kind, "dtype", None) not in ("string", "large_string"):
         raise UsageError(
             f"column {corpus.column} of {corpus.dataset} holds no text", "--column names another"
@@ -215,32 +157,30 @@ def _check_column(corpus: Corpus, part: Any) -> None:
 
 def _identity(files: dict[str, list[str]]) -> str:
     """Hash over the names of the files; a name on the hub holds the commit, one here gets size and time."""
-    conditioning: list[Any] = [files]
-    for name in (name for found in files.values() for name in found):
-        if Path(name).is_file():
-            status = Path(name).stat()
-            conditioning.append([status.st_size, status.st_mtime_ns])
-    return hashlib.sha256(json.dumps(conditioning, sort_keys=True).encode()).hexdigest()
+    facts: list[Any] = [files]
+    for path in (Path(name) for names in files.values() for name in names):
+        if path.is_file():
+            facts.append([path.stat().st_size, path.stat().st_mtime_ns])
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _n_bytes(corpus: Corpus, builder: Any, files: dict[str, list[str]], parts: dict[SplitName, Any]) -> int:
+def _n_bytes(corpus: Corpus, builder: Any, files: list[str]) -> int:
     """About how much text there is: as the dataset's card says, else as the files here say; 0 unknown."""
     import pyarrow.parquet as parquet
 
     if builder.info.splits:
-        return sum(builder.info.splits[name].num_bytes or 0 for name in parts)
+        return sum(builder.info.splits[name].num_bytes or 0 for name in SPLITS if name in builder.info.splits)
     total = 0
-    for path in (Path(name) for part in parts for name in files[part]):
+    for path in map(Path, files):
         if not path.is_file():
             return 0
         if path.suffix != ".parquet":
             total += path.stat().st_size
             continue
-        conditioning = parquet.read_metadata(path)
-        columns = [conditioning.schema.column(index).path for index in range(conditioning.num_columns)]
-        column = columns.index(corpus.column)
-        groups = (conditioning.row_group(index) for index in range(conditioning.num_row_groups))
-        total += sum(group.column(column).total_uncompressed_size for group in groups)
+        facts = parquet.read_metadata(path)
+        column = facts.schema.names.index(corpus.column)
+        for group in range(facts.num_row_groups):
+            total += facts.row_group(group).column(column).total_uncompressed_size
     return total
 
 

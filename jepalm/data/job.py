@@ -1,23 +1,24 @@
-"""What is to be prepared, whether it may be, and the description of what was made."""
+"""What is to be prepared, whether it may be, and the folder that is made of it."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jepalm.data.prepared import META, Meta, Origin, PreparedData, Request, SplitName, open_prepared
-from jepalm.data.reading import TextCounts
+from jepalm.data.text.reading import TextCounts
 from jepalm.data.tokenizer import TextTokenizer, parse_tokenizer
-from jepalm.data.writing import FolderWriter, SplitWriter
+from jepalm.data.writing import FolderWriter, SplitWriter, new_folder
 from jepalm.errors import UsageError
 
 _SHOWN_UNKNOWN = 20
 
 Watch = Callable[[str, int, int], None]
-"""Told the stage, bytes done, bytes in all."""
+"""Called with the stage, what is done and what is to be done: bytes, or pairs."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,30 @@ class Job:
     request: Request
     force: bool = False
     watch: Watch = lambda stage, done, total: None
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def path(self) -> Path:
+        """The folder to make."""
+        return self.root / self.name
+
+    def check(self) -> None:
+        """Check what a user may get wrong before anything is read.
+
+        Raises:
+            UsageError: as `check_request`, or the folder is in the way.
+        """
+        check_request(self.name, self.request)
+        occupied(self.path)
+
+    def outcome(self, data: PreparedData, made: bool) -> Outcome:
+        """What came of it, with the time since the job began."""
+        return Outcome(data, made, time.perf_counter() - self.started)
+
+    def present(self, raw_sha256: str) -> Outcome | None:
+        """What is there already of the same request and raw text, unless it is to be made again."""
+        found = None if self.force else already_prepared(self.root, self.name, self.request, raw_sha256)
+        return None if found is None else self.outcome(found, False)
 
 
 @dataclass(frozen=True)
@@ -49,8 +74,20 @@ class Outcome:
         return sum(self.data.meta.files.values())
 
 
+def counter(watch: Watch, stage: str, total: int) -> Callable[[int], None]:
+    """A function that adds to what is done and tells the watch."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        watch(stage, done, total)
+
+    return advance
+
+
 def check_request(name: str, request: Request) -> None:
-    """Check what a user may get wrong before anything is read.
+    """Check a name and a request.
 
     Raises:
         UsageError: a name that is no folder name, a tokenizer or split out of range.
@@ -104,6 +141,41 @@ def occupied(path: Path) -> bool:
     if not path.is_dir() or (any(path.iterdir()) and not (path / META).is_file()):
         raise UsageError(f"{path} is in the way: it is not prepared data", "move it away, or use --name")
     return True
+
+
+def write_prepared(
+    job: Job,
+    counts: TextCounts,
+    tokenizer: TextTokenizer,
+    splits: Iterable[SplitName],
+    fill: Callable[[dict[SplitName, SplitWriter]], None],
+    has_action: bool = False,
+    skipped_rows: int = 0,
+) -> Outcome:
+    """Make the folder of a job, whole or not at all.
+
+    Args:
+        job: what was asked.
+        counts: of the raw text.
+        tokenizer: of the tokens.
+        splits: names of all splits.
+        fill: writes the tokens of each split.
+        has_action: whether pairs have an action.
+        skipped_rows: broken rows left out.
+
+    Raises:
+        UsageError: the folder cannot be written.
+        JepalmError: too little room on the disk.
+    """
+    tokens = counts.raw_bytes if tokenizer.name == "byte" else counts.characters
+    width = 2 if tokenizer.vocab_size <= 1 << 16 else 4
+    with new_folder(job.root, job.name, tokens * width + counts.lines * 48 + (1 << 20)) as folder:
+        folder.write_tokenizer(tokenizer)
+        writers = {name: SplitWriter(folder, name, tokenizer) for name in splits}
+        fill(writers)
+        meta = describe(job, counts, tokenizer, folder, writers, has_action, skipped_rows)
+        folder.write_meta(meta.model_dump_json(indent=2) + "\n")
+    return job.outcome(PreparedData(job.path, meta), True)
 
 
 def describe(

@@ -31,9 +31,7 @@ SplitName = Literal["train", "validation", "test", "compositional", "longer"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 """Those that all data have; simulated transitions have more."""
 Role = Literal["source", "target", "action"]
-Task = Literal[
-    "text", "regex", "transitions", "gsm8k", "spider", "nq-open", "hellaswag", "rotten-tomatoes", "yelp"
-]
+Task = Literal["text", "regex", "transitions", "gsm8k", "spider", "nq-open"]
 Pairing = Literal["lines", "windows", "spans", "pairs"]
 
 _MADE_BY = {
@@ -42,14 +40,13 @@ _MADE_BY = {
     "nl-rx": "jepalm prepare nl-rx",
     "home": "jepalm prepare transitions --world home",
     "grid": "jepalm prepare transitions --world grid",
-    "files": "jepalm prepare transitions --world files",
     "shakespeare-spans": "jepalm prepare shakespeare --pairing spans --name shakespeare-spans",
     "wikitext-103": "jepalm prepare wikitext-103",
     "openwebtext": "jepalm prepare openwebtext",
 }
 """Data that the presets name."""
 
-Tokens = NDArray[np.uint16] | NDArray[np.uint32]
+TokenArray = NDArray[np.uint16] | NDArray[np.uint32]
 _DTYPES = {"U16": np.uint16, "U32": np.uint32, "I64": np.int64}
 
 
@@ -84,7 +81,7 @@ class Drawn(_Record):
 class Simulated(_Record):
     """Transitions drawn from a simulator, not read: all that is needed to build it again."""
 
-    world: Literal["home", "grid", "files"]
+    world: Literal["home", "grid"]
     size: int
     objects: int
     """Most objects in a state of the training split; states of the split `longer` have one more."""
@@ -133,7 +130,7 @@ class Meta(_Record):
     origin: Origin
     raw_bytes: int
     raw_sha256: str
-    """Of the raw text; of a dataset's text beyond the first 64 MiB, see `resuming.TextDigest`."""
+    """Of the raw text; of a dataset's text, from 64 MiB on, piece by piece (`text.documents`)."""
     licence: str
     request: Request
     tokenizer: str
@@ -176,7 +173,7 @@ class Meta(_Record):
 class Shard:
     """One memory-mapped file."""
 
-    tokens: Tokens  # (T,)
+    tokens: TokenArray  # (T,)
     spans: dict[Role, NDArray[np.int64]]  # each (P, 2)
 
 

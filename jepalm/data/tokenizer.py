@@ -96,10 +96,16 @@ class TextTokenizer:
         """
         table = self._table
         if table is None:
-            pieces = text.splitlines(keepends=True) if len(text) > 1 << 16 else [text]
-            return np.concatenate([np.zeros(0, np.int32), *self._encode_arrays(_regrouped(pieces))])
+            return np.concatenate([np.zeros(0, np.int32), *self._encode_arrays(_pieces(text))])
         ids: NDArray[np.int32] = table[self._units(text)]
         return ids
+
+    def encode_documents(self, texts: Sequence[str]) -> NDArray[np.int32]:
+        """Token ids of documents, each encoded alone and closed by the end token, as one array, (T,)."""
+        pieces = [[text] if self._table is not None else _pieces(text) for text in texts]
+        ids, lengths = self.encode_texts([piece for document in pieces for piece in document])
+        n_pieces = np.cumsum([len(document) for document in pieces])
+        return np.insert(ids, np.cumsum(lengths)[n_pieces - 1], self.END)
 
     def encode_lines(self, text: str) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         r"""Token ids of whole lines, each encoded alone, and the number of tokens of each line.
@@ -305,14 +311,16 @@ def _byte_symbols() -> list[str]:
     return [chr(byte if byte in shown else 256 + hidden.index(byte)) for byte in range(256)]
 
 
-def _regrouped(pieces: Sequence[str], size: int = 1 << 14) -> list[str]:
-    """Join neighbouring lines to pieces of about `size` characters, and cut longer ones."""
+def _pieces(text: str, size: int = 1 << 14) -> list[str]:
+    """Cut a long text to pieces of whole lines, about `size` characters each, and cut longer lines."""
+    if len(text) <= 4 * size:
+        return [text]
     groups: list[str] = []
     pending: list[str] = []
     length = 0
-    for piece in pieces:
-        pending.append(piece)
-        length += len(piece)
+    for line in text.splitlines(keepends=True):
+        pending.append(line)
+        length += len(line)
         if length >= size:
             joined = "".join(pending)
             groups.extend(joined[at : at + 4 * size] for at in range(0, length, 4 * size))

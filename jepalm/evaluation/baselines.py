@@ -5,7 +5,6 @@ from __future__ import annotations
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.evaluation.interfaces import Scorer
-from jepalm.evaluation.rows import answers_alone
 from jepalm.evaluation.text.likelihood import CausalScorer
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.token_by_token import Sampling
@@ -28,19 +27,6 @@ def writer_beside(
     if length is not None:
         check_any_length(other)
     return passage_writer(other, temperature=temperature, length=length)
-
-
-def baseline_of(
-    trained: TrainedModel, other: TrainedModel | None, temperature: float, length: int | None = None
-) -> Writer | None:
-    """The writer beside a run; none beside a run that is evaluated by its answers alone.
-
-    Raises:
-        UsageError: see `writer_beside`.
-    """
-    if other is None or answers_alone(trained.config):
-        return None
-    return writer_beside(trained, other, temperature, length)
 
 
 def verified_by(trained: TrainedModel, verifying: TrainedModel, temperature: float = 1.0) -> VerifiedWriter:

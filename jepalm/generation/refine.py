@@ -23,8 +23,7 @@ import torch
 from torch import Tensor
 
 from jepalm.generation.one_pass import Passage, PassageRequest, decide
-from jepalm.model.conditioning import Conditioning
-from jepalm.model.queries import Known
+from jepalm.model.conditioning import Conditioning, Known
 from jepalm.objective.jepalm import JepalmObjective
 
 Order = Literal["confidence", "entropy", "random", "mask-predict", "prefix"]

@@ -14,7 +14,7 @@ from jepalm.data.tokenizer import SPECIALS
 from jepalm.generation.noise import GumbelNoise
 from jepalm.generation.writer import TEXTS_AT_ONCE, GeneratedText, NextSource, Prompt, append, joined
 from jepalm.hardware import Hardware
-from jepalm.model.causal_model import CausalModel
+from jepalm.model.causal import CausalModel
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.views import prompt_row
 

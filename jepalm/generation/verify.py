@@ -26,7 +26,7 @@ from jepalm.generation.noise import GumbelNoise
 from jepalm.generation.token_by_token import GREEDY, Sampling
 from jepalm.generation.writer import TEXTS_AT_ONCE, GeneratedText, Prompt, joined
 from jepalm.hardware import Hardware
-from jepalm.model.causal_lm import CausalLM, KVCache
+from jepalm.model.causal import CausalLM, KVCache
 from jepalm.objective import CausalObjective, JepalmObjective
 
 

@@ -1,1 +1,1 @@
-"""Sweeps: rows of changed configs under several seeds, trained side by side and set beside the first row."""
+"""Sweeps: table rows of changed settings, trained under several seeds and compared with the first row."""

@@ -1,4 +1,4 @@
-"""The sweep file: a base, rows that change it, a grid, seeds; resolved to one config a row and seed."""
+"""The sweep file: a base, table rows that change it, a grid, seeds; resolved to one config a row and seed."""
 
 from __future__ import annotations
 
@@ -29,38 +29,11 @@ from jepalm.config import (
     validated,
 )
 from jepalm.errors import UsageError, nearest
+from jepalm.evaluation.metrics import METRICS, find_metric
 
 REFERENCE = "reference"
-METRIC_GROUPS = ("validation", "train", "speed")
-"""Figures of these groups are a run's last ones in `metrics.jsonl`; all others come from its evaluation."""
-EVALUATED = (
-    *(f"decoder/{part}_{what}" for part in ("reconstruction", "generation") for what in ("ce", "accuracy")),
-    "decoder/other_source_ce",
-    *(f"embedding/{name}" for name in ("r2", "r2_copy", "tolerance", "rms_error", "std")),
-    *(f"embedding/{name}" for name in ("effective_rank", "cosine", "retrieval")),
-    *(f"scorer/{name}" for name in ("nll", "gap", "shuffled", "join")),
-    *(f"text/{name}" for name in ("characters", "valid_words", "repeated_4", "copied")),
-    *(f"text/{name}_{n}" for name in ("entropy", "jsd") for n in (1, 2, 3, 4)),
-    *(f"text/distinct_{n}" for n in (1, 2)),
-    *(f"brier/{part}_{n}" for part in ("score", "accuracy", "collision") for n in (1, 2, 4, 8)),
-    *(f"cost/{name}" for name in ("passes", "latency", "characters_per_s")),
-)
-"""Figures of an evaluation of a JEPALM, beside those of `scorer/positions_FIRST_LAST`."""
-ANSWERED = (
-    *(f"task/{name}" for name in ("exact_match", "in_place", "answer", "choice", "malformed", "undecided")),
-    *(f"task/{name}" for name in ("language_equality", "language_equality_nondegenerate")),
-    *(f"task/{name}" for name in ("execution", "execution_nonempty")),
-    *(f"task/facts{kind}" for kind in ("", "_changed", "_still", "_random")),
-    *(f"writing/{name}" for name in ("characters_per_s", "answers_per_s", "latency", "passes")),
-    *(f"{group}/{kind}" for group in ("retrieval", "surprise") for kind in ("embedding", "ce")),
-    *(f"action/gap_{kind}" for kind in ("embedding", "ce")),
-    *(f"world/{name}" for name in ("std", "effective_rank")),
-    *(f"probe/{part}_{kind}" for part in ("target", "predicted") for kind in ("changing", "still", "random")),
-    *(f"rollout/{way}_{step}" for way in ("latent", "text") for step in range(1, 9)),
-    *(f"plan/{way}_{horizon}" for way in ("latent", "text") for horizon in range(1, 5)),
-)
-"""Figures of the answers to given pairs, of both families; which of them there are depends on the task, and
-those after the speeds are of runs that read actions."""
+LOGGED_GROUPS = ("validation", "train", "speed")
+"""Metrics of these groups are a run's last ones in `metrics.jsonl`; all others come from its evaluation."""
 
 
 class RowChange(Section):
@@ -84,7 +57,7 @@ class EvaluateSettings(Section):
     temperature: float = Field(1.0, ge=0)
     seed: int = Field(0, ge=0, le=2**31 - 1)
     baseline: str | None = None
-    """A run's folder or a row's name: its texts stand beside. A causal one scores all text."""
+    """A run's folder or a row's name whose texts are measured as a control. A causal one scores all text."""
     scorer: str | None = None
     """A causal run's folder or a row's name that scores all text instead."""
     reading: Literal["boundary", "letter"] = "boundary"
@@ -103,17 +76,17 @@ class SweepFile(Section):
     config: Path | None = None
     """The base as a YAML file of settings."""
     set: list[str] = Field([])
-    """`section.key=value` common to all rows."""
+    """`section.key=value` of all rows."""
     seeds: list[int] = Field([0, 1, 2], min_length=1)
     rows: dict[str, RowChange] = Field({})
     """Row name to its change; the first row is the reference."""
     grid: dict[str, list[Any]] = Field({})
     """Dotted key to its values; every combination is a row, or a row each of `rows`."""
     evaluate: EvaluateSettings = EvaluateSettings()
-    figures: list[str] = Field(
+    metrics: list[str] = Field(
         ["embedding/r2", "decoder/generation_ce", "text/valid_words", "scorer/gap"], min_length=1
     )
-    """Figures of the table."""
+    """Metrics of the table."""
 
     @field_validator("rows", mode="before")
     @classmethod
@@ -146,17 +119,17 @@ class Sweep:
     rows: list[SweepRow]
     seeds: list[int]
     evaluate: EvaluateSettings
-    figures: list[str]
+    metrics: list[str]
 
     @property
     def reference(self) -> SweepRow:
-        """The row that all others stand beside."""
+        """The row that all others are compared with."""
         return self.rows[0]
 
     @property
     def needs_evaluation(self) -> bool:
-        """Whether a figure of the table comes from an evaluation."""
-        return any(not is_metric(figure) for figure in self.figures)
+        """Whether a metric of the table comes from an evaluation."""
+        return any(not is_logged(name) for name in self.metrics)
 
     def changes(self, row: SweepRow) -> dict[str, Any]:
         """Dotted keys that differ from the reference, with the row's values."""
@@ -178,18 +151,15 @@ def read_sweep(path: Path, baseline: str | None = None, scorer: str | None = Non
     file = validated(SweepFile, load_file(path, "jepalm sweep takes a YAML file"), str(path), "sweep")
     if file.preset is not None and file.config is not None:
         raise UsageError(f"{path}: preset and config are both given", "keep one of them")
-    for figure in file.figures:
-        _check_figure(figure, str(path))
-    for what, size, distinct in (
-        ("seeds", len(file.seeds), len({*file.seeds})),
-        ("figures", len(file.figures), len({*file.figures})),
-    ):
-        if distinct < size:
+    for name in file.metrics:
+        _check_metric(name, str(path))
+    for what, given in (("seeds", file.seeds), ("metrics", file.metrics)):
+        if len({*given}) < len(given):
             raise UsageError(f"{path}: {what} holds the same one twice", "name each once")
     named = {"baseline": baseline, "scorer": scorer}
     evaluate = file.evaluate.model_copy(update={key: run for key, run in named.items() if run is not None})
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", file.name or path.stem).strip("-.") or "sweep"
-    sweep = Sweep(name, path, _rows(file, path), file.seeds, evaluate, file.figures)
+    sweep = Sweep(name, path, _rows(file, path), file.seeds, evaluate, file.metrics)
     for row, other in itertools.combinations(sweep.rows, 2):
         if key_of(row.config) == key_of(other.config):
             raise UsageError(f"{path}: rows {row.name} and {other.name} are the same", "remove one of them")
@@ -201,14 +171,15 @@ def key_of(config: Config) -> str:
     return json.dumps(config.model_dump(exclude={"hardware"}), sort_keys=True)
 
 
-def is_metric(figure: str) -> bool:
-    """Whether a figure is read from `metrics.jsonl`."""
-    return figure.partition("/")[0] in METRIC_GROUPS
+def is_logged(name: str) -> bool:
+    """Whether a metric is read from `metrics.jsonl`."""
+    return name.partition("/")[0] in LOGGED_GROUPS
 
 
-def is_answered(figure: str) -> bool:
-    """Whether a figure is one of answers to given pairs."""
-    return figure in ANSWERED
+def is_of_pairs(name: str) -> bool:
+    """Whether a metric is measured on answers to given pairs."""
+    metric = find_metric(name)
+    return metric is not None and metric.of_pairs
 
 
 def _row(row: Any) -> Any:
@@ -285,12 +256,7 @@ def _text(value: Any) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
-def _check_figure(figure: str, where: str) -> None:
-    positions = re.fullmatch(r"scorer/positions_\d+_\d+", figure)
-    metric = is_metric(figure) and "/" in figure
-    if not (metric or positions or figure in EVALUATED or is_answered(figure)):
-        hint = (
-            nearest(figure, (*EVALUATED, *ANSWERED))
-            or "validation/..., or a figure of jepalm evaluate --json"
-        )
-        raise UsageError(f"{where}: unknown figure {figure}", hint)
+def _check_metric(name: str, where: str) -> None:
+    if find_metric(name) is None and not (is_logged(name) and "/" in name):
+        hint = nearest(name, METRICS) or "validation/..., or a metric of jepalm evaluate --json"
+        raise UsageError(f"{where}: unknown metric {name}", hint)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 
 from jepalm.config import Config, read_config
@@ -16,11 +16,11 @@ from jepalm.evaluation.rows import PROMPTS, answers_alone
 from jepalm.numbers import three
 from jepalm.report.analysis.sweep import SweepTable
 from jepalm.run import RunFolder, locked, open_run, write_atomically
-from jepalm.sweep.file import Sweep, SweepRow, is_answered
-from jepalm.sweep.pool import Pool
+from jepalm.sweep.commands import Commands
+from jepalm.sweep.evaluations import EvaluationRequest
+from jepalm.sweep.file import Sweep, SweepRow, is_of_pairs
 from jepalm.sweep.results import evaluated_of, table_of, value_of
-from jepalm.sweep.runs import Cell, cells_of, task_of
-from jepalm.sweep.task import Evaluate, Outcome, Task
+from jepalm.sweep.runs import Cell, cells_of
 from jepalm.training.progress import duration
 
 FOLDER = "sweeps"
@@ -42,9 +42,10 @@ class Sweeping:
     """
 
     def __init__(self, sweep: Sweep, runs: Path, data_root: Path) -> None:
-        self.sweep, self.data_root = sweep, data_root
+        self.sweep, self.data_root = _with_teachers(sweep, runs), data_root
         self.folder = runs / FOLDER / sweep.name
         self.troubles: dict[tuple[str, int], str] = {}
+        """Why a row and seed failed in this call."""
         names = sorted({row.config.data.name for row in sweep.rows})
         prepared = {name: open_prepared(name, data_root) for name in names}
         self._hashes = {name: data.meta.content_sha256 for name, data in prepared.items()}
@@ -52,10 +53,10 @@ class Sweeping:
             name: data.meta.task if data.meta.pairing == "pairs" else None for name, data in prepared.items()
         }
         self._tokenizers = {name: data.tokenizer for name, data in prepared.items()}
-        self._rows = {row.name: row for row in sweep.rows}
+        self._rows = {row.name: row for row in self.sweep.rows}
         self._settings = sweep.evaluate
         self.others: dict[str, Path | None] = {"baseline": None, "scorer": None}
-        """The runs that stand beside and score; None where there is none yet."""
+        """The runs that are the baseline and the scorer; None where there is none yet."""
         for what in self.others:
             self._check_other(what, getattr(self._settings, what))
         self._find_others()
@@ -76,7 +77,7 @@ class Sweeping:
         """Train and evaluate what is missing, `jobs` at a time.
 
         Args:
-            jobs: trainings side by side, each in a process with its share of the cores.
+            jobs: trainings at once, each in a process with its share of the cores.
             show: takes a line for people.
 
         Raises:
@@ -84,71 +85,102 @@ class Sweeping:
             JepalmError: another process runs this sweep, or its baseline cannot be trained.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with locked(RunFolder(self.folder)), _signals_to(Pool(jobs)) as pool:
+        commands = Commands(jobs)
+        with locked(RunFolder(self.folder)), commands.stopped_by_signals():
             write_atomically(self.folder / "sweep.yaml", self.sweep.path.read_text(encoding="utf-8"))
-            progress = _Progress(self, show)
-            for row in self._rows_beside():
-                first = [cell for cell in self.open_cells() if self._is_beside(cell, row)]
-                self._run(pool, first, progress)
+            progress = _Progress(self, show, jobs)
+            for row in self._rows_needed_first():
+                first = [cell for cell in self.open_cells() if self._is_first_of(row, cell)]
+                self._run(commands, first, progress)
                 self._find_others()
-                if not any(self._is_beside(cell, row) and cell.status == "done" for cell in self.cells()):
+                if not any(self._is_first_of(row, cell) and cell.status == "done" for cell in self.cells()):
                     why = self.troubles.get((row.name, self.sweep.seeds[0]), "its loss was not finite")
                     raise JepalmError(f"row {row.name}, which is to score the others, failed: {why}")
-            self._run(pool, self.open_cells(), progress)
+            self._run(commands, self.open_cells(), progress)
 
-    def evaluates(self, cell: Cell) -> Evaluate | None:
-        """The evaluation that a cell needs; the baseline writes once, beside the first row that has one."""
+    def evaluates(self, cell: Cell) -> EvaluationRequest | None:
+        """The evaluation that a cell needs; only that of the first row that can have it has the baseline."""
         if not self._is_evaluated(cell.config):
             return None
         first = self._first_evaluated()
-        beside = (cell.row, cell.seed) == (first.name, self.sweep.seeds[0])
-        beside = beside and self._settings.baseline != cell.row
+        has_baseline = self._is_first_of(first, cell) and self._settings.baseline != cell.row
         settings, task = self._settings, self._tasks[cell.config.data.name]
-        return Evaluate(
+        return EvaluationRequest(
             split=settings.split,
             prompts=settings.prompts or (None if task else PROMPTS),
             samples=settings.samples,
             temperature=settings.temperature,
             seed=settings.seed,
-            baseline=self.others["baseline"] if beside else None,
-            scorer=None if cell.has_answers_alone else self.others["scorer"],
+            baseline=self.others["baseline"] if has_baseline else None,
+            scorer=None if answers_alone(cell.config) else self.others["scorer"],
             task=task,
             reading=settings.reading if task == "regex" else "boundary",
             databases=settings.databases if task == "spider" else None,
         )
 
     def _is_evaluated(self, config: Config) -> bool:
-        """Where any figure needs it; what has answers alone, on given pairs where figures of these do."""
+        """Whether a metric of the table needs it; of a model that has only answers, a metric of answers."""
         if not answers_alone(config):
             return self.sweep.needs_evaluation
-        answered = any(is_answered(figure) for figure in self.sweep.figures)
-        return answered and self._tasks[config.data.name] is not None
+        of_pairs = any(is_of_pairs(name) for name in self.sweep.metrics)
+        return of_pairs and self._tasks[config.data.name] is not None
 
     def _first_evaluated(self) -> SweepRow:
-        """The row that the baseline stands beside: one whose texts it can stand beside, if there is one."""
+        """The row whose evaluation has the baseline: the first that has texts, else the first of all."""
         rows = [row for row in self.sweep.rows if self._is_evaluated(row.config)]
         return min(rows, key=lambda row: answers_alone(row.config))
 
-    def _run(self, pool: Pool, cells: list[Cell], progress: _Progress) -> None:
-        tasks = [
-            task_of(cell, self.folder, self.data_root, self.evaluates(cell), pool.jobs) for cell in cells
-        ]
-        for task, outcome in pool.run(tasks, progress.started):
-            if outcome.status == "failed":
-                self.troubles[task.row, task.seed] = outcome.message
-            progress.ended(task, outcome)
-        if pool.stop_signal:
+    def _run(self, commands: Commands, cells: list[Cell], progress: _Progress) -> None:
+        with ThreadPoolExecutor(commands.jobs) as executor:
+            futures = {executor.submit(self._finish, cell, commands, progress): cell for cell in cells}
+            for future in as_completed(futures):
+                self._note(futures[future], future, progress)
+        if commands.stop_signal:
             message = f"stopped and saved: {progress.done} of {progress.total} runs are done"
-            raise Interrupted(message, f"go on with: jepalm sweep {self.sweep.path}", pool.stop_signal)
+            raise Interrupted(message, f"go on with: jepalm sweep {self.sweep.path}", commands.stop_signal)
 
-    def _rows_beside(self) -> list[SweepRow]:
-        """Rows that the others are evaluated with, and that must be trained before them."""
+    def _finish(self, cell: Cell, commands: Commands, progress: _Progress) -> Cell | None:
+        """Train and evaluate what a cell lacks, in a thread of its own; None where a stop came before it."""
+        if commands.stop_signal:
+            return None
+        progress.started(cell)
+        if cell.status != "trained":
+            arguments = cell.train_arguments(self.folder, self.data_root, commands.threads)
+            commands.run(arguments, cell.config.hardware.threads or commands.threads)
+            found = {(one.row, one.seed): one for one in self.cells()}
+            cell = found[cell.row, cell.seed]
+        if cell.run is None:
+            raise JepalmError("its run is not in the sweep's folder", f"see {self.folder}")
+        request = self.evaluates(cell)
+        if request is not None and request.read(cell.run) is None:
+            hardware = cell.config.hardware
+            arguments = request.arguments(cell.run, self.data_root, hardware)
+            commands.run(arguments, hardware.threads or commands.threads)
+            request.mark(cell.run)
+        return replace(cell, status="done")
+
+    def _note(self, cell: Cell, future: Future[Cell | None], progress: _Progress) -> None:
+        """Show what became of a cell, and keep why it failed."""
+        try:
+            done = future.result()
+        except Interrupted:
+            progress.saved(cell)
+        except JepalmError as error:
+            self.troubles[cell.row, cell.seed] = str(error)
+            progress.failed(cell, str(error))
+        else:
+            if done is not None:
+                progress.finished(done)
+
+    def _rows_needed_first(self) -> list[SweepRow]:
+        """Rows that are the baseline or the scorer of the others."""
         if not self.sweep.needs_evaluation:
             return []
         names = dict.fromkeys((self._settings.baseline, self._settings.scorer))
         return [self._rows[name] for name in names if name in self._rows]
 
-    def _is_beside(self, cell: Cell, row: SweepRow) -> bool:
+    def _is_first_of(self, row: SweepRow, cell: Cell) -> bool:
+        """Whether a cell is a row under the first seed."""
         return (cell.row, cell.seed) == (row.name, self.sweep.seeds[0])
 
     def _find_others(self) -> None:
@@ -158,7 +190,7 @@ class Sweeping:
         for what in self.others:
             given = getattr(self._settings, what)
             if given in self._rows:
-                done = [cell for cell in self.cells() if self._is_beside(cell, self._rows[given])]
+                done = [cell for cell in self.cells() if self._is_first_of(self._rows[given], cell)]
                 self.others[what] = done[0].run.path if done[0].run and done[0].status == "done" else None
             else:
                 self.others[what] = Path(given) if given is not None else None
@@ -172,7 +204,8 @@ class Sweeping:
         if given in self._rows:
             if self._rows[given].config.model.family != "causal":
                 raise UsageError(
-                    f"evaluate.{what}: row {given} is no causal model", "it stands in the table as it is"
+                    f"evaluate.{what}: row {given} is no causal model",
+                    "its own metrics are in the table anyway",
                 )
             tokenizer = self._tokenizers[self._rows[given].config.data.name]
         else:
@@ -190,70 +223,77 @@ class Sweeping:
 
 
 class _Progress:
-    """One line a finished run: its figures, its time and the time left."""
+    """One line a finished run: its metrics, its time and the time left."""
 
-    def __init__(self, sweeping: Sweeping, show: Show) -> None:
-        self.sweeping, self.show = sweeping, show
+    def __init__(self, sweeping: Sweeping, show: Show, jobs: int) -> None:
+        self.sweeping, self.show, self.jobs = sweeping, show, jobs
         self.spent: list[float] = []
         self.begun: dict[str, float] = {}
         self.total = len(sweeping.sweep.rows) * len(sweeping.sweep.seeds)
         self.left = len(sweeping.open_cells())
         self.done = self.total - self.left
 
-    def started(self, task: Task) -> None:
-        """Remember when; called from the thread that hands the task out."""
-        self.begun[task.label] = time.monotonic()
+    def started(self, cell: Cell) -> None:
+        """Remember when; called from the cell's thread."""
+        self.begun[cell.label] = time.monotonic()
 
-    def ended(self, task: Task, outcome: Outcome) -> None:
-        """Show the line of a task."""
-        self.begun.pop(task.label, None)
-        if outcome.status == "interrupted":
-            self.show(f"{task.label} · saved")
-            return
-        self.left -= 1
-        self.spent.append(outcome.seconds)
-        if outcome.status == "failed":
-            self.show(f"{task.label} · failed: {outcome.message}")
-            return
+    def saved(self, cell: Cell) -> None:
+        """Show that a training was stopped."""
+        self.show(f"{cell.label} · saved")
+
+    def failed(self, cell: Cell, why: str) -> None:
+        """Show why a cell failed."""
+        self._ended(cell)
+        self.show(f"{cell.label} · failed: {why}")
+
+    def finished(self, cell: Cell) -> None:
+        """Show the metrics of a cell."""
+        seconds = self._ended(cell)
         self.done += 1
-        parts = [f"{self.done}/{self.total}  {task.label}", *self._figures(task, outcome)]
-        self.show(" · ".join([*parts, duration(outcome.seconds), *self._time_left(task.jobs)]))
-
-    def _figures(self, task: Task, outcome: Outcome) -> list[str]:
-        assert outcome.run is not None
-        cell = Cell(task.row, task.seed, task.config, "done", RunFolder(outcome.run))
         evaluated = evaluated_of(cell, self.sweeping.evaluates)
-        values = {name: value_of(cell, evaluated, name) for name in self.sweeping.sweep.figures}
-        return [
+        values = {name: value_of(cell, evaluated, name) for name in self.sweeping.sweep.metrics}
+        parts = [f"{self.done}/{self.total}  {cell.label}"]
+        parts += [
             f"{name.partition('/')[2]} {three(value)}" for name, value in values.items() if value is not None
         ]
+        self.show(" · ".join([*parts, duration(seconds), *self._time_left()]))
 
-    def _time_left(self, jobs: int) -> list[str]:
+    def _ended(self, cell: Cell) -> float:
+        """Seconds that a cell took."""
+        self.left -= 1
+        self.spent.append(time.monotonic() - self.begun.pop(cell.label))
+        return self.spent[-1]
+
+    def _time_left(self) -> list[str]:
         """From the mean time of the runs so far, less what those under way have had."""
         if not self.left:
             return []
         now, mean = time.monotonic(), sum(self.spent) / len(self.spent)
         ahead = self.left * mean - sum(min(mean, now - start) for start in list(self.begun.values()))
-        return [f"about {duration(max(ahead, mean / 2) / min(jobs, self.left))} left"]
+        return [f"about {duration(max(ahead, mean / 2) / min(self.jobs, self.left))} left"]
 
 
 def _is_causal(path: Path) -> bool:
     return read_config(open_run(path).config).model.family == "causal"
 
 
-@contextmanager
-def _signals_to(pool: Pool) -> Iterator[Pool]:
-    """The first SIGINT or SIGTERM saves and stops; the second SIGINT stops at once."""
+def _with_teachers(sweep: Sweep, runs: Path) -> Sweep:
+    """The sweep with the folder of each teacher in place of its name, as the configs of runs have it."""
 
-    def ask(number: int, frame: object) -> None:
-        again = pool.stop_signal and number == signal.SIGINT
-        pool.stop(number)
-        if again:
-            raise KeyboardInterrupt
+    def taught(config: Config) -> Config:
+        from jepalm.generation.teacher import find_teacher
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield pool
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        name = config.objective.coupling.teacher
+        if name is None:
+            return config
+        tree = config.model_dump()
+        tree["objective"]["coupling"]["teacher"] = str(find_teacher(name, runs).path)
+        return Config.model_validate(tree)
+
+    if all(row.config.objective.coupling.teacher is None for row in sweep.rows):
+        return sweep  # and torch is not loaded
+    rows = [
+        SweepRow(row.name, {seed: taught(config) for seed, config in row.configs.items()})
+        for row in sweep.rows
+    ]
+    return replace(sweep, rows=rows)

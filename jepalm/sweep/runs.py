@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from jepalm.config import Config, read_config
+import yaml
+
+from jepalm.config import Config, differences, read_config, resolve
 from jepalm.errors import JepalmError
-from jepalm.evaluation.rows import answers_alone
 from jepalm.run import CONFIG, MANIFEST, RunFolder
+from jepalm.sweep.evaluations import EvaluationRequest
 from jepalm.sweep.file import Sweep, key_of
-from jepalm.sweep.task import Evaluate, Task
+
+NAME_LENGTH = 40
+"""Characters of a run's name that its folder keeps."""
 
 Status = Literal["missing", "begun", "failed", "trained", "done"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row under one seed, and the run that it has so far.
+    """One table row under one seed, and the run that it has so far.
 
     Attributes:
         row: name of the row.
         seed: of the training.
         config: what to train.
-        status: `begun` goes on at its checkpoint, `failed` had a loss that was not finite.
+        status: `begun` goes on at its checkpoint, `failed` had a loss that was not finite, `trained` lacks
+            its evaluation.
         run: its run; None where there is none.
         error: why it failed.
     """
@@ -39,24 +46,35 @@ class Cell:
     error: str = ""
 
     @property
-    def has_answers_alone(self) -> bool:
-        """Whether it is evaluated by its answers to given pairs alone: causal, or conditioned on actions."""
-        return answers_alone(self.config)
+    def label(self) -> str:
+        """For people."""
+        return f"{self.row} seed {self.seed}"
+
+    def train_arguments(self, folder: Path, data_root: Path, threads: int | None) -> list[str]:
+        """The command line that trains it: from its last checkpoint where it has one, else anew.
+
+        Args:
+            folder: of the sweep's runs.
+            data_root: folder of prepared data.
+            threads: of the CPU, where the config names no number.
+        """
+        hardware = self.config.hardware
+        if hardware.threads is None and threads is not None:
+            hardware = hardware.model_copy(update={"threads": threads})
+        if self.run is not None and _has_checkpoint(self.run):
+            settings = {f"hardware.{key}": value for key, value in hardware.model_dump().items()}
+            start = ["--resume", str(self.run.path)]
+        else:
+            config = self.config.model_copy(update={"hardware": hardware})
+            found = differences(resolve(config.preset), config)
+            settings = {key: value for key, (_, value) in found.items()}
+            start = ["--preset", config.preset, "--name", run_name(self.row, self.seed)]
+            start += ["--run-dir", str(folder)]
+        written = [f"{key}={as_yaml(value)}" for key, value in settings.items()]
+        return ["train", *start, "--data-dir", str(data_root), *written]
 
 
-@dataclass(frozen=True)
-class _Known:
-    run: RunFolder
-    manifest: dict[str, Any]
-
-    @property
-    def status(self) -> Status:
-        if self.manifest.get("status") == "finished":
-            return "trained"
-        return "failed" if _lost(self.run) else "begun"
-
-
-Evaluates = Callable[[Cell], Evaluate | None]
+Evaluates = Callable[[Cell], EvaluationRequest | None]
 """The evaluation that a cell needs, if any."""
 
 
@@ -72,51 +90,46 @@ def cells_of(sweep: Sweep, folder: Path, hashes: dict[str, str], evaluates: Eval
     known: dict[tuple[str, Any], list[_Known]] = {}
     for run in _runs(folder):
         try:
-            config, manifest = read_config(run.config), run.read_manifest()
+            key, manifest = _key_at(run.config, run.config.stat().st_mtime_ns), run.read_manifest()
         except JepalmError:
             continue
         data = manifest.get("data")
         sha = data.get("content_sha256") if isinstance(data, dict) else None
-        known.setdefault((key_of(config), sha), []).append(_Known(run, manifest))
+        known.setdefault((key, sha), []).append(_Known(run, manifest))
     found = []
     for row in sweep.rows:
         for seed, config in row.configs.items():
             candidates = known.get((key_of(config), hashes[config.data.name]), [])
-            found.append(_cell(Cell(row.name, seed, config), candidates, evaluates))
+            found.append(_with_run(Cell(row.name, seed, config), candidates, evaluates))
     return found
 
 
-def task_of(cell: Cell, folder: Path, data_root: Path, evaluate: Evaluate | None, jobs: int) -> Task:
-    """Return what is left to do for a cell."""
-    return Task(
-        row=cell.row,
-        seed=cell.seed,
-        config=cell.config,
-        folder=folder,
-        data_root=data_root,
-        run=cell.run.path if cell.run is not None else None,
-        evaluate=evaluate,
-        jobs=jobs,
-    )
+def run_name(row: str, seed: int) -> str:
+    """Name of a run's folder after its date: the row, shortened where it is long, and the seed."""
+    end = f"-seed{seed}"
+    start = re.sub(r"[^A-Za-z0-9._-]+", "-", row).strip("-.") or "row"
+    return start[: NAME_LENGTH - len(end)].rstrip("-.") + end
 
 
-def evaluation_file(run: RunFolder, split: str) -> Path:
-    """Where a run's evaluation lies."""
-    return run.report / f"evaluation-{split}.json"
+def as_yaml(value: Any) -> str:
+    """A value as it stands behind `section.key=`, in one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=2**31).removesuffix("\n...\n").strip()
 
 
-def read_evaluation(run: RunFolder, evaluate: Evaluate) -> dict[str, Any] | None:
-    """Return a run's evaluation if it is the one asked for, at the run's last step."""
-    try:
-        tree = json.loads(evaluation_file(run, evaluate.split).read_text(encoding="utf-8"))
-        asked = evaluate.asked(int(run.read_manifest()["step"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return tree if isinstance(tree, dict) and tree.get("asked") == asked else None
+@dataclass(frozen=True)
+class _Known:
+    run: RunFolder
+    manifest: dict[str, Any]
+
+    @property
+    def status(self) -> Status:
+        if self.manifest.get("status") == "finished":
+            return "trained"
+        return "failed" if _was_not_finite(self.run) else "begun"
 
 
-def _cell(cell: Cell, candidates: list[_Known], evaluates: Evaluates) -> Cell:
-    """The newest of the runs that are furthest."""
+def _with_run(cell: Cell, candidates: list[_Known], evaluates: Evaluates) -> Cell:
+    """The cell with the newest of those of its runs that are furthest."""
     order = ("begun", "failed", "trained")
     best = max(candidates, key=lambda known: (order.index(known.status), known.run.name), default=None)
     if best is None:
@@ -124,10 +137,16 @@ def _cell(cell: Cell, candidates: list[_Known], evaluates: Evaluates) -> Cell:
     status, error = best.status, ""
     if status == "failed":
         error = str(best.manifest.get("error") or "the loss is not finite")
-    evaluate = evaluates(cell)
-    if status == "trained" and (evaluate is None or read_evaluation(best.run, evaluate) is not None):
+    request = evaluates(cell)
+    if status == "trained" and (request is None or request.read(best.run) is not None):
         status = "done"
-    return Cell(cell.row, cell.seed, cell.config, status, best.run, error)
+    return replace(cell, status=status, run=best.run, error=error)
+
+
+@functools.cache
+def _key_at(path: Path, modified: int) -> str:
+    """What `key_of` gives for the config file at a path, as it was at a time."""
+    return key_of(read_config(path))
 
 
 def _runs(folder: Path) -> list[RunFolder]:
@@ -137,14 +156,24 @@ def _runs(folder: Path) -> list[RunFolder]:
     return [RunFolder(path) for path in inside if (path / MANIFEST).exists() and (path / CONFIG).exists()]
 
 
-def _lost(run: RunFolder) -> bool:
+def _was_not_finite(run: RunFolder) -> bool:
     """Whether training ended in a loss that was not finite: it would do so again."""
     try:
-        rows = run.metrics.read_text(encoding="utf-8", errors="replace").split("\n")  # not at U+2028
+        lines = run.metrics.read_text(encoding="utf-8", errors="replace").split("\n")  # not at U+2028
     except OSError:
         return False
-    last = next((row for row in reversed(rows) if '"event"' in row), "{}")
+    last = next((line for line in reversed(lines) if '"event"' in line), "{}")
     try:
         return json.loads(last).get("reason") == "not finite"
     except (ValueError, AttributeError):
         return False
+
+
+def _has_checkpoint(run: RunFolder) -> bool:
+    from jepalm.training.checkpoint import find_checkpoint
+
+    try:
+        find_checkpoint(run)
+    except JepalmError:
+        return False
+    return True

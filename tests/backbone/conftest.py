@@ -128,9 +128,10 @@ def build(model_config):
 @pytest.fixture(scope="session")
 def pairs_data(tmp_path_factory, backbones):
     """Folder of the same pairs prepared with each model's tokenizer, and by characters."""
+    from jepalm.data.job import Job
+    from jepalm.data.pairs.preparing import prepare_pairs
+    from jepalm.data.pairs.reading import PairFiles
     from jepalm.data.prepared import Origin, Request
-    from jepalm.data.preparing import Job, prepare_rows
-    from jepalm.data.reading import RawRows
 
     root = tmp_path_factory.mktemp("data")
     rows = [{"source": f"{n % 5} + 1 =", "target": f" {n % 5 + 1}" * (1 + n % 2)} for n in range(60)]
@@ -139,5 +140,5 @@ def pairs_data(tmp_path_factory, backbones):
     for name, tokenizer in {**backbones, "char": "char"}.items():
         asked = Request(pairing="pairs", tokenizer=tokenizer, split=(80.0, 10.0, 10.0))
         origin = Origin(source="given pairs", where=["rows.jsonl"])
-        prepare_rows(Job(root, name, "pairs", origin, "none", asked), RawRows(path, False))
+        prepare_pairs(Job(root, name, "pairs", origin, "none", asked), PairFiles(path, False))
     return root

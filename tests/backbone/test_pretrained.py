@@ -10,9 +10,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.data.batches import Tokens
+from jepalm.data.job import Job
+from jepalm.data.pairs.preparing import prepare_pairs
+from jepalm.data.pairs.reading import PairFiles
 from jepalm.data.prepared import Origin, Request
-from jepalm.data.preparing import Job, prepare_rows
-from jepalm.data.reading import RawRows
 from jepalm.generation.export import export_backbone
 from jepalm.generation.loading import load_trained
 from jepalm.generation.token_by_token import generate
@@ -40,7 +41,7 @@ def run(smollm2, tmp_path_factory):
     (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     asked = Request(pairing="pairs", tokenizer=smollm2, split=(80.0, 10.0, 10.0))
     origin = Origin(source="given pairs", where=["rows.jsonl"])
-    prepare_rows(Job(root, "pairs", "pairs", origin, "none", asked), RawRows(root / "rows.jsonl", False))
+    prepare_pairs(Job(root, "pairs", "pairs", origin, "none", asked), PairFiles(root / "rows.jsonl", False))
     config = from_mapping(
         {
             "data": {"name": "pairs"},

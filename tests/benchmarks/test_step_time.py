@@ -34,8 +34,8 @@ def split(tmp_path_factory):
     """Lines as long as Shakespeare's (mean 28 tokens, at most 64), the same at every run."""
     from jepalm.data.job import Job
     from jepalm.data.prepared import Origin, Request, open_prepared
-    from jepalm.data.preparing import prepare_text
-    from jepalm.data.reading import RawText
+    from jepalm.data.text.preparing import prepare_text
+    from jepalm.data.text.reading import RawText
 
     folder = tmp_path_factory.mktemp("bench")
     draw = torch.Generator().manual_seed(0)

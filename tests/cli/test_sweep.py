@@ -3,8 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from jepalm.sweep.file import read_sweep
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("sweep-*.yaml"))
 
 
 @pytest.fixture
@@ -17,7 +22,7 @@ def call(in_this_process, tmp_path, data_root, tiny_settings, jepalm_command):
     return call
 
 
-ROWS = "seeds: [0, 1]\nfigures: [validation/r2]\nrows: {base: , low: optimizer.lr=1e-5}\n"
+ROWS = "seeds: [0, 1]\nmetrics: [validation/r2]\nrows: {base: , low: optimizer.lr=1e-5}\n"
 
 
 def test_a_sweep_ends_in_its_table_and_again_prints_only_that(call, tmp_path):
@@ -38,8 +43,8 @@ def test_a_sweep_ends_in_its_table_and_again_prints_only_that(call, tmp_path):
     assert [row["row"] for row in tree["figures"][0]["rows"]] == ["base", "low"]
 
 
-def test_a_failed_row_is_told_by_the_exit_code_each_time(call):
-    text = "seeds: [0]\nfigures: [validation/r2]\nrows: {base: , lost: objective.embedding.weight=1e38}\n"
+def test_a_failed_row_is_reported_by_the_exit_code_each_time(call):
+    text = "seeds: [0]\nmetrics: [validation/r2]\nrows: {base: , lost: objective.embedding.weight=1e38}\n"
     for _ in range(2):
         code, out, err = call(text)
         assert code == 1
@@ -53,6 +58,16 @@ def test_a_dry_run_says_what_is_missing_and_writes_nothing(call, tmp_path):
     assert "missing   4 of 4" in out
     assert "row       low: optimizer.lr=1e-05" in out
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_checked_whole_by_a_dry_run(path, tmp_path, data_root, jepalm_command):
+    for name in ("shakespeare", "nl-rx", "home", "home-noise-0", "home-noise-2", "home-noise-4"):
+        (tmp_path / name).symlink_to(data_root / "lines")
+    code, out, err = jepalm_command("sweep", path, "--dry-run", "--data-dir", tmp_path, cwd=tmp_path)
+    assert code == 0, err
+    rows = len(read_sweep(path).rows)
+    assert f"missing   {3 * rows} of {3 * rows}" in out
 
 
 def test_an_unknown_key_is_one_line_and_exit_code_2(call):

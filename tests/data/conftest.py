@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from jepalm.data.job import Job, Outcome
+from jepalm.data.pairs.preparing import prepare_pairs
+from jepalm.data.pairs.reading import PairFiles
 from jepalm.data.prepared import Origin, PreparedData, Request
-from jepalm.data.preparing import prepare_rows, prepare_text
-from jepalm.data.reading import RawRows, RawText
+from jepalm.data.text.preparing import prepare_text
+from jepalm.data.text.reading import RawText
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -38,6 +40,6 @@ def make_rows(tmp_path: Path) -> Callable[..., PreparedData]:
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         asked = Request.model_validate({"pairing": "pairs", "tokenizer": "char", **request})
         job = Job(tmp_path / "data", "rows", "pairs", ORIGIN, "none", asked)
-        return prepare_rows(job, RawRows(path, skip_bad)).data
+        return prepare_pairs(job, PairFiles(path, skip_bad)).data
 
     return build

@@ -130,8 +130,8 @@ def test_ranks_and_micro_batches_make_up_the_whole_batch(
 def prepared_kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PreparedData]:
     from jepalm.data.job import Job
     from jepalm.data.prepared import Origin, Request
-    from jepalm.data.preparing import prepare_text
-    from jepalm.data.reading import RawText
+    from jepalm.data.text.preparing import prepare_text
+    from jepalm.data.text.reading import RawText
 
     root = tmp_path_factory.mktemp("data")
     text = "".join(f"{number} {'x' * (number % 7)}\n" for number in range(200)).encode()

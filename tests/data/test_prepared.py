@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from jepalm.data import writing
 from jepalm.data.job import Outcome
 from jepalm.data.prepared import SPLITS, PreparedData, Request, Split, open_prepared
-from jepalm.data.reading import TextCounts
-from jepalm.data.splitting import line_blocks, segments
+from jepalm.data.text.reading import TextCounts
+from jepalm.data.text.splitting import line_blocks, segments
 from jepalm.errors import UsageError
 
 Make = Callable[..., Outcome]

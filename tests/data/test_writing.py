@@ -11,7 +11,7 @@ import pytest
 from jepalm.data import writing
 from jepalm.data.job import Job, Outcome
 from jepalm.data.prepared import open_prepared
-from jepalm.data.preparing import prepare_text
+from jepalm.data.text.preparing import prepare_text
 from jepalm.data.writing import new_folder, size
 from jepalm.errors import JepalmError, UsageError
 
@@ -147,7 +147,7 @@ def test_sizes_for_people():
 
 def test_progress_ends_at_the_whole_size_at_every_stage(numbered: str, tmp_path: Path):
     from jepalm.data.prepared import Origin, Request
-    from jepalm.data.reading import RawText
+    from jepalm.data.text.reading import RawText
 
     seen: dict[str, tuple[int, int]] = {}
     job = Job(

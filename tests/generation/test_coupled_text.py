@@ -149,7 +149,7 @@ def test_matches_are_counted_by_position_and_to_the_first_wrong_token(
     right = torch.tensor([[1, 1, 0, 1, 1, 1], [1, 0, 0, 0, 0, 1]], dtype=torch.bool)
     written = torch.where(right, batch.target.ids, batch.target.ids % 8 + 3)
     matches.add(torch.nn.functional.one_hot(written, 11).float().flatten(0, 1), batch, matches.noise(batch))
-    assert matches.figures() == {
+    assert matches.metrics() == {
         "validation/match_at_1": 1.0,
         "validation/match_at_2": 0.5,
         "validation/match_at_4": 0.5,
@@ -169,7 +169,7 @@ def test_a_predictor_that_reads_no_noise_is_matched_with_it_added_and_without(
     logits = torch.zeros(2, 11)
     logits[0, batch.target.ids[0, 0]] = 1
     matches.add(logits, batch, matches.noise(batch))
-    found = matches.figures()
+    found = matches.metrics()
     assert found["validation/match_prefix"] == 2
     assert found["validation/likeliest_match_prefix"] == 1
 

@@ -11,6 +11,14 @@ from jepalm.sweep.file import read_sweep
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sweep-shakespeare.yaml"
 
 
+NOISE = {
+    "objective.generation.weight": 1.0,
+    "objective.autoencoder.token_dropout": 0.15,
+    "objective.autoencoder.latent_dropout": 0.15,
+}
+"""What the preset `shakespeare-next` changes, but the weight of its divergence."""
+
+
 @pytest.fixture
 def read(tmp_path):
     def read(text, **others):
@@ -25,24 +33,26 @@ def changes(sweep):
     return {row.name: sweep.changes(row) for row in sweep.rows}
 
 
-def test_a_row_takes_the_single_change_of_a_preset_over_another_base(read):
-    sweep = read("preset: nano\nseeds: [3, 5]\nrows: {reference: , s: shakespeare-sigreg}")
+def test_a_row_takes_what_a_preset_changes_over_another_base(read):
+    sweep = read("preset: nano\nseeds: [3, 5]\nrows: {reference: , next: shakespeare-next}")
     nano = resolve("nano")
     assert differences(nano, sweep.rows[1].configs[5]) == {
         "training.seed": (0, 5),
-        "objective.regularizer.kind": ("none", "sigreg"),
-        "objective.regularizer.weight": (1.0, 0.05),
+        "objective.generation.weight": (0.0, 1.0),
+        "objective.autoencoder.token_dropout": (0.0, 0.15),
+        "objective.autoencoder.latent_dropout": (0.0, 0.15),
+        "objective.kl.weight": (0.0, 0.001),
     }
     assert differences(nano, sweep.reference.configs[3]) == {"training.seed": (0, 3)}
     assert sweep.name == "lab"
 
 
 def test_what_a_preset_inherits_on_the_way_to_its_recipe_is_part_of_its_change(read):
-    sweep = read("preset: nano\nrows: {reference: , latents: shakespeare-latents}")
-    alone = differences(resolve("shakespeare"), resolve("shakespeare-latents"))
-    expected = {key: value for key, (_, value) in alone.items() if key != "preset"}
-    assert sweep.changes(sweep.rows[1]) == expected
-    assert {"model.latent.tokens", "objective.autoencoder.token_dropout"} <= expected.keys()
+    """`nano-spans` starts from `shakespeare-spans`, and that one from the reference."""
+    sweep = read("preset: nano\nrows: {reference: , spans: nano-spans}")
+    found = sweep.changes(sweep.rows[1])
+    assert found["objective.local.weight"] == found["objective.generation.weight"] == 1.0
+    assert "model.dim" not in found
 
 
 def test_a_preset_without_a_base_is_a_recipe_of_its_own(read):
@@ -59,15 +69,15 @@ def test_a_row_is_nothing_a_setting_a_list_or_a_mapping(read):
         rows:
           reference:
           one: optimizer.lr=0.5
-          many: [shakespeare-no-length, model.dim=32, objective.length.kind=classification]
-          whole: {preset: shakespeare-vicreg, data: other, set: [model.dim=16]}
+          many: [shakespeare-next, model.dim=32, objective.kl.weight=0.5]
+          whole: {preset: shakespeare-next, data: other, set: [model.dim=16]}
         """
     )
     assert changes(sweep) == {
         "reference": {},
         "one": {"optimizer.lr": 0.5},
-        "many": {"model.dim": 32, "objective.length.kind": "classification"},
-        "whole": {"data.name": "other", "model.dim": 16, "objective.regularizer.kind": "vicreg"},
+        "many": {"model.dim": 32, **NOISE, "objective.kl.weight": 0.5},
+        "whole": {"data.name": "other", "model.dim": 16, **NOISE, "objective.kl.weight": 0.001},
     }
     assert sweep.reference.config.optimizer.lr == 1e-4
 
@@ -85,7 +95,7 @@ def test_a_grid_is_every_combination(read):
 
 def test_a_grid_over_rows_and_keys_of_the_same_last_word(read):
     sweep = read(
-        "preset: nano\nrows: {a: , b: shakespeare-vicreg}\n"
+        "preset: nano\nrows: {a: , b: shakespeare-next}\n"
         "grid: {model.predictor.n_layers: [1], model.decoder.n_layers: [0, 1]}"
     )
     assert [row.name for row in sweep.rows][::3] == [
@@ -105,10 +115,10 @@ def test_options_go_over_the_files_baseline_and_scorer(read):
     assert (found.baseline, found.scorer, found.prompts) == ("two", "three", 9)
 
 
-def test_only_figures_of_an_evaluation_need_one(read):
+def test_only_metrics_of_an_evaluation_need_one(read):
     assert read("preset: nano").needs_evaluation
-    assert not read("preset: nano\nfigures: [validation/r2, train/loss]").needs_evaluation
-    assert read("preset: nano\nfigures: [scorer/positions_3_4]").needs_evaluation
+    assert not read("preset: nano\nmetrics: [validation/r2, train/loss]").needs_evaluation
+    assert read("preset: nano\nmetrics: [scorer/positions_3_4]").needs_evaluation
 
 
 @pytest.mark.parametrize(
@@ -117,7 +127,7 @@ def test_only_figures_of_an_evaluation_need_one(read):
         ("presett: nano", "unknown key presett (did you mean preset?)"),
         ("rows: {a: {sett: [x=1]}}", "unknown key rows.a.sett (did you mean rows.a.set?)"),
         ("evaluate: {prompt: 3}", "unknown key evaluate.prompt (did you mean evaluate.prompts?)"),
-        ("rows: {a: shakespeare-sigregg}", "row a: unknown preset shakespeare-sigregg (did you mean"),
+        ("rows: {a: shakespeare-nexxt}", "row a: unknown preset shakespeare-nexxt (did you mean"),
         ("rows: {a: model.dmi=3}", "row a: unknown key model.dmi (did you mean model.dim?)"),
         ("rows: {a: [nano, shakespeare]}", "a row names nano and shakespeare"),
         ("rows: {a: 3}", "rows.a=3: "),
@@ -130,7 +140,7 @@ def test_only_figures_of_an_evaluation_need_one(read):
         ("seeds: [1, 1]", "seeds holds the same one twice"),
         ("seeds: []", "seeds=[]: "),
         ("seeds: [-1]", "row reference: training.seed=-1: "),
-        ("figures: [embeddings/r2]", "unknown figure embeddings/r2 (did you mean embedding/r2?)"),
+        ("metrics: [embeddings/r2]", "unknown metric embeddings/r2 (did you mean embedding/r2?)"),
         ("preset: nano\nconfig: a.yaml", "preset and config are both given"),
         ("- nano", "not a mapping"),
     ],
@@ -142,14 +152,14 @@ def test_a_fault_is_one_line_that_names_it(read, text, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_told():
+def test_a_missing_file_is_an_error():
     with pytest.raises(UsageError, match="jepalm sweep takes a YAML file"):
         read_sweep(Path("nowhere.yaml"))
 
 
 def test_the_example_compares_single_changes_at_nanos_size():
     sweep = read_sweep(EXAMPLE)
-    assert (sweep.name, sweep.seeds, len(sweep.rows)) == ("sweep-shakespeare", [0, 1, 2], 18)
+    assert (sweep.name, sweep.seeds, len(sweep.rows)) == ("sweep-shakespeare", [0, 1, 2], 17)
     assert sweep.changes(sweep.reference) == {}
     assert differences(resolve("nano"), sweep.reference.config) == {"training.epochs": (10, 5)}
     changed = {key for row in sweep.rows[1:] for key in sweep.changes(row)}

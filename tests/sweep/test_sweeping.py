@@ -1,4 +1,4 @@
-"""A sweep's runs: trained once, gone on with, evaluated where that is missing, failed ones told."""
+"""A sweep's runs: trained once, resumed, evaluated where that is missing, failures reported."""
 
 import json
 import os
@@ -11,17 +11,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from jepalm.config import resolve
 from jepalm.errors import JepalmError, UsageError
+from jepalm.evaluation.metrics import find_metric
 from jepalm.report.read import read_run
 from jepalm.run import RunFolder, locked
-from jepalm.sweep.file import EVALUATED, read_sweep
-from jepalm.sweep.pool import Pool
+from jepalm.sweep.commands import Commands
+from jepalm.sweep.file import read_sweep
 from jepalm.sweep.running import Sweeping
-from jepalm.sweep.task import Task
-from jepalm.sweep.worker import run_name
+from jepalm.sweep.runs import run_name
 from jepalm.training.checkpoint import MODEL, find_checkpoint
 
-METRICS = "figures: [validation/r2, validation/generation_ce]\n"
+METRICS = "metrics: [validation/r2, validation/generation_ce]\n"
 EVALUATION = "evaluate: {split: train, prompts: 2}\n"
 
 
@@ -150,14 +151,14 @@ def test_a_loss_that_is_not_finite_is_recorded_and_the_sweep_goes_on(
     assert open_sweep(path).open_cells() == []
 
 
-def test_another_fault_is_told_and_tried_again(in_this_process, write, open_sweep, lines, monkeypatch):
+def test_another_fault_is_reported_and_tried_again(in_this_process, write, open_sweep, lines, monkeypatch):
     path = write(METRICS, seeds="[0]")
     full = JepalmError("no space left")
     with monkeypatch.context() as patch:
         patch.setattr("jepalm.session.Session.train", lambda *_: (_ for _ in ()).throw(full))
         sweeping = open_sweep(path)
         sweeping.train(1, lines.append)
-    assert sweeping.table().rows[0].troubles == ["reference seed 0: no space left"]
+    assert sweeping.table().rows[0].troubles == ["reference seed 0: no space left (exit code 1)"]
     assert len(open_sweep(path).open_cells()) == 1
 
 
@@ -174,8 +175,7 @@ def test_what_is_trained_is_evaluated_once_and_again_when_asked_otherwise(
     assert table.figures[1].lines[0].values == {0: rows["decoder/generation_ce"]["model"]}
     assert table.figures[3].figure.controls["real text"] == 0
     assert "scorer: Witten-Bell 5-gram" in table.notes[0]
-    names = [name for name in rows if not name.startswith("scorer/positions")]
-    assert sorted(names) == sorted(EVALUATED)
+    assert all(find_metric(name) for name in rows)
     assert open_sweep(path).open_cells() == []
     other = open_sweep(write("evaluate: {split: train, prompts: 2, seed: 4}", seeds="[0]"))
     assert statuses(other) == {"reference/0": "trained"}
@@ -215,7 +215,7 @@ evaluate: {split: train, prompts: 2, baseline: ar}
     assert tree["asked"]["scorer"] == f"{tree['scorer']} at step 8"
 
 
-def test_a_baseline_that_is_nowhere_or_no_judge_is_told(write, open_sweep, trained_run):
+def test_a_baseline_that_is_nowhere_or_no_judge_is_an_error(write, open_sweep, trained_run):
     path = write("rows: {base: }")
     for others, message in (
         ({"baseline": "bsae"}, r"no run or row bsae \(did you mean base\?\)"),
@@ -226,7 +226,7 @@ def test_a_baseline_that_is_nowhere_or_no_judge_is_told(write, open_sweep, train
             open_sweep(path, **others)
 
 
-def test_missing_data_is_told_before_anything_is_written(write, open_sweep, tmp_path):
+def test_missing_data_is_reported_before_anything_is_written(write, open_sweep, tmp_path):
     with pytest.raises(UsageError, match="no prepared data"):
         open_sweep(write("rows: {base: , other: {data: nowhere}}"))
     assert not (tmp_path / "runs").exists()
@@ -239,31 +239,55 @@ def test_a_sweep_runs_once_at_a_time(write, open_sweep, lines):
         sweeping.train(1, lines.append)
 
 
-def test_a_worker_that_dies_fails_its_task_alone(monkeypatch, tmp_path, tiny_config):
-    code = "import sys; sys.stdin.readline(); sys.exit(3)"
-    fake = ["-c", code]
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (
+            "import sys; print('a\\n\\nb\\nc\\nerror: d', file=sys.stderr); sys.exit(3)",
+            "b | c | error: d (exit code 3)",
+        ),
+        ("import os; os.kill(os.getpid(), 9)", "jepalm train was ended by signal 9"),
+    ],
+)
+def test_a_failed_command_is_reported_by_its_last_lines_and_its_exit_code(monkeypatch, program, message):
     real = subprocess.Popen
     monkeypatch.setattr(
-        "jepalm.sweep.pool.subprocess.Popen", lambda command, **given: real([command[0], *fake], **given)
+        "jepalm.sweep.commands.subprocess.Popen",
+        lambda command, **given: real([command[0], "-c", program], **given),
     )
-    tasks = [
-        Task(
-            row="a",
-            seed=n,
-            config=tiny_config(),
-            folder=tmp_path,
-            data_root=tmp_path,
-            run=None,
-            evaluate=None,
-            jobs=1,
-        )
-        for n in (0, 1)
-    ]
-    outcomes = list(Pool(1).run(tasks, lambda task: None))
-    assert [(task.seed, outcome.status, outcome.message) for task, outcome in outcomes] == [
-        (0, "failed", "its process ended with code 3"),
-        (1, "failed", "its process ended with code 3"),
-    ]
+    with pytest.raises(JepalmError) as caught:
+        Commands(1).run(["train"], None)
+    assert str(caught.value) == message
+
+
+def test_commands_side_by_side_share_cores_and_threads(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1, 2, 3})
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    found = []
+    monkeypatch.setattr(Commands, "call", lambda self, *given: found.append(given) or (0, ""))
+    commands = Commands(2)
+    for _ in range(3):
+        commands.run(["train"], commands.threads)
+    assert found == [(["train"], 2, [0, 1]), (["train"], 2, [2, 3]), (["train"], 2, [0, 1])]
+    assert (Commands(1).threads, Commands(9).threads) == (None, 1)
+
+
+def test_a_cells_command_line_gives_its_config(open_sweep, write, tmp_path):
+    rows = "rows: {base: , phases: [shakespeare-two-phase, optimizer.lr=1e-5, data.name='lines']}"
+    for cell in open_sweep(write(rows)).cells():
+        _, _, preset, *rest = cell.train_arguments(tmp_path, tmp_path, 3)
+        settings = [word for word in rest if "=" in word]
+        assert resolve(preset, overrides=settings) == cell.config
+    assert "hardware.threads=3" not in rest  # the row names a number itself
+
+
+def test_a_teacher_named_by_its_preset_is_the_run_in_the_runs(open_sweep, write, tmp_path, trained_run):
+    run = tmp_path / "runs" / "2026-01-01_0000-shakespeare-ar-small"
+    shutil.copytree(trained_run.path, run)
+    RunFolder(run).update_manifest(name="shakespeare-ar-small")
+    rows = "rows: {one: {preset: shakespeare-oneshot-small, data: lines}}"
+    cell = open_sweep(write(rows, seeds="[0]")).cells()[0]
+    assert cell.config.objective.coupling.teacher == str(run)
 
 
 def test_a_folders_name_keeps_the_seed():

@@ -1,12 +1,13 @@
-"""A sweep over given pairs: causal and JEPALM rows have figures of their answers in one table."""
+"""A sweep over given pairs: causal and JEPALM rows have metrics of their answers in one table."""
 
 import json
 
 import pytest
 
+from jepalm.data.job import Job
+from jepalm.data.pairs.preparing import prepare_pairs
+from jepalm.data.pairs.reading import PairFiles
 from jepalm.data.prepared import Origin, Request
-from jepalm.data.preparing import Job, prepare_rows
-from jepalm.data.reading import RawRows
 from jepalm.evaluation.answers.measure import FREQUENT, NEAREST
 from jepalm.sweep.file import read_sweep
 from jepalm.sweep.running import Sweeping
@@ -27,7 +28,7 @@ SIZES = {
 }
 CAUSAL = "[model.family=causal, model.causal.n_layers=1, model.causal.context_len=13]"
 JEPALM = "[model.encoder.n_layers=1, model.predictor.n_layers=1, model.decoder.n_layers=1]"
-FIGURES = "figures: [task/exact_match, task/language_equality, embedding/r2]\n"
+METRICS = "metrics: [task/exact_match, task/language_equality, embedding/r2]\n"
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def open_sweep(in_this_process, tmp_path, data_root):
     for task in ("regex", "text"):
         asked = Request(pairing="pairs", tokenizer="char", split=(60, 20, 20), task=task)
         origin = Origin(source="given pairs", where=["rows.jsonl"])
-        prepare_rows(Job(tmp_path / "data", task, "pairs", origin, "none", asked), RawRows(rows))
+        prepare_pairs(Job(tmp_path / "data", task, "pairs", origin, "none", asked), PairFiles(rows))
     (tmp_path / "data" / "lines").symlink_to(data_root / "lines")
 
     def open_sweep(text, data="regex"):
@@ -55,7 +56,7 @@ def evaluation_of(sweeping, row, seed=0, split="validation"):
 
 
 def test_both_families_are_compared_by_their_answers(open_sweep):
-    text = f"{FIGURES}seeds: [0, 1]\nrows: {{ar: {CAUSAL}, one-shot: {JEPALM}}}\n"
+    text = f"{METRICS}seeds: [0, 1]\nrows: {{ar: {CAUSAL}, one-shot: {JEPALM}}}\n"
     sweeping = open_sweep(text + "evaluate: {split: test, baseline: ar}")
     sweeping.train(1, lambda line: None)
     table = open_sweep(text + "evaluate: {split: test, baseline: ar}").table()
@@ -77,7 +78,7 @@ def test_both_families_are_compared_by_their_answers(open_sweep):
 
 
 def test_causal_rows_alone_need_no_jepalm(open_sweep):
-    text = f"figures: [task/exact_match, writing/passes]\nseeds: [0]\nrows: {{ar: {CAUSAL}}}\n"
+    text = f"metrics: [task/exact_match, writing/passes]\nseeds: [0]\nrows: {{ar: {CAUSAL}}}\n"
     sweeping = open_sweep(text + "evaluate: {prompts: 4}")
     sweeping.train(1, lambda line: None)
     assert [cell.status for cell in sweeping.cells()] == ["done"]
@@ -89,10 +90,10 @@ def test_causal_rows_alone_need_no_jepalm(open_sweep):
     assert [cell.status for cell in ignored.cells()] == ["done"]
 
 
-def test_a_causal_row_without_figures_of_answers_is_only_trained(open_sweep):
+def test_a_causal_row_without_metrics_of_answers_is_only_trained(open_sweep):
     text = f"seeds: [0]\nrows: {{ar: {CAUSAL}}}\n"
-    for figures, data in (("[embedding/r2]", "regex"), ("[task/exact_match]", "lines")):
-        sweeping = open_sweep(f"figures: {figures}\n{text}", data)
+    for metrics, data in (("[embedding/r2]", "regex"), ("[task/exact_match]", "lines")):
+        sweeping = open_sweep(f"metrics: {metrics}\n{text}", data)
         assert [sweeping.evaluates(cell) for cell in sweeping.cells()] == [None]
 
 

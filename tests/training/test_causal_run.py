@@ -10,9 +10,11 @@ import pytest
 
 from jepalm.config import from_mapping, load_preset, preset_names
 from jepalm.data.job import Job
+from jepalm.data.pairs.preparing import prepare_pairs
+from jepalm.data.pairs.reading import PairFiles
 from jepalm.data.prepared import Origin, Request
-from jepalm.data.preparing import prepare_rows, prepare_text
-from jepalm.data.reading import RawRows, RawText
+from jepalm.data.text.preparing import prepare_text
+from jepalm.data.text.reading import RawText
 from jepalm.errors import UsageError
 from jepalm.generation.loading import load_trained
 from jepalm.objective.causal import CausalObjective
@@ -40,7 +42,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     row = [{"source": f"{n} + 1", "target": f"{n + 1}" * (1 + n % 3), "action": "add"} for n in range(60)]
     rows.write_text("".join(json.dumps(each) + "\n" for each in row))
     asked = Request(pairing="pairs", tokenizer="char", split=(80.0, 10.0, 10.0))
-    prepare_rows(Job(root, "pairs", "pairs", ORIGIN, "none", asked), RawRows(rows, False))
+    prepare_pairs(Job(root, "pairs", "pairs", ORIGIN, "none", asked), PairFiles(rows, False))
     return root
 
 

@@ -78,17 +78,11 @@ class Language:
     def __contains__(self, line: str) -> bool:
         state = 0
         for symbol in line:
-            found = self._class_of(ord(symbol))
-            if found is None:
+            places = (at for at, ranges in enumerate(self.classes) if _includes(ranges, ord(symbol)))
+            if (found := next(places, None)) is None:
                 return False  # a newline
             state = self.table[state][found]
         return self.accepting[state]
-
-    def _class_of(self, code: int) -> int | None:
-        for index, ranges in enumerate(self.classes):
-            if any(first <= code <= last for first, last in ranges):
-                return index
-        return None
 
 
 def language(expression: str, reading: Reading = "boundary") -> Language:

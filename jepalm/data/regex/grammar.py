@@ -49,26 +49,30 @@ class Repeated:
 
 
 @dataclass(frozen=True)
-class Not:
-    """Anything but the part."""
+class OnePart:
+    """An operator on one part."""
 
     part: Meaning
 
 
 @dataclass(frozen=True)
-class And:
+class Joined:
+    """An operator on several parts."""
+
+    parts: tuple[Meaning, ...]
+    bracketed: bool = False
+
+
+class Not(OnePart):
+    """Anything but the part."""
+
+
+class And(Joined):
     """All parts at once; `bracketed` ones say `both`."""
 
-    parts: tuple[Meaning, ...]
-    bracketed: bool = False
 
-
-@dataclass(frozen=True)
-class Or:
+class Or(Joined):
     """Any of the parts; `bracketed` ones say `either`."""
-
-    parts: tuple[Meaning, ...]
-    bracketed: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,39 +83,24 @@ class Before:
     second: Meaning
 
 
-@dataclass(frozen=True)
-class Containing:
+class Containing(OnePart):
     """Somewhere the part."""
 
-    part: Meaning
 
-
-@dataclass(frozen=True)
-class StartingWith:
+class StartingWith(OnePart):
     """First the part."""
 
-    part: Meaning
 
-
-@dataclass(frozen=True)
-class EndingWith:
+class EndingWith(OnePart):
     """Last the part."""
 
-    part: Meaning
 
-
-@dataclass(frozen=True)
-class ContainingOnly:
+class ContainingOnly(OnePart):
     """Nothing but the part."""
 
-    part: Meaning
 
-
-@dataclass(frozen=True)
-class Words:
+class Words(OnePart):
     """The part, between the edges of words."""
-
-    part: Meaning
 
 
 Literal = Word | Kind

@@ -7,10 +7,9 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
 
+from jepalm.data.pairs.reading import BadRowError, PairRecord
 from jepalm.data.prepared import SPLITS, Drawn, SplitName
-from jepalm.data.reading import Advance, BadRowError, Row
 from jepalm.data.regex.automaton import Language, language
 from jepalm.data.regex.grammar import draw
 from jepalm.data.regex.saying import english, expression
@@ -23,7 +22,7 @@ _BITS_A_PAIR = 32
 
 
 @dataclass
-class DrawnRows:
+class DrawnPairs:
     """The pairs, kept as the indices of their draws: 8 bytes a pair, and the same each time they are read."""
 
     seed: int
@@ -44,22 +43,17 @@ class DrawnRows:
         """Rows of the held-out splits, which follow those of the training split."""
         return {name: len(self.indices[name]) for name in SPLITS if name != "train"}
 
-    def rows(self, digest: Any = None, advance: Advance | None = None) -> Iterator[list[Row]]:
+    def read(self) -> Iterator[tuple[bytes, list[PairRecord]]]:
         """Yield each pair as a row of its own."""
         for name in SPLITS:
             for index in self.indices[name]:
-                row = _row(self.seed, index)
-                line = _line(row)
-                if digest is not None:
-                    digest.update(line)
-                if advance is not None:
-                    advance(len(line))
-                yield [row]
+                pair = _pair(self.seed, index)
+                yield _line(pair), [pair]
 
 
-def draw_rows(
+def draw_pairs(
     asked: Drawn, split: tuple[float, float, float], advance: Callable[[int], None] | None = None
-) -> DrawnRows:
+) -> DrawnPairs:
     """Draw as many different sentences as asked, each into the split of its language.
 
     The split of a language follows from a hash of it, whatever the seed and the number of pairs, so that also
@@ -75,18 +69,18 @@ def draw_rows(
         UsageError: too few pairs for three splits, or more than the grammar has.
     """
     room = _room(asked.pairs, split)
-    found = DrawnRows(asked.seed)
+    found = DrawnPairs(asked.seed)
     seen = _Seen(asked.pairs)
     index = in_vain = 0
     while any(room.values()):
-        row = _row(asked.seed, index)
-        repeated = seen.before(row.source)
+        pair = _pair(asked.seed, index)
+        repeated = seen.before(pair.source)
         in_vain = in_vain + 1 if repeated else 0
-        name = None if repeated else _split_of(row.target, asked, split, found)
+        name = None if repeated else _split_of(pair.target, asked, split, found)
         if name is not None and room[name]:
             room[name] -= 1
             found.indices[name].append(index)
-            found.n_bytes += len(_line(row))
+            found.n_bytes += len(_line(pair))
             if advance is not None:
                 advance(1)
         if in_vain > MOST_IN_VAIN:
@@ -98,7 +92,7 @@ def draw_rows(
     return found
 
 
-def check_pair(pair: Row) -> None:
+def check_pair(pair: PairRecord) -> None:
     """Check that the target of a pair is an expression.
 
     Raises:
@@ -110,13 +104,13 @@ def check_pair(pair: Row) -> None:
         raise BadRowError(f"target is no regular expression: {error.message}") from None
 
 
-def _row(seed: int, index: int) -> Row:
+def _pair(seed: int, index: int) -> PairRecord:
     meaning = draw(seed, index)
-    return Row(english(meaning), expression(meaning))
+    return PairRecord(english(meaning), expression(meaning))
 
 
-def _line(row: Row) -> bytes:
-    return (json.dumps({"source": row.source, "target": row.target}) + "\n").encode()
+def _line(pair: PairRecord) -> bytes:
+    return (json.dumps({"source": pair.source, "target": pair.target}) + "\n").encode()
 
 
 def _room(pairs: int, split: tuple[float, float, float]) -> dict[SplitName, int]:
@@ -128,7 +122,7 @@ def _room(pairs: int, split: tuple[float, float, float]) -> dict[SplitName, int]
 
 
 def _split_of(
-    target: str, asked: Drawn, split: tuple[float, float, float], found: DrawnRows
+    target: str, asked: Drawn, split: tuple[float, float, float], found: DrawnPairs
 ) -> SplitName | None:
     """The split that may hold this expression; counts what is drawn."""
     try:

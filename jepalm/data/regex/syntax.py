@@ -14,6 +14,7 @@ Anchors, groups with options and back references are refused.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,8 +37,6 @@ WORD = _ESCAPED["w"]
 
 Ranges = tuple[tuple[int, int], ...]
 """Code points from-to, both included, in order and apart; never a newline."""
-
-
 Reading = Literal["boundary", "letter"]
 """What a `\\b` is: the edge of a word, or the letter b."""
 
@@ -63,24 +62,22 @@ class Boundary:
 
 
 @dataclass(frozen=True)
-class Concatenation:
+class Parts:
+    """An operator on several parts."""
+
+    parts: tuple[Tree, ...]
+
+
+class Concatenation(Parts):
     """One part after the other; the empty text when there is none."""
 
-    parts: tuple[Tree, ...]
 
-
-@dataclass(frozen=True)
-class Union:
+class Union(Parts):
     """Any of the parts."""
 
-    parts: tuple[Tree, ...]
 
-
-@dataclass(frozen=True)
-class Intersection:
+class Intersection(Parts):
     """All of the parts at once."""
-
-    parts: tuple[Tree, ...]
 
 
 @dataclass(frozen=True)
@@ -176,16 +173,16 @@ class _Reader:
         return self.text[self.place] if self.place < len(self.text) else ""
 
     def union(self) -> Tree:
-        parts = [self.intersection()]
-        while self.taken("|"):
-            parts.append(self.intersection())
-        return parts[0] if len(parts) == 1 else Union(tuple(parts))
+        return self.joined("|", Union, self.intersection)
 
     def intersection(self) -> Tree:
-        parts = [self.concatenation()]
-        while self.taken("&"):
-            parts.append(self.concatenation())
-        return parts[0] if len(parts) == 1 else Intersection(tuple(parts))
+        return self.joined("&", Intersection, self.concatenation)
+
+    def joined(self, symbol: str, kind: type[Union | Intersection], operand: Callable[[], Tree]) -> Tree:
+        parts = [operand()]
+        while self.taken(symbol):
+            parts.append(operand())
+        return parts[0] if len(parts) == 1 else kind(tuple(parts))
 
     def concatenation(self) -> Tree:
         parts: list[Tree] = []

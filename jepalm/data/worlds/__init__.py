@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from jepalm.data.prepared import Simulated
 from jepalm.data.worlds.base import AnyWorld
-from jepalm.data.worlds.files import Files
 from jepalm.data.worlds.grid import Grid
 from jepalm.data.worlds.home import Home
 
-WORLDS: dict[str, type[AnyWorld]] = {world.name: world for world in (Home, Grid, Files)}
+WORLDS: dict[str, type[AnyWorld]] = {world.name: world for world in (Home, Grid)}
 
 
 def world_of(asked: Simulated) -> AnyWorld:

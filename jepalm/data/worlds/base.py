@@ -78,7 +78,7 @@ class World(ABC, Generic[S]):
     size_means: ClassVar[str]
     default_size: ClassVar[int]
     default_objects: ClassVar[int]
-    walk_steps: ClassVar[int] = 8
+    walk_steps: ClassVar[int] = 4
     """Transitions of one walk."""
     random_facts: ClassVar[Mapping[str, Sequence[str]]] = {
         "sky": ("dry", "fog", "icy", "wet"),

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from random import Random
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
+from jepalm.data.pairs.reading import PairRecord
 from jepalm.data.prepared import SPLITS, Simulated, SplitName
-from jepalm.data.reading import Advance, Row
 from jepalm.data.worlds import world_of
 from jepalm.data.worlds.base import AnyWorld, Draw, State
 from jepalm.errors import JepalmError, UsageError
@@ -120,17 +120,13 @@ class DrawnTransitions:
         for spool in self.spools.values():
             spool.close()
 
-    def rows(self, digest: Any = None, advance: Advance | None = None) -> Iterator[list[Row]]:
+    def read(self) -> Iterator[tuple[bytes, list[PairRecord]]]:
         """Yield each pair as a row of its own."""
         for spool in self.spools.values():
             spool.seek(0)
             for line in spool:
-                if digest is not None:
-                    digest.update(line)
-                if advance is not None:
-                    advance(len(line))
                 source, action, target = json.loads(line)
-                yield [Row(source, target, action)]
+                yield line, [PairRecord(source, target, action)]
 
 
 def draw_transitions(

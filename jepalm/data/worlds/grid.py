@@ -57,7 +57,6 @@ class Grid(World[GridState]):
     size_means = "cells a side"
     default_size = 5
     default_objects = 3
-    walk_steps = 4
 
     def __init__(self, size: int, objects: int, noise: int = 1, distractors: int = 1) -> None:
         super().__init__(size, objects, noise, distractors)

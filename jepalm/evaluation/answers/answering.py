@@ -1,4 +1,4 @@
-"""Trained runs that answer questions: the likeliest text of each, how long it took, the likeliest choice."""
+"""Trained runs that answer questions: the likeliest text of each and how long it took."""
 
 from __future__ import annotations
 
@@ -7,21 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from jepalm.data.batches import pad_rows
 from jepalm.evaluation.answers.questions import Question
 from jepalm.evaluation.speed.timing import Clock
 from jepalm.generation.loading import TrainedModel
-from jepalm.generation.roll import padded_actions
-from jepalm.generation.token_by_token import causal_row
 from jepalm.generation.writer import Prompt
 from jepalm.generation.writers import writer_for
-from jepalm.model.conditioning import Conditioning
-from jepalm.model.layout import Layout
 
 AT_ONCE = 64
 """Questions of a batch."""
@@ -84,23 +74,6 @@ class Answerer:
         made = self._writer.write(self._read(questions), seed=0, lengths=lengths)
         return [self._tokenizer.decode(row) for row in made.ids], made.batch_nfe
 
-    @torch.no_grad()
-    def choose(self, questions: Sequence[Question], choices: Sequence[str]) -> NDArray[np.int64]:
-        """For each question the number of the choice that is the likeliest first token, (N,).
-
-        Args:
-            questions: what to answer.
-            choices: each a single token.
-        """
-        tokens = [self._tokenizer.encode(choice)[0] for choice in choices]
-        found = []
-        for at in range(0, len(questions), AT_ONCE):
-            prompts = self._read(questions[at : at + AT_ONCE])
-            with self.hardware.autocast():
-                logits = self._first_logits(prompts)  # (B, V)
-            found.append(logits.float()[:, tokens].argmax(-1).cpu().numpy())
-        return np.concatenate(found)
-
     def _read(self, questions: Sequence[Question]) -> list[Prompt]:
         """The last tokens of each question, and of its action where the run reads one."""
         encode, model = self._tokenizer.encode, self._model
@@ -109,23 +82,6 @@ class Answerer:
             return [Prompt(source) for source in sources]
         actions = [encode(question.action)[-model.longest_action :] for question in questions]
         return [Prompt(*pair) for pair in zip(sources, actions, strict=True)]
-
-    def _first_logits(self, prompts: Sequence[Prompt]) -> Tensor:
-        """What follows a question, or the one token of an answer of length 1, (B, V)."""
-        device = self.hardware.device
-        if self._trained.is_causal:
-            objective = self._trained.causal
-            read = pad_rows([causal_row(prompt) for prompt in prompts], device)
-            rows = torch.arange(len(prompts), device=device)
-            hidden = objective.model.hidden(read.ids)[rows, read.lengths - 1]  # (B, D)
-            return objective.model.logits(hidden)
-        one_shot = self._trained.jepalm
-        embeddings, layout = one_shot.encode_source(pad_rows([prompt.source for prompt in prompts], device))
-        lengths = torch.ones(len(prompts), dtype=torch.long, device=device)
-        target = Layout.of(lengths, 1, packed=one_shot.packing)
-        action = one_shot.encode_action(padded_actions(prompts, device))
-        predicted = one_shot.predict(embeddings, layout, target, Conditioning(action))
-        return one_shot.model.decoder(predicted, target).view(len(prompts), -1)
 
 
 def write_in_turns(

@@ -156,7 +156,7 @@ class NGram:
 
     def _probabilities(self, tokens: Ids, depth: Ids) -> NDArray[np.float64]:
         """P of each token (T,) given up to order - 1 tokens before it, `depth` of which are its own."""
-        chance = np.full(len(tokens), 1 / self.vocab_size)
+        probability = np.full(len(tokens), 1 / self.vocab_size)
         context = np.zeros(len(tokens), np.int64)
         at = np.arange(len(tokens))
         for length, level in enumerate(self._levels):
@@ -168,8 +168,8 @@ class NGram:
             place = _find(level.pairs, context[at] * self.vocab_size + tokens[at])
             count = np.where(place >= 0, level.counts[place], 0)
             total, types = level.total[context[at]], level.types[context[at]]
-            chance[at] = (count + types * chance[at]) / (total + types)
-        return chance
+            probability[at] = (count + types * probability[at]) / (total + types)
+        return probability
 
     def _draw(self, past: Ids, rng: np.random.Generator) -> Ids:
         """One token after each past (B, order - 1), which is -1 where there is none."""

@@ -20,7 +20,7 @@ from jepalm.errors import UsageError
 from jepalm.generation import one_pass
 from jepalm.generation.writer import Prompt, Writer
 from jepalm.model.conditioning import Conditioning
-from jepalm.model.jepalm import has_bottleneck
+from jepalm.model.latents import has_bottleneck
 from jepalm.model.layout import Layout
 from jepalm.objective import JepalmObjective
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy import stats
 
 CONFIDENCE = 0.95
 
@@ -55,8 +55,8 @@ class Difference:
 def paired_difference(values: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
     """Compare two rows over the seeds that both have.
 
-    t = mean / (sd / sqrt(n)) of the differences, with n - 1 degrees of freedom. Differences that are all
-    the same leave no doubt: p is 0, or 1 where they are 0.
+    The test and its interval are `scipy.stats.ttest_rel`. Differences that are all the same leave no doubt:
+    p is 0, or 1 where they are 0.
 
     Args:
         values: figure by seed.
@@ -65,18 +65,18 @@ def paired_difference(values: Mapping[int, float], reference: Mapping[int, float
     Returns:
         None without a common seed.
     """
-    spread = Spread.of([values[seed] - reference[seed] for seed in values if seed in reference])
+    common = [seed for seed in values if seed in reference]
+    spread = Spread.of([values[seed] - reference[seed] for seed in common])
     if spread is None:
         return None
     mean, n = spread.mean, spread.n
     if spread.sd is None:
         return Difference(mean, None, None, None, n)
-    error = spread.sd / n**0.5
-    if error == 0:
+    if spread.sd == 0:
         return Difference(mean, mean, mean, float(mean == 0), n)
-    half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * error
-    p = 2 * float(stdtr(n - 1, -abs(mean) / error))
-    return Difference(mean, mean - half, mean + half, p, n)
+    test = stats.ttest_rel([values[seed] for seed in common], [reference[seed] for seed in common])
+    low, high = test.confidence_interval(CONFIDENCE)
+    return Difference(mean, float(low), float(high), float(test.pvalue), n)
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from jepalm.config import HardwareConfig
-from jepalm.evaluation.baselines import verified_by, writer_beside
 from jepalm.evaluation.evaluate import evaluate
 from jepalm.evaluation.rows import Evaluation
+from jepalm.evaluation.settings import EvaluationSettings
 from jepalm.evaluation.speed.writing import ALONE, AT_ONCE, measure_costs
 from jepalm.generation.loading import TrainedModel, load_trained
 from jepalm.generation.writer import GeneratedText
@@ -38,11 +38,9 @@ def evaluation(runs: dict[str, TrainedModel], data_root: Path) -> Evaluation:
     return evaluate(
         model,
         model.data(data_root),
-        n_prompts=3,
-        baseline=writer_beside(model, causal),
-        baseline_name="causal",
-        further=[("itself", writer_beside(model, model))],
-        verified=verified_by(model, causal),
+        EvaluationSettings(n_prompts=3),
+        baselines=[causal, model],
+        verifier=causal,
     )
 
 
@@ -74,12 +72,12 @@ def test_passes_of_every_column(evaluation: Evaluation):
 
 def test_the_file_reads_back_and_names_all(evaluation: Evaluation, runs: dict[str, TrainedModel]):
     read = Evaluation.from_json(json.loads(json.dumps(evaluation.as_json())))
-    assert (read.further, read.verified) == (["itself"], runs["causal"].run.name)
+    assert (read.further, read.verified) == ([runs["model"].run.name], runs["causal"].run.name)
     shown = ["model", "verified", "verified 5-gram", "real", "5-gram", "baseline", "baseline 2"]
     assert list(columns(read).values()) == shown
     assert read["cost/passes"].values == evaluation["cost/passes"].values
     shown = header(read)
-    for text in ("baseline: causal", "baseline 2: itself"):
+    for text in (f"baseline: {runs['causal'].run.name}", f"baseline 2: {runs['model'].run.name}"):
         assert text in shown
     checks = "which checks what model or 5-gram drafts"
     assert f"verified: text of {runs['causal'].run.name}, {checks}" in shown

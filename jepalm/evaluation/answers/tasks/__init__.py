@@ -9,12 +9,12 @@ from jepalm.data.prepared import Task
 from jepalm.data.regex.syntax import Reading
 from jepalm.data.worlds.base import AnyWorld
 from jepalm.errors import UsageError
-from jepalm.evaluation.answers.tasks.expressions import score_expressions
 from jepalm.evaluation.answers.tasks.gsm8k import score_gsm8k
 from jepalm.evaluation.answers.tasks.nq_open import score_nq_open
+from jepalm.evaluation.answers.tasks.regex import score_expressions
 from jepalm.evaluation.answers.tasks.shares import Score
 from jepalm.evaluation.answers.tasks.spider import Databases, score_spider
-from jepalm.evaluation.answers.tasks.text import score_label, score_text
+from jepalm.evaluation.answers.tasks.text import score_text
 from jepalm.evaluation.answers.tasks.transitions import facts_of, score_transitions
 
 SCORES: dict[Task, Score] = {
@@ -24,9 +24,6 @@ SCORES: dict[Task, Score] = {
     "gsm8k": score_gsm8k,
     "spider": score_spider,
     "nq-open": score_nq_open,
-    "hellaswag": score_label,
-    "rotten-tomatoes": score_label,
-    "yelp": score_label,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from jepalm.data.tasks import FINAL
+from jepalm.data.pairs.tasks import FINAL
 from jepalm.errors import UsageError
 from jepalm.evaluation.answers.tasks.shares import Answered, Share, exact_match
 
@@ -26,7 +26,7 @@ def score_gsm8k(answered: Answered) -> list[Share]:
         if wanted is None:
             raise UsageError(f"the gold solution {gold!r} has no final answer after {FINAL}")
         right.append(final_answer(written) == wanted)
-    return [Share.of("answer", "final answer", right), exact_match(answered)]
+    return [Share.of("answer", right), exact_match(answered)]
 
 
 def final_answer(solution: str) -> Decimal | str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import string
 
-from jepalm.data.tasks import ALTERNATIVES
+from jepalm.data.pairs.tasks import ALTERNATIVES
 from jepalm.evaluation.answers.tasks.shares import Answered, Share, exact_match
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -22,7 +22,7 @@ def score_nq_open(answered: Answered) -> list[Share]:
     for gold, written in zip(answered.gold, answered.written, strict=True):
         answer = normalised(written.split(ALTERNATIVES)[0])
         right.append(bool(answer) and answer in {normalised(one) for one in gold.split(ALTERNATIVES)})
-    return [Share.of("answer", "one of the right answers", right), exact_match(answered)]
+    return [Share.of("answer", right), exact_match(answered)]
 
 
 def normalised(text: str) -> str:

@@ -1,0 +1,62 @@
+"""Pairs from a dataset of the `datasets` library: on the hub, or a folder of its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from jepalm.data.hub import OpenDataset
+from jepalm.data.pairs.reading import BadRowError, PairRecord, located
+from jepalm.data.pairs.tasks import TaskFormat
+from jepalm.data.prepared import SplitName
+from jepalm.errors import UsageError
+
+
+@dataclass
+class DatasetPairs:
+    """The rows of a dataset as a task reads them; a held-out split that it has stays one."""
+
+    dataset: OpenDataset
+    task_format: TaskFormat
+    skip_bad: bool = False
+    skipped: int = 0
+    """Broken rows left out by the last reading."""
+    given: dict[SplitName, int] = field(default_factory=dict)
+    """Rows of the held-out splits that the dataset has, once all are read."""
+    _n_read: int = 0
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the texts as JSON rows, once all are read; before, what the dataset says."""
+        return self._n_read or self.dataset.n_bytes
+
+    def read(self) -> Iterator[tuple[bytes, list[PairRecord]]]:
+        """Yield the pairs of each good row, and these as JSON.
+
+        Raises:
+            BadRowError: a row is no pair of the task and `skip_bad` is not set; names split and number.
+            UsageError: train has no pair, or the files cannot be read.
+            JepalmError: the network failed.
+        """
+        self.skipped, self.given, n_read = 0, {}, 0
+        for name in self.dataset.streams:
+            yield f"\0{name}\0".encode(), []
+            good = 0
+            for number, row in enumerate(self.dataset.rows(name), 1):
+                try:
+                    pairs = self.task_format.pairs(row)
+                except BadRowError as error:
+                    if not self.skip_bad:
+                        raise located(error, f"{self.dataset.name}, {name}, row {number}") from None
+                    self.skipped += 1
+                    continue
+                line = json.dumps([[pair.source, pair.target] for pair in pairs]).encode()
+                n_read += len(line)
+                good += 1
+                yield line, pairs
+            if name == "train" and not good:
+                raise UsageError(f"{self.dataset.name} has no pair in train", "see its rows")
+            if name != "train" and good:
+                self.given[name] = good
+        self._n_read = n_read

@@ -1,0 +1,135 @@
+"""From given pairs to prepared data: count once, then encode batch by batch.
+
+Memory does not grow with the input: rows are read one after the other, shards are bounded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from jepalm.data.job import Job, Outcome, counter, write_prepared
+from jepalm.data.learning import build_tokenizer, evenly_drawn
+from jepalm.data.pairs.reading import PairRecord, PairSource
+from jepalm.data.prepared import SPLITS, Role, SplitName
+from jepalm.data.text.reading import CharacterCounter, TextCounts, code_points
+from jepalm.data.text.splitting import row_blocks
+from jepalm.data.tokenizer import TextTokenizer, parse_tokenizer
+from jepalm.data.writing import SplitWriter
+
+_PAIRS_AT_ONCE = 4096
+_CHARACTERS_AT_ONCE = 1 << 20
+
+
+def prepare_pairs(job: Job, source: PairSource) -> Outcome:
+    """Prepare given pairs.
+
+    Raises:
+        UsageError: a row is no pair, there are too few, or the folder is in the way.
+        JepalmError: too little room on the disk.
+    """
+    job.check()
+    counts, has_action = _count(source, counter(job.watch, "reading", source.n_bytes))
+    skipped = source.skipped
+    if present := job.present(counts.raw_sha256):
+        return present
+    blocks = row_blocks(counts, job.request, source.given)
+
+    def rows(stage: str) -> Iterator[tuple[SplitName, list[PairRecord]]]:
+        advance = counter(job.watch, stage, source.n_bytes)
+        remaining = iter(blocks)
+        name, end = next(remaining)
+        place = 0
+        for raw, pairs in source.read():
+            advance(len(raw))
+            if not pairs:
+                continue
+            if place == end:
+                name, end = next(remaining)
+            place += 1
+            if name is not None:
+                yield name, pairs
+
+    def training_text() -> Iterator[str]:
+        learned = (pairs for name, pairs in rows("learning") if name == "train")
+        if parse_tokenizer(job.request.tokenizer)[0] == "word":
+            # The last word of a text and the first of the next are no word.
+            texts = (text for pairs in learned for text in _texts(pairs) if text)
+        else:
+            texts = ("".join(_texts(pairs)) for pairs in learned)
+        return evenly_drawn(texts, counts.characters)
+
+    tokenizer = build_tokenizer(job.request, counts.frequency, training_text)
+
+    def fill(writers: dict[SplitName, SplitWriter]) -> None:
+        for name, batch in _batches(rows("writing")):
+            _write(writers[name], batch, tokenizer)
+
+    splits = dict.fromkeys((*SPLITS, *source.given))
+    return write_prepared(job, counts, tokenizer, splits, fill, has_action, skipped)
+
+
+def _count(source: PairSource, advance: Callable[[int], None]) -> tuple[TextCounts, bool]:
+    """Counts of all pairs, and whether they have actions."""
+    digest = hashlib.sha256()
+    counts = TextCounts()
+    characters = CharacterCounter()
+    has_action = False
+    pending: list[str] = []
+
+    def count_pending() -> None:
+        codes = code_points("".join(pending))
+        characters.add(codes)
+        counts.characters += len(codes)
+        pending.clear()
+
+    for raw, pairs in source.read():
+        digest.update(raw)
+        advance(len(raw))
+        if not pairs:
+            continue
+        pending.append("".join(_texts(pairs)))
+        if len(pending) >= _PAIRS_AT_ONCE or len(pending[-1]) >= _CHARACTERS_AT_ONCE:
+            count_pending()
+        counts.lines += 1
+        has_action = pairs[0].action is not None
+    count_pending()
+    counts.raw_bytes = source.n_bytes
+    counts.raw_sha256 = digest.hexdigest()
+    counts.frequency = characters.frequency()
+    return counts, has_action
+
+
+def _texts(pairs: list[PairRecord]) -> Iterator[str]:
+    return (text for pair in pairs for text in (pair.source, pair.target, pair.action or ""))
+
+
+def _batches(
+    rows: Iterator[tuple[SplitName, list[PairRecord]]],
+) -> Iterator[tuple[SplitName, list[PairRecord]]]:
+    """Join the rows of one split to batches that are encoded at once."""
+    name: SplitName = "train"
+    batch: list[PairRecord] = []
+    size = 0
+    for split, pairs in rows:
+        if batch and (split != name or len(batch) >= _PAIRS_AT_ONCE or size >= _CHARACTERS_AT_ONCE):
+            yield name, batch
+            batch, size = [], 0
+        name = split
+        batch.extend(pairs)
+        size += sum(len(pair.source) + len(pair.target) for pair in pairs)
+    if batch:
+        yield name, batch
+
+
+def _write(writer: SplitWriter, pairs: list[PairRecord], tokenizer: TextTokenizer) -> None:
+    roles: tuple[Role, ...] = (
+        ("source", "target") if pairs[0].action is None else ("source", "target", "action")
+    )
+    texts = [getattr(pair, role) for pair in pairs for role in roles]
+    ids, lengths = tokenizer.encode_texts(texts)
+    ends = np.cumsum(lengths)
+    spans = np.stack([ends - lengths, ends], axis=1).reshape(len(pairs), len(roles), 2)
+    writer.rows(ids, {role: spans[:, index] for index, role in enumerate(roles)})

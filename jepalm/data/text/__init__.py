@@ -1,0 +1,1 @@
+"""Texts: where they come from, how they are cut into splits, and the tokens made of them."""

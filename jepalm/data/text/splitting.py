@@ -1,0 +1,104 @@
+"""Train, validation and test as contiguous blocks, with a gap between two where neighbours overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
+from typing import Literal
+
+import numpy as np
+
+from jepalm.data.prepared import SPLITS, Request, SplitName
+from jepalm.data.text.reading import LONGEST_LINE, TextCounts, code_points
+from jepalm.errors import UsageError
+
+_LONGEST_GUARD = 1 << 16
+
+Block = tuple[SplitName | None, int]
+"""A block's split (None: left out) and where it ends."""
+
+
+def line_blocks(counts: TextCounts, request: Request) -> list[Block]:
+    """Blocks of lines, with one line left out between two.
+
+    Raises:
+        UsageError: too few lines, or one too long to be a unit.
+    """
+    if counts.lines == 1:
+        raise UsageError(
+            "the text is one line: none follows it to predict", "--pairing windows draws anywhere"
+        )
+    if counts.longest_line > LONGEST_LINE:
+        raise UsageError(
+            f"a line has {counts.longest_line:,} characters, more than {LONGEST_LINE:,}",
+            "--pairing windows draws anywhere",
+        )
+    return _blocks(counts.lines, request, guard=1, least=2, unit="lines")
+
+
+def window_blocks(counts: TextCounts, request: Request) -> list[Block]:
+    """Blocks of characters; between two, enough is left out to hold a whole line."""
+    guard = min(2 * counts.longest_line, counts.characters // 200, _LONGEST_GUARD)
+    return _blocks(counts.characters, request, guard=guard, least=2, unit="characters")
+
+
+def row_blocks(
+    counts: TextCounts, request: Request, given: Mapping[SplitName, int] | None = None
+) -> list[Block]:
+    """Blocks of rows; a row's pairs stay together.
+
+    Given splits stand at the end as they are; the others are cut from the rows before them.
+    """
+    if not given:
+        return _blocks(counts.lines, request, guard=0, least=1, unit="good rows")
+    cut = counts.lines - sum(given.values())
+    shares = zip(SPLITS[1:], request.split[1:], strict=True)
+    sizes = {name: max(1, round(cut * percent / 100)) for name, percent in shares if name not in given}
+    train = cut - sum(sizes.values())
+    if train < 1:
+        raise UsageError(
+            f"{cut:,} good rows are too few for train and {' and '.join(sizes)}", "give more rows"
+        )
+    ends = accumulate([train, *sizes.values(), *given.values()])
+    return list(zip(("train", *sizes, *given), ends, strict=True))
+
+
+def segments(
+    chunks: Iterable[str], blocks: list[Block], unit: Literal["lines", "characters"]
+) -> Iterator[tuple[SplitName, str]]:
+    """Cut chunks at the ends of the blocks, and leave out what belongs to no split."""
+    remaining = iter(blocks)
+    name, end = next(remaining)
+    place = 0
+    for chunk in chunks:
+        rest = chunk
+        while rest:
+            while place == end:
+                following = next(remaining, None)
+                if following is None:
+                    return
+                name, end = following
+            size = rest.count("\n") if unit == "lines" else len(rest)
+            piece, rest = (rest, "") if size <= end - place else _cut(rest, end - place, unit)
+            place += min(size, end - place)
+            if name is not None:
+                yield name, piece
+
+
+def _cut(text: str, count: int, unit: Literal["lines", "characters"]) -> tuple[str, str]:
+    if unit == "lines":
+        count = int(np.flatnonzero(code_points(text) == ord("\n"))[count - 1]) + 1
+    return text[:count], text[count:]
+
+
+def _blocks(n: int, request: Request, guard: int, least: int, unit: str) -> list[Block]:
+    validation, test = (max(least + guard, round(n * percent / 100)) for percent in request.split[1:])
+    train = n - validation - test
+    if train < least:
+        needed = 3 * least + 2 * guard
+        raise UsageError(
+            f"{n:,} {unit} are too few for train, validation and test", f"at least {needed:,} are needed"
+        )
+    ends: list[Block] = [("train", train), (None, train + guard), ("validation", train + validation)]
+    ends += [(None, train + validation + guard), ("test", n)]
+    return ends if guard else [block for block in ends if block[0] is not None]

@@ -1,0 +1,89 @@
+"""The evaluation that a run of a sweep needs: the command that makes it, and whether the run has it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jepalm.config import HardwareConfig
+from jepalm.run import RunFolder, open_run, write_json
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """Options of one `jepalm evaluate`.
+
+    Attributes:
+        task: how the answers to given pairs are scored; None where the data are no given pairs.
+    """
+
+    split: str
+    prompts: int | None
+    samples: int
+    temperature: float
+    seed: int
+    baseline: Path | None
+    scorer: Path | None
+    task: str | None = None
+    reading: str = "boundary"
+    databases: Path | None = None
+
+    def arguments(self, run: RunFolder, data_root: Path, hardware: HardwareConfig) -> list[str]:
+        """The command line that evaluates a run."""
+        options = {
+            "split": self.split,
+            "prompts": self.prompts,
+            "samples": self.samples,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "baseline": self.baseline,
+            "scorer": self.scorer,
+            "reading": self.reading,
+            "databases": self.databases,
+            "device": hardware.device,
+            "precision": hardware.precision,
+            "data-dir": data_root,
+        }
+        given = [f"--{name}={value}" for name, value in options.items() if value is not None]
+        return ["evaluate", str(run.path), *given, "--json"]
+
+    def read(self, run: RunFolder) -> dict[str, Any] | None:
+        """This evaluation, if the run has it, made with these options at the run's last step."""
+        try:
+            tree = json.loads(self._file(run).read_text(encoding="utf-8"))
+            asked = self.asked(int(run.read_manifest()["step"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return tree if isinstance(tree, dict) and tree.get("asked") == asked else None
+
+    def mark(self, run: RunFolder) -> None:
+        """Write these options into the evaluation that was just made with them."""
+        tree = json.loads(self._file(run).read_text(encoding="utf-8"))
+        write_json(self._file(run), {**tree, "asked": self.asked(int(tree["step"]))})
+
+    def asked(self, step: int) -> dict[str, Any]:
+        """Everything that the metrics depend on beside the run itself."""
+        options = {
+            "split": self.split,
+            "prompts": self.prompts,
+            "samples": self.samples,
+            "temperature": self.temperature,
+            "seed": self.seed,
+        }
+        if self.task is not None:
+            databases = str(self.databases) if self.databases is not None else None
+            options |= {"task": self.task, "reading": self.reading, "databases": databases}
+        others = {"baseline": _name_and_step(self.baseline), "scorer": _name_and_step(self.scorer)}
+        return {"step": step, **options, **others}
+
+    def _file(self, run: RunFolder) -> Path:
+        return run.report / f"evaluation-{self.split}.json"
+
+
+def _name_and_step(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    run = open_run(path)
+    return f"{run.name} at step {run.read_manifest().get('step')}"

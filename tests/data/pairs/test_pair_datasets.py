@@ -1,0 +1,53 @@
+"""Pairs from a folder of the `datasets` library, as a published task has them."""
+
+import json
+
+import pytest
+
+from jepalm.data.hub import Corpus, open_hub
+from jepalm.data.pairs.datasets import DatasetPairs
+from jepalm.data.pairs.reading import BadRowError
+from jepalm.data.pairs.tasks import format_of
+from jepalm.errors import UsageError
+
+pytestmark = pytest.mark.usefixtures("no_hub")
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """NQ-Open as published, but for a test split without answers."""
+    for name, n in (("train", 6), ("validation", 2), ("test", 3)):
+        rows = [
+            {"question": f"who is {k}", "answer": [] if name == "test" else ["Ann", f"A. {k}"]}
+            for k in range(n)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def opened(folder, task="nq-open", **options):
+    task_format = format_of(task)
+    return DatasetPairs(open_hub(Corpus(str(folder), None, task_format.column)), task_format, **options)
+
+
+def test_a_split_without_answers_is_left_out(copy):
+    raw = opened(copy, skip_bad=True)
+    first, again = ([pairs[0] for _, pairs in raw.read() if pairs] for _ in range(2))
+    assert first == again
+    assert [row.target for row in first] == [f"Ann; A. {k}" for k in (*range(6), *range(2))]
+    assert first[6].source == "who is 0"
+    assert (raw.given, raw.skipped) == ({"validation": 2}, 3)
+    assert raw.n_bytes == sum(len(json.dumps([[row.source, row.target]])) for row in first)
+
+
+def test_a_bad_row_is_named_by_its_split(copy):
+    with pytest.raises(BadRowError, match=r", test, row 1: answer is not a list of texts"):
+        list(opened(copy).read())
+
+
+def test_a_dataset_without_the_column_or_without_pairs_is_told(copy):
+    with pytest.raises(UsageError, match="has no column source"):
+        opened(copy, "text")
+    (copy / "train.jsonl").write_text(json.dumps({"question": "who", "answer": []}))
+    with pytest.raises(UsageError, match="has no pair in train"):
+        list(opened(copy, skip_bad=True).read())
