@@ -19,7 +19,6 @@ from jepalm.errors import UsageError
 from jepalm.evaluation.answers.answering import Answerer, write_in_turns
 from jepalm.evaluation.answers.measure import FREQUENT, NEAREST, measure_answers, view_rows
 from jepalm.evaluation.answers.questions import LOST, Question, most_frequent_answer, nearest, read_questions
-from jepalm.evaluation.baselines import baseline_of
 from jepalm.evaluation.evaluate import evaluate
 from jepalm.evaluation.metrics import METRICS
 from jepalm.evaluation.settings import EvaluationSettings
