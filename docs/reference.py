@@ -1,13 +1,18 @@
-"""Writes docs/config.md from the fields in jepalm/config/: `make docs`."""
+"""Writes docs/config.md and the metrics of docs/evaluation.md from the code: `make docs`."""
 
+import itertools
+import re
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
 from jepalm.config import Config, Section
+from jepalm.evaluation.metrics import METRICS, Metric
 
 PAGE = Path(__file__).parent / "config.md"
+METRICS_PAGE = Path(__file__).parent / "evaluation.md"
+BEGIN, END = "<!-- metrics, made by `make docs` -->\n", "<!-- end of metrics -->\n"
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 HEAD = """# Settings
 
@@ -41,6 +46,28 @@ def describe(section: type[Section], name: str) -> list[str]:
     title = (section.__doc__ or "").splitlines()[0]
     table = ["| key | default | values | meaning |", "|---|---|---|---|", *rows, ""] if rows else []
     return [f"## {name}", "", title, "", *table, *inner]
+
+
+def with_metrics(page: str) -> str:
+    """A page with the table of evaluation metrics in its place."""
+    before, _, rest = page.partition(BEGIN)
+    return before + BEGIN + metrics_table() + END + rest.partition(END)[2]
+
+
+def metrics_table() -> str:
+    """Every evaluation metric with its unit, direction and control; those of several sizes in one line."""
+    rows = []
+    for _, group in itertools.groupby(METRICS.values(), key=without_size):
+        first, *others = group
+        name = f"`{first.name}`" + "".join(f", `_{metric.name.rpartition('_')[2]}`" for metric in others)
+        better = {"up": "higher", "down": "lower", None: ""}[first.better]
+        rows.append(f"| {name} | {first.label} | {first.unit} | {better} | {first.control or ''} |")
+    return "\n".join(["| metric | label | unit | better | control |", "|---|---|---|---|---|", *rows, ""])
+
+
+def without_size(metric: Metric) -> str:
+    """A metric's name without the number at its end."""
+    return re.sub(r"_\d+$", "_N", metric.name)
 
 
 def held(field: FieldInfo) -> list[type[Section]]:
@@ -81,3 +108,4 @@ def literals(kind: object) -> list[str]:
 
 if __name__ == "__main__":
     PAGE.write_text(reference(), encoding="utf-8")
+    METRICS_PAGE.write_text(with_metrics(METRICS_PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -28,7 +28,7 @@ from jepalm.data.backbone_tokenizer import load_backbone_tokenizer
 from jepalm.data.batches import Batches
 from jepalm.data.prepared import Meta, PreparedData, open_prepared
 from jepalm.errors import JepalmError, UsageError
-from jepalm.evaluation.validation.jepalm import HeldOut
+from jepalm.evaluation.validation.held_out import HeldOut
 from jepalm.generation.loading import TOKENIZER
 from jepalm.generation.teacher import find_teacher, load_teacher
 from jepalm.hardware import Hardware, choose_hardware
@@ -280,7 +280,6 @@ def _batches(
         tokens_per_latent=config.model.latent.tokens,
         static_shapes=hardware.compile and split == "train",
         spans=config.data.spans,
-        own_text=config.objective.own_text if split == "train" else None,
     )
 
 
@@ -323,9 +322,6 @@ def _check_pairing(config: Config, pairing: str) -> None:
     if pairing == "windows" and objective.latent.weight > 0:
         message = f"objective.latent.weight does nothing with {config.data.name}, whose pairing is windows"
         raise UsageError(message, "a window has no second view: train on lines or pairs")
-    if pairing != "windows" and objective.own_text.share > 0:
-        message = f"objective.own_text does nothing with {config.data.name}, whose pairing is {pairing}"
-        raise UsageError(message, "prepare the text with --pairing windows for it")
     if pairing != "spans":
         only = {
             "data.spans": config.data.spans != SpansConfig(),

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -206,3 +207,19 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(running, "as_completed", list)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def continue_text() -> Any:
+    """Write after a prompt as the command does: `text` of each sample, `nfe` of all, `passages`."""
+    from jepalm.generation.prompts import read_prompt
+    from jepalm.generation.writer import Prompt
+    from jepalm.generation.writers import WritingOptions, writer_for
+
+    def write(trained: Any, prompt: str, *, samples: int = 1, seed: int = 0, **options: Any) -> Any:
+        prompts = [Prompt(read_prompt(trained, prompt).ids)] * samples
+        made = writer_for(trained, WritingOptions(**options)).write(prompts, seed=seed)
+        text = [trained.tokenizer.decode(ids) for ids in made.ids]
+        return SimpleNamespace(text=text, nfe=made.batch_nfe, passages=made.passages)
+
+    return write

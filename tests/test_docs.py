@@ -115,6 +115,12 @@ def test_the_settings_page_is_what_the_fields_say():
     assert (ROOT / "docs" / "config.md").read_text(encoding="utf-8") == made, "run `make docs`"
 
 
+def test_the_table_of_metrics_is_the_registry():
+    page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    made = runpy.run_path(str(ROOT / "docs" / "reference.py"))["with_metrics"](page)
+    assert page == made, "run `make docs`"
+
+
 def test_every_example_config_resolves():
     configs = sorted((ROOT / "examples" / "configs").glob("*.yaml"))
     assert configs

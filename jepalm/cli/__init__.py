@@ -15,6 +15,7 @@ from jepalm.cli.bench import bench
 from jepalm.cli.evaluate import evaluate
 from jepalm.cli.export import export
 from jepalm.cli.generate import generate
+from jepalm.cli.infill import infill
 from jepalm.cli.plan import plan
 from jepalm.cli.prepare import prepare_app
 from jepalm.cli.presets import presets
@@ -40,6 +41,7 @@ COMMANDS = [
     "generate",
     "report",
     "evaluate",
+    "infill",
     "plan",
     "sweep",
     "presets",
@@ -71,6 +73,7 @@ app.command()(train)
 app.command()(generate)
 app.command()(report)
 app.command()(evaluate)
+app.command()(infill)
 app.command()(plan)
 app.command()(sweep)
 app.command()(presets)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from jepalm.config import Config, HardwareConfig
     from jepalm.evaluation.speed.bench import Bench
-    from jepalm.evaluation.speed.timing import Spread
+    from jepalm.evaluation.speed.timing import TimingQuartiles
     from jepalm.evaluation.speed.training_step import StepSpeed
-    from jepalm.evaluation.speed.verified import VerifiedSpeed
+    from jepalm.evaluation.speed.writing import VerifiedSpeed
 
 FAMILIES = {"jepalm": "one pass a passage", "causal": "one pass a token, keys and values kept"}
 FILE = "bench.json"
@@ -43,7 +43,7 @@ def bench(
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
     seconds: Annotated[
-        float, typer.Option(min=0.0, help="How long each figure is measured; three rounds at least.")
+        float, typer.Option(min=0.0, help="How long each time is measured; three rounds at least.")
     ] = 5.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
     precision: Annotated[
@@ -66,13 +66,18 @@ def bench(
     from jepalm.config import data_root, read_config, runs_root
     from jepalm.evaluation.speed.bench import Bench
     from jepalm.evaluation.speed.training_step import measure_step
-    from jepalm.evaluation.speed.verified import measure_verified
-    from jepalm.evaluation.speed.writing import measure_writing, real_text, untrained_writer, writer_of
+    from jepalm.evaluation.speed.writing import (
+        measure_verified,
+        measure_writing,
+        real_text,
+        timed_model,
+        untrained_counterpart,
+    )
     from jepalm.evaluation.text.held_out import read_training_text
     from jepalm.evaluation.text.ngram import NGram
     from jepalm.evaluation.text.ngram_drafter import NGramDrafter
     from jepalm.generation.loading import load_trained
-    from jepalm.generation.verified_text import drafter_of, verifier_of
+    from jepalm.generation.verify import check_verifier, drafter_of
     from jepalm.run import now, open_run, write_json
     from jepalm.session import new_session
     from jepalm.training.checkpoint import load_model
@@ -83,20 +88,21 @@ def bench(
     trained = load_trained(folder, checkpoint, _writing(config))
     text = real_text(trained.data(data_dir), trained)
     if other is not None:
-        beside = writer_of(load_trained(other, hardware=_writing(config)), text)
+        beside = timed_model(load_trained(other, hardware=_writing(config)), text)
     else:
-        beside = untrained_writer(trained, text)
+        beside = untrained_counterpart(trained, text)
     verifying = drafter = None
     if verify is not None:
         verifying, drafter = open_verifier(verify, trained, _writing(config)), drafter_of(trained)
-        verifier_of(verifying, trained)
+        check_verifier(verifying, trained)
     if errors.is_terminal:
         errors.print("timing training, then writing ...", style="dim")
     with new_session(config, data_root(data_dir)) as session:
         load_model(trained.checkpoint, session.objective)
         training = measure_step(session.objective, session.batches, config, session.hardware, seconds)
         place = session.hardware
-    writing, writers = measure_writing(writer_of(trained, text), beside, text.prompts, seconds)
+    model = timed_model(trained, text)
+    writing, nfe = measure_writing(model, beside, text.prompts, seconds)
     verified = None
     if verifying is not None and drafter is not None:
         training_text = read_training_text(trained.data(data_dir))
@@ -115,7 +121,8 @@ def bench(
             "compiled": place.compile,
         },
         seconds=seconds,
-        writers=writers,
+        models={"model": model.description, "baseline": beside.description},
+        nfe=nfe,
         writing=writing,
         training=training,
         verified=verified,
@@ -138,19 +145,19 @@ def header(measured: Bench) -> dict[str, str]:
     """Return who writes what, by label."""
     from jepalm.report.analysis.numbers import count
 
-    own = measured.writers["model"].parameters
+    own = measured.models["model"].parameters
     lines = {}
-    for column, writer in measured.writers.items():
-        size = f"{count(writer.parameters)} parameters"
+    for column, model in measured.models.items():
+        size = f"{count(model.parameters)} parameters"
         if column != "model":
-            size += f" ({100 * (writer.parameters / own - 1):+.1f} %)"
-        lines[column] = f"{writer.name}, {size}, {writer.layers}, {FAMILIES[writer.family]}"
+            size += f" ({100 * (model.parameters / own - 1):+.1f} %)"
+        lines[column] = f"{model.name}, {size}, {model.layers}, {FAMILIES[model.family]}"
     lines["writing"] = "64 characters after held-out sources, most likely tokens; tokenizer not timed"
     return lines
 
 
 def table(measured: Bench) -> Table:
-    """Return all figures as one table, a section a subject."""
+    """Return all measurements as one table, a section a subject."""
     from rich import box
     from rich.table import Table
 
@@ -169,13 +176,13 @@ def _add_writing(shown: Table, measured: Bench) -> None:
     from jepalm.numbers import three
     from jepalm.report.analysis.numbers import duration
 
-    model, baseline = measured.writers["model"], measured.writers["baseline"]
+    nfe, of_baseline = measured.nfe["model"], measured.nfe["baseline"]
     shown.add_row("writing 64 characters", "model", "baseline", "baseline / model", style="bold")
-    shown.add_row("passes", f"{model.passes}", f"{baseline.passes}", three(baseline.passes / model.passes))
+    shown.add_row("NFE", f"{nfe}", f"{of_baseline}", three(of_baseline / nfe))
     for speed in measured.writing:
         times, rates = (speed.model, speed.baseline), speed.characters_per_s
-        medians = [duration(spread.median) for spread in times]
-        halves = [_half(spread, duration) for spread in times] + [_half(speed.ratio, three)]
+        medians = [duration(found.median) for found in times]
+        halves = [_half(found, duration) for found in times] + [_half(speed.ratio, three)]
         shown.add_row(f"latency, batch {speed.batch}", *medians, three(speed.ratio.median))
         shown.add_row(f"  middle half, {speed.ratio.n} rounds", *halves, style="dim")
         shown.add_row("  characters a second", *(three(rates[name]) for name in ("model", "baseline")))
@@ -192,11 +199,11 @@ def _add_verified(shown: Table, verified: VerifiedSpeed) -> None:
     for name, drafted in verified.drafted.items():
         speed = duration(drafted.seconds.median)
         shown.add_row(f"drafts of {name}", speed, alone, three(drafted.ratio.median))
-        halves = [_half(spread, duration) for spread in (drafted.seconds, verified.alone)]
+        halves = [_half(found, duration) for found in (drafted.seconds, verified.alone)]
         half = f"  middle half, {drafted.ratio.n} rounds of {verified.texts} texts"
         shown.add_row(half, *halves, _half(drafted.ratio, three), style="dim")
-        shown.add_row("  passes", three(drafted.passes), f"{verified.tokens}")
-        shown.add_row("  characters a pass", three(drafted.characters_a_pass))
+        shown.add_row("  verifying passes", three(drafted.checks), f"{verified.tokens}")
+        shown.add_row("  characters a verifying pass", three(drafted.characters_per_check))
         shown.add_row("  the same text", f"{drafted.same:.0%}")
 
 
@@ -226,8 +233,8 @@ def _add_training(shown: Table, training: StepSpeed) -> None:
         shown.add_row(Text(operator.name), "", three(operator.calls), percent(operator.share))
 
 
-def _half(spread: Spread, text: Callable[[float], str]) -> str:
-    return f"{text(spread.low)} to {text(spread.high)}"
+def _half(times: TimingQuartiles, text: Callable[[float], str]) -> str:
+    return f"{text(times.low)} to {text(times.high)}"
 
 
 def _on_this_machine(config: Config, device: str, precision: str | None, threads: int | None) -> Config:

@@ -109,41 +109,35 @@ def evaluate(
     from jepalm.cli.refining import kept_of, known_order, numbers_of_passes
     from jepalm.cli.verifying import open_verifier
     from jepalm.config import from_mapping, runs_root
-    from jepalm.evaluation.answers.measure import Scoring
     from jepalm.evaluation.evaluate import evaluate as measure
-    from jepalm.evaluation.samplers import baseline_of, sampler_of, scorer_of, verified_sampler
+    from jepalm.evaluation.settings import EvaluationSettings
     from jepalm.generation.loading import load_trained
     from jepalm.report.analysis.evaluation import header
     from jepalm.report.render.terminal import evaluation_table
     from jepalm.run import open_run, write_json
 
-    refined, kept = numbers_of_passes(passes, order), kept_of("--keep", keep)
-    hardware = from_mapping({"hardware": {"device": device, "precision": precision}}).hardware
-    trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
-    others = [load_trained(open_run(path), hardware=hardware) for path in baseline or ()]
-    other = others[0] if others else None
-    checked = None
-    if verify is not None:
-        checked = verified_sampler(trained, open_verifier(verify, trained, hardware), temperature)
-    evaluation = measure(
-        trained,
-        trained.data(data_dir),
+    settings = EvaluationSettings(
         split=split,
         n_prompts=prompts,
         n_samples=samples,
         temperature=temperature,
         seed=seed,
         length=length,
-        kept=kept,
-        baseline=baseline_of(trained, other, temperature, length),
-        other=other,
-        scorer=scorer_of(trained, load_trained(open_run(scorer), hardware=hardware)) if scorer else None,
-        baseline_name=other.run.name if other else None,
-        passes=refined,
+        kept=kept_of("--keep", keep),
+        passes=numbers_of_passes(passes, order),
         order=known_order(order),
-        scoring=Scoring(reading.value, databases),
-        further=[(one.run.name, sampler_of(trained, one, temperature, length)) for one in others[1:]],
-        verified=checked,
+        reading=reading.value,
+        databases=databases,
+    )
+    hardware = from_mapping({"hardware": {"device": device, "precision": precision}}).hardware
+    trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
+    evaluation = measure(
+        trained,
+        trained.data(data_dir),
+        settings,
+        baselines=[load_trained(open_run(path), hardware=hardware) for path in baseline or ()],
+        scorer=load_trained(open_run(scorer), hardware=hardware) if scorer is not None else None,
+        verifier=open_verifier(verify, trained, hardware) if verify is not None else None,
     )
     path = trained.run.report / f"evaluation-{evaluation.split}.json"
     write_json(path, evaluation.as_json())

@@ -1,71 +1,89 @@
-"""`jepalm generate --infill`: a text whose gaps are filled in one pass."""
+"""`jepalm infill`: a text whose gaps are filled in one pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
-if TYPE_CHECKING:
-    from jepalm.generation.loading import TrainedModel
-    from jepalm.generation.one_pass import Passage
+import typer
 
 
-def show_filled(
-    trained: TrainedModel,
-    text: str,
-    *,
-    samples: int,
-    temperature: float,
-    seed: int,
-    as_json: bool,
-    draw: Callable[[TrainedModel, Passage], Path] | None,
+def infill(
+    text: Annotated[
+        str,
+        typer.Argument(
+            help="Text with gaps, an underscore for each hidden token; - reads standard input.",
+            show_default=False,
+        ),
+    ],
+    run: Annotated[
+        Path | None, typer.Option(help="Run folder.  [default: runs/latest]", show_default=False)
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
+    samples: Annotated[int, typer.Option(min=1, help="Texts to write.")] = 1,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="0: the most likely tokens.  [default: 0; 1 for several samples]",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16.")] = "auto",
+    show_embeddings: Annotated[
+        bool,
+        typer.Option(
+            "--show-embeddings",
+            help="Write a heat map of the predicted embeddings into the run's report folder.",
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Fill the gaps of a text and print it, the filled gaps highlighted on a terminal.
+    """Fill the gaps of a text in one pass, with a model of hidden spans.
 
-    Args:
-        trained: a model of hidden spans.
-        text: with an underscore for each hidden token.
-        samples: texts to write.
-        temperature: of the draws; 0 takes the most likely token.
-        seed: of the draws.
-        as_json: print one JSON object instead.
-        draw: makes a picture of the predicted embeddings, where one is wanted.
+    Example: jepalm infill "To be, or ____ to be"
     """
-    import json
-    import sys
     import time
 
     from rich.text import Text
 
     from jepalm.cli.console import console
-    from jepalm.cli.written import show_how
+    from jepalm.cli.texts import default_temperature, draw_embeddings, print_cost, print_json, standard_input
+    from jepalm.config import from_mapping, runs_root
     from jepalm.generation.infill import fill, read_gaps
+    from jepalm.generation.loading import load_trained
+    from jepalm.run import open_run
 
-    gapped = read_gaps(trained, text)
+    hardware = from_mapping({"hardware": {"device": device, "precision": precision}}).hardware
+    trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
+    text = standard_input() if text == "-" else text
+    gapped, drawn = read_gaps(trained, text), default_temperature(trained, temperature, samples)
     start = time.perf_counter()
-    made, passage = fill(trained, gapped, samples=samples, temperature=temperature, seed=seed)
+    made, passage = fill(trained, gapped, samples=samples, temperature=drawn, seed=seed)
     trained.hardware.synchronize()
     seconds = time.perf_counter() - start
-    picture = draw(trained, passage) if draw is not None else None
+    picture = draw_embeddings(trained, passage) if show_embeddings else None
     characters = sum(len(part) for one in made for part in one.filled)
     if as_json:
-        row = {
-            "prompt": text,
-            "texts": [one.text for one in made],
-            "filled": [one.filled for one in made],
-            "passes": 1,
-            "seconds": round(seconds, 6),
-            "characters": characters,
-            "temperature": temperature,
-            "seed": seed,
-            "run": trained.run.name,
-            "step": trained.checkpoint.step,
-            "embeddings": str(picture) if picture else None,
-        }
-        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+        print_json(
+            {
+                "prompt": text,
+                "texts": [one.text for one in made],
+                "filled": [one.filled for one in made],
+                "nfe": 1,
+                "seconds": round(seconds, 6),
+                "characters": characters,
+                "temperature": drawn,
+                "seed": seed,
+                "run": trained.run.name,
+                "step": trained.checkpoint.step,
+                "embeddings": str(picture) if picture else None,
+            }
+        )
         return
     for one in made:
         shown = Text.assemble(*((part, "bold reverse" if gap else "") for part, gap in one.parts))
         console.print(shown, end="" if one.text.endswith("\n") else "\n", soft_wrap=True)
-    show_how(trained, 1, characters, seconds, picture)
+    print_cost(trained, 1, characters, seconds, picture)

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from jepalm.data.worlds.base import AnyWorld
     from jepalm.generation.loading import TrainedModel
-    from jepalm.generation.worlds.plan import Plan
+    from jepalm.generation.worlds.plan import ActionPlan
 
 
 class Kind(enum.StrEnum):
@@ -48,7 +48,7 @@ def plan(
         ),
     ] = None,
     search: Annotated[
-        Kind, typer.Option(help="auto: exhaustive, and cem where the budget ends before.")
+        Kind, typer.Option(help="auto: exhaustive, then cem where the budget ends before.")
     ] = Kind.auto,
     rollout: Annotated[
         Feedback | None,
@@ -73,11 +73,9 @@ def plan(
 
     Example: jepalm plan --state "you hall, ..., bath shut dim" --goal "you bath, ..., bath open dim" --verify
     """
-    import json
-    import sys
     import time
 
-    from jepalm.cli.generate import standard_input
+    from jepalm.cli.texts import print_json, standard_input
     from jepalm.config import from_mapping, runs_root
     from jepalm.generation.loading import load_trained
     from jepalm.generation.worlds.plan import make_plan, usual_feedback
@@ -122,7 +120,7 @@ def plan(
         "verified": truth,
     }
     if as_json:
-        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+        print_json(row)
         return
     _show(row)
 
@@ -168,7 +166,7 @@ def _read_actions(file: Path) -> list[str]:
     return found
 
 
-def _verified(world: AnyWorld, state: str, goal: str, made: Plan) -> dict[str, Any]:
+def _verified(world: AnyWorld, state: str, goal: str, made: ActionPlan) -> dict[str, Any]:
     """What the plan really does: the true states, which actions are legal, whether the goal is reached.
 
     Random facts stay as they were, and do not count.

@@ -2,47 +2,74 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from jepalm.cli.texts import Asked
     from jepalm.generation.loading import TrainedModel
+    from jepalm.generation.writers import WritingOptions
 
 
-def show_many(trained: TrainedModel, lines: list[str], **settings: Any) -> None:
-    """Write after each prompt and print `{"prompt", "texts"}`, in the order of the prompts.
+def read_lines(path: Path) -> list[str]:
+    """The lines of a file without their ends, or those of standard input.
 
-    Args:
-        trained: the model.
-        lines: the prompts.
-        settings: as `continue_many` takes them.
+    Raises:
+        UsageError: it cannot be read as text.
     """
-    import json
+    from jepalm.cli.texts import standard_input
+    from jepalm.errors import UsageError
+
+    if str(path) == "-":
+        text = standard_input()
+    else:
+        try:
+            text = path.read_bytes().decode("utf-8-sig")
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}", "--prompts takes a text file") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"{path} is not UTF-8 text", "convert it first") from None
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+
+
+def show_many(
+    trained: TrainedModel, options: WritingOptions, asked: Asked, lines: list[str], action: list[int] | None
+) -> None:
+    """Write after each prompt and print `{"prompt", "texts"}`, batch by batch, in the order of the prompts.
+
+    The draws of a batch are decided by the seed and the batch's number.
+    """
     import sys
     import time
 
-    from jepalm.cli.console import errors
-    from jepalm.generation.many import continue_many, read_prompts
+    import numpy as np
 
-    sources = read_prompts(trained, lines)
-    changed = sum(bool(source.notes) for source in sources)
-    if changed:
-        errors.print(f"note: of {changed} prompts the model reads only the end", markup=False)
+    from jepalm.cli.texts import print_dim, print_json, print_notes
+    from jepalm.generation.prompts import read_prompts
+    from jepalm.generation.writer import Prompt
+    from jepalm.generation.writers import writer_for
+
+    writer, decode = writer_for(trained, options), trained.tokenizer.decode
+    read = read_prompts(trained, lines)
+    if changed := sum(bool(one.notes) for one in read):
+        print_notes([f"of {changed} prompts the model reads only the end"])
     start = time.perf_counter()
-    passes = characters = done = 0
-    for written in continue_many(trained, sources, **settings):
-        for texts in written.texts:
-            row = {"prompt": trained.tokenizer.decode(sources[done].ids), "texts": texts}
-            sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
-            characters += sum(map(len, texts))
-            done += 1
+    nfe = characters = 0
+    at_once = max(1, options.batch_size // asked.samples)
+    for number, at in enumerate(range(0, len(read), at_once)):
+        batch = [Prompt(one.ids, action) for one in read[at : at + at_once] for _ in range(asked.samples)]
+        seed = int(np.random.SeedSequence([asked.seed, number]).generate_state(1)[0])
+        made = writer.write(batch, seed=seed)
+        texts = [decode(ids) for ids in made.ids]
+        for place, first in enumerate(range(0, len(batch), asked.samples), at):
+            print_json({"prompt": decode(read[place].ids), "texts": texts[first : first + asked.samples]})
         sys.stdout.flush()
-        passes += written.passes
+        characters += sum(map(len, texts))
+        nfe += made.batch_nfe
     trained.hardware.synchronize()
     seconds = time.perf_counter() - start
-    errors.print(
-        f"{done} prompts · {passes} passes · {characters:,} characters · {seconds:.3g} s"
+    print_dim(
+        f"{len(read)} prompts · {nfe} forward passes · {characters:,} characters · {seconds:.3g} s"
         f" · {characters / seconds:,.0f} characters/s · {trained.run.name}"
-        f" at step {trained.checkpoint.step:,}",
-        style="dim",
-        markup=False,
+        f" at step {trained.checkpoint.step:,}"
     )

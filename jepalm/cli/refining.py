@@ -1,4 +1,4 @@
-"""`--refine`, `--passes`, `--order` and `--entropy-bound`: how passages are refined."""
+"""`--refine`, `--passes`, `--order`, `--entropy-bound` and `--keep`: how passages are written."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def kept_of(flag: str, text: str | None) -> list[float]:
     except ValueError:
         found = {0.0}
     if not all(0 < keep < 1 or (keep >= 1 and keep.is_integer()) for keep in found):
-        message = f"{flag} {text} is neither a number of tokens nor a chance below 1"
+        message = f"{flag} {text} is neither a number of tokens nor a probability below 1"
         raise UsageError(message, "give some such as 4,2,0.5")
     return sorted(found)
 

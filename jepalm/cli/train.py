@@ -170,7 +170,7 @@ def _example(session: Session) -> str:
     if session.prepared.meta.has_action and not session.unread_actions:
         return "jepalm generate STATE --action ACTION"
     fills = session.prepared.meta.pairing == "spans"
-    return 'jepalm generate --infill "To be, or ____ to be"' if fills else 'jepalm generate "To be"'
+    return 'jepalm infill "To be, or ____ to be"' if fills else 'jepalm generate "To be"'
 
 
 def _millions(count: int) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from jepalm.cli.texts import Asked
     from jepalm.config import HardwareConfig
     from jepalm.generation.loading import TrainedModel
     from jepalm.generation.token_by_token import Sampling
@@ -57,12 +58,9 @@ def show_verified(
     drafting: TrainedModel | None,
     verifying: TrainedModel,
     text: str,
-    *,
-    samples: int,
     length: int | None,
     sampling: Sampling,
-    seed: int,
-    as_json: bool,
+    asked: Asked,
 ) -> None:
     """Write after a prompt and print the texts, how far drafts were right and how long it took.
 
@@ -70,68 +68,64 @@ def show_verified(
         drafting: a JEPALM of windows; None for the 5-gram.
         verifying: a causal run of windows.
         text: the prompt.
-        samples: texts to write.
-        length: tokens of each.
+        length: tokens of each text.
         sampling: how tokens are chosen.
-        seed: of the noise.
-        as_json: print one JSON object instead.
+        asked: how many texts, and how to print them.
     """
-    import json
-    import sys
     import time
 
-    from jepalm.cli.console import console, errors
-    from jepalm.generation.text import read_prompt
-    from jepalm.generation.verified_text import continue_verified, drafter_of, verifier_of
+    from jepalm.cli.texts import print_dim, print_json, print_notes, print_texts
+    from jepalm.generation.prompts import read_prompt
+    from jepalm.generation.verify import check_verifier, drafter_of, verified_writer
+    from jepalm.generation.writer import Prompt
     from jepalm.numbers import three
 
-    verifier_of(verifying, drafting)
-    drafter = _counted(verifying) if drafting is None else drafter_of(drafting)
+    check_verifier(verifying, drafting)
+    drafter = _ngram_drafter(verifying) if drafting is None else drafter_of(drafting)
+    writer = verified_writer(verifying, drafter, length=length, sampling=sampling, batch_size=asked.samples)
     source = read_prompt(verifying, text)
-    for note in source.notes:
-        errors.print(f"note: {note}", markup=False)
+    print_notes(source.notes)
     start = time.perf_counter()
-    made = continue_verified(
-        drafter, verifying, [source] * samples, length=length, sampling=sampling, seed=seed
-    )
+    made = writer.write([Prompt(source.ids)] * asked.samples, seed=asked.seed)
     verifying.hardware.synchronize()
     seconds = time.perf_counter() - start
-    characters, verified = sum(map(len, made.text)), made.verified
-    if as_json:
-        row = {
-            "prompt": verifying.tokenizer.decode(source.ids),
-            "texts": made.text,
-            "passes": verified.passes,
-            "passes_of": verified.passes_of,
-            "drafts": verified.drafts,
-            "characters": characters,
-            "characters_per_pass": made.characters_a_pass,
-            "seconds": round(seconds, 6),
-            "temperature": sampling.temperature,
-            "seed": seed,
-            "run": drafting.run.name if drafting is not None else NGRAM,
-            "step": drafting.checkpoint.step if drafting is not None else None,
-            "verifier": verifying.run.name,
-            "verifier_step": verifying.checkpoint.step,
-        }
-        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+    texts = [verifying.tokenizer.decode(ids) for ids in made.ids]
+    characters = sum(map(len, texts))
+    per_check = characters / sum(made.checks)
+    if asked.as_json:
+        print_json(
+            {
+                "prompt": verifying.tokenizer.decode(source.ids),
+                "texts": texts,
+                "nfe": made.batch_nfe,
+                "checks": max(made.checks),
+                "checks_of_each": made.checks,
+                "drafts": max(made.drafts),
+                "characters": characters,
+                "characters_per_check": per_check,
+                "seconds": round(seconds, 6),
+                "temperature": sampling.temperature,
+                "seed": asked.seed,
+                "run": drafting.run.name if drafting is not None else NGRAM,
+                "step": drafting.checkpoint.step if drafting is not None else None,
+                "verifier": verifying.run.name,
+                "verifier_step": verifying.checkpoint.step,
+            }
+        )
         return
     drafts = NGRAM
     if drafting is not None:
         drafts = f"{drafting.run.name} at step {drafting.checkpoint.step:,}"
-    for one in made.text:
-        console.print(one, markup=False, end="" if one.endswith("\n") else "\n")
-    errors.print(
-        f"{verified.passes} verifying passes, {verified.drafts} drafts · {characters} characters,"
-        f" {three(made.characters_a_pass)} a pass · {1000 * seconds:.0f} ms"
+    print_texts(texts)
+    print_dim(
+        f"{max(made.checks)} verifying passes, {max(made.drafts)} drafts · {characters} characters,"
+        f" {three(per_check)} a verifying pass · {1000 * seconds:.0f} ms"
         f" · text of {verifying.run.name} at step {verifying.checkpoint.step:,}"
-        f" · drafts of {drafts}",
-        style="dim",
-        markup=False,
+        f" · drafts of {drafts}"
     )
 
 
-def _counted(verifying: TrainedModel) -> Drafter:
+def _ngram_drafter(verifying: TrainedModel) -> Drafter:
     """The n-gram of a run's training text as a drafter."""
     from jepalm.evaluation.text.held_out import read_training_text
     from jepalm.evaluation.text.ngram import NGram

@@ -1,4 +1,8 @@
-"""Bootstrap intervals of ratios of sums, such as nats over characters: what is drawn again is prompts."""
+"""Bootstrap intervals of ratios of sums, such as nats over characters: what is drawn again is prompts.
+
+`scipy.stats.bootstrap` draws anew for each statistic and gathers every value; here all metrics of the same
+prompts share one table of draws, so that differences are paired and a metric costs two matrix products.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +22,8 @@ def resampled(
 ) -> NDArray[np.float64]:
     """The ratio of sums over prompts, for n draws of as many prompts with replacement.
 
-    Two figures of the same prompts with the same seed get the same draws, so that their
-    difference is a paired one.
+    Two metrics of the same prompts with the same seed get the same draws, so that their difference is a
+    paired one.
 
     Args:
         numerators: (N,) one a prompt.
@@ -38,7 +42,7 @@ def resampled(
 
 @functools.lru_cache(maxsize=4)
 def _times_drawn(size: int, seed: int, n: int) -> NDArray[np.int64]:
-    """How often each of `size` prompts stands in each of n draws, (n, size); all figures share it."""
+    """How often each of `size` prompts stands in each of n draws, (n, size); all metrics share it."""
     return np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=n)
 
 

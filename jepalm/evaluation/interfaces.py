@@ -1,4 +1,4 @@
-"""What writes text and what scores it: the two things every figure about text is made of."""
+"""What scores text; what writes it is a `generation.writer.Writer`."""
 
 from __future__ import annotations
 
@@ -7,29 +7,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-
-class Sampler(Protocol):
-    """Draws one continuation of each prompt."""
-
-    def sample(
-        self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int
-    ) -> list[list[int]]:
-        """Continue prompts.
-
-        Args:
-            prompts: token ids of each prompt.
-            lengths: tokens of each real continuation; a sampler that chooses its own length ignores them.
-            seed: decides every draw.
-
-        Returns:
-            token ids of each continuation, without its prompt.
-        """
-        ...
-
-    def passes(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int) -> float:
-        """Forward passes that one of these texts takes, mean over them; see `sample`."""
-        ...
 
 
 class Scorer(Protocol):

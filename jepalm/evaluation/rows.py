@@ -1,4 +1,4 @@
-"""The table of an evaluation: one row a figure, its controls beside it."""
+"""The table of an evaluation: one row a metric, its controls beside it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import TypeAdapter
 
 from jepalm.config import Config
-from jepalm.evaluation.bootstrap import Interval
+from jepalm.evaluation.bootstrap import Interval, percentile_interval, ratio, resampled
+from jepalm.evaluation.metrics import find_metric
 
 PROMPTS = 1000
-"""Prompts of an evaluation that is not told how many."""
+"""Prompts where no number is given."""
 COLUMNS = ("model", "real", "ngram", "baseline")
 """Whose texts: the model's, the real continuations, the 5-gram sampler's, the baseline's."""
 
@@ -31,7 +34,7 @@ def passes_column(passes: int) -> str:
 
 
 def kept_column(keep: float) -> str:
-    """The further column of the model's texts of passages of which so much was kept: tokens, or a chance."""
+    """The column of the model's texts of passages that kept so many tokens, or such a prefix probability."""
     return f"kept_{keep:g}" if keep >= 1 else f"sure_{keep:g}"
 
 
@@ -55,26 +58,22 @@ def is_column(name: str) -> bool:
 
 
 def answers_alone(config: Config) -> bool:
-    """Whether the table of a run has answers to given pairs and no other figures of its model."""
+    """Whether the table of a run has answers to given pairs and no other metrics of its model."""
     return config.model.family == "causal" or config.model.action.conditioning != "none"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One figure of the model and the same figure of each control.
+class MetricRow:
+    """One metric of the model and of each control.
 
     Attributes:
-        name: for programs, `group/figure`.
-        figure: for people.
-        unit: of all its values; empty for shares and ratios.
-        values: by column; one where the figure has no meaning is missing.
+        name: of the metric, `group/name`; label and unit are those of the registry.
+        values: by column; one where the metric has no meaning is missing.
         interval: 95 % bootstrap interval of the model's value, over prompts.
         controls: further controls by their name for people.
     """
 
     name: str
-    figure: str
-    unit: str
     values: Mapping[str, float]
     interval: Interval | None = None
     controls: Mapping[str, float] = field(default_factory=dict)
@@ -84,11 +83,23 @@ class Row:
         """The part of the table it stands in."""
         return self.name.partition("/")[0]
 
+    @property
+    def label(self) -> str:
+        """For people; the name itself where the registry does not know it."""
+        metric = find_metric(self.name)
+        return metric.label if metric is not None else self.name
+
+    @property
+    def unit(self) -> str:
+        """Of all values; empty for shares and ratios."""
+        metric = find_metric(self.name)
+        return metric.unit if metric is not None else ""
+
     def as_json(self) -> dict[str, Any]:
         """The row with null for what is missing or not finite."""
         return {
             "name": self.name,
-            "figure": self.figure,
+            "label": self.label,
             "unit": self.unit,
             **{
                 column: _finite(self.values.get(column)) for column in dict.fromkeys([*COLUMNS, *self.values])
@@ -96,6 +107,34 @@ class Row:
             "interval": list(self.interval) if self.interval else None,
             "controls": {name: _finite(value) for name, value in self.controls.items()},
         }
+
+
+def mean_row(
+    name: str, values: Mapping[str, ArrayLike], *, seed: int, controls: Mapping[str, float] | None = None
+) -> MetricRow:
+    """A metric that is a mean over prompts, with the interval of the model's value.
+
+    Args:
+        name: of the metric.
+        values: by column, (N,) one a prompt; `model` is among them.
+        seed: of the resampling.
+        controls: further ones.
+    """
+    sums = {column: (each, np.ones(np.shape(each))) for column, each in values.items()}
+    return ratio_row(name, sums, seed=seed, controls=controls)
+
+
+def ratio_row(
+    name: str,
+    sums: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    seed: int,
+    controls: Mapping[str, float] | None = None,
+) -> MetricRow:
+    """The same for a ratio of sums, such as nats over characters: numerators (N,) and denominators (N,)."""
+    values = {column: float(ratio(np.sum(above), np.sum(below))) for column, (above, below) in sums.items()}
+    interval = percentile_interval(resampled(*sums["model"], seed=seed))
+    return MetricRow(name, values, interval, controls or {})
 
 
 @dataclass(frozen=True)
@@ -114,9 +153,9 @@ class Evaluation:
         scored_by_ngram: whether that is the 5-gram, which finds its own text likelier than real text.
         baseline: name of the baseline, if there was one.
         training_tokens: tokens of training text behind the 5-gram, the lexicon and the copies.
-        rows: the figures.
+        rows: the metrics.
         by_position: nats a token of each column's text under the scorer, by position from 1.
-        left_out: which figures have no meaning for this run and why, if there are such.
+        left_out: which metrics have no meaning for this run and why, if there are such.
         task: how the answers of given pairs were scored; empty where there are none.
         n_answers: how many there were.
         passes: numbers of passes of the model's refined texts, a column each; `model` is one pass.
@@ -140,7 +179,7 @@ class Evaluation:
     scored_by_ngram: bool
     baseline: str | None
     training_tokens: int
-    rows: list[Row]
+    rows: list[MetricRow]
     by_position: dict[str, list[float]]
     left_out: str | None = None
     task: str | None = None
@@ -166,7 +205,7 @@ class Evaluation:
         given = {**tree, "rows": [_row(row) for row in tree["rows"]], "by_position": curves}
         return TypeAdapter(cls).validate_python(given)
 
-    def __getitem__(self, name: str) -> Row:
+    def __getitem__(self, name: str) -> MetricRow:
         return {row.name: row for row in self.rows}[name]
 
     def as_json(self) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import torch
 from jepalm.errors import JepalmError, UsageError
 from jepalm.generation.loading import TrainedModel
 from jepalm.model.backbone import Backbone
-from jepalm.objective import CausalObjective
 
 
 def export_backbone(trained: TrainedModel, folder: Path, *, half: bool = False) -> int:
@@ -29,8 +28,7 @@ def export_backbone(trained: TrainedModel, folder: Path, *, half: bool = False) 
         UsageError: the run has no backbone, or the folder is there already.
         JepalmError: the folder cannot be written.
     """
-    objective = trained.objective
-    model = objective.model if isinstance(objective, CausalObjective) else None
+    model = trained.causal.model if trained.is_causal else None
     if not isinstance(model, Backbone):
         message = f"{trained.run.name} has no backbone to export"
         raise UsageError(message, f"its own weights are in {trained.checkpoint.path}")

@@ -12,11 +12,11 @@ from jepalm.data.batches import Tokens, pad_rows
 from jepalm.data.tokenizer import GAP
 from jepalm.errors import UsageError
 from jepalm.generation.loading import TrainedModel
-from jepalm.generation.one_pass import Blank, Passage, write
-from jepalm.generation.text import check_alphabet
+from jepalm.generation.one_pass import Passage, PassageRequest, write_at_once
+from jepalm.generation.prompts import check_alphabet
 from jepalm.objective.jepalm import JepalmObjective
 
-EXAMPLE = 'jepalm generate --infill "To be, or ____ to be"'
+EXAMPLE = 'jepalm infill "To be, or ____ to be"'
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class GappedText:
     Attributes:
         text: as given.
         ids: (T,) token ids, the mask token in the gaps.
-        places: (K,) places of the hidden tokens.
+        places: (K,) positions of the hidden tokens.
     """
 
     text: str
@@ -68,7 +68,7 @@ def read_gaps(trained: TrainedModel, text: str) -> GappedText:
     mask_id = trained.tokenizer.mask_id
     if trained.pairing != "spans" or mask_id is None:
         hint = (
-            "--infill needs a run on data prepared with --pairing spans, such as --preset shakespeare-spans"
+            "infilling needs a run on data prepared with --pairing spans, such as --preset shakespeare-spans"
         )
         raise UsageError(f"{trained.run.name} was trained on {trained.pairing} and fills no gaps", hint)
     if GAP not in text:
@@ -89,7 +89,7 @@ def read_gaps(trained: TrainedModel, text: str) -> GappedText:
 def fill(
     trained: TrainedModel, gapped: GappedText, *, samples: int = 1, temperature: float = 0.0, seed: int = 0
 ) -> tuple[list[FilledText], Passage]:
-    """Fill all gaps of a text in one pass, `samples` times; also what the model made of the gaps.
+    """Fill all gaps of a text in one pass, `samples` times; return the texts, and the passage of all gaps.
 
     Args:
         trained: a model of spans.
@@ -98,8 +98,7 @@ def fill(
         temperature: 0 takes the most likely token of each place; above, tokens are drawn.
         seed: of the draws.
     """
-    objective, device = trained.objective, trained.hardware.device
-    assert isinstance(objective, JepalmObjective)
+    objective, device = trained.jepalm, trained.hardware.device
     source, target = gapped_views([gapped.ids] * samples, [gapped.places] * samples, device)
     generator = torch.Generator(device).manual_seed(seed)
     with trained.hardware.autocast():
@@ -107,7 +106,7 @@ def fill(
             objective,
             source,
             target,
-            never=trained.tokenizer.special_ids,
+            excluded=trained.tokenizer.special_ids,
             temperature=temperature,
             generator=generator,
         )
@@ -120,7 +119,7 @@ def infill(
     source: Tokens,
     target: Tokens,
     *,
-    never: Sequence[int],
+    excluded: Sequence[int],
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Passage:
@@ -130,19 +129,20 @@ def infill(
         objective: the trained objective, of a model of spans.
         source: texts with masks, on the objective's device.
         target: places to fill; its token ids are not read.
-        never: tokens that are no text.
+        excluded: tokens that are no text.
         temperature: 0 takes the most likely token of each place; above, tokens are drawn.
         generator: draws the tokens; torch's own when None.
     """
     embeddings, layout = objective.encode_source(source)
-    places = objective.layout(target)
-    return write(objective, Blank(embeddings, layout, places, never, temperature, generator))
+    gaps = objective.layout(target)
+    request = PassageRequest(embeddings, layout, gaps, excluded, temperature, generator)
+    return write_at_once(objective, request)
 
 
 def gapped_views(
     texts: Sequence[Sequence[int]], places: Sequence[Sequence[int]], device: torch.device
 ) -> tuple[Tokens, Tokens]:
-    """Masked texts and what is to be filled in them, without its tokens, as padded views."""
+    """Masked texts, and the positions to fill in them, as padded views; the tokens of the latter are 0."""
     read, hidden = pad_rows(texts, device), pad_rows(places, device)
     columns = torch.arange(read.ids.shape[1], device=device).expand_as(read.ids)  # (B, T)
     return (

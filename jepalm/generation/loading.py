@@ -8,9 +8,9 @@ from pathlib import Path
 from jepalm.config import Config, HardwareConfig, data_root, read_config
 from jepalm.data.prepared import PreparedData, open_prepared
 from jepalm.data.tokenizer import TextTokenizer
-from jepalm.errors import JepalmError
+from jepalm.errors import JepalmError, UsageError
 from jepalm.hardware import Hardware, choose_hardware
-from jepalm.objective import Objective, build_objective
+from jepalm.objective import CausalObjective, JepalmObjective, Objective, build_objective
 from jepalm.run import RunFolder
 from jepalm.training.checkpoint import Checkpoint, find_checkpoint, load_model
 
@@ -29,6 +29,33 @@ class TrainedModel:
     hardware: Hardware
     pairing: str
     reads_actions: bool = False
+
+    @property
+    def jepalm(self) -> JepalmObjective:
+        """The objective of a run of the family `jepalm`.
+
+        Raises:
+            UsageError: the run is a causal one.
+        """
+        if not isinstance(self.objective, JepalmObjective):
+            raise UsageError(f"{self.run.name} writes token by token", "take a run of a JEPALM")
+        return self.objective
+
+    @property
+    def causal(self) -> CausalObjective:
+        """The objective of a run of the family `causal`.
+
+        Raises:
+            UsageError: the run is a JEPALM.
+        """
+        if not isinstance(self.objective, CausalObjective):
+            raise UsageError(f"{self.run.name} is no causal run", "train one with --preset shakespeare-ar")
+        return self.objective
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether the run is of the family `causal`."""
+        return self.config.model.family == "causal"
 
     def data(self, root: Path | None = None) -> PreparedData:
         """The data the run was trained on, checked against the hash in its manifest.

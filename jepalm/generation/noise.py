@@ -1,4 +1,4 @@
-"""Gumbel noise that is decided by where it stands, so that two ways of writing a text can share it.
+"""Gumbel noise that depends on text and position alone, so that two ways of writing a text can share it.
 
 A token that is the argmax of log p + g, with g from the standard Gumbel distribution, one number a token
 of the vocabulary, is a sample of p (Gumbel-max; Maddison et al. 2014, arXiv 1411.0030, section 2). With the
@@ -20,7 +20,7 @@ DRAWS_A_BLOCK = 4
 """Numbers that the generator makes of one value of its counter."""
 
 
-class Noise:
+class GumbelNoise:
     """The noise of many texts: a pure function of seed, number of the text, position and token.
 
     Positions count written tokens from 0. The numbers are those of the counter-based generator Philox 4x64,
@@ -29,7 +29,7 @@ class Noise:
     Args:
         seed: not negative.
         vocab_size: numbers a position, V.
-        device: where they are wanted.
+        device: of the noise that `at` returns.
         first: number of the first text, where only some of many are written.
     """
 

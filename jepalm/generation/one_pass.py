@@ -12,7 +12,6 @@ from jepalm.data.batches import Tokens
 from jepalm.data.tokenizer import SPECIALS
 from jepalm.model.conditioning import ActionView, Conditioning
 from jepalm.model.layout import Layout
-from jepalm.model.noise import PredictorNoise
 from jepalm.objective.jepalm import JepalmObjective
 
 
@@ -23,10 +22,10 @@ class Passage:
     Attributes:
         ids: (B, T) tokens, 0 beyond each text's length.
         lengths: (B,) positions of each text.
-        embeddings: (B, T', D') predicted embeddings, 0 beyond each text's own.
+        embeddings: (B, T', D') predicted embeddings, 0 beyond each text's length.
         log_probs: (B, T) of each token under the decoder when it was written, 0 beyond each text's length.
         tokens_per_embedding: how many tokens stand in each.
-        passes: forward passes of predictor and decoder.
+        nfe: forward passes of predictor and decoder.
     """
 
     ids: Tensor
@@ -34,7 +33,7 @@ class Passage:
     embeddings: Tensor
     log_probs: Tensor
     tokens_per_embedding: int = 1
-    passes: int = 1
+    nfe: int = 1
 
     @property
     def confidence(self) -> Tensor:
@@ -47,14 +46,14 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Blank:
-    """Passages that are still to be written.
+class PassageRequest:
+    """Passages that are to be written.
 
     Attributes:
         embeddings: source embeddings (..., D).
         layout: positions of the source.
         target_layout: positions to write.
-        never: tokens that are no text.
+        excluded: tokens that are no text.
         temperature: 0 takes the most likely token of each position; above, tokens are drawn, or in place of
             them the noise of a predictor that takes some, times the temperature.
         generator: draws the tokens or the noise; torch's own when None.
@@ -65,15 +64,15 @@ class Blank:
     embeddings: Tensor
     layout: Layout
     target_layout: Layout
-    never: Sequence[int]
+    excluded: Sequence[int]
     temperature: float = 0.0
     generator: torch.Generator | None = None
     action: ActionView | None = None
     noise: Tensor | None = None
 
 
-Writing = Callable[[JepalmObjective, Blank], Passage]
-"""Writes the passages."""
+Method = Callable[[JepalmObjective, PassageRequest], Passage]
+"""How the passages are written: `write_at_once`, or a `Refining`."""
 
 
 @torch.no_grad()
@@ -86,14 +85,14 @@ def generate(
     length_candidates: int = 1,
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
-    writing: Writing | None = None,
+    method: Method | None = None,
     noise: Tensor | None = None,
 ) -> Passage:
-    """Generate the target passages of the sources in one pass, or as it is told to.
+    """Generate the target passages of the sources.
 
     A predictor that takes noise has it drawn, and its likeliest tokens are written. Gumbel noise that is
-    given decides the text instead of all draws: a predictor that reads none has it added to its
-    log-probabilities, each position on its own.
+    given decides the text instead of all draws: to the log-probabilities of a predictor that reads none it
+    is added, each position on its own.
 
     With several length candidates a passage of each of the likeliest lengths is written, all in one batch,
     and the one kept whose tokens have the highest mean log-probability under the decoder (length
@@ -109,13 +108,13 @@ def generate(
         temperature: 0 takes the most likely token of each position; above, tokens or the noise are drawn, and
             noise is multiplied by it.
         generator: draws the tokens or the noise; torch's own when None.
-        writing: how the tokens are written; `write`, in one pass, when None.
+        method: how the tokens are written; in one pass when None.
         noise: (B, T, V) standard Gumbel noise in place of draws, of as many positions as are written or more.
     """
     embeddings, layout = objective.encode_source(source)
     act = objective.encode_action(action)
     lengths = likely_lengths(objective, embeddings, layout, act, length, length_candidates)  # (B, candidates)
-    n, never = lengths.shape[1], range(len(SPECIALS))
+    n = lengths.shape[1]
     if n > 1:
         embeddings, layout = objective.encode_source(_repeated(source, n))
         act = objective.encode_action(None if action is None else _repeated(action, n))
@@ -123,64 +122,60 @@ def generate(
     target = Layout.of(lengths.flatten(), int(lengths.max()), packed=objective.packing)
     if noise is not None:
         noise = temperature * noise[:, : target.mask.shape[1]].float()  # (B, T, V)
-    blank = Blank(embeddings, layout, target, never, temperature, generator, act, noise)
-    passage = (writing or write)(objective, blank)
-    if n == 1:
-        return passage
+    excluded = range(len(SPECIALS))
+    request = PassageRequest(embeddings, layout, target, excluded, temperature, generator, act, noise)
+    passage = (method or write_at_once)(objective, request)
+    return passage if n == 1 else _most_confident(passage, n)
+
+
+def _most_confident(passage: Passage, n: int) -> Passage:
+    """Of each `n` passages in a row the one whose tokens are most probable."""
     best = passage.confidence.view(-1, n).argmax(1)  # (B,)
     rows = torch.arange(len(best), device=best.device) * n + best
-    kept = passage.lengths[rows]
-    width = int(kept.max())
-    each = passage.tokens_per_embedding
-    shown = passage.embeddings[rows, : -(-width // each)]
+    lengths = passage.lengths[rows]
+    width, each = int(lengths.max()), passage.tokens_per_embedding
+    embeddings = passage.embeddings[rows, : -(-width // each)]
     log_probs = passage.log_probs[rows, :width]
-    return Passage(passage.ids[rows, :width], kept, shown, log_probs, each, passage.passes)
+    return Passage(passage.ids[rows, :width], lengths, embeddings, log_probs, each, passage.nfe)
 
 
-def write(objective: JepalmObjective, blank: Blank) -> Passage:
+def write_at_once(objective: JepalmObjective, request: PassageRequest) -> Passage:
     """Write tokens at all positions in one pass of predictor and decoder."""
-    target_layout, temperature, generator = blank.target_layout, blank.temperature, blank.generator
+    target_layout, temperature, generator = request.target_layout, request.temperature, request.generator
     lengths = target_layout.mask.sum(1)  # (B,)
-    conditioning: PredictorNoise | None = blank.noise
-    if conditioning is None:
-        conditioning = objective.draw_noise(target_layout, temperature, generator)
+    noise: Tensor | None = request.noise
+    if noise is None:
+        noise = objective.draw_noise(target_layout, temperature, generator)
     predicted = objective.predict(
-        blank.embeddings, blank.layout, target_layout, Conditioning(blank.action, noise=conditioning)
+        request.embeddings, request.layout, target_layout, Conditioning(request.action, noise=noise)
     )
     logits = objective.model.decoder(predicted, target_layout).float()
-    logits[..., list(blank.never)] = float("-inf")
-    laid_out = target_layout.pack(conditioning) if isinstance(conditioning, Tensor) else conditioning
-    ids = decide(objective, logits, laid_out, temperature, generator)  # (...)
+    logits[..., list(request.excluded)] = float("-inf")
+    packed = None if noise is None else target_layout.pack(noise)  # (..., V)
+    ids = decide(objective, logits, packed, temperature, generator)  # (...)
     chosen = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)  # (...)
     log_probs = target_layout.pad(chosen) * target_layout.mask  # (B, T)
     ids = target_layout.pad(ids) * target_layout.mask
     each = objective.model.config.latent.tokens
     places = target_layout.latents(each)
-    kept = places.pad(predicted) * places.mask[..., None]  # (B, T', D')
-    return Passage(ids, lengths, kept, log_probs, each)
+    embeddings = places.pad(predicted) * places.mask[..., None]  # (B, T', D')
+    return Passage(ids, lengths, embeddings, log_probs, each)
 
 
 def decide(
     objective: JepalmObjective,
     logits: Tensor,
-    noise: PredictorNoise | None,
+    noise: Tensor | None,
     temperature: float,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """Tokens (...) of logits (..., V), by the noise that the prediction was told; Gumbel noise is (..., V).
+    """Tokens (...) of logits (..., V), with or without Gumbel noise (..., V).
 
-    What a predictor makes of noise that it reads is certain but for its errors: the likeliest tokens. Gumbel
-    noise that it does not read is added here; without noise tokens are drawn.
+    Without noise tokens are drawn, or the likeliest taken at temperature 0. Noise that the predictor read has
+    decided the text already: the likeliest tokens are taken. Noise that it did not read is added here.
     """
-    if noise is None:
-        return choose(logits, temperature, generator)
-    if isinstance(noise, Tensor) and not objective.reads_gumbel:
-        logits = logits + noise
-    return logits.argmax(-1)
-
-
-def choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
-    """Tokens (...) of logits (..., V): the most likely ones at temperature 0, drawn above."""
+    if noise is not None:
+        return (logits if objective.reads_gumbel else logits + noise).argmax(-1)
     if temperature == 0:
         return logits.argmax(-1)
     probabilities = (logits / temperature).softmax(-1).flatten(0, -2)

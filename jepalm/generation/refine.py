@@ -1,6 +1,6 @@
 """Refinement: a passage decided in several passes, each of which sees what is decided.
 
-The encoder reads the source once; a pass is one of predictor and decoder. Every pass writes all hidden
+The encoder reads the source once; a pass is one of predictor and decoder. Every pass writes all undecided
 positions and decides some of them, by an order:
 
 - `confidence`: those whose written token has the highest probability, as many each pass.
@@ -10,8 +10,8 @@ positions and decides some of them, by an order:
   out of the sum (EB-sampler, arXiv 2505.24857); fewer passes where the text is easy.
 - `random`: in an order drawn for each text, as many each pass (masked diffusion, arXiv 2406.07524). With a
   pass a token every token is drawn given all decided before it.
-- `prefix`: from the first to the last, as many each pass; for a model that was told the first tokens of
-  texts in training.
+- `prefix`: from the first to the last, as many each pass; for a model that was trained with the first tokens
+  of texts unmasked.
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from jepalm.generation.one_pass import Blank, Passage, decide
-from jepalm.model.conditioning import Conditioning
-from jepalm.model.noise import PredictorNoise
-from jepalm.model.queries import Known
+from jepalm.generation.one_pass import Passage, PassageRequest, decide
+from jepalm.model.conditioning import Conditioning, Known
 from jepalm.objective.jepalm import JepalmObjective
 
 Order = Literal["confidence", "entropy", "random", "mask-predict", "prefix"]
@@ -36,7 +34,7 @@ ENTROPY_BOUND = 1.0
 
 @dataclass(frozen=True)
 class Refining:
-    """How a passage is refined; it can be passed to `one_shot.generate` as its `writing`.
+    """Writes a passage in several passes: a `one_pass.Method`.
 
     Attributes:
         passes: most passes; a text of fewer tokens takes a pass a token.
@@ -49,13 +47,12 @@ class Refining:
     entropy_bound: float = ENTROPY_BOUND
 
     @torch.no_grad()
-    def __call__(self, objective: JepalmObjective, blank: Blank) -> Passage:
-        """Write tokens at all positions in several passes; see `one_shot.write`.
+    def __call__(self, objective: JepalmObjective, request: PassageRequest) -> Passage:
+        """Write tokens at all positions in several passes; see `one_pass.write_at_once`.
 
-        Gumbel noise says the whole text and is the same in every pass. Gaussian noise is drawn anew for each,
-        as in training, where it knows nothing of the tokens that are unmasked.
+        Gumbel noise decides the whole text and is the same in every pass.
         """
-        target_layout, temperature, generator = blank.target_layout, blank.temperature, blank.generator
+        target_layout, temperature, generator = request.target_layout, request.temperature, request.generator
         text = target_layout.mask  # (B, T)
         lengths = text.sum(1)  # (B,)
         most = min(self.passes, text.shape[1])
@@ -65,16 +62,16 @@ class Refining:
         ids = torch.zeros_like(target_layout.positions)  # (B, T)
         scores = torch.zeros(text.shape, device=text.device)  # (B, T)
         decided = torch.zeros_like(text)
-        conditioning: PredictorNoise | None = blank.noise
+        noise: Tensor | None = request.noise
         for done in range(1, most + 1):
             known = Known(ids, decided) if done > 1 else None
-            if not isinstance(conditioning, Tensor):
-                conditioning = objective.draw_noise(target_layout, temperature, generator)
-            given = Conditioning(blank.action, known, conditioning)
-            predicted = objective.predict(blank.embeddings, blank.layout, target_layout, given)
+            if noise is None:
+                noise = objective.draw_noise(target_layout, temperature, generator)
+            given = Conditioning(request.action, known, noise)
+            predicted = objective.predict(request.embeddings, request.layout, target_layout, given)
             logits = target_layout.pad(objective.model.decoder(predicted, target_layout).float())  # (B, T, V)
-            logits[..., list(blank.never)] = float("-inf")
-            written = decide(objective, logits, conditioning, temperature, generator)  # (B, T)
+            logits[..., list(request.excluded)] = float("-inf")
+            written = decide(objective, logits, noise, temperature, generator)  # (B, T)
             chosen = logits.log_softmax(-1).gather(-1, written[..., None]).squeeze(-1)  # (B, T)
             ids = torch.where(decided, ids, written)
             scores = torch.where(decided, scores, chosen)
@@ -82,8 +79,8 @@ class Refining:
             decided = text & self._decide(logits, scores, decided, text, goal, ranks)
             if torch.equal(decided, text):
                 break
-        kept = target_layout.pad(predicted) * text[..., None]  # (B, T, D')
-        return Passage(ids * text, lengths, kept, scores * text, passes=done)
+        embeddings = target_layout.pad(predicted) * text[..., None]  # (B, T, D')
+        return Passage(ids * text, lengths, embeddings, scores * text, nfe=done)
 
     def _decide(
         self,
@@ -109,24 +106,26 @@ class Refining:
         if self.order == "entropy":
             nats = torch.special.entr(logits.softmax(-1)).sum(-1)  # (B, T)
             return decided | within_bound(nats, text & ~decided, self.entropy_bound)
-        held = decided if self.order == "confidence" else torch.zeros_like(decided)
-        ranked = scores.masked_fill(held, 1.0).masked_fill(~text, float("-inf"))  # a log-probability is below
+        final = decided if self.order == "confidence" else torch.zeros_like(decided)
+        ranked = scores.masked_fill(final, 1.0).masked_fill(~text, float("-inf"))  # above any log-probability
         return _ranks(-ranked) < goal
 
 
-def within_bound(nats: Tensor, hidden: Tensor, bound: float) -> Tensor:
-    """The hidden positions of lowest entropy whose sum without the largest is within the bound; one at least.
+def within_bound(nats: Tensor, undecided: Tensor, bound: float) -> Tensor:
+    """The undecided positions of lowest entropy whose sum without the largest stays within a bound.
+
+    There is one at least.
 
     Args:
         nats: (B, T) entropies.
-        hidden: (B, T) bool, which to choose from.
+        undecided: (B, T) bool, which to choose from.
         bound: nats.
     """
-    ascending, places = nats.masked_fill(~hidden, float("inf")).sort(1)  # (B, T)
+    ascending, places = nats.masked_fill(~undecided, float("inf")).sort(1)  # (B, T)
     before = ascending.cumsum(1).roll(1, 1)  # (B, T): the sum of all smaller ones
     before[:, 0] = 0
     fits = (before <= bound).scatter(1, places, before <= bound)
-    return fits & hidden
+    return fits & undecided
 
 
 def _drawn_ranks(text: Tensor, generator: torch.Generator | None) -> Tensor:

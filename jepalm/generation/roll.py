@@ -1,4 +1,4 @@
-"""Text of any length from a JEPALM of windows: passage after passage, each after the text so far."""
+"""A JEPALM as a writer: passage after passage, each written after the text so far."""
 
 from __future__ import annotations
 
@@ -7,103 +7,134 @@ from dataclasses import dataclass
 
 import torch
 
-from jepalm.data.batches import pad_rows
-from jepalm.generation import one_pass as one_shot
-from jepalm.generation.noise import Noise
+from jepalm.data.batches import Tokens, pad_rows
+from jepalm.generation import one_pass
+from jepalm.generation.noise import GumbelNoise
 from jepalm.generation.one_pass import Passage
 from jepalm.generation.refine import Refining
+from jepalm.generation.writer import TEXTS_AT_ONCE, GeneratedText, NextSource, Prompt, append, joined
 from jepalm.hardware import Hardware
 from jepalm.objective import JepalmObjective
 
 
 @dataclass(frozen=True)
-class Rolled:
-    """What was written after each prompt.
+class PassageWriter:
+    """Writes one passage after each prompt, several, or as many as a given length takes.
+
+    What stands last in a passage is written with the least known before it; `keep` throws it away, to be
+    written again in the next passage.
 
     Attributes:
-        rows: token ids of each text.
-        passes: passes of predictor and decoder for all texts together, as many as the slowest one takes.
-        passes_of: those of each text.
-        passages: each passage as it was written, whole, for the texts that were not yet long enough.
-    """
-
-    rows: list[list[int]]
-    passes: int
-    passes_of: list[int]
-    passages: list[Passage]
-
-
-def roll(
-    objective: JepalmObjective,
-    hardware: Hardware,
-    prompts: Sequence[Sequence[int]],
-    *,
-    length: int | None = None,
-    keep: float | None = None,
-    temperature: float = 0.0,
-    generator: torch.Generator | None = None,
-    noise: Noise | None = None,
-    refining: Refining | None = None,
-) -> Rolled:
-    """Write `length` tokens after each prompt, in as many passages as it takes.
-
-    The source of a passage is the end of prompt and text so far. What stands last in a passage is written
-    with the least known before it; `keep` throws it away, to be written again in the next.
-
-    Args:
-        objective: in evaluation mode, of a model of windows where there may be several passages.
-        hardware: where it runs.
-        prompts: B texts of one token id or more.
-        length: tokens of each text; one passage of the length that the model chooses when empty.
-        keep: how much of a passage stays, one token at least. From 1 on so many tokens; below 1 as many as
-            the decoder gives, all together, at least that chance; everything when empty.
-        temperature: of the draws.
-        generator: draws tokens or noise; torch's own when None.
-        noise: of the prompts as texts 0, 1 and so on, for a predictor that reads Gumbel noise: a place has
-            the same whenever it is written, so that what is thrown away does not sway which texts are drawn.
+        name: of the run.
+        objective: in evaluation mode.
+        hardware: where it lies and in which precision it computes.
+        temperature: of the draws; 0 takes the most likely tokens.
         refining: how each passage is refined; one pass when empty.
+        length: tokens of each text, in as many passages as it takes; `passages` passages when empty.
+        passages: of each text.
+        passage_length: positions to write of each passage, no more than a given length leaves; the model
+            chooses when empty.
+        length_candidates: likeliest lengths to try of each passage (`one_pass.generate`).
+        keep: how much of a passage stays, one token at least. From 1 on so many tokens; below 1 the longest
+            beginning whose tokens all together are at least this probable (prefix probability threshold);
+            everything when empty.
+        next_source: how what was written becomes the next source, of which the model reads the end.
+        batch_size: texts that are written at once.
     """
-    model = objective.model.config
-    texts: list[list[int]] = [[] for _ in prompts]
-    passes_of, passages = [0] * len(prompts), list[Passage]()
-    live = list(range(len(prompts)))
-    while live:
-        read = [[*prompts[number], *texts[number]][-model.source_len :] for number in live]
-        drawn = None
-        if noise is not None:
-            drawn = noise.at(live, [len(texts[number]) for number in live], model.target_len)
-        with hardware.autocast():
-            passage = one_shot.generate(
-                objective,
-                pad_rows(read, hardware.device),
-                temperature=temperature,
-                generator=generator,
-                writing=refining,
-                noise=drawn,
-            )
-        for number, row in zip(live, kept(passage, keep), strict=True):
-            texts[number] += row if length is None else row[: length - len(texts[number])]
-            passes_of[number] += passage.passes
-        passages.append(passage)
-        live = [number for number in live if length is not None and len(texts[number]) < length]
-    return Rolled(texts, sum(passage.passes for passage in passages), passes_of, passages)
+
+    name: str
+    objective: JepalmObjective
+    hardware: Hardware
+    temperature: float = 0.0
+    refining: Refining | None = None
+    length: int | None = None
+    passages: int = 1
+    passage_length: int | None = None
+    length_candidates: int = 1
+    keep: float | None = None
+    next_source: NextSource = append
+    batch_size: int = TEXTS_AT_ONCE
+
+    def write(
+        self, prompts: Sequence[Prompt], *, seed: int = 0, lengths: Sequence[int] | None = None
+    ) -> GeneratedText:
+        """Write after each prompt; `lengths` is not read. See `Writer`.
+
+        Texts of a given length share Gumbel noise by position (`GumbelNoise`) where the predictor reads any:
+        a position has the same noise whenever it is written, so that throwing tokens away does not bias which
+        texts are drawn. All other draws are those of one generator.
+        """
+        generator = torch.Generator(self.hardware.device).manual_seed(seed)
+        starts = range(0, len(prompts), self.batch_size)
+        return joined(
+            self._write(prompts[at : at + self.batch_size], generator, self._noise(seed, at)) for at in starts
+        )
+
+    def _noise(self, seed: int, first: int) -> GumbelNoise | None:
+        if self.length is None or not self.objective.reads_gumbel or not self.temperature:
+            return None
+        return GumbelNoise(seed, self.objective.vocab_size, self.hardware.device, first=first)
+
+    def _write(
+        self, prompts: Sequence[Prompt], generator: torch.Generator, noise: GumbelNoise | None
+    ) -> GeneratedText:
+        """One batch."""
+        config = self.objective.model.config
+        sources = [list(prompt.source) for prompt in prompts]
+        texts: list[list[int]] = [[] for _ in prompts]
+        nfe, passages = [0] * len(prompts), list[Passage]()
+        unfinished = list(range(len(prompts)))
+        while unfinished:
+            drawn = None
+            if noise is not None:
+                drawn = noise.at(unfinished, [len(texts[row]) for row in unfinished], config.target_len)
+            read = [sources[row][-config.source_len :] for row in unfinished]
+            with self.hardware.autocast():
+                passage = one_pass.generate(
+                    self.objective,
+                    pad_rows(read, self.hardware.device),
+                    action=padded_actions([prompts[row] for row in unfinished], self.hardware.device),
+                    length=self._positions([texts[row] for row in unfinished]),
+                    length_candidates=self.length_candidates,
+                    temperature=self.temperature,
+                    generator=generator,
+                    method=self.refining,
+                    noise=drawn,
+                )
+            passages.append(passage)
+            further = []
+            for row, tokens in zip(unfinished, kept(passage, self.keep), strict=True):
+                texts[row] += tokens
+                nfe[row] += passage.nfe
+                if not self._is_done(texts[row], len(passages)):
+                    sources[row] = self.next_source(sources[row], tokens)
+                    further.append(row)
+            unfinished = further
+        texts = [text[: self.length] for text in texts]
+        return GeneratedText(texts, nfe, sum(passage.nfe for passage in passages), passages)
+
+    def _positions(self, texts: list[list[int]]) -> int | None:
+        """Positions to write of the next passage."""
+        if self.passage_length is None or self.length is None:
+            return self.passage_length
+        return min(self.passage_length, self.length - min(map(len, texts)))
+
+    def _is_done(self, text: list[int], n_passages: int) -> bool:
+        return n_passages == self.passages if self.length is None else len(text) >= self.length
 
 
-def noise_of(
-    objective: JepalmObjective, hardware: Hardware, temperature: float, seed: int, first: int = 0
-) -> Noise | None:
-    """Verification's noise of this seed, for a predictor that reads some; texts are numbered from `first`."""
-    if not objective.reads_gumbel or not temperature:
-        return None
-    return Noise(seed, objective.vocab_size, hardware.device, first=first)
+def padded_actions(prompts: Sequence[Prompt], device: torch.device) -> Tokens | None:
+    """The actions of prompts as one padded batch; None where they have none."""
+    actions = [prompt.action for prompt in prompts if prompt.action is not None]
+    return pad_rows(actions, device) if actions else None
 
 
 def kept(passage: Passage, keep: float | None) -> list[list[int]]:
-    """The tokens of each text that stay; `keep` is that of `roll`."""
+    """The tokens of each text that stay; `keep` is that of `PassageWriter`."""
     rows = passage.rows()
     if keep is None:
         return rows
     if keep >= 1:
         return [row[: int(keep)] for row in rows]
-    sure = (passage.log_probs.cumsum(1).exp() >= keep).sum(1).tolist()  # a sum of logs only falls
-    return [row[: max(1, number)] for row, number in zip(rows, sure, strict=True)]
+    probable = (passage.log_probs.cumsum(1).exp() >= keep).sum(1).tolist()  # a sum of logs only falls
+    return [row[: max(1, n)] for row, n in zip(rows, probable, strict=True)]

@@ -8,8 +8,7 @@ from jepalm.config import Config, HardwareConfig, preset_names
 from jepalm.data.prepared import PreparedData
 from jepalm.errors import JepalmError, UsageError
 from jepalm.generation.loading import load_trained
-from jepalm.model.causal_model import CausalModel
-from jepalm.objective import CausalObjective
+from jepalm.model.causal import CausalModel
 from jepalm.run import CONFIG, MANIFEST, RunFolder, open_run
 
 
@@ -53,7 +52,7 @@ def load_teacher(
         hint = "a teacher writes on where a text ends: prepare it with --pairing windows"
         raise UsageError(f"{message}, whose pairing is {prepared.meta.pairing}", hint)
     trained = load_trained(run, hardware=hardware)
-    if not isinstance(trained.objective, CausalObjective):
+    if not trained.is_causal:
         hint = "train one with --preset shakespeare-ar-small"
         raise UsageError(f"{run.name} cannot teach: it is no causal run", hint)
     if trained.pairing != "windows":
@@ -62,7 +61,7 @@ def load_teacher(
     if trained.tokenizer.to_json() != prepared.tokenizer.to_json():
         message = f"{run.name} cannot teach: {config.data.name} has another tokenizer"
         raise UsageError(message, "train the teacher on the same data")
-    model = trained.objective.model
+    model = trained.causal.model
     read = config.model.source_len + config.model.target_len - 1
     if read > model.context_len:
         message = f"{run.name} cannot teach: it reads {model.context_len} tokens, and a pair has {read}"

@@ -1,9 +1,9 @@
 """Verification: a fast drafter proposes what an autoregressive model writes, which checks it in one pass.
 
-With the noise fixed, the autoregressive model's text is a function of the prompt (`noise`). The drafter,
-which knows the noise, writes some tokens ahead; one pass of the autoregressive model gives what it would
-have written at every one of these positions had those before been right. All drafted tokens up to the first
-wrong one are right, and what stands in the wrong one's place is right too: a pass writes one token at
+With the noise fixed, the autoregressive model's text is a function of the prompt (`GumbelNoise`). The
+drafter, which reads the same noise, writes some tokens ahead; one pass of the autoregressive model gives what
+it would have written at every one of these positions had those before been right. All drafted tokens up to
+the first wrong one are right, and so is the verifier's own token in its place: a pass writes one token at
 least (Parallel Token Prediction, arXiv 2512.21323; without shared noise, speculative decoding, arXiv
 2211.17192). The text is the autoregressive model's own, whatever the drafter is like.
 """
@@ -19,21 +19,25 @@ from torch import Tensor
 
 from jepalm.data.batches import pad_rows
 from jepalm.data.tokenizer import SPECIALS
-from jepalm.generation import one_pass as one_shot
-from jepalm.generation.noise import Noise
+from jepalm.errors import UsageError
+from jepalm.generation import one_pass
+from jepalm.generation.loading import TrainedModel
+from jepalm.generation.noise import GumbelNoise
 from jepalm.generation.token_by_token import GREEDY, Sampling
-from jepalm.model.causal_lm import CausalLM, KVCache
+from jepalm.generation.writer import TEXTS_AT_ONCE, GeneratedText, Prompt, joined
+from jepalm.hardware import Hardware
+from jepalm.model.causal import CausalLM, KVCache
 from jepalm.objective import CausalObjective, JepalmObjective
 
 
 class Drafter(Protocol):
-    """Guesses how an autoregressive model goes on with texts, cheaply.
+    """Proposes how an autoregressive model continues texts, at less cost.
 
     Attributes:
-        passes: forward passes of a network that a draft takes.
+        nfe: forward passes of a network that a draft takes.
     """
 
-    passes: int
+    nfe: int
 
     @property
     def longest(self) -> int:
@@ -43,7 +47,7 @@ class Drafter(Protocol):
     def draft(
         self, texts: Sequence[Sequence[int]], noise: Tensor | None, sampling: Sampling
     ) -> list[list[int]]:
-        """Guess the next tokens of each text.
+        """Propose the next tokens of each text.
 
         Args:
             texts: token ids of prompt and text so far.
@@ -64,7 +68,7 @@ class OneShotDrafter:
         device: where it lies.
     """
 
-    passes = 1
+    nfe = 1
 
     def __init__(self, objective: JepalmObjective, device: torch.device) -> None:
         self.objective, self.device = objective, device
@@ -77,35 +81,117 @@ class OneShotDrafter:
     def draft(
         self, texts: Sequence[Sequence[int]], noise: Tensor | None, sampling: Sampling
     ) -> list[list[int]]:
-        """Write a passage after each text; see `Drafter`. What `sampling` keeps is not looked at."""
+        """Write a passage after each text; see `Drafter`. Top-k and top-p of `sampling` are not read."""
         source = pad_rows([text[-self.objective.model.config.source_len :] for text in texts], self.device)
-        return one_shot.generate(
+        return one_pass.generate(
             self.objective, source, length=self.longest, temperature=sampling.temperature, noise=noise
         ).rows()
 
 
 @dataclass(frozen=True)
-class Verified:
-    """What was written after each prompt.
+class VerifiedWriter:
+    """Writes what an autoregressive model writes alone with the same seed, from the drafts of another.
 
     Attributes:
-        rows: token ids of each text.
-        passes: verifying passes of all texts together, as many as the slowest one takes.
-        drafts: drafts of all texts together.
-        passes_of: verifying passes of each text.
-        drafts_of: drafts of each text.
+        name: of the autoregressive run.
+        objective: the autoregressive model of windows, in evaluation mode.
+        hardware: where it lies and in which precision it computes.
+        drafter: proposes tokens.
+        length: tokens of each text.
+        sampling: how tokens are chosen.
+        batch_size: texts that are written at once.
     """
 
-    rows: list[list[int]]
-    passes: int
-    drafts: int
-    passes_of: list[int]
-    drafts_of: list[int]
+    name: str
+    objective: CausalObjective
+    hardware: Hardware
+    drafter: Drafter
+    length: int
+    sampling: Sampling = GREEDY
+    batch_size: int = TEXTS_AT_ONCE
 
-    @property
-    def tokens_a_pass(self) -> float:
-        """Tokens that a verifying pass writes of one text, mean over all passes."""
-        return sum(map(len, self.rows)) / sum(self.passes_of)
+    def write(
+        self, prompts: Sequence[Prompt], *, seed: int = 0, lengths: Sequence[int] | None = None
+    ) -> GeneratedText:
+        """Write after each prompt, with the noise of its number; see `Writer`."""
+        longest = self.length if lengths is None else max(lengths)
+        parts = []
+        for at in range(0, len(prompts), self.batch_size):
+            noise = GumbelNoise(seed, self.objective.model.vocab_size, self.hardware.device, first=at)
+            with self.hardware.autocast():
+                part = verify(
+                    self.objective,
+                    [prompt.source for prompt in prompts[at : at + self.batch_size]],
+                    self.drafter,
+                    length=longest,
+                    sampling=self.sampling,
+                    noise=noise,
+                )
+            parts.append(part)
+        made = joined(parts)
+        if lengths is None:
+            return made
+        return replace(made, ids=[row[:length] for row, length in zip(made.ids, lengths, strict=True)])
+
+
+def drafter_of(trained: TrainedModel) -> Drafter:
+    """A run as a drafter.
+
+    Raises:
+        UsageError: it cannot continue a text in one pass.
+    """
+    if trained.is_causal:
+        message = f"{trained.run.name} cannot draft: it writes token by token"
+        raise UsageError(message, "--run takes a JEPALM of windows, --verify the causal run")
+    if trained.pairing != "windows":
+        message = f"{trained.run.name} cannot draft: it was trained on {trained.pairing}"
+        raise UsageError(message, "train a JEPALM on data prepared with --pairing windows")
+    return OneShotDrafter(trained.jepalm, trained.hardware.device)
+
+
+def check_verifier(verifying: TrainedModel, drafting: TrainedModel | None) -> None:
+    """Check that a run can verify another's drafts, or those from counts of its own data where that is None.
+
+    Raises:
+        UsageError: it is no causal run of windows, it is a backbone, or the tokenizers differ.
+    """
+    name = verifying.run.name
+    if not verifying.is_causal:
+        hint = "train one with --preset shakespeare-ar"
+        raise UsageError(f"{name} cannot verify: it is no causal run", hint)
+    if verifying.pairing != "windows":
+        message = f"{name} cannot verify: it was trained on {verifying.pairing}"
+        raise UsageError(message, "train a causal run on data prepared with --pairing windows")
+    if not isinstance(verifying.causal.model, CausalLM):
+        message = f"{name} cannot verify: the keys and values of its backbone cannot be removed in part"
+        raise UsageError(message, "take a causal run without model.backbone")
+    if drafting is not None and verifying.tokenizer.to_json() != drafting.tokenizer.to_json():
+        message = f"{drafting.run.name} and {name} have different tokenizers"
+        raise UsageError(message, "take a verifier with the drafter's tokenizer")
+
+
+def verified_writer(
+    verifying: TrainedModel,
+    drafter: Drafter,
+    *,
+    length: int | None = None,
+    sampling: Sampling = GREEDY,
+    batch_size: int = TEXTS_AT_ONCE,
+) -> VerifiedWriter:
+    """A causal run that verifies drafts; `check_verifier` says whether it can.
+
+    Settings are those of `VerifiedWriter`; without a length texts have as many tokens as the context.
+    """
+    objective = verifying.causal
+    return VerifiedWriter(
+        verifying.run.name,
+        objective,
+        verifying.hardware,
+        drafter,
+        length or objective.model.context_len,
+        sampling,
+        batch_size,
+    )
 
 
 @dataclass
@@ -113,7 +199,7 @@ class _Text:
     """A text that grows, and the part of it that the model sees.
 
     The part begins with the last `context` tokens of the prompt; when the token behind a full context is
-    written, it is the last half of a context. So does `autoregressive.generate`.
+    written, it is the last half of a context. `token_by_token.generate` does the same.
 
     Attributes:
         ids: prompt and text so far.
@@ -121,8 +207,8 @@ class _Text:
         left: tokens to write.
         begin: where the part that the model sees begins.
         read: tokens of it whose keys and values are kept.
-        written: tokens.
-        passes: verifying passes.
+        n_written: tokens written.
+        checks: verifying passes.
         drafts: drafts.
     """
 
@@ -131,8 +217,8 @@ class _Text:
     left: int
     begin: int = 0
     read: int = 0
-    written: int = 0
-    passes: int = 0
+    n_written: int = 0
+    checks: int = 0
     drafts: int = 0
 
     @property
@@ -150,8 +236,8 @@ class _Text:
         self.read = len(self.ids) - self.begin + len(tokens) - 1
         self.ids += tokens
         self.left -= len(tokens)
-        self.written += len(tokens)
-        self.passes += 1
+        self.n_written += len(tokens)
+        self.checks += 1
         if self.read == self.context:
             self.begin, self.read = len(self.ids) - max(1, self.context // 2), 0
 
@@ -164,9 +250,9 @@ def verify(
     *,
     length: int,
     sampling: Sampling = GREEDY,
-    noise: Noise | None = None,
-) -> Verified:
-    """Write `length` tokens after each prompt, those that `autoregressive.generate` writes after it alone.
+    noise: GumbelNoise | None = None,
+) -> GeneratedText:
+    """Write `length` tokens after each prompt, those that `token_by_token.generate` writes after it alone.
 
     They are the same up to the rounding of logits: a pass over many positions adds up in another order than
     one over a single position. Each text is accepted as far as it is right, whatever the others do.
@@ -174,53 +260,45 @@ def verify(
     Args:
         objective: the autoregressive model of windows, in evaluation mode.
         prompts: B texts of one token id or more.
-        drafter: intermediate logits.
+        drafter: proposes tokens.
         length: tokens to write, one or more.
         sampling: how tokens are chosen.
         noise: of the prompts as texts 0, 1 and so on; not read at temperature 0.
     """
     model = objective.model
-    assert isinstance(model, CausalLM), "only the keys and values of this model can be forgotten in part"
+    assert isinstance(model, CausalLM), "only the keys and values of this model can be removed in part"
     longest, context = drafter.longest, model.context_len
     texts = [_Text(list(prompt), context, length, max(0, len(prompt) - context)) for prompt in prompts]
     cache = model.new_cache(len(texts), context + longest + 1)
-    drafts = passes = 0
-    while live := [number for number, text in enumerate(texts) if text.left]:
+    while unfinished := [row for row, text in enumerate(texts) if text.left]:
         drawn = None
         if noise is not None and sampling.temperature:
-            drawn = noise.at(live, [texts[number].written for number in live], longest + 1)  # (B', T + 1, V)
-        intermediate_logits: list[list[int]] = [[] for _ in live]
-        if any(texts[number].room for number in live):
-            sources = [texts[number].ids for number in live]
-            intermediate_logits = drafter.draft(
-                sources, None if drawn is None else drawn[:, :longest], sampling
-            )
-            drafts += 1
-            for number in live:
-                texts[number].drafts += 1
+            starts = [texts[row].n_written for row in unfinished]
+            drawn = noise.at(unfinished, starts, longest + 1)  # (B', T + 1, V)
+        drafts: list[list[int]] = [[] for _ in unfinished]
+        if any(texts[row].room for row in unfinished):
+            sources = [texts[row].ids for row in unfinished]
+            drafts = drafter.draft(sources, None if drawn is None else drawn[:, :longest], sampling)
+            for row in unfinished:
+                texts[row].drafts += 1
         parts = [
-            _Part(
-                number,
-                texts[number],
-                intermediate[: texts[number].room],
-                None if drawn is None else drawn[place],
-            )
-            for place, (number, intermediate) in enumerate(zip(live, intermediate_logits, strict=True))
+            _Part(row, texts[row], draft[: texts[row].room], None if drawn is None else drawn[place])
+            for place, (row, draft) in enumerate(zip(unfinished, drafts, strict=True))
         ]
-        fresh = [part for part in parts if not part.text.read]
+        unread = [part for part in parts if not part.text.read]
         _check(model, cache, [part for part in parts if part.text.read], sampling)
-        if fresh:
+        if unread:
             # read apart: a part of many tokens would make all the others as wide
-            own = model.new_cache(len(fresh), cache.room)
-            _check(model, own, [replace(part, row=row) for row, part in enumerate(fresh)], sampling)
-            cache.take(own, [part.row for part in fresh])
-        passes += 1
-    return Verified(
+            fresh = model.new_cache(len(unread), cache.room)
+            _check(model, fresh, [replace(part, row=row) for row, part in enumerate(unread)], sampling)
+            cache.take(fresh, [part.row for part in unread])
+    checks, drafted = [text.checks for text in texts], [text.drafts for text in texts]
+    return GeneratedText(
         [text.ids[-length:] for text in texts],
-        passes,
-        drafts,
-        [text.passes for text in texts],
-        [text.drafts for text in texts],
+        [text.checks + drafter.nfe * text.drafts for text in texts],
+        max(checks) + drafter.nfe * max(drafted),  # the text that takes longest is in every pass
+        checks=checks,
+        drafts=drafted,
     )
 
 
@@ -231,13 +309,13 @@ class _Part:
     Attributes:
         row: of the text in the cache.
         text: the text.
-        guess: drafted tokens to check, T or fewer.
+        draft: drafted tokens to check, T or fewer.
         noise: (T + 1, V) of their positions and the next; None at temperature 0.
     """
 
     row: int
     text: _Text
-    intermediate: list[int]
+    draft: list[int]
     noise: Tensor | None
 
 
@@ -252,21 +330,21 @@ def _check(model: CausalLM, cache: KVCache, parts: list[_Part], sampling: Sampli
     read, ids, last = [0] * n_rows, [[0]] * n_rows, []
     for part in parts:
         unread = part.text.unread
-        read[part.row], ids[part.row] = part.text.read, unread + part.intermediate
+        read[part.row], ids[part.row] = part.text.read, unread + part.draft
         last.append(len(unread) - 1)
     cache.keep(read)
     device = cache.lengths.device
     hidden = model.hidden(pad_rows(ids, device).ids, cache)  # (rows, W, D)
-    n_asked = 1 + max(len(part.intermediate) for part in parts)
+    n_predicted = 1 + max(len(part.draft) for part in parts)
     rows = torch.tensor([part.row for part in parts], device=device)[:, None]  # (B', 1)
-    columns = torch.tensor(last, device=device)[:, None] + torch.arange(n_asked, device=device)  # (B', G + 1)
-    logits = model.logits(hidden[rows, columns.clamp(max=hidden.shape[1] - 1)]).float()  # (B', G + 1, V)
+    places = torch.tensor(last, device=device)[:, None] + torch.arange(n_predicted, device=device)
+    logits = model.logits(hidden[rows, places.clamp(max=hidden.shape[1] - 1)]).float()  # (B', G + 1, V)
     logits[..., : len(SPECIALS)] = float("-inf")
     noise = None
     if sampling.temperature:
-        noise = torch.stack([part.noise[:n_asked] for part in parts if part.noise is not None])
-    for part, conditioning in zip(parts, sampling.choose(logits, noise).tolist(), strict=True):
+        noise = torch.stack([part.noise[:n_predicted] for part in parts if part.noise is not None])
+    for part, chosen in zip(parts, sampling.choose(logits, noise).tolist(), strict=True):
         right = 0
-        while right < len(part.intermediate) and part.intermediate[right] == conditioning[right]:
+        while right < len(part.draft) and part.draft[right] == chosen[right]:
             right += 1
-        part.text.accept(conditioning[: right + 1])
+        part.text.accept(chosen[: right + 1])

@@ -8,9 +8,10 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from jepalm.config import ObjectiveConfig
 from jepalm.data.batches import Batch
-from jepalm.objective.terms import Losses
-from jepalm.objective.weighting import Weighting
+from jepalm.objective.terms import Losses, LossTerm, is_on, loss_terms, term_weight
+from jepalm.objective.weighting import Weighting, build_weighting
 
 
 class Model(Protocol):
@@ -43,6 +44,7 @@ class Objective(nn.Module):
 
     Attributes:
         model: the parts.
+        terms: what is known of each term that is on, in the order of `forward`.
         weights: configured weight of each term that the family has, also of those that are off.
         weighting: how the terms become one loss.
         optional_parts: parts of the family that a model may lack.
@@ -50,15 +52,23 @@ class Objective(nn.Module):
     """
 
     model: Model
+    terms: list[LossTerm]
     weights: Mapping[str, float]
     weighting: Weighting
     optional_parts: frozenset[str] = frozenset()
     scope: Scope | None = None
 
+    def set_terms(self, family: str, config: ObjectiveConfig) -> None:
+        """Take terms, weights and weighting from the config."""
+        terms = loss_terms(family, config)
+        self.terms = [term for term in terms if is_on(term, config)]
+        self.weights = {term.name: term_weight(term, config) for term in terms}
+        self.weighting = build_weighting(config, self.terms, self.weights)
+
     @property
     def all_terms(self) -> list[str]:
-        """The terms that are on, in the order of `forward`."""
-        raise NotImplementedError
+        """Names of the terms that are on, in the order of `forward`."""
+        return [term.name for term in self.terms]
 
     @property
     def counted(self) -> Mapping[str, float]:
@@ -116,18 +126,15 @@ class Objective(nn.Module):
     def before_step(self, step: int) -> None:
         """Draw what is random once an optimizer step, the same on all devices; `step` counts from 0."""
 
-    def after_step(
-        self, step: int, steps: int, terms: Tensor | None = None, norms: Tensor | None = None
-    ) -> None:
+    def after_step(self, step: int, steps: int, terms: Tensor | None = None) -> None:
         """Change, once an optimizer step, what no gradient changes.
 
         Args:
             step: steps done in which the encoder learns.
             steps: all such steps of the run.
             terms: see `Weighting.after_step`.
-            norms: see `Weighting.after_step`.
         """
-        self.weighting.after_step(terms, norms)
+        self.weighting.after_step(terms)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """What several terms may pull on: each term's gradient norm on it is logged; empty: none is."""

@@ -11,11 +11,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
-from jepalm.evaluation.speed.writing import parameters, untrained_writer
+from jepalm.evaluation.speed.writing import n_parameters, untrained_counterpart
 from jepalm.evaluation.text.likelihood import CausalScorer
 from jepalm.generation.export import export_backbone
 from jepalm.generation.loading import load_trained
-from jepalm.generation.text import continue_text, read_prompt
 from jepalm.model.backbone import Backbone
 from jepalm.session import new_session, resumed_session
 from jepalm.training.checkpoint import MODEL, OPTIMIZER, find_checkpoint
@@ -114,7 +113,7 @@ def test_a_checkpoint_of_adapters_holds_nothing_else(runs):
     assert all(".adapters." in name for name in moments)
     manifest = json.loads(runs["llama", 2].manifest.read_text())
     assert manifest["parameters"] == {"total": sum(parts.values()), **parts}
-    assert parameters(trained.objective) == parts["adapters"] + parts["frozen"]
+    assert n_parameters(trained.objective) == parts["adapters"] + parts["frozen"]
 
 
 def test_the_optimizer_gets_the_adapters_alone(runs, build):
@@ -182,11 +181,11 @@ def end_after(trained, text):
     return float(last.softmax(-1)[TextTokenizer.END])
 
 
-def test_pairs_are_learned_and_their_ends_too(config, train, tmp_path):
+def test_pairs_are_learned_and_their_ends_too(config, train, tmp_path, continue_text):
     trained = loaded(train(config("llama", 0, steps=120), tmp_path))
-    made = continue_text(trained, read_prompt(trained, "3 + 1 ="), length=12)
+    made = continue_text(trained, "3 + 1 =", length=12)
     assert made.text[0] in (" 4", " 4 4")  # both follow this source
-    assert made.passes < 12
+    assert made.nfe < 12
     assert end_after(trained, "3 + 1 = 4 4") > 0.5
 
 
@@ -220,7 +219,7 @@ def test_data_of_another_tokenizer_is_refused(config, pairs_data):
 
 def test_nothing_of_equal_size_is_built_beside_a_backbone(runs):
     with pytest.raises(UsageError, match="give --baseline RUN"):
-        untrained_writer(loaded(runs["gemma", 0]), None)
+        untrained_counterpart(loaded(runs["gemma", 0]), None)
 
 
 def test_phases_teach_the_adapters(config, train, tmp_path):

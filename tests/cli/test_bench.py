@@ -57,9 +57,9 @@ def test_the_json_says_what_was_measured_and_where(tree, run):
         "compiled": False,
     }
     model, baseline = (tree["generation"][column] for column in ("model", "baseline"))
-    assert (model["name"], model["family"], model["passes"]) == (run.name, "jepalm", 6)
-    assert (baseline["name"], baseline["family"], baseline["passes"]) == ("untrained", "causal", 64)
-    assert (model["tokens"], model["characters_a_token"]) == (64, 1)
+    assert (model["name"], model["family"], model["nfe"]) == (run.name, "jepalm", 6)
+    assert (baseline["name"], baseline["family"], baseline["nfe"]) == ("untrained", "causal", 64)
+    assert (model["tokens"], model["characters_per_token"]) == (64, 1)
 
 
 def test_ratios_and_rates_follow_from_the_seconds(tree):
@@ -87,7 +87,7 @@ def test_the_table_names_both_models_and_every_figure(bench, run):
     assert "one pass a token, keys and values kept" in out
     unwrapped = " ".join(out.split())
     for words in (
-        "passes",
+        "NFE",
         "latency, batch 1",
         "latency, batch 64",
         "characters a second",
@@ -105,14 +105,14 @@ def test_a_baseline_is_another_run(bench, causal_run):
     code, out, err = bench("--baseline", causal_run.path, "--json")
     assert code == 0, err
     found = json.loads(out)["generation"]["baseline"]
-    assert (found["name"], found["layers"], found["passes"]) == (causal_run.name, "2 layers", 64)
+    assert (found["name"], found["layers"], found["nfe"]) == (causal_run.name, "2 layers", 64)
 
 
 def test_a_causal_run_is_set_beside_an_untrained_jepalm(bench, causal_run):
     code, out, err = bench("--json", of=causal_run)
     assert code == 0, err
     found = json.loads(out)["generation"]
-    assert (found["model"]["passes"], found["baseline"]["passes"]) == (64, 6)
+    assert (found["model"]["nfe"], found["baseline"]["nfe"]) == (64, 6)
     assert found["baseline"]["family"] == "jepalm"
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from jepalm.cli.evaluate import evaluate as command
 from jepalm.config import HardwareConfig, from_mapping
-from jepalm.data.batches import Batch
+from jepalm.data.batches import Batch, pad_rows
 from jepalm.data.job import Job
 from jepalm.data.pairs.preparing import prepare_pairs
 from jepalm.data.pairs.reading import PairFiles
@@ -23,14 +23,14 @@ from jepalm.data.text.preparing import prepare_text
 from jepalm.data.text.reading import RawText
 from jepalm.errors import JepalmError, UsageError
 from jepalm.evaluation.evaluate import evaluate
-from jepalm.evaluation.text.embeddings import measure_embeddings
+from jepalm.evaluation.settings import EvaluationSettings
+from jepalm.evaluation.text.embeddings import measure_embeddings, pair_batches
 from jepalm.evaluation.text.held_out import pick_pairs, read_training_text
 from jepalm.evaluation.text.infilling import ORDER, other_places
 from jepalm.evaluation.text.measure import position_ranges
 from jepalm.evaluation.text.ngram import NGram
 from jepalm.evaluation.validation.jepalm import measure
 from jepalm.generation.loading import load_trained
-from jepalm.generation.text import pad_rows
 from jepalm.run import RunFolder
 from jepalm.session import new_session
 
@@ -109,7 +109,7 @@ def evaluation(house, trained):
     prepared = trained.data(house / "data")
     training = read_training_text(prepared)
     scorer = NGram.fit(training.ids, prepared.meta.vocab_size, 12, training.starts)
-    return evaluate(trained, prepared, n_prompts=20, scorer=scorer)
+    return evaluate(trained, prepared, EvaluationSettings(n_prompts=20), scorer=scorer)
 
 
 def test_real_text_is_likelier_than_the_5_gram_s_and_that_likelier_than_an_untrained_model_s(house):
@@ -117,7 +117,7 @@ def test_real_text_is_likelier_than_the_5_gram_s_and_that_likelier_than_an_untra
     prepared = untrained.data(house / "data")
     training = read_training_text(prepared)
     scorer = NGram.fit(training.ids, prepared.meta.vocab_size, 12, training.starts)
-    nll = evaluate(untrained, prepared, n_prompts=20, scorer=scorer)["scorer/nll"].values
+    nll = evaluate(untrained, prepared, EvaluationSettings(n_prompts=20), scorer=scorer)["scorer/nll"].values
     assert nll["real"] < nll["ngram"] - 0.1
     assert nll["ngram"] < nll["model"] - 0.5
 
@@ -128,19 +128,18 @@ def test_the_gap_is_the_difference_to_real_text_and_none_for_real_text_itself(ev
     assert gap["real"] == 0
 
 
-def test_every_interval_holds_its_figure(evaluation):
+def test_every_interval_holds_its_metric(evaluation):
     for row in evaluation.rows:
         if row.interval is not None:
             low, high = row.interval
             assert low - 1e-9 <= row.values["model"] <= high + 1e-9, row.name
 
 
-def test_figures_of_pairs_are_those_of_validation(trained, house):
+def test_metrics_of_pairs_are_those_of_validation(trained, house):
     pairs = pick_pairs(trained.data(house / "data").split("validation"), trained.config.model, 20).pairs
     rows = measure_embeddings(
         trained.objective,
-        pairs,
-        other_places(len(pairs), 0),
+        *pair_batches(pairs, other_places(len(pairs), 0), trained.hardware),
         trained.hardware,
         seed=0,
         ce_controls={},
@@ -170,7 +169,9 @@ def without_times(evaluation):
 
 def test_an_evaluation_repeats_exactly_and_its_prompts_do_not_depend_on_the_seed(house, trained):
     prepared = trained.data(house / "data")
-    one, two, other = (evaluate(trained, prepared, n_prompts=8, seed=seed) for seed in (0, 0, 1))
+    one, two, other = (
+        evaluate(trained, prepared, EvaluationSettings(n_prompts=8, seed=seed)) for seed in (0, 0, 1)
+    )
     assert without_times(one) == without_times(two)
     assert one["scorer/nll"].values["real"] == other["scorer/nll"].values["real"]
     assert one["scorer/nll"].values["ngram"] != other["scorer/nll"].values["ngram"]
@@ -180,7 +181,10 @@ def test_packed_and_padded_models_have_the_same_figures(house, trained, run):
     padded = load_trained(run, hardware=HardwareConfig(**HARDWARE, packing=False))
     assert trained.hardware.packing
     prepared = trained.data(house / "data")
-    one, other = (evaluate(model, prepared, n_prompts=8, temperature=0.0) for model in (trained, padded))
+    one, other = (
+        evaluate(model, prepared, EvaluationSettings(n_prompts=8, temperature=0.0))
+        for model in (trained, padded)
+    )
     for row in one.rows:
         if row.group == "cost":
             continue
@@ -189,7 +193,7 @@ def test_packed_and_padded_models_have_the_same_figures(house, trained, run):
 
 
 def test_the_most_likely_text_collides_with_itself(house, trained):
-    found = evaluate(trained, trained.data(house / "data"), n_prompts=8, temperature=0.0)
+    found = evaluate(trained, trained.data(house / "data"), EvaluationSettings(n_prompts=8, temperature=0.0))
     assert found["brier/collision_8"].values["model"] == 1
     assert found["brier/collision_8"].values["ngram"] < 1
 
@@ -230,7 +234,7 @@ def test_positions_are_cut_into_ranges_that_double():
 @pytest.mark.parametrize("pairing", ["windows", "pairs"])
 def test_other_pairings_are_evaluated_too(house, pairing):
     other = load_trained(train(house, pairing, 2), hardware=HardwareConfig(**HARDWARE))
-    found = evaluate(other, other.data(house / "data"), n_prompts=4)
+    found = evaluate(other, other.data(house / "data"), EvaluationSettings(n_prompts=4))
     names = [row.name for row in found.rows]
     assert ("scorer/join" in names) == (pairing == "windows")
     assert found["scorer/nll"].values["real"] < found["scorer/nll"].values["model"]
@@ -252,11 +256,11 @@ def test_the_command_shows_what_was_measured_on_and_writes_the_file(house, run):
         f"{run.name} at step 40 · 8 prompts of validation, 2 samples each · temperature 1, seed 0"
     )
     assert f"scorer: Witten-Bell {ORDER}-gram" in rest
-    for figure in ("CE on target", "R2 against", "NLL at position", "divergence of", "Brier-8"):
-        assert figure in rest
+    for metric in ("CE on target", "R2 against", "NLL at position", "divergence of", "Brier-8"):
+        assert metric in rest
     tree = json.loads((run.report / "evaluation-validation.json").read_text())
     assert tree["n_prompts"] == 8
-    assert {"name", "figure", "unit", "model", "real", "ngram", "baseline", "interval", "controls"} == set(
+    assert {"name", "label", "unit", "model", "real", "ngram", "baseline", "interval", "controls"} == set(
         tree["rows"][0]
     )
 

@@ -1,4 +1,4 @@
-"""Hidden spans as a user meets them: prepare, train, generate --infill, evaluate, report, refusals."""
+"""Hidden spans as a user meets them: prepare, train, infill, evaluate, report, refusals."""
 
 import json
 import re
@@ -33,54 +33,47 @@ def test_prepare_and_train_name_the_next_command(trained):
     assert re.search(r"^pairs     spans: .* train / .* validation / .* test tokens$", prepared, re.M)
     assert "97 symbols + 4" in prepared
     assert "next      jepalm train --preset shakespeare-spans --data gaps" in prepared
-    assert 'next      jepalm generate --infill "To be, or ____ to be"' in train
+    assert 'next      jepalm infill "To be, or ____ to be"' in train
 
 
 def test_infill_prints_the_filled_text_and_what_it_took(trained, jepalm_command):
-    code, out, err = jepalm_command("generate", "--infill", "To be, or ____ to _e", cwd=trained)
+    code, out, err = jepalm_command("infill", "To be, or ____ to _e", cwd=trained)
     assert code == 0
     assert re.fullmatch(r"To be, or .{4} to .e\n", out, re.S)
-    assert re.search(r"^1 pass · 5 characters · \d+ ms · .*-nano-spans at step 4$", err, re.M)
+    assert re.search(r"^1 forward pass · 5 characters · \d+ ms · .*-nano-spans at step 4$", err, re.M)
 
 
 def test_infill_as_json_tells_what_was_filled(trained, jepalm_command):
-    arguments = ("--infill", "line _ of ___ play", "--samples", "3", "--seed", "7", "--json")
-    row = json.loads(jepalm_command("generate", *arguments, cwd=trained)[1])
-    assert (len(row["texts"]), row["passes"], row["characters"], row["temperature"]) == (3, 1, 12, 1.0)
+    arguments = ("line _ of ___ play", "--samples", "3", "--seed", "7", "--json")
+    row = json.loads(jepalm_command("infill", *arguments, cwd=trained)[1])
+    assert (len(row["texts"]), row["nfe"], row["characters"], row["temperature"]) == (3, 1, 12, 1.0)
     for text, (one, other) in zip(row["texts"], row["filled"], strict=True):
         assert text == f"line {one} of {other} play"
 
 
 def test_a_dash_reads_the_text_from_standard_input(trained, jepalm_command):
-    row = json.loads(jepalm_command("generate", "--infill", "-", "--json", cwd=trained, stdin=b"lin_ 1\n")[1])
+    row = json.loads(jepalm_command("infill", "-", "--json", cwd=trained, stdin=b"lin_ 1\n")[1])
     assert row["prompt"] == "lin_ 1\n"
 
 
 def test_the_predicted_embeddings_of_the_gaps_can_be_drawn(trained, jepalm_command):
-    arguments = ("--infill", "li__ 1", "--show-embeddings", "--json")
-    picture = json.loads(jepalm_command("generate", *arguments, cwd=trained)[1])["embeddings"]
+    arguments = ("li__ 1", "--show-embeddings", "--json")
+    picture = json.loads(jepalm_command("infill", *arguments, cwd=trained)[1])["embeddings"]
     assert (trained / picture).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["line 3"], ["fills gaps in a text and does not continue one", "--infill"]),
-        (["--infill", "line 3"], ["no gap to fill"]),
-        (["--infill", "x" * 64 + "_"], ["65 tokens, more than the 64"]),
-        (["line 3", "--infill", "line _"], ["--infill does not go with a prompt"]),
-        ([], ["nothing to read"]),
-        (["--infill", "line _", "--length", "3"], ["--length does not go with --infill"]),
-        (["--infill", "line _", "--passages", "2"], ["--passages does not go with --infill"]),
-        (["--infill", "line _", "--length-candidates", "2"], ["--length-candidates does not go"]),
-        (["--infill", "line _", "--top-k", "2"], ["--top-k does not go"]),
-        (["--infill", "line _", "--top-p", "0.5"], ["--top-p does not go"]),
-        (["--infill", "line _", "--run", "lines/latest"], ["trained on lines", "--pairing spans"]),
+        (["generate", "line 3"], ["fills gaps in a text and does not continue one", "jepalm infill"]),
+        (["infill", "line 3"], ["no gap to fill"]),
+        (["infill", "x" * 64 + "_"], ["65 tokens, more than the 64"]),
+        (["infill", "line _", "--run", "lines/latest"], ["trained on lines", "--pairing spans"]),
     ],
     ids=lambda value: " ".join(value)[:40],
 )
-def test_generate_refuses_in_one_line(trained, jepalm_command, arguments, words):
-    code, _, err = jepalm_command("generate", *arguments, cwd=trained)
+def test_generate_and_infill_refuse_in_one_line(trained, jepalm_command, arguments, words):
+    code, _, err = jepalm_command(*arguments, cwd=trained)
     assert code == 2
     (text,) = err.strip().splitlines()
     assert all(word in text for word in words), text

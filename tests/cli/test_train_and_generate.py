@@ -85,13 +85,13 @@ def test_generate_prints_text_on_stdout_and_the_rest_on_stderr(trained, jepalm_c
     code, out, err = jepalm_command("generate", "line 3", "--length", "5", cwd=trained)
     assert code == 0
     assert len(out.removesuffix("\n")) <= 5
-    assert re.search(r"1 pass · \d+ characters · \d+ ms · .*-nano at step 4", err)
+    assert re.search(r"1 forward pass · \d+ characters · \d+ ms · .*-nano at step 4", err)
 
 
-def test_generate_json_holds_texts_passes_and_time(trained, jepalm_command):
+def test_generate_json_holds_texts_forward_passes_and_time(trained, jepalm_command):
     arguments = ("line 3", "--samples", "3", "--passages", "2", "--length", "4", "--seed", "7", "--json")
     row = json.loads(jepalm_command("generate", *arguments, cwd=trained)[1])
-    assert (len(row["texts"]), row["passes"], row["seed"], row["temperature"]) == (3, 2, 7, 1.0)
+    assert (len(row["texts"]), row["nfe"], row["seed"], row["temperature"]) == (3, 2, 7, 1.0)
     assert row["characters"] == sum(map(len, row["texts"])) == 3 * 2 * 4
     assert row["prompt"] == "line 3\n"
     assert row["seconds"] > 0
@@ -125,3 +125,19 @@ def test_show_embeddings_writes_a_picture_into_the_run(trained, jepalm_command):
     assert code == 0
     picture = trained / json.loads(out)["embeddings"]
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_infill_as_a_flag_names_the_command(trained, jepalm_command):
+    code, _, err = jepalm_command("generate", "--infill", "a _", cwd=trained)
+    assert code == 2
+    assert err == 'error: --infill is a command of its own (jepalm infill "To be, or ____ to be")\n'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [([], "nothing to read"), (["ab", "--prompts", "play.txt"], "--prompts does not go with a prompt")],
+)
+def test_generate_takes_one_prompt_or_a_file_of_them(trained, jepalm_command, arguments, words):
+    code, _, err = jepalm_command("generate", *arguments, cwd=trained)
+    assert code == 2
+    assert words in err

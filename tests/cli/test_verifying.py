@@ -44,9 +44,10 @@ def test_the_text_is_that_of_the_causal_run(call, words):
 def test_json_says_what_it_took(call, runs):
     row = json.loads(call("--length", "20", "--samples", "2", "--json")[1])
     assert row["characters"] == 40
-    assert row["characters_per_pass"] == pytest.approx(40 / sum(row["passes_of"]))
-    assert row["passes"] == max(row["passes_of"]) <= 20
-    assert row["drafts"] <= row["passes"]
+    assert row["characters_per_check"] == pytest.approx(40 / sum(row["checks_of_each"]))
+    assert row["checks"] == max(row["checks_of_each"]) <= 20
+    assert row["drafts"] <= row["checks"]
+    assert row["nfe"] == row["checks"] + row["drafts"]
     assert (row["run"], row["verifier"]) == (runs["drafter"].name, runs["causal"].name)
 
 
@@ -54,10 +55,16 @@ def test_without_a_length_it_is_the_context(call):
     assert len(json.loads(call("--json")[1])["texts"][0]) == 10
 
 
-def test_people_are_told_passes_characters_and_both_runs(call, runs):
+def test_people_see_passes_characters_and_both_runs(call, runs):
     code, out, err = call("--length", "12")
     assert (code, len(out.removesuffix("\n"))) == (0, 12)
-    for words in ("verifying passes", "12 characters", " a pass", runs["causal"].name, runs["drafter"].name):
+    for words in (
+        "verifying passes",
+        "12 characters",
+        " a verifying pass",
+        runs["causal"].name,
+        runs["drafter"].name,
+    ):
         assert words in err
 
 
@@ -134,4 +141,4 @@ def test_bench_sets_verified_text_beside_token_by_token(jepalm_command, runs, da
     assert list(found["drafted"]) == [runs["drafter"].name, "5-gram"]
     for drafted in found["drafted"].values():
         assert drafted["same"] == 1.0
-        assert 1 <= drafted["characters_a_pass"] == pytest.approx(64 / drafted["passes"])
+        assert 1 <= drafted["characters_per_check"] == pytest.approx(64 / drafted["checks"])

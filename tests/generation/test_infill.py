@@ -10,7 +10,7 @@ from jepalm.errors import UsageError
 from jepalm.evaluation.text.infilling import gapped_batches
 from jepalm.generation.infill import fill, gapped_views, infill, read_gaps
 from jepalm.generation.loading import TrainedModel, load_trained
-from jepalm.generation.text import read_prompt
+from jepalm.generation.prompts import read_prompt
 
 CPU = HardwareConfig(device="cpu", precision="fp32", threads=1)
 
@@ -69,7 +69,7 @@ def test_a_text_is_filled_in_one_pass(spans: TrainedModel, monkeypatch: pytest.M
 
 def test_at_temperature_zero_each_place_has_the_decoders_most_likely_text(spans: TrainedModel, batch: Batch):
     objective: Any = spans.objective
-    written = infill(objective, batch.source, batch.target, never=spans.tokenizer.special_ids)
+    written = infill(objective, batch.source, batch.target, excluded=spans.tokenizer.special_ids)
     with torch.no_grad():
         views = objective.encode_and_predict(batch)
         logits = views.target_layout.pad(objective.model.decoder(views.predicted, views.target_layout))
@@ -114,5 +114,5 @@ def test_a_run_of_another_pairing_fills_no_gaps_and_says_which_does(lines: Train
 
 
 def test_a_run_of_spans_continues_no_prompt(spans: TrainedModel):
-    with pytest.raises(UsageError, match=r"fills gaps in a text and does not continue one .*--infill"):
+    with pytest.raises(UsageError, match=r"fills gaps in a text and does not continue one .*jepalm infill"):
         read_prompt(spans, "ab")

@@ -9,7 +9,6 @@ from safetensors.torch import load_file
 
 from jepalm.generation.loading import load_trained
 from jepalm.generation.one_pass import generate
-from jepalm.generation.text import continue_text, read_prompt
 
 NOISY: dict[str, Any] = {
     "model__latent__tokens": 4,
@@ -54,7 +53,7 @@ def test_of_several_lengths_the_kept_passage_is_that_of_its_length(
 
 
 def test_a_noisy_run_with_latents_resumes_to_the_same_weights_and_generates(
-    tmp_path: Path, train_tiny: Any, resume_tiny: Any
+    tmp_path: Path, train_tiny: Any, resume_tiny: Any, continue_text: Any
 ):
     straight = train_tiny(tmp_path / "straight", **NOISY, training__keep=5)
     resumed = train_tiny(tmp_path / "resumed", **NOISY, training__keep=5)
@@ -66,5 +65,5 @@ def test_a_noisy_run_with_latents_resumes_to_the_same_weights_and_generates(
     assert found.keys() == expected.keys()
     assert all((found[name] == expected[name]).all() for name in expected)
     trained = load_trained(resumed)
-    made = continue_text(trained, read_prompt(trained, "1 abc"), length=7, passages=2)
+    made = continue_text(trained, "1 abc", length=7, passages=2)
     assert made.passages[1].embeddings.shape == (1, 2, 6)

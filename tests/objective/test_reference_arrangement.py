@@ -6,7 +6,7 @@ import torch
 from tiny_objective import tiny_batch, tiny_objective
 
 from jepalm.errors import UsageError
-from jepalm.generation.text import Source, continue_text
+from jepalm.generation.writers import WritingOptions, writer_for
 
 BEFORE_THE_LOSS_LABORATORY = [
     (69.00653076171875, 16.379655838012695),
@@ -53,4 +53,4 @@ def test_length_candidates_need_a_length_to_choose(kind: str, length: int | None
     model, objective = SimpleNamespace(target_len=10), SimpleNamespace(length=SimpleNamespace(kind=kind))
     trained = SimpleNamespace(config=SimpleNamespace(model=model, objective=objective))
     with pytest.raises(UsageError, match=message):
-        continue_text(trained, Source([1], []), length=length, length_candidates=2)  # type: ignore[arg-type]
+        writer_for(trained, WritingOptions(length=length, length_candidates=2))  # type: ignore[arg-type]

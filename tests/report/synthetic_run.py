@@ -121,9 +121,9 @@ def phase_event(step: int, name: str, index: int) -> dict[str, Any]:
 def evaluation(split: str = "validation", **extra: Any) -> dict[str, Any]:
     """What `jepalm evaluate` writes, with some figures."""
 
-    def row(name: str, figure: str, unit: str, **values: Any) -> dict[str, Any]:
+    def row(name: str, label: str, unit: str, **values: Any) -> dict[str, Any]:
         blank = {"model": None, "real": None, "ngram": None, "baseline": None, "interval": None}
-        return {"name": name, "figure": figure, "unit": unit, **blank, "controls": {}, **values}
+        return {"name": name, "label": label, "unit": unit, **blank, "controls": {}, **values}
 
     rows = [
         row(
@@ -135,8 +135,8 @@ def evaluation(split: str = "validation", **extra: Any) -> dict[str, Any]:
             controls={"training unigram": 3.33},
         ),
         row("scorer/nll", "NLL", "nats/char", model=6.5, real=1.57, ngram=1.31, interval=[6.44, 6.55]),
-        row("scorer/gap", "gap", "nats/char", model=4.93, real=0.0, ngram=-0.26),
-        row("text/length", "length", "chars/text", model=26.6, real=25.9, ngram=25.9),
+        row("scorer/gap", "NLL minus that of real text", "nats/char", model=4.93, real=0.0, ngram=-0.26),
+        row("text/characters", "length", "chars/text", model=26.6, real=25.9, ngram=25.9),
         row("cost/passes", "forward passes", "passes/text", model=1.0, ngram=26.0),
         row("cost/latency", "time of a text by itself", "ms", model=9.1, ngram=2.5),
     ]

@@ -132,7 +132,7 @@ def test_json_and_csv_have_the_evaluation(make_run, report: Path):
 
 def answers(run="ar", **changed):
     """An evaluation of answers alone."""
-    row = {"figure": "exact match", "unit": "", "real": None, "ngram": None, "interval": [0.4, 0.6]}
+    row = {"label": "exact match", "unit": "", "real": None, "ngram": None, "interval": [0.4, 0.6]}
     row |= {"name": "task/exact_match", "model": 0.5, "baseline": 0.25, "controls": {"nearest": 0.02}}
     given = {"run": run, "n_samples": 0, "scorer": "none", "left_out": "no sampled text", "task": "regex"}
     return evaluation("test", **{**given, "n_answers": 2000, "rows": [row], "baseline": "other", **changed})

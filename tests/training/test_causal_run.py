@@ -17,7 +17,6 @@ from jepalm.data.text.preparing import prepare_text
 from jepalm.data.text.reading import RawText
 from jepalm.errors import UsageError
 from jepalm.generation.loading import load_trained
-from jepalm.generation.text import continue_text, read_prompt
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.latent import counts_at
 from jepalm.report.analysis.summary import analyse
@@ -186,19 +185,17 @@ def trained(run):
     return load_trained(run, hardware=config().hardware)
 
 
-def test_generated_text_has_the_length_asked_and_one_pass_a_token(trained):
-    source = read_prompt(trained, "7 is")
-    made = continue_text(trained, source, length=40, temperature=1.0, top_k=5, samples=2, seed=1)
+def test_generated_text_has_the_length_asked_and_one_pass_a_token(trained, continue_text):
+    made = continue_text(trained, "7 is", length=40, temperature=1.0, top_k=5, samples=2, seed=1)
     assert [len(text) for text in made.text] == [40, 40]
-    assert (made.passes, made.passages) == (40, [])
-    assert len(continue_text(trained, source).text[0]) == CONTEXT
+    assert (made.nfe, made.passages) == (40, [])
+    assert len(continue_text(trained, "7 is").text[0]) == CONTEXT
 
 
-def test_passages_of_a_stream_go_on_from_all_the_text(trained):
-    source = read_prompt(trained, "7 is")
-    once = continue_text(trained, source, length=8).text
-    twice = continue_text(trained, source, length=4, passages=2)
-    assert (twice.text, twice.passes) == (once, 8)
+def test_passages_of_a_stream_go_on_from_all_the_text(trained, continue_text):
+    once = continue_text(trained, "7 is", length=8).text
+    twice = continue_text(trained, "7 is", length=4, passages=2)
+    assert (twice.text, twice.nfe) == (once, 8)
 
 
 def test_samples_show_the_second_half_of_a_window(run):

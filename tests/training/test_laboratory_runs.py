@@ -7,12 +7,10 @@ import pytest
 from safetensors.torch import load_file
 
 from jepalm.generation.loading import load_trained
-from jepalm.generation.text import continue_text, read_prompt
 from jepalm.session import new_session
 
 EVERYTHING = {
-    "objective__weighting": "gradnorm",
-    "objective__gradnorm__every": 2,
+    "objective__weighting": "ema",
     "objective__length__kind": "classification",
     "objective__targets__encoder": "ema",
     "objective__targets__normalisation": "layernorm",
@@ -23,9 +21,11 @@ EVERYTHING = {
 }
 
 
-def test_a_run_with_everything_on_generates_with_length_candidates(tmp_path: Path, train_tiny: Any) -> None:
+def test_a_run_with_everything_on_generates_with_length_candidates(
+    tmp_path: Path, train_tiny: Any, continue_text: Any
+) -> None:
     trained = load_trained(train_tiny(tmp_path, **EVERYTHING))
-    made = continue_text(trained, read_prompt(trained, "1 abc"), length_candidates=3)
+    made = continue_text(trained, "1 abc", length_candidates=3)
     assert len(made.passages[0].rows()[0]) == made.passages[0].lengths.item()
 
 

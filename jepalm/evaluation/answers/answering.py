@@ -7,15 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from jepalm.data.batches import Tokens, pad_rows
-from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.answers.questions import Question
 from jepalm.evaluation.speed.timing import Clock
-from jepalm.generation import one_pass as one_shot
-from jepalm.generation import token_by_token as autoregressive
 from jepalm.generation.loading import TrainedModel
-from jepalm.objective import CausalObjective, JepalmObjective
-from jepalm.objective.views import prompt_row
+from jepalm.generation.writer import Prompt
+from jepalm.generation.writers import writer_for
 
 AT_ONCE = 64
 """Questions of a batch."""
@@ -24,20 +20,20 @@ ALONE = 16
 
 
 @dataclass
-class Written:
+class TimedAnswers:
     """Answers of one model and what they cost.
 
     Attributes:
         texts: one a question.
         seconds: of each batch of `AT_ONCE` questions.
         seconds_alone: of each of `ALONE` questions or fewer, answered by itself.
-        passes_alone: forward passes of each of these.
+        nfe_alone: forward passes of each of these.
     """
 
     texts: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     seconds_alone: list[float] = field(default_factory=list)
-    passes_alone: list[int] = field(default_factory=list)
+    nfe_alone: list[int] = field(default_factory=list)
 
     @property
     def characters_per_s(self) -> float:
@@ -57,16 +53,16 @@ class Written:
     @property
     def passes(self) -> float:
         """Mean forward passes of an answer by itself."""
-        return sum(self.passes_alone) / len(self.passes_alone)
+        return sum(self.nfe_alone) / len(self.nfe_alone)
 
 
 class Answerer:
     """A run that was trained on pairs; it reads questions with its own tokenizer."""
 
     def __init__(self, trained: TrainedModel) -> None:
-        self.hardware, self.objective = trained.hardware, trained.objective
+        self.hardware = trained.hardware
+        self._trained, self._writer = trained, writer_for(trained)
         self._tokenizer, self._model = trained.tokenizer, trained.config.model
-        self._reads_actions = trained.reads_actions
 
     def write(self, questions: Sequence[Question]) -> tuple[list[str], int]:
         """Write the likeliest text of each, all at once; return them and the forward passes.
@@ -74,61 +70,46 @@ class Answerer:
         One-shot: the likeliest length and the likeliest token of each position. Token by token: until the end
         token, or one token beyond the longest target of the training.
         """
-        read, action = self._read(questions)
-        with self.hardware.autocast():
-            if isinstance(self.objective, CausalObjective):
-                made = autoregressive.generate(
-                    self.objective,
-                    read,
-                    length=self._model.target_len + 1,
-                    end=TextTokenizer.END,
-                )
-                rows, passes = made.rows, made.passes
-            else:
-                assert isinstance(self.objective, JepalmObjective)
-                rows, passes = one_shot.generate(self.objective, read, action=action).rows(), 1
-        return [self._tokenizer.decode(row) for row in rows], passes
+        lengths = [self._model.target_len + 1] * len(questions)
+        made = self._writer.write(self._read(questions), seed=0, lengths=lengths)
+        return [self._tokenizer.decode(row) for row in made.ids], made.batch_nfe
 
-    def _read(self, questions: Sequence[Question]) -> tuple[Tokens, Tokens | None]:
-        """The last tokens of each question and of its action, which a causal model reads as one text."""
-        encode, model, device = self._tokenizer.encode, self._model, self.hardware.device
+    def _read(self, questions: Sequence[Question]) -> list[Prompt]:
+        """The last tokens of each question, and of its action where the run reads one."""
+        encode, model = self._tokenizer.encode, self._model
         sources = [encode(question.source)[-model.source_len :] for question in questions]
-        causal = isinstance(self.objective, CausalObjective)
-        if not self._reads_actions:
-            return pad_rows([prompt_row(row) for row in sources] if causal else sources, device), None
+        if not self._trained.reads_actions:
+            return [Prompt(source) for source in sources]
         actions = [encode(question.action)[-model.longest_action :] for question in questions]
-        if causal:
-            rows = [prompt_row(*pair) for pair in zip(sources, actions, strict=True)]
-            return pad_rows(rows, device), None
-        return pad_rows(sources, device), pad_rows(actions, device)
+        return [Prompt(*pair) for pair in zip(sources, actions, strict=True)]
 
 
 def write_in_turns(
     answerers: Mapping[str, Answerer], questions: Sequence[Question], clock: Clock = time.perf_counter
-) -> dict[str, Written]:
+) -> dict[str, TimedAnswers]:
     """Let several models answer the same questions, batch by batch in turns, so that their times compare.
 
     Each has one batch untimed before, and at the end some questions one at a time.
     """
-    written = {name: Written() for name in answerers}
+    answers = {name: TimedAnswers() for name in answerers}
     for answerer in answerers.values():
         answerer.write(questions[:AT_ONCE])
     for at in range(0, len(questions), AT_ONCE):
         for name, answerer in answerers.items():
             texts, _, seconds = _timed(answerer, questions[at : at + AT_ONCE], clock)
-            written[name].texts += texts
-            written[name].seconds.append(seconds)
+            answers[name].texts += texts
+            answers[name].seconds.append(seconds)
     for question in questions[:: -(-len(questions) // ALONE)]:
         for name, answerer in answerers.items():
-            _, passes, seconds = _timed(answerer, [question], clock)
-            written[name].seconds_alone.append(seconds)
-            written[name].passes_alone.append(passes)
-    return written
+            _, nfe, seconds = _timed(answerer, [question], clock)
+            answers[name].seconds_alone.append(seconds)
+            answers[name].nfe_alone.append(nfe)
+    return answers
 
 
 def _timed(answerer: Answerer, questions: Sequence[Question], clock: Clock) -> tuple[list[str], int, float]:
     answerer.hardware.synchronize()
     start = clock()
-    texts, passes = answerer.write(questions)
+    texts, nfe = answerer.write(questions)
     answerer.hardware.synchronize()
-    return texts, passes, clock() - start
+    return texts, nfe, clock() - start

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jepalm.data.prepared import PreparedData, Split
-from jepalm.data.regex.syntax import Reading
 from jepalm.data.worlds import world_of
 from jepalm.errors import UsageError
-from jepalm.evaluation.answers.answering import Answerer, Written, write_in_turns
+from jepalm.evaluation.answers.answering import Answerer, TimedAnswers, write_in_turns
 from jepalm.evaluation.answers.questions import (
     most_frequent_answer,
     nearest,
@@ -21,65 +20,30 @@ from jepalm.evaluation.answers.questions import (
 )
 from jepalm.evaluation.answers.tasks import score_of
 from jepalm.evaluation.answers.tasks.shares import Answered, Share
-from jepalm.evaluation.bootstrap import percentile_interval, resampled
-from jepalm.evaluation.rows import Evaluation, Row
+from jepalm.evaluation.rows import Evaluation, MetricRow, ratio_row
+from jepalm.evaluation.settings import EvaluationSettings
+from jepalm.evaluation.text.held_out import TRAINING_TOKENS
 from jepalm.generation.loading import TrainedModel
 
 MOST_QUESTIONS = 10_000
-"""Questions of an evaluation that is not told how many."""
-LEFT_OUT = "figures of decoder, embeddings and sampled text, which are of one-shot runs without actions"
+"""Questions where no number is given."""
+LEFT_OUT = "metrics of decoder, embeddings and sampled text, which are of one-shot runs without actions"
 FREQUENT, NEAREST, COPY = "most frequent answer", "nearest source's answer", "state as it was"
 """Controls: the answer that train has most often, that of the training source nearest to the question, and
 of transitions no change."""
 _FAULTS = ("malformed", "undecided")
 """Shares that no control shares."""
 _VIEWS = {
-    "view_cosine_gap": ("cosine of the two views, paired minus unpaired", {}),
-    "view_retrieval": ("retrieval@1 of the other view", {"chance": "view_retrieval_chance"}),
-    "predicted_view_rank": ("effective rank of predicted views", {"of the target views": "view_rank"}),
+    "view_cosine_gap": {},
+    "view_retrieval": {"chance": "view_retrieval_chance"},
+    "predicted_view_rank": {"of the target views": "view_rank"},
 }
-
-
-@dataclass(frozen=True)
-class Scoring:
-    r"""How a task is scored, beyond its name.
-
-    Attributes:
-        reading: of a `\b` in an expression.
-        databases: folder of sqlite files that queries are executed in.
-    """
-
-    reading: Reading = "boundary"
-    databases: Path | None = None
-
-
-BY_ITS_TASK = Scoring()
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a run is asked.
-
-    Attributes:
-        split: where the questions are.
-        n: how many, evenly spaced; 10,000 when empty, or all.
-        training_tokens: most tokens of train that the controls read.
-        seed: of the resampling.
-        other: a run to answer beside, if it was trained on pairs.
-        scoring: how the task is scored.
-    """
-
-    split: Split
-    n: int | None
-    training_tokens: int
-    seed: int = 0
-    other: TrainedModel | None = None
-    scoring: Scoring = BY_ITS_TASK
+"""Validation metrics of the two views, and their controls by title."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Figures of a run's answers.
+    """Metrics of a run's answers.
 
     Attributes:
         rows: the table's part.
@@ -87,18 +51,26 @@ class Answers:
         training_tokens: of train that the controls read.
     """
 
-    rows: list[Row]
+    rows: list[MetricRow]
     n: int
     training_tokens: int
 
 
-def measure_answers(trained: TrainedModel, prepared: PreparedData, asked: Asked) -> Answers:
+def measure_answers(
+    trained: TrainedModel,
+    prepared: PreparedData,
+    split: Split,
+    settings: EvaluationSettings,
+    other: TrainedModel | None = None,
+) -> Answers:
     """Let a run answer the sources of a split and score what it writes by the task of the data.
 
     Args:
         trained: a run of given pairs.
         prepared: its data.
-        asked: the questions.
+        split: where the questions are.
+        settings: how many, and how they are scored.
+        other: a run to answer beside, if it was trained on pairs.
 
     Raises:
         UsageError: a setting of the scoring does nothing, or a right answer cannot be scored.
@@ -106,14 +78,14 @@ def measure_answers(trained: TrainedModel, prepared: PreparedData, asked: Asked)
     task = prepared.meta.task
     simulated = prepared.meta.request.simulated
     world = world_of(simulated) if simulated is not None else None
-    score = score_of(task, asked.scoring.reading, asked.scoring.databases, world)
-    questions = read_questions(asked.split, prepared.tokenizer, asked.n or MOST_QUESTIONS)
-    training, training_tokens = training_questions(prepared, asked.training_tokens)
+    score = score_of(task, settings.reading, settings.databases, world)
+    questions = read_questions(split, prepared.tokenizer, settings.n_prompts or MOST_QUESTIONS)
+    training, training_tokens = training_questions(prepared, TRAINING_TOKENS)
     answerers = {"model": Answerer(trained)}
-    if asked.other is not None and asked.other.pairing == "pairs":
-        if asked.other.reads_actions and not prepared.meta.has_action:
-            raise UsageError(f"{asked.other.run.name} reads actions", f"{prepared.path.name} has none")
-        answerers["baseline"] = Answerer(asked.other)
+    if other is not None and other.pairing == "pairs":
+        if other.reads_actions and not prepared.meta.has_action:
+            raise UsageError(f"{other.run.name} reads actions", f"{prepared.path.name} has none")
+        answerers["baseline"] = Answerer(other)
     written = write_in_turns(answerers, questions)
     sources, gold = [one.source for one in questions], [one.gold for one in questions]
 
@@ -128,33 +100,39 @@ def measure_answers(trained: TrainedModel, prepared: PreparedData, asked: Asked)
     }
     if task == "transitions":
         controls[COPY] = shares(sources)
-    rows = [*_share_rows(found, controls, asked.seed), *_writing_rows(written)]
+    rows = [*_share_rows(found, controls, settings.seed), *_writing_rows(written)]
     return Answers(rows, len(questions), training_tokens)
 
 
-def evaluate_answers(trained: TrainedModel, prepared: PreparedData, asked: Asked) -> Evaluation:
+def evaluate_answers(
+    trained: TrainedModel,
+    prepared: PreparedData,
+    split: Split,
+    settings: EvaluationSettings,
+    other: TrainedModel | None = None,
+) -> Evaluation:
     """Evaluate a run of given pairs by its answers.
 
     Raises:
         UsageError: the run, or the one beside it, is of another pairing; or as `measure_answers`.
     """
-    for run in (trained, asked.other):
+    for run in (trained, other):
         if run is not None and run.pairing != "pairs":
             kind = f"a {run.config.model.family} run of {run.pairing}"
             hint = "a causal run of such text stands beside a JEPALM: as its --baseline or --scorer"
             raise UsageError(f"{run.run.name} is {kind}, which have no right answers", hint)
-    answers = measure_answers(trained, prepared, asked)
+    answers = measure_answers(trained, prepared, split, settings, other)
     return Evaluation(
         run=trained.run.name,
         step=trained.checkpoint.step,
-        split=asked.split.name,
+        split=split.name,
         n_prompts=answers.n,
         n_samples=0,
         temperature=0.0,
-        seed=asked.seed,
+        seed=settings.seed,
         scorer="none",
         scored_by_ngram=False,
-        baseline=asked.other.run.name if asked.other is not None else None,
+        baseline=other.run.name if other is not None else None,
         training_tokens=answers.training_tokens,
         rows=[*answers.rows, *view_rows(trained.run.metrics, trained.checkpoint.step)],
         by_position={},
@@ -164,18 +142,16 @@ def evaluate_answers(trained: TrainedModel, prepared: PreparedData, asked: Asked
     )
 
 
-def view_rows(metrics: Path, step: int) -> list[Row]:
+def view_rows(metrics: Path, step: int) -> list[MetricRow]:
     """Health of the embeddings of the two views as the training logged it at this step, if it did."""
     known = {name.removeprefix("validation/"): value for name, value in _logged(metrics, step).items()}
     return [
-        Row(
+        MetricRow(
             f"views/{name.replace('view_', '')}",
-            f"{figure} (validation)",
-            "",
             {"model": known[name]},
             controls={title: known[control] for title, control in controls.items() if control in known},
         )
-        for name, (figure, controls) in _VIEWS.items()
+        for name, controls in _VIEWS.items()
         if known.get(name) is not None
     ]
 
@@ -197,36 +173,29 @@ def _logged(metrics: Path, step: int) -> dict[str, Any]:
 
 def _share_rows(
     found: Mapping[str, Mapping[str, Share]], controls: Mapping[str, Mapping[str, Share]], seed: int
-) -> list[Row]:
+) -> list[MetricRow]:
     return [
-        Row(
+        ratio_row(
             f"task/{name}",
-            share.figure,
-            "",
-            {column: shares[name].value for column, shares in found.items()},
-            interval=percentile_interval(resampled(share.above, share.below, seed=seed)),
+            {column: (shares[name].above, shares[name].below) for column, shares in found.items()},
+            seed=seed,
             controls={
                 title: shares[name].value
                 for title, shares in controls.items()
                 if name in shares and name not in _FAULTS
             },
         )
-        for name, share in found["model"].items()
+        for name in found["model"]
     ]
 
 
-def _writing_rows(written: Mapping[str, Written]) -> list[Row]:
+def _writing_rows(written: Mapping[str, TimedAnswers]) -> list[MetricRow]:
     """Speed of the answers; the ratio is how many times the baseline's."""
     rows = []
-    for name, figure, unit in (
-        ("characters_per_s", "64 questions at once", "characters/s"),
-        ("answers_per_s", "64 questions at once", "answers/s"),
-        ("latency", "one question at a time", "ms/answer"),
-        ("passes", "forward passes", "passes/answer"),
-    ):
+    for name in ("characters_per_s", "answers_per_s", "latency", "passes"):
         values = {column: float(getattr(made, name)) for column, made in written.items()}
         controls = {}
         if values.get("baseline"):
             controls["times the baseline's"] = values["model"] / values["baseline"]
-        rows.append(Row(f"writing/{name}", figure, unit, values, controls=controls))
+        rows.append(MetricRow(f"writing/{name}", values, controls=controls))
     return rows

@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jepalm.evaluation.speed.training_step import StepSpeed
-from jepalm.evaluation.speed.verified import VerifiedSpeed
-from jepalm.evaluation.speed.writing import CHARACTERS, WritingSpeed, WrittenBy
+from jepalm.evaluation.speed.writing import CHARACTERS, ModelDescription, VerifiedSpeed, WritingSpeed
 
 
 @dataclass(frozen=True)
@@ -19,8 +18,9 @@ class Bench:
         step: of its checkpoint.
         created: when, in UTC.
         hardware: device, its name, threads, precision of both; `compiled` is the training step alone.
-        seconds: how long each figure was measured at least.
-        writers: who wrote, by column: `model` and `baseline`.
+        seconds: how long each time was measured at least.
+        models: who wrote, by column: `model` and `baseline`.
+        nfe: forward passes that each took for a text.
         writing: both, at each batch size.
         training: the training step of the run.
         verified: the run's drafts under another run's verification, where one was given.
@@ -31,7 +31,8 @@ class Bench:
     created: str
     hardware: dict[str, Any]
     seconds: float
-    writers: dict[str, WrittenBy]
+    models: dict[str, ModelDescription]
+    nfe: dict[str, int]
     writing: list[WritingSpeed]
     training: StepSpeed
     verified: VerifiedSpeed | None = None
@@ -47,7 +48,7 @@ class Bench:
             "seconds": self.seconds,
             "generation": {
                 "characters": CHARACTERS,
-                **{name: asdict(writer) for name, writer in self.writers.items()},
+                **{name: asdict(model) | {"nfe": self.nfe[name]} for name, model in self.models.items()},
                 "batches": [
                     {
                         "batch": speed.batch,

@@ -13,11 +13,11 @@ LEAST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A figure measured several times.
+class TimingQuartiles:
+    """A time, or a ratio of times, that was measured several times.
 
     Attributes:
-        median: the figure.
+        median: of the measurements.
         low: a quarter of the measurements lie below it.
         high: a quarter lie above it.
         n: measurements.
@@ -29,7 +29,7 @@ class Spread:
     n: int
 
     @classmethod
-    def of(cls, values: list[float]) -> Spread:
+    def of(cls, values: list[float]) -> TimingQuartiles:
         """Summarise two measurements or more."""
         low, middle, high = quantiles(values, n=4, method="inclusive")
         return cls(middle, low, high, len(values))
@@ -70,6 +70,6 @@ def in_turns(
     return times
 
 
-def ratio(above: list[float], below: list[float]) -> Spread:
+def ratio(above: list[float], below: list[float]) -> TimingQuartiles:
     """Ratio of times taken in turns: the rounds' own ratios, each of two neighbours in time."""
-    return Spread.of([a / b for a, b in zip(above, below, strict=True)])
+    return TimingQuartiles.of([a / b for a, b in zip(above, below, strict=True)])

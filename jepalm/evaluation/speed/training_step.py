@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from jepalm.config import Config
 from jepalm.data.batches import Batches
-from jepalm.evaluation.speed.timing import Clock, Spread, in_turns
+from jepalm.evaluation.speed.timing import Clock, TimingQuartiles, in_turns
 from jepalm.hardware import Hardware, matrix_product, peak_flops
 from jepalm.objective import Objective
 from jepalm.training.flops import count_flops
@@ -61,7 +61,7 @@ class StepSpeed:
 
     Attributes:
         batch_size: pairs of a step.
-        target_tokens: of a step, mean over `STEPS` steps; the other figures are means over the same ones.
+        target_tokens: of a step, mean over `STEPS` steps; the other numbers are means over the same ones.
         read_tokens: source tokens.
         seconds: of a step.
         parts: seconds of each part, with a wait for the device after each.
@@ -73,7 +73,7 @@ class StepSpeed:
     batch_size: int
     target_tokens: float
     read_tokens: float
-    seconds: Spread
+    seconds: TimingQuartiles
     parts: dict[str, float]
     flops: float
     peak: Peak
@@ -130,7 +130,7 @@ def measure_step(
         batch_size=config.training.batch_size,
         target_tokens=sum(batch.n_target_tokens for batch in seen) / STEPS,
         read_tokens=sum(batch.n_read_tokens for batch in seen) / STEPS,
-        seconds=Spread.of([taken / STEPS for taken in times["steps"]]),
+        seconds=TimingQuartiles.of([taken / STEPS for taken in times["steps"]]),
         parts=parts.a_step(STEPS),
         flops=flops / STEPS,
         peak=_peak(known, PRODUCTS * product_flops, times),
@@ -160,7 +160,9 @@ class PartClock:
 
     def a_step(self, steps: int) -> dict[str, float]:
         """Median seconds of each part of a step, over rows of `steps` but the first, which warms up."""
-        return {part: Spread.of([row[part] / steps for row in self.taken[1:]]).median for part in PARTS}
+        return {
+            part: TimingQuartiles.of([row[part] / steps for row in self.taken[1:]]).median for part in PARTS
+        }
 
 
 def top_operators(action: Callable[[], object], hardware: Hardware, steps: int) -> list[Operator]:
@@ -210,4 +212,4 @@ def _steps(
 def _peak(known: float | None, product_flops: int, times: dict[str, list[float]]) -> Peak:
     if known is not None:
         return Peak(known, measured=False)
-    return Peak(product_flops / Spread.of(times["products"]).median, measured=True)
+    return Peak(product_flops / TimingQuartiles.of(times["products"]).median, measured=True)

@@ -1,31 +1,102 @@
-"""How fast a model writes: 64 characters in one shot or token by token, beside another model."""
+"""How fast models write, and in how many forward passes: each beside others, timed in turns.
+
+`measure_costs` times the columns of an evaluation, `measure_writing` a run beside a baseline at two batch
+sizes, and `measure_verified` an autoregressive model's text from verified drafts beside token by token.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
-import torch
-
-from jepalm.data.batches import Batches, Tokens, pad_rows
+from jepalm.data.batches import Batches
 from jepalm.data.prepared import PreparedData
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.evaluation.speed.equal_size import build_untrained, counterpart, depth_of
-from jepalm.evaluation.speed.timing import Clock, Spread, in_turns, ratio
-from jepalm.generation import one_pass as one_shot
-from jepalm.generation import token_by_token as autoregressive
+from jepalm.evaluation.speed.timing import Clock, TimingQuartiles, in_turns, ratio
 from jepalm.generation.loading import TrainedModel
-from jepalm.generation.text import longest_source
-from jepalm.hardware import Hardware
-from jepalm.objective import CausalObjective, JepalmObjective, Objective
+from jepalm.generation.prompts import longest_source
+from jepalm.generation.roll import PassageWriter
+from jepalm.generation.token_by_token import CausalWriter, Sampling
+from jepalm.generation.verify import Drafter, verified_writer
+from jepalm.generation.writer import GeneratedText, Prompt, Writer
+from jepalm.objective import Objective
 
+ALONE = 8
+"""Texts that are written by themselves: of an evaluation one a round, of verified drafts all in each."""
+AT_ONCE = 64
+"""Texts of an evaluation that are written in one batch."""
 CHARACTERS = 64
+"""Written after each prompt by `measure_writing`."""
 BATCHES = (1, 64)
 PROMPTS = 64
+
+
+def measure_costs(
+    writers: Mapping[str, Writer],
+    prompts: Sequence[list[int]],
+    lengths: Sequence[int],
+    tokenizer: TextTokenizer,
+    synchronize: Callable[[], None],
+    *,
+    seed: int,
+    clock: Clock = time.perf_counter,
+) -> dict[str, dict[str, float]]:
+    """What a text of each writer costs, timed in turns in this process.
+
+    Args:
+        writers: by column.
+        prompts: token ids; some of them are continued, again from the first where they are less than a batch.
+        lengths: tokens of each real continuation.
+        tokenizer: of all of them.
+        synchronize: waits for the device.
+        seed: of the draws.
+        clock: tells seconds.
+
+    Returns:
+        by metric, of every column: `cost/passes`, forward passes a text; `cost/latency`, milliseconds of a
+        text by itself; `cost/characters_per_s` of `AT_ONCE` texts at once.
+    """
+    pairs = [(Prompt(prompt), length) for prompt, length in zip(prompts, lengths, strict=True)]
+    batch = [pairs[place % len(pairs)] for place in range(AT_ONCE)]
+    nfe = {name: _write(writer, pairs[:ALONE], seed).mean_nfe for name, writer in writers.items()}
+    alone = in_turns(
+        {name: _one_by_one(writer, pairs[:ALONE], seed) for name, writer in writers.items()},
+        0.0,
+        synchronize,
+        clock,
+        least=ALONE,
+    )
+    written: dict[str, GeneratedText] = {}
+
+    def write_batch(name: str) -> None:
+        written[name] = _write(writers[name], batch, seed)
+
+    at_once = in_turns({name: partial(write_batch, name) for name in writers}, 0.0, synchronize, clock)
+    characters = {name: sum(len(tokenizer.decode(row)) for row in made.ids) for name, made in written.items()}
+    return {
+        "cost/passes": nfe,
+        "cost/latency": {name: 1000 * TimingQuartiles.of(times).median for name, times in alone.items()},
+        "cost/characters_per_s": {
+            name: characters[name] / TimingQuartiles.of(times).median for name, times in at_once.items()
+        },
+    }
+
+
+def _write(writer: Writer, texts: Sequence[tuple[Prompt, int]], seed: int) -> GeneratedText:
+    prompts, lengths = zip(*texts, strict=True)
+    return writer.write(prompts, seed=seed, lengths=lengths)
+
+
+def _one_by_one(writer: Writer, texts: Sequence[tuple[Prompt, int]], seed: int) -> Callable[[], object]:
+    """Writes the next text at every call."""
+    turns = itertools.cycle(texts)
+    return lambda: _write(writer, [next(turns)], seed)
 
 
 @dataclass(frozen=True)
@@ -40,105 +111,9 @@ class RealText:
     prompts: list[str]
     targets: str
 
-
-@dataclass(frozen=True)
-class Writer:
-    """A model and how much it has to write.
-
-    Attributes:
-        name: of its run, or `untrained`.
-        objective: the model, in evaluation mode.
-        tokenizer: between text and its tokens.
-        hardware: where it lies and in which precision it computes.
-        longest_prompt: most tokens of a prompt that it reads.
-        characters_a_token: of real text under its tokenizer.
-    """
-
-    name: str
-    objective: Objective
-    tokenizer: TextTokenizer
-    hardware: Hardware
-    longest_prompt: int
-    characters_a_token: float
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that `CHARACTERS` characters of real text have, rounded up."""
-        return math.ceil(CHARACTERS / self.characters_a_token)
-
-    def read(self, prompts: list[str]) -> Tokens:
-        """The prompts as tokens on the device."""
-        rows = [self.tokenizer.encode(prompt)[-self.longest_prompt :] for prompt in prompts]
-        return pad_rows(rows, self.hardware.device)
-
-    def write(self, prompts: Tokens) -> int:
-        """Write `tokens` most likely tokens after each prompt; return the forward passes it took."""
-        with self.hardware.autocast():
-            if isinstance(self.objective, CausalObjective):
-                return autoregressive.generate(self.objective, prompts, length=self.tokens).passes
-            assert isinstance(self.objective, JepalmObjective)
-            return write_passages(self.objective, prompts, self.tokens)
-
-
-def write_passages(objective: JepalmObjective, source: Tokens, tokens: int) -> int:
-    """Write passages, each the next one's source, until there are enough tokens; return how many."""
-    passes, left = 0, tokens
-    while left > 0:
-        passage = one_shot.generate(objective, source, length=left)
-        passage.rows()  # the tokens reach the program, as those of the autoregressive model do
-        ids = passage.ids[:, -objective.model.config.source_len :]
-        source = Tokens(ids, torch.full_like(passage.lengths, ids.shape[1]))
-        left -= passage.ids.shape[1]
-        passes += 1
-    return passes
-
-
-@dataclass(frozen=True)
-class WrittenBy:
-    """Who wrote.
-
-    Attributes:
-        name: of the run, or `untrained`.
-        family: `jepalm` or `causal`.
-        parameters: of the model.
-        layers: for people.
-        tokens: written after each prompt.
-        characters_a_token: of real text under its tokenizer.
-        passes: forward passes of these tokens.
-    """
-
-    name: str
-    family: str
-    parameters: int
-    layers: str
-    tokens: int
-    characters_a_token: float
-    passes: int
-
-
-@dataclass(frozen=True)
-class WritingSpeed:
-    """Both models at one batch size, timed in turns.
-
-    Attributes:
-        batch: prompts at once.
-        model: seconds until each prompt has its `CHARACTERS` characters.
-        baseline: the same.
-        ratio: baseline's seconds over the model's, round by round.
-        rounds: seconds of both in each round.
-    """
-
-    batch: int
-    model: Spread
-    baseline: Spread
-    ratio: Spread
-    rounds: dict[str, list[float]]
-
-    @property
-    def characters_per_s(self) -> dict[str, float]:
-        """Characters of all prompts together, by whose they are."""
-        written = self.batch * CHARACTERS
-        return {"model": written / self.model.median, "baseline": written / self.baseline.median}
+    def characters_per_token(self, tokenizer: TextTokenizer) -> float:
+        """Characters of the targets over their tokens."""
+        return len(self.targets) / len(tokenizer.encode(self.targets))
 
 
 def real_text(prepared: PreparedData, trained: TrainedModel) -> RealText:
@@ -160,51 +135,135 @@ def real_text(prepared: PreparedData, trained: TrainedModel) -> RealText:
     return RealText(prompts, "".join(decode(batch.target.ids[0].tolist()) for batch in batches) or " ")
 
 
-def writer_of(trained: TrainedModel, text: RealText) -> Writer:
-    """A run's own model."""
-    return Writer(
-        trained.run.name,
-        trained.objective,
-        trained.tokenizer,
-        trained.hardware,
-        longest_source(trained),
-        _characters_a_token(trained.tokenizer, text),
+@dataclass(frozen=True)
+class ModelDescription:
+    """Who writes.
+
+    Attributes:
+        name: of the run, or `untrained`.
+        family: `jepalm` or `causal`.
+        parameters: of the model.
+        layers: for people.
+        tokens: written after each prompt.
+        characters_per_token: of real text under its tokenizer.
+    """
+
+    name: str
+    family: str
+    parameters: int
+    layers: str
+    tokens: int
+    characters_per_token: float
+
+
+@dataclass(frozen=True)
+class TimedModel:
+    """A model that writes `CHARACTERS` characters of its most likely text after each prompt.
+
+    Attributes:
+        writer: writes that many characters of real text in tokens, rounded up.
+        tokenizer: between text and its tokens.
+        synchronize: waits for the device.
+        longest_prompt: most tokens of a prompt that it reads.
+        description: for people and programs.
+    """
+
+    writer: Writer
+    tokenizer: TextTokenizer
+    synchronize: Callable[[], None]
+    longest_prompt: int
+    description: ModelDescription
+
+    def read(self, prompts: Sequence[str]) -> list[Prompt]:
+        """The prompts as tokens."""
+        return [Prompt(self.tokenizer.encode(prompt)[-self.longest_prompt :]) for prompt in prompts]
+
+    def write(self, prompts: Sequence[Prompt]) -> int:
+        """Write after each prompt; return the forward passes it took."""
+        return self.writer.write(prompts, seed=0).batch_nfe
+
+
+@dataclass(frozen=True)
+class WritingSpeed:
+    """Both models at one batch size, timed in turns.
+
+    Attributes:
+        batch: prompts at once.
+        model: seconds until each prompt has its `CHARACTERS` characters.
+        baseline: the same.
+        ratio: baseline's seconds over the model's, round by round.
+        rounds: seconds of both in each round.
+    """
+
+    batch: int
+    model: TimingQuartiles
+    baseline: TimingQuartiles
+    ratio: TimingQuartiles
+    rounds: dict[str, list[float]]
+
+    @property
+    def characters_per_s(self) -> dict[str, float]:
+        """Characters of all prompts together, by whose they are."""
+        written = self.batch * CHARACTERS
+        return {"model": written / self.model.median, "baseline": written / self.baseline.median}
+
+
+def timed_model(trained: TrainedModel, text: RealText, name: str | None = None) -> TimedModel:
+    """A run's model under its own name, or another."""
+    name, model = name or trained.run.name, trained.config.model
+    characters = text.characters_per_token(trained.tokenizer)
+    tokens = math.ceil(CHARACTERS / characters)
+    writer: Writer
+    if trained.is_causal:
+        writer = CausalWriter(name, trained.causal, trained.hardware, tokens)
+    else:
+        writer = PassageWriter(
+            name,
+            trained.jepalm,
+            trained.hardware,
+            length=tokens,
+            passage_length=model.target_len,
+            next_source=lambda source, written: written,
+        )
+    parameters = n_parameters(trained.objective)
+    description = ModelDescription(name, model.family, parameters, depth_of(model), tokens, characters)
+    return TimedModel(
+        writer, trained.tokenizer, trained.hardware.synchronize, longest_source(trained), description
     )
 
 
-def untrained_writer(trained: TrainedModel, text: RealText) -> Writer:
-    """A model of the other family, as wide as the run's and as near to its number of parameters as can be.
+def untrained_counterpart(trained: TrainedModel, text: RealText) -> TimedModel:
+    """An untrained model of the other family, as wide as the run's and as near to its size as can be.
 
     How long writing takes does not depend on what the weights are.
 
     Raises:
         UsageError: the run has a backbone, whose width and depth have no counterpart.
     """
-    if trained.config.model.backbone is not None:
+    sizes, vocab_size = trained.config.model, trained.tokenizer.vocab_size
+    if sizes.backbone is not None:
         raise UsageError(f"{trained.run.name} has a backbone: no model is equal to it", "give --baseline RUN")
-    own = writer_of(trained, text)
-    sizes = trained.config.model
-    vocab_size, context_len = trained.tokenizer.vocab_size, sizes.source_len + own.tokens
-    model = counterpart(sizes, parameters(own.objective), vocab_size, context_len)
+    tokens = math.ceil(CHARACTERS / text.characters_per_token(trained.tokenizer))
+    model = counterpart(sizes, n_parameters(trained.objective), vocab_size, sizes.source_len + tokens)
     objective = build_untrained(model, vocab_size, trained.hardware)
-    return Writer(
-        "untrained",
-        objective,
-        trained.tokenizer,
-        trained.hardware,
-        sizes.source_len,
-        own.characters_a_token,
-    )
+    config = trained.config.model_copy(update={"model": model})
+    built = timed_model(replace(trained, config=config, objective=objective), text, "untrained")
+    return replace(built, longest_prompt=sizes.source_len)
+
+
+def n_parameters(objective: Objective) -> int:
+    """Parameters of an objective's model, with those that never learn."""
+    return sum(objective.parameters_by_part().values())
 
 
 def measure_writing(
-    model: Writer,
-    baseline: Writer,
+    model: TimedModel,
+    baseline: TimedModel,
     prompts: list[str],
     seconds: float,
     clock: Clock = time.perf_counter,
-) -> tuple[list[WritingSpeed], dict[str, WrittenBy]]:
-    """Time both models at every batch size, and count their passes.
+) -> tuple[list[WritingSpeed], dict[str, int]]:
+    """Time both models at every batch size, and count their forward passes.
 
     Args:
         model: what is measured.
@@ -212,39 +271,22 @@ def measure_writing(
         prompts: texts to write after; of these a single one has the median length.
         seconds: how long each batch size is measured.
         clock: tells seconds.
+
+    Returns:
+        the times, and the forward passes by `model` and `baseline`.
     """
-    writers = {"model": model, "baseline": baseline}
+    timed = {"model": model, "baseline": baseline}
     speeds = []
     for batch in BATCHES:
         actions: dict[str, Callable[[], object]] = {
-            name: partial(writer.write, writer.read(_batch_of(prompts, batch)))
-            for name, writer in writers.items()
+            name: partial(one.write, one.read(_batch_of(prompts, batch))) for name, one in timed.items()
         }
-        times = in_turns(actions, seconds, model.hardware.synchronize, clock)
-        spreads = {name: Spread.of(found) for name, found in times.items()}
+        times = in_turns(actions, seconds, model.synchronize, clock)
+        quartiles = {name: TimingQuartiles.of(found) for name, found in times.items()}
         speeds.append(
-            WritingSpeed(batch, **spreads, ratio=ratio(times["baseline"], times["model"]), rounds=times)
+            WritingSpeed(batch, **quartiles, ratio=ratio(times["baseline"], times["model"]), rounds=times)
         )
-    return speeds, {name: _described(writer, prompts) for name, writer in writers.items()}
-
-
-def parameters(objective: Objective) -> int:
-    """Parameters of an objective's model, with those that never learn."""
-    return sum(objective.parameters_by_part().values())
-
-
-def _described(writer: Writer, prompts: list[str]) -> WrittenBy:
-    assert isinstance(writer.objective, CausalObjective | JepalmObjective)
-    config = writer.objective.model.config
-    return WrittenBy(
-        writer.name,
-        config.family,
-        parameters(writer.objective),
-        depth_of(config),
-        writer.tokens,
-        writer.characters_a_token,
-        writer.write(writer.read(_batch_of(prompts, 1))),
-    )
+    return speeds, {name: one.write(one.read(_batch_of(prompts, 1))) for name, one in timed.items()}
 
 
 def _batch_of(prompts: list[str], n: int) -> list[str]:
@@ -253,5 +295,96 @@ def _batch_of(prompts: list[str], n: int) -> list[str]:
     return [prompts[place % len(prompts)] for place in range(n)]
 
 
-def _characters_a_token(tokenizer: TextTokenizer, text: RealText) -> float:
-    return len(text.targets) / len(tokenizer.encode(text.targets))
+@dataclass(frozen=True)
+class DraftedSpeed:
+    """The texts drafted by one drafter and verified.
+
+    Attributes:
+        characters_per_check: that a verifying pass writes, mean over all of them.
+        checks: verifying passes a text, mean.
+        same: share of the texts that are the same as token by token; rounding can part them.
+        seconds: a text.
+        ratio: seconds token by token over these, round by round.
+    """
+
+    characters_per_check: float
+    checks: float
+    same: float
+    seconds: TimingQuartiles
+    ratio: TimingQuartiles
+
+
+@dataclass(frozen=True)
+class VerifiedSpeed:
+    """The same texts written in several ways, at batch 1 and in turns.
+
+    Attributes:
+        verifier: name of the run whose texts they are.
+        texts: how many, each after a prompt of its own.
+        tokens: of each.
+        temperature: of the draws.
+        alone: seconds a text, token by token with keys and values kept.
+        drafted: by who drafted.
+    """
+
+    verifier: str
+    texts: int
+    tokens: int
+    temperature: float
+    alone: TimingQuartiles
+    drafted: dict[str, DraftedSpeed]
+
+
+def measure_verified(
+    drafters: Mapping[str, Drafter],
+    verifying: TrainedModel,
+    text: RealText,
+    seconds: float,
+    *,
+    temperature: float = 1.0,
+    clock: Clock = time.perf_counter,
+) -> VerifiedSpeed:
+    """Time the ways to the same texts.
+
+    Args:
+        drafters: by name.
+        verifying: a causal run that goes with them (`check_verifier`).
+        text: what to write after; the first `ALONE` prompts are read.
+        seconds: how long is measured.
+        temperature: of the draws, which the seed 0 decides.
+        clock: tells seconds.
+    """
+    model, tokenizer, sampling = timed_model(verifying, text), verifying.tokenizer, Sampling(temperature)
+    tokens, prompts = model.description.tokens, model.read(text.prompts[:ALONE])
+    alone = CausalWriter(
+        verifying.run.name, verifying.causal, verifying.hardware, tokens, sampling=sampling, batch_size=1
+    )
+    writers: dict[str, Writer] = {
+        "": alone,
+        **{
+            name: verified_writer(verifying, drafter, length=tokens, sampling=sampling, batch_size=1)
+            for name, drafter in drafters.items()
+        },
+    }
+    made: dict[str, GeneratedText] = {}
+
+    def write(name: str) -> None:
+        made[name] = writers[name].write(prompts, seed=0)
+
+    actions = {name: partial(write, name) for name in writers}
+    times = {
+        name: [taken / len(prompts) for taken in found]
+        for name, found in in_turns(actions, seconds, verifying.hardware.synchronize, clock).items()
+    }
+    found = {}
+    for name in drafters:
+        written = made[name]
+        found[name] = DraftedSpeed(
+            sum(len(tokenizer.decode(row)) for row in written.ids) / sum(written.checks),
+            sum(written.checks) / len(prompts),
+            sum(row == own for row, own in zip(written.ids, made[""].ids, strict=True)) / len(prompts),
+            TimingQuartiles.of(times[name]),
+            ratio(times[""], times[name]),
+        )
+    alone_seconds = TimingQuartiles.of(times[""])
+    return VerifiedSpeed(verifying.run.name, len(prompts), tokens, temperature, alone_seconds, found)

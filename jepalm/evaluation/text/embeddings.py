@@ -1,9 +1,8 @@
-"""What a model makes of pairs before any text is drawn: the decoder's figures and the embeddings' figures."""
+"""What a model makes of real pairs before any text is drawn: metrics of its decoder and its embeddings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jepalm.data.batches import Batch, Tokens, pad_rows
-from jepalm.evaluation.bootstrap import Interval, percentile_interval, resampled
-from jepalm.evaluation.rows import Row
+from jepalm.evaluation.bootstrap import percentile_interval, resampled
+from jepalm.evaluation.rows import MetricRow, mean_row, ratio_row
+from jepalm.evaluation.text.ngram import NGram
 from jepalm.evaluation.validation.geometry import (
     paired_minus_unpaired_cosine,
     retrieval_at_1,
@@ -31,77 +31,59 @@ _TOLERANCE_BATCHES = 4
 
 Pairs = Sequence[tuple[list[int], list[int]]]
 """Token ids of sources and targets."""
+PairSums = dict[str, Tensor]
+"""Sums over the target positions of each pair, (N,) float64, and mean embeddings, (N, D')."""
 
 
-@dataclass(frozen=True)
-class PairSums:
-    """Sums over the target positions of each pair, (N,) float64, and mean embeddings, (N, D').
-
-    Attributes:
-        tokens: target positions.
-        embeddings: target embeddings: as many, or fewer where they are latents.
-        reconstruction_ce: nats of the decoder on the trained encoder's embeddings of the target.
-        reconstruction_right: tokens it gets right.
-        generation_ce: nats of the decoder on predicted embeddings.
-        generation_right: tokens it gets right.
-        other_source_ce: nats of the decoder on embeddings predicted from another pair's source.
-        error: squared distance of predicted to target embeddings.
-        around_mean: squared distance of target embeddings to their mean over all pairs.
-        source: mean source embedding, as it would be of a target.
-        target: mean target embedding.
-        predicted: mean predicted embedding.
-    """
-
-    tokens: NDArray[np.float64]
-    embeddings: NDArray[np.float64]
-    reconstruction_ce: NDArray[np.float64]
-    reconstruction_right: NDArray[np.float64]
-    generation_ce: NDArray[np.float64]
-    generation_right: NDArray[np.float64]
-    other_source_ce: NDArray[np.float64]
-    error: NDArray[np.float64]
-    around_mean: NDArray[np.float64]
-    source: Tensor
-    target: Tensor
-    predicted: Tensor
+def pair_batches(
+    pairs: Pairs, others: NDArray[np.int64], hardware: Hardware
+) -> tuple[list[Batch], list[Tokens]]:
+    """Batches of pairs, and for each the sources of other pairs, `others` (N,), which are read instead."""
+    batches, other_sources = [], []
+    for at in range(0, len(pairs), _PAIRS_AT_ONCE):
+        part = slice(at, at + _PAIRS_AT_ONCE)
+        source, target = (pad_rows(list(rows), hardware.device) for rows in zip(*pairs[part], strict=True))
+        n_target, n_read = int(target.lengths.sum()), int(source.lengths.sum())
+        batches.append(
+            Batch(source, target, None, len(source.lengths), n_target, n_read, whole=None, n_whole=0)
+        )
+        other_sources.append(pad_rows([pairs[other][0] for other in others[part]], hardware.device))
+    return batches, other_sources
 
 
-@torch.no_grad()
-def measure_embeddings(
-    objective: JepalmObjective,
-    pairs: Pairs,
-    others: NDArray[np.int64],
-    hardware: Hardware,
-    *,
-    seed: int,
-    ce_controls: dict[str, float],
-    accuracy_controls: dict[str, float],
-) -> list[Row]:
-    """Measure reconstruction, generation and the geometry of embeddings on pairs.
+def decoder_controls(
+    ngram: NGram,
+    training: NDArray[np.int64],
+    prompts: list[list[int]],
+    targets: list[list[int]],
+    positions: list[list[int]] | None = None,
+) -> tuple[dict[str, float], dict[str, float]]:
+    """CE and accuracy on targets of what needs no model.
 
     Args:
-        objective: in evaluation mode.
-        pairs: two or more.
-        others: (N,) for each pair another one, whose source is read instead.
-        hardware: where and how to compute.
-        seed: of the noise and the resampling.
-        ce_controls: what else predicts the targets, in nats a token.
-        accuracy_controls: what else predicts the targets, as a share.
+        ngram: sees the true text before each token.
+        training: (T,) token ids of the training text.
+        prompts: token ids before each target.
+        targets: token ids.
+        positions: of each target, those that count; all when None.
     """
-    parts = [slice(at, at + _PAIRS_AT_ONCE) for at in range(0, len(pairs), _PAIRS_AT_ONCE)]
-    return measure_batches(
-        objective,
-        [_batch(pairs[part], hardware) for part in parts],
-        [pad_rows([pairs[other][0] for other in others[part]], hardware.device) for part in parts],
-        hardware,
-        seed=seed,
-        ce_controls=ce_controls,
-        accuracy_controls=accuracy_controls,
+    places = [list(range(len(target))) for target in targets] if positions is None else positions
+
+    def ce(model: NGram) -> float:
+        nats = model.nll(prompts, targets)
+        return float(np.concatenate([row[at] for row, at in zip(nats, places, strict=True)]).mean())
+
+    most_frequent = int(np.bincount(training, minlength=ngram.vocab_size).argmax())
+    tokens = np.concatenate([np.array(row)[at] for row, at in zip(targets, places, strict=True)])
+    unigram = NGram.fit(training, ngram.vocab_size, 1)
+    return (
+        {"training unigram": ce(unigram), f"{ngram.order}-gram that sees the true past": ce(ngram)},
+        {"always the most frequent token": float((tokens == most_frequent).mean())},
     )
 
 
 @torch.no_grad()
-def measure_batches(
+def measure_embeddings(
     objective: JepalmObjective,
     batches: list[Batch],
     other_sources: list[Tokens],
@@ -110,25 +92,44 @@ def measure_batches(
     seed: int,
     ce_controls: dict[str, float],
     accuracy_controls: dict[str, float],
-) -> list[Row]:
-    """Measure batches, each beside the sources that are read instead; else as `measure_embeddings`."""
-    targets = [
-        row[:n]
+) -> list[MetricRow]:
+    """Measure reconstruction, generation and the geometry of embeddings on batches of pairs.
+
+    Args:
+        objective: in evaluation mode.
+        batches: two pairs or more in all.
+        other_sources: for each batch the sources that are read instead of its own.
+        hardware: where and how to compute.
+        seed: of the noise and the resampling.
+        ce_controls: what else predicts the targets, in nats a token.
+        accuracy_controls: what else predicts the targets, as a share.
+    """
+    texts = [
+        tuple(row[:n])
         for batch in batches
         for row, n in zip(batch.target.ids.tolist(), batch.target.lengths.tolist(), strict=True)
     ]
     with hardware.autocast():
-        whole = measure(objective, batches)
+        validation = measure(objective, batches)
         sums = pair_sums(objective, batches, other_sources)
         tolerated = tolerance(_NoisyDecoder(objective, batches[:_TOLERANCE_BATCHES], seed))
     return [
         *_decoder_rows(sums, seed, ce_controls, accuracy_controls),
-        *_embedding_rows(sums, whole, tolerated, targets, seed),
+        *_embedding_rows(sums, validation, tolerated, texts, seed),
     ]
 
 
 def pair_sums(objective: JepalmObjective, batches: list[Batch], other_sources: list[Tokens]) -> PairSums:
-    """Run the model over batches of pairs, each also with other pairs' sources."""
+    """Run the model over batches of pairs, each also with other pairs' sources.
+
+    Returns:
+        of each pair `tokens`; `embeddings`, as many, or fewer where they are latents; nats of the decoder
+        (`..._ce`) and tokens it gets right (`..._right`) on embeddings of the target (`reconstruction`), on
+        predicted ones (`generation`) and on those predicted from another pair's source (`other_source`);
+        `error`, squared distance of predicted to target embeddings; `around_mean`, that of target embeddings
+        to their mean over all pairs; and the means of `source` (as it would be of a target), `target` and
+        `predicted` embeddings.
+    """
     found: list[dict[str, Tensor]] = []
     for batch, other in zip(batches, other_sources, strict=True):
         views = objective.encode_and_predict(batch)
@@ -157,23 +158,10 @@ def pair_sums(objective: JepalmObjective, batches: list[Batch], other_sources: l
             part[f"{name}_right"] = _sums(layout, logits.argmax(-1) == labels)
         found.append({name: value.cpu().double() for name, value in part.items()})
     joined = {name: torch.cat([part[name] for part in found]) for name in found[0]}
-    total, embeddings = joined["total"], joined["embeddings"]
+    total, squares, embeddings = joined.pop("total"), joined.pop("squares"), joined["embeddings"]
     mean = total.sum(0) / embeddings.sum()  # (D',)
-    around_mean = joined["squares"] - 2 * total @ mean + embeddings * mean.square().sum()
-    return PairSums(
-        tokens=joined["tokens"].numpy(),
-        embeddings=embeddings.numpy(),
-        reconstruction_ce=joined["reconstruction_ce"].numpy(),
-        reconstruction_right=joined["reconstruction_right"].numpy(),
-        generation_ce=joined["generation_ce"].numpy(),
-        generation_right=joined["generation_right"].numpy(),
-        other_source_ce=joined["other_source_ce"].numpy(),
-        error=joined["error"].numpy(),
-        around_mean=around_mean.numpy(),
-        source=joined["source"],
-        target=joined["target"],
-        predicted=joined["predicted"],
-    )
+    joined["around_mean"] = squares - 2 * total @ mean + embeddings * mean.square().sum()
+    return joined
 
 
 class _NoisyDecoder:
@@ -200,118 +188,94 @@ class _NoisyDecoder:
 
 def _decoder_rows(
     sums: PairSums, seed: int, ce_controls: dict[str, float], accuracy_controls: dict[str, float]
-) -> list[Row]:
+) -> list[MetricRow]:
     """Cross-entropy and accuracy of the decoder on target and on predicted embeddings."""
-
-    def row(
-        name: str, figure: str, unit: str, values: NDArray[np.float64], controls: dict[str, float]
-    ) -> Row:
-        interval = percentile_interval(resampled(values, sums.tokens, seed=seed))
-        value = float(values.sum() / sums.tokens.sum())
-        return Row(f"decoder/{name}", figure, unit, {"model": value}, interval, controls)
-
-    ce, accuracy = "CE on {} embeddings", "accuracy on {} embeddings"
+    measured: list[tuple[str, Tensor, dict[str, float]]] = [
+        ("reconstruction_ce", sums["reconstruction_ce"], {}),
+        ("reconstruction_accuracy", sums["reconstruction_right"], {}),
+        ("generation_ce", sums["generation_ce"], ce_controls),
+        ("generation_accuracy", sums["generation_right"], accuracy_controls),
+        ("other_source_ce", sums["other_source_ce"] - sums["generation_ce"], {"source not read": 0.0}),
+    ]
+    tokens = sums["tokens"].numpy()
     return [
-        row("reconstruction_ce", ce.format("target"), "nats/token", sums.reconstruction_ce, {}),
-        row("reconstruction_accuracy", accuracy.format("target"), "", sums.reconstruction_right, {}),
-        row("generation_ce", ce.format("predicted"), "nats/token", sums.generation_ce, ce_controls),
-        row(
-            "generation_accuracy", accuracy.format("predicted"), "", sums.generation_right, accuracy_controls
-        ),
-        row(
-            "other_source_ce",
-            "CE from another source minus own",
-            "nats/token",
-            sums.other_source_ce - sums.generation_ce,
-            {"source not read": 0.0},
-        ),
+        ratio_row(f"decoder/{name}", {"model": (values.numpy(), tokens)}, seed=seed, controls=controls)
+        for name, values, controls in measured
     ]
 
 
 def _embedding_rows(
-    sums: PairSums, whole: dict[str, float], tolerated: float, targets: list[list[int]], seed: int
-) -> list[Row]:
-    """How much the predictor explains, what the decoder tolerates, and how the embeddings lie."""
-    dim = sums.target.shape[1]
-    codes: dict[tuple[int, ...], int] = {}
-    labels = [codes.setdefault(tuple(target), len(codes)) for target in targets]
-    squared = sums.error / dim
-    copy_error = whole["validation/embedding_copy"] * sums.embeddings.sum()
-    around_mean = float(sums.around_mean.sum())
-    cosine = paired_minus_unpaired_cosine(sums.predicted, sums.target).numpy()
-    copied = paired_minus_unpaired_cosine(sums.source, sums.target).numpy()
-    found = retrieval_at_1(sums.predicted, sums.target, labels)
-    by_source = retrieval_at_1(sums.source, sums.target, labels)
-    predicted_std, target_std = whole["validation/predicted_std"], whole["validation/embedding_std"]
-    predicted_rank, target_rank = (whole[f"validation/{which}effective_rank"] for which in ("predicted_", ""))
+    sums: PairSums,
+    validation: dict[str, float],
+    tolerated: float,
+    texts: list[tuple[int, ...]],
+    seed: int,
+) -> list[MetricRow]:
+    """How much the predictor explains, what the decoder tolerates, and how the embeddings lie.
 
-    def row(
+    Args:
+        sums: of the pairs.
+        validation: what `measure` says of them.
+        tolerated: noise that the decoder tolerates.
+        texts: token ids of each target; equal ones count as each other's retrieval.
+        seed: of the resampling.
+    """
+    source, target, predicted = sums["source"], sums["target"], sums["predicted"]
+    embeddings, error, around_mean = (sums[n].numpy() for n in ("embeddings", "error", "around_mean"))
+    dim = target.shape[1]
+    numbers: dict[tuple[int, ...], int] = {}
+    labels = [numbers.setdefault(text, len(numbers)) for text in texts]
+    total, squared = float(around_mean.sum()), error / dim
+    copy_error = validation["validation/embedding_copy"] * embeddings.sum()
+    cosine, cosine_of_source = (
+        paired_minus_unpaired_cosine(queries, target).numpy() for queries in (predicted, source)
+    )
+    retrieved, by_source = (retrieval_at_1(queries, target, labels) for queries in (predicted, source))
+    target_std = validation["validation/embedding_std"]
+
+    def model_row(
         name: str,
-        figure: str,
-        unit: str,
         value: float,
-        interval: Interval | None = None,
-        controls: dict[str, float] | None = None,
-    ) -> Row:
-        return Row(f"embedding/{name}", figure, unit, {"model": value}, interval, controls or {})
+        controls: dict[str, float],
+        draws: NDArray[np.float64] | None = None,
+    ) -> MetricRow:
+        interval = None if draws is None else percentile_interval(draws)
+        return MetricRow(f"embedding/{name}", {"model": value}, interval, controls)
 
     return [
-        row(
+        model_row(
             "r2",
-            "R2 against the mean",
-            "",
-            _share_gone(float(sums.error.sum()), around_mean),
-            percentile_interval(1 - resampled(sums.error, sums.around_mean, seed=seed)),
-            {"mean": 0.0, "copy of the source": _share_gone(copy_error, around_mean)},
+            _share_explained(float(error.sum()), total),
+            {"mean": 0.0, "copy of the source": _share_explained(copy_error, total)},
+            1 - resampled(error, around_mean, seed=seed),
         ),
-        row("r2_copy", "R2 against a copy of the source", "", whole["validation/r2_copy"]),
-        row(
-            "tolerance",
-            "noise the decoder tolerates",
-            "sd/dim",
-            tolerated,
-            None,
-            {"the targets' own deviation": target_std},
-        ),
-        row(
+        model_row("r2_copy", validation["validation/r2_copy"], {}),
+        model_row("tolerance", tolerated, {"the targets' own deviation": target_std}),
+        model_row(
             "rms_error",
-            "the predictor's error",
-            "rms/dim",
-            float(np.sqrt(squared.sum() / sums.embeddings.sum())),
-            percentile_interval(np.sqrt(resampled(squared, sums.embeddings, seed=seed))),
+            float(np.sqrt(squared.sum() / embeddings.sum())),
+            {},
+            np.sqrt(resampled(squared, embeddings, seed=seed)),
         ),
-        row("std", "standard deviation, predicted", "", predicted_std, None, {"target": target_std}),
-        row(
+        model_row("std", validation["validation/predicted_std"], {"target": target_std}),
+        model_row(
             "effective_rank",
-            "effective rank, predicted",
-            f"of {dim}",
-            predicted_rank,
-            None,
-            {"target": target_rank},
+            validation["validation/predicted_effective_rank"],
+            {"target": validation["validation/effective_rank"], "dimensions": float(dim)},
         ),
-        row(
-            "cosine",
-            "cosine, paired minus unpaired",
-            "",
-            float(cosine.mean()),
-            percentile_interval(resampled(cosine, seed=seed)),
-            {"copy of the source": float(copied.mean())},
+        mean_row(
+            "embedding/cosine",
+            {"model": cosine},
+            seed=seed,
+            controls={"copy of the source": float(cosine_of_source.mean())},
         ),
-        row(
-            "retrieval",
-            f"retrieval@1 of {len(labels):,}",
-            "",
-            float(found.mean()),
-            percentile_interval(resampled(found, seed=seed)),
-            {"chance": retrieval_chance(labels), "copy of the source": float(by_source.mean())},
+        mean_row(
+            "embedding/retrieval",
+            {"model": retrieved},
+            seed=seed,
+            controls={"chance": retrieval_chance(labels), "copy of the source": float(by_source.mean())},
         ),
     ]
-
-
-def _batch(pairs: Pairs, hardware: Hardware) -> Batch:
-    source, target = (pad_rows(list(texts), hardware.device) for texts in zip(*pairs, strict=True))
-    n_read, n_target = int(source.lengths.sum()), int(target.lengths.sum())
-    return Batch(source, target, None, len(pairs), n_target, n_read, whole=None, n_whole=0)
 
 
 def _sums(layout: Layout, x: Tensor) -> Tensor:
@@ -319,5 +283,5 @@ def _sums(layout: Layout, x: Tensor) -> Tensor:
     return (layout.pad(x).float() * layout.mask).sum(1)
 
 
-def _share_gone(error: float, baseline_error: float) -> float:
+def _share_explained(error: float, baseline_error: float) -> float:
     return 1 - error / baseline_error if baseline_error > 0 else float("nan")

@@ -12,53 +12,56 @@ import torch
 from numpy.typing import NDArray
 
 from jepalm.data.batches import Batch, Batches, Tokens
-from jepalm.data.prepared import Split
+from jepalm.data.prepared import PreparedData, Split
 from jepalm.data.text.spans import hide
 from jepalm.errors import UsageError
-from jepalm.evaluation.rows import Evaluation
-from jepalm.evaluation.text.embeddings import measure_batches
+from jepalm.evaluation.rows import PROMPTS, Evaluation
+from jepalm.evaluation.settings import EvaluationSettings
+from jepalm.evaluation.text.embeddings import decoder_controls, measure_embeddings
+from jepalm.evaluation.text.held_out import read_training_text
 from jepalm.evaluation.text.ngram import NGram
 from jepalm.generation.loading import TrainedModel
-from jepalm.objective import JepalmObjective
 from jepalm.objective.spans import whole_text
 
 ORDER = 5
 TEXTS_AT_ONCE = 64
-LEFT_OUT = "a run that fills gaps continues no prompt: no figures of sampled text, no scorer, no Brier-n"
+LEFT_OUT = "a run that fills gaps continues no prompt: no metrics of sampled text, no scorer, no Brier-n"
 
 
 def evaluate_gaps(
-    trained: TrainedModel,
-    objective: JepalmObjective,
-    split: Split,
-    training: NDArray[np.int64],
-    n_texts: int,
-    seed: int,
+    trained: TrainedModel, prepared: PreparedData, split: Split, settings: EvaluationSettings
 ) -> Evaluation:
     """Measure a run on held-out texts with gaps that neither the seed nor the run decides.
 
     Args:
         trained: the run.
-        objective: its objective.
+        prepared: its data.
         split: where the texts come from.
-        training: (T,) token ids of the training text, which the controls are counted in.
-        n_texts: texts, evenly spaced over the split; at most as many as fit side by side.
-        seed: of the noise, the other texts and the resampling.
+        settings: how many texts, and the seed of the noise, the other texts and the resampling.
 
     Raises:
         UsageError: the split has fewer than two texts.
     """
-    batches = gapped_batches(trained, split, n_texts)
+    batches = gapped_batches(trained, split, settings.n_prompts or PROMPTS)
     n_texts = sum(len(batch.target.lengths) for batch in batches)
     if n_texts < 2:
         raise UsageError(f"the {split.name} split has one text, too few to evaluate", "prepare more text")
-    ce_controls, accuracy_controls = _controls(batches, training, trained.tokenizer.vocab_size)
-    rows = measure_batches(
-        objective,
+    training = read_training_text(prepared).ids
+    texts = [row for batch in batches for row in whole_text(batch.source, batch.target).ids.tolist()]
+    gaps = [batch.target.places for batch in batches if batch.target.places is not None]
+    ce_controls, accuracy_controls = decoder_controls(
+        NGram.fit(training, trained.tokenizer.vocab_size, ORDER),
+        training,
+        [[] for _ in texts],
+        texts,
+        [row for places in gaps for row in places.tolist()],
+    )
+    rows = measure_embeddings(
+        trained.jepalm,
         batches,
-        other_sources(batches, other_places(n_texts, seed), split),
+        other_sources(batches, other_places(n_texts, settings.seed), split),
         trained.hardware,
-        seed=seed,
+        seed=settings.seed,
         ce_controls=ce_controls,
         accuracy_controls=accuracy_controls,
     )
@@ -69,7 +72,7 @@ def evaluate_gaps(
         n_prompts=n_texts,
         n_samples=0,
         temperature=0.0,
-        seed=seed,
+        seed=settings.seed,
         scorer="none",
         scored_by_ngram=False,
         baseline=None,
@@ -128,22 +131,3 @@ def _joined(batches: list[Batch]) -> Batch:
 
     source, target = view([batch.source for batch in batches]), view([batch.target for batch in batches])
     return Batch(source, target, None, len(batches), target.ids.numel(), source.ids.numel())
-
-
-def _controls(
-    batches: list[Batch], training: NDArray[np.int64], vocab_size: int
-) -> tuple[dict[str, float], dict[str, float]]:
-    """CE and accuracy on the hidden tokens of what needs no model."""
-    texts = [row for batch in batches for row in whole_text(batch.source, batch.target).ids.tolist()]
-    views = [batch.target.places for batch in batches if batch.target.places is not None]
-    places = [row for view in views for row in view.tolist()]
-    nothing: list[list[int]] = [[] for _ in texts]
-
-    def nats(order: int) -> float:
-        found = NGram.fit(training, vocab_size, order).nll(nothing, texts)
-        return float(np.mean([row[hidden] for row, hidden in zip(found, places, strict=True)]))
-
-    most_frequent = int(np.bincount(training, minlength=vocab_size).argmax())
-    hidden = np.concatenate([np.array(row)[at] for row, at in zip(texts, places, strict=True)])
-    ce = {"training unigram": nats(1), f"{ORDER}-gram that sees the true past": nats(ORDER)}
-    return ce, {"always the most frequent token": float((hidden == most_frequent).mean())}

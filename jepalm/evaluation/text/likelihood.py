@@ -1,4 +1,4 @@
-"""A causal model as a judge of other models' texts, and as the baseline that writes beside them."""
+"""A causal model as a judge of other models' texts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from jepalm.data.batches import pad_rows
 from jepalm.errors import UsageError
 from jepalm.evaluation.text.stream import score_stream
-from jepalm.generation.noise import Noise
-from jepalm.generation.token_by_token import Sampling, generate
 from jepalm.hardware import Hardware
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.views import prompt_row
@@ -22,14 +20,13 @@ from jepalm.objective.views import prompt_row
 
 @dataclass(frozen=True)
 class CausalScorer:
-    """Scores texts and draws continuations with a causal model.
+    """Scores texts with a causal model.
 
     Attributes:
         name: what it is, for people.
         objective: the trained objective, in evaluation mode.
         hardware: where it lies and in which precision it computes.
         end: token that closes a text; None for a model of windows, which writes on for ever.
-        temperature: of the draws.
         batch_size: texts of a forward pass.
     """
 
@@ -37,7 +34,6 @@ class CausalScorer:
     objective: CausalObjective
     hardware: Hardware
     end: int | None = None
-    temperature: float = 1.0
     batch_size: int = 64
 
     @torch.no_grad()
@@ -79,45 +75,6 @@ class CausalScorer:
                 for at, row, length in zip(picked, costs.cpu().double(), read.lengths.tolist(), strict=True):
                     nats[at] = row[length - 1 - sizes[at] : length - 1].numpy()
         return nats
-
-    def sample(
-        self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int
-    ) -> list[list[int]]:
-        """Draw one continuation of each prompt, with the noise of its number.
-
-        Args:
-            prompts: token ids of each prompt.
-            lengths: tokens of each continuation; the most of them where the model ends texts itself.
-            seed: decides every draw.
-
-        Returns:
-            token ids of each continuation, without its prompt.
-        """
-        device = self.hardware.device
-        vocab_size = self.objective.model.vocab_size
-        longest = max(lengths, default=0)
-        written: list[list[int]] = []
-        with self.hardware.autocast():
-            for start in range(0, len(prompts), self.batch_size):
-                part = pad_rows([self._read(row) for row in prompts[start : start + self.batch_size]], device)
-                written += generate(
-                    self.objective,
-                    part,
-                    length=longest,
-                    end=self.end,
-                    sampling=Sampling(self.temperature),
-                    noise=Noise(seed, vocab_size, device, first=start),
-                ).rows
-        if self.end is not None:
-            return written
-        return [row[:length] for row, length in zip(written, lengths, strict=True)]
-
-    def passes(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int) -> float:
-        """Forward passes a text, mean: one a token, and one that closes a text."""
-        if self.end is None:
-            return float(np.mean(lengths))
-        written = self.sample(prompts, lengths, seed=seed)
-        return float(np.mean([min(len(row) + 1, max(lengths)) for row in written]))
 
     def _read(self, prompt: Sequence[int]) -> list[int]:
         """A prompt as the model was trained to read it: closed, where it writes texts that end."""

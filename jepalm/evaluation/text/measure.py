@@ -1,8 +1,8 @@
-"""What a model writes: likelihood, statistics, copying and agreement, beside the texts of the controls."""
+"""Metrics of written text: likelihood, statistics, copying, agreement; beside the texts of controls."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from jepalm.data.tokenizer import SPECIALS, TextTokenizer
 from jepalm.evaluation.bootstrap import percentile_interval, ratio, resampled
 from jepalm.evaluation.interfaces import Scorer
-from jepalm.evaluation.rows import Row, is_baseline
+from jepalm.evaluation.metrics import BRIER_SIZES, DISTINCT_SIZES, NGRAM_SIZES
+from jepalm.evaluation.rows import MetricRow, is_baseline, mean_row, ratio_row
 from jepalm.evaluation.text.statistics import (
-    COPY_LENGTH,
     Copies,
     Keys,
     block_entropy,
@@ -29,21 +29,18 @@ from jepalm.evaluation.text.statistics import (
 )
 
 CONTROLS = ("real", "ngram")
-BLOCKS = (1, 2, 3, 4)
-BRIER_LENGTHS = (1, 2, 4, 8)
-DISTINCT_WORDS = (1, 2)
 JOIN_TOKENS = 4
 
 
 @dataclass(frozen=True)
-class Texts:
+class TextSample:
     """One text for each prompt: token ids without those that show nothing, and the text itself."""
 
     ids: list[list[int]]
     texts: list[str]
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[int]], tokenizer: TextTokenizer) -> Texts:
+    def of(cls, rows: Sequence[Sequence[int]], tokenizer: TextTokenizer) -> TextSample:
         """Decode rows of token ids."""
         ids = [[token for token in row if token >= len(SPECIALS)] for row in rows]
         return cls(ids, [tokenizer.decode(row) for row in ids])
@@ -54,8 +51,8 @@ class Texts:
         return np.array([len(text) for text in self.texts])
 
 
-Columns = dict[str, list[Texts]]
-"""`model`, `real`, `ngram`, maybe `baseline`, `baseline_N`, `passes_N` and `verified`: independent samples.
+TextsByColumn = dict[str, list[TextSample]]
+"""Independent samples of each column: `model`, `real`, `ngram`, maybe `baseline`, `passes_N` and others.
 
 Of `real` there is one."""
 
@@ -63,18 +60,18 @@ Of `real` there is one."""
 def scored_rows(
     scorer: Scorer,
     prompts: list[list[int]],
-    columns: Columns,
+    samples: TextsByColumn,
     others: NDArray[np.int64],
-    joins: dict[str, tuple[list[list[int]], Texts]],
+    joins: dict[str, tuple[list[list[int]], TextSample]],
     *,
     seed: int,
-) -> tuple[list[Row], dict[str, list[float]]]:
+) -> tuple[list[MetricRow], dict[str, list[float]]]:
     """NLL of each column's first sample: level, gap to real text, by position, other prompts, joins.
 
     Args:
         scorer: gives the nats.
         prompts: token ids before each text.
-        columns: the texts.
+        samples: the texts.
         others: (N,) for each prompt another one, which the text was not written for.
         joins: for a column what it read before its next passage, prompt and passage, and that passage.
         seed: of the resampling.
@@ -82,143 +79,109 @@ def scored_rows(
     Returns:
         the rows, and nats a token by position for each column.
     """
-    texts = {name: samples[0] for name, samples in columns.items()}
-    nats = {name: scorer.nll(prompts, column.ids) for name, column in texts.items()}
+    texts = {name: drawn[0] for name, drawn in samples.items()}
+    nats = {name: scorer.nll(prompts, sample.ids) for name, sample in texts.items()}
     sums = {name: _totals(found) for name, found in nats.items()}
-    characters = {name: column.characters for name, column in texts.items()}
-    draws = {name: resampled(sums[name], characters[name], seed=seed) for name in texts}
-    level = {name: float(ratio(sums[name].sum(), characters[name].sum())) for name in texts}
-    rows = [
-        Row("scorer/nll", "NLL", "nats/char", level, interval=percentile_interval(draws["model"])),
-        Row(
-            "scorer/gap",
-            "NLL minus that of real text",
-            "nats/char",
-            {name: value - level["real"] for name, value in level.items()},
-            interval=percentile_interval(draws["model"] - draws["real"]),
-        ),
-    ]
+    characters = {name: sample.characters for name, sample in texts.items()}
+    level = ratio_row("scorer/nll", {name: (sums[name], characters[name]) for name in texts}, seed=seed)
+    draws = {name: resampled(sums[name], characters[name], seed=seed) for name in ("model", "real")}
+    gaps = {name: value - level.values["real"] for name, value in level.values.items()}
+    rows = [level, MetricRow("scorer/gap", gaps, percentile_interval(draws["model"] - draws["real"]))]
     longest = max((len(row) for found in nats.values() for row in found), default=0)
     for first, last in position_ranges(longest):
         cut = {name: [row[first - 1 : last] for row in found] for name, found in nats.items()}
-        label = f"position {first}" if first == last else f"positions {first}-{last}"
-        rows.append(_per_token(f"scorer/positions_{first}_{last}", f"NLL at {label}", cut, seed))
+        rows.append(_per_token(f"scorer/positions_{first}_{last}", cut, seed))
     shuffled = {
-        name: _totals(scorer.nll([prompts[other] for other in others], column.ids)) - sums[name]
-        for name, column in texts.items()
+        name: (_totals(scorer.nll([prompts[other] for other in others], sample.ids)) - sums[name])
+        for name, sample in texts.items()
     }
-    rows.append(
-        Row(
-            "scorer/shuffled",
-            "NLL under another prompt minus own",
-            "nats/char",
-            {name: float(ratio(shuffled[name].sum(), characters[name].sum())) for name in texts},
-            interval=percentile_interval(resampled(shuffled["model"], characters["model"], seed=seed)),
-        )
-    )
+    parts = {name: (shuffled[name], characters[name]) for name in texts}
+    rows.append(ratio_row("scorer/shuffled", parts, seed=seed))
     if joins:
         joined = {
             name: [row[:JOIN_TOKENS] for row in scorer.nll(before, after.ids)]
             for name, (before, after) in joins.items()
         }
         joined["real"] = [row[:JOIN_TOKENS] for row in nats["real"]]
-        label = f"NLL after an own passage, first {JOIN_TOKENS}"
-        rows.append(_per_token("scorer/join", label, joined, seed))
+        rows.append(_per_token("scorer/join", joined, seed))
     return rows, {name: _by_position(found) for name, found in nats.items()}
 
 
 def statistics_rows(
-    prompts: list[str], columns: Columns, reference: list[str], training: str, *, seed: int
-) -> list[Row]:
+    prompts: list[str], samples: TextsByColumn, reference: list[str], training: str, *, seed: int
+) -> list[MetricRow]:
     """What each column's first sample is like, beside real text and a reference of other held-out texts.
 
     Args:
         prompts: text before each text.
-        columns: the texts.
+        samples: the texts.
         reference: held-out texts of other pairs, which the divergence is measured to.
         training: the training text.
         seed: of the resampling.
     """
-    texts = {name: samples[0].texts for name, samples in columns.items()}
+    texts = {name: drawn[0].texts for name, drawn in samples.items()}
     entropies, divergences, distincts = [], [], []
-    for n in BLOCKS:
+    for n in NGRAM_SIZES:
         keys = {name: ngrams(column, n) for name, column in texts.items()}
         other = ngrams(reference, n)
 
         def divergence(found: Keys, other: Keys = other) -> float:
             return jensen_shannon(found, other[: len(found)])
 
-        entropies.append(_of_equal_size(f"entropy_{n}", f"entropy of {n}-grams", "bits", keys, block_entropy))
-        label = f"divergence of {n}-grams to held-out"
-        divergences.append(_of_equal_size(f"jsd_{n}", label, "bits", keys, divergence, len(other)))
-    for n in DISTINCT_WORDS:
-        found = {name: word_ngrams(column, n) for name, column in texts.items()}
-        distincts.append(_of_equal_size(f"distinct_{n}", f"distinct word {n}-grams", "", found, distinct))
+        entropies.append(_of_equal_size(f"text/entropy_{n}", keys, block_entropy))
+        divergences.append(_of_equal_size(f"text/jsd_{n}", keys, divergence, len(other)))
+    for n in DISTINCT_SIZES:
+        words = {name: word_ngrams(column, n) for name, column in texts.items()}
+        distincts.append(_of_equal_size(f"text/distinct_{n}", words, distinct))
     known, copies = lexicon(training), Copies(training)
 
-    def share(name: str, figure: str, counts: dict[str, list[tuple[int, int]]], unit: str = "") -> Row:
-        parts = {column: np.array(pairs, np.float64).T for column, pairs in counts.items()}
-        values = {column: float(ratio(above.sum(), below.sum())) for column, (above, below) in parts.items()}
-        interval = percentile_interval(resampled(*parts["model"], seed=seed))
-        return Row(f"text/{name}", figure, unit, values, interval=interval)
+    def share(name: str, count: Callable[[list[str]], Iterable[tuple[int, int]]]) -> MetricRow:
+        """Counts of each text over what they are counted among."""
+        counts = {column: np.array(list(count(found)), np.float64) for column, found in texts.items()}
+        sums = {column: (each[:, 0], each[:, 1]) for column, each in counts.items()}
+        return ratio_row(name, sums, seed=seed)
 
-    def per_text(count: Any) -> dict[str, list[tuple[int, int]]]:
-        return {name: list(map(count, prompts, column)) for name, column in texts.items()}
-
-    covered = {
-        name: list(zip(copies.covered(column).tolist(), map(len, column), strict=True))
-        for name, column in texts.items()
-    }
     return [
-        share("characters", "length", per_text(lambda _, text: (len(text), 1)), "chars/text"),
+        share("text/characters", lambda column: [(len(text), 1) for text in column]),
         *entropies,
         *divergences,
-        share("valid_words", "valid words", per_text(lambda prompt, text: valid_words(text, known, prompt))),
+        share(
+            "text/valid_words",
+            lambda column: [
+                valid_words(text, known, prompt) for prompt, text in zip(prompts, column, strict=True)
+            ],
+        ),
         *distincts,
-        share("repeated_4", "repeated 4-grams within a text", per_text(lambda _, text: repeated(text, 4))),
-        share("copied", f"covered by training {COPY_LENGTH}-grams", covered),
+        share("text/repeated_4", lambda column: [repeated(text, 4) for text in column]),
+        share(
+            "text/copied",
+            lambda column: zip(copies.covered(column).tolist(), map(len, column), strict=True),
+        ),
     ]
 
 
-def brier_rows(columns: Columns, *, seed: int) -> list[Row]:
+def brier_rows(samples: TextsByColumn, *, seed: int) -> list[MetricRow]:
     """Brier-n of each sampled column with its two parts."""
-    real = columns["real"][0].texts
+    real = samples["real"][0].texts
     rows = []
-    for n in BRIER_LENGTHS:
+    for n in BRIER_SIZES:
         found = {
-            name: brier([sample.texts for sample in samples], real, n)
-            for name, samples in columns.items()
-            if len(samples) > 1
+            name: brier([sample.texts for sample in drawn], real, n)
+            for name, drawn in samples.items()
+            if len(drawn) > 1
         }
-        for part, figure in (
-            ("score", "Brier-{}"),
-            ("accuracy", "Brier-{} accuracy"),
-            ("collision", "Brier-{} collision"),
-        ):
+        for part in ("score", "accuracy", "collision"):
             values = {name: getattr(scored, part) for name, scored in found.items()}
-            rows.append(
-                Row(
-                    f"brier/{part}_{n}",
-                    figure.format(n),
-                    "",
-                    {name: float(value.mean()) for name, value in values.items()},
-                    interval=percentile_interval(resampled(values["model"], seed=seed)),
-                )
-            )
+            rows.append(mean_row(f"brier/{part}_{n}", values, seed=seed))
     return rows
 
 
 def _of_equal_size(
-    name: str,
-    figure: str,
-    unit: str,
-    found: dict[str, Any],
-    measure: Callable[[Any], float],
-    limit: int | None = None,
-) -> Row:
-    """A row of a figure that depends on the amount of text: every column has the same number of n-grams.
+    name: str, found: dict[str, Any], measure: Callable[[Any], float], limit: int | None = None
+) -> MetricRow:
+    """A row of a metric that depends on the amount of text: every column has the same number of n-grams.
 
-    Where the model writes less, its figure is of all it wrote, and real text of that size stands beside.
+    Where the model writes less, its metric is of all it wrote, and real text of that size stands beside.
     """
     size = min(len(items) for column, items in found.items() if column in CONTROLS or is_baseline(column))
     size = size if limit is None else min(size, limit)
@@ -227,7 +190,7 @@ def _of_equal_size(
     own = len(found["model"])
     if own < size:
         controls |= {"of the model": float(own), "real text of that size": measure(found["real"][:own])}
-    return Row(f"text/{name}", figure, unit, values, controls=controls)
+    return MetricRow(name, values, controls=controls)
 
 
 def position_ranges(longest: int) -> list[tuple[int, int]]:
@@ -239,12 +202,9 @@ def position_ranges(longest: int) -> list[tuple[int, int]]:
     return ranges
 
 
-def _per_token(name: str, figure: str, nats: dict[str, list[NDArray[np.float64]]], seed: int) -> Row:
-    counts = {column: np.array([len(row) for row in found]) for column, found in nats.items()}
-    sums = {column: _totals(found) for column, found in nats.items()}
-    values = {column: float(ratio(sums[column].sum(), counts[column].sum())) for column in nats}
-    interval = percentile_interval(resampled(sums["model"], counts["model"], seed=seed))
-    return Row(name, figure, "nats/token", values, interval=interval)
+def _per_token(name: str, nats: dict[str, list[NDArray[np.float64]]], seed: int) -> MetricRow:
+    sums = {column: (_totals(found), np.array(list(map(len, found)))) for column, found in nats.items()}
+    return ratio_row(name, sums, seed=seed)
 
 
 def _totals(nats: list[NDArray[np.float64]]) -> NDArray[np.float64]:

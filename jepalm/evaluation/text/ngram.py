@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from jepalm.generation.writer import GeneratedText, Prompt
+
 Ids = NDArray[np.int64]
 
 
@@ -110,28 +112,25 @@ class NGram:
             for start, end, prompt in zip(edges[:-1], edges[1:], kept, strict=True)
         ]
 
-    def sample(
-        self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int
-    ) -> list[list[int]]:
-        """Continue each prompt by as many tokens as asked.
+    def write(
+        self, prompts: Sequence[Prompt], *, seed: int, lengths: Sequence[int] | None = None
+    ) -> GeneratedText:
+        """Continue each prompt by as many tokens as asked; its NFE are look-ups, one a token. See `Writer`.
 
         P(w | h) is a mixture, so a draw walks down from the longest context: it takes one of that
         context's own continuations with probability N / (N + T), else asks the next shorter one.
         """
+        assert lengths is not None, "counts do not say where a text ends"
         rng = np.random.default_rng(seed)
         reach, steps = self.order - 1, max(lengths, default=0)
         written = np.full((len(prompts), reach + steps), -1, np.int64)  # (B, context + T), -1 before a prompt
         for row, prompt in enumerate(prompts):
-            tail = list(prompt[max(0, len(prompt) - reach) :])
+            tail = list(prompt.source[max(0, len(prompt.source) - reach) :])
             written[row, reach - len(tail) : reach] = tail
         for step in range(reach, reach + steps):
             written[:, step] = self._draw(written[:, step - reach : step], rng)
         rows = zip(written[:, reach:].tolist(), lengths, strict=True)
-        return [row[:length] for row, length in rows]
-
-    def passes(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], *, seed: int) -> float:
-        """Look-ups a text, mean: one a token."""
-        return float(np.mean(lengths))
+        return GeneratedText([row[:length] for row, length in rows], list(lengths), steps)
 
     def probabilities(self, pasts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
         """P of every next token (B, V) after each past, of which the last order - 1 tokens are read."""
@@ -157,7 +156,7 @@ class NGram:
 
     def _probabilities(self, tokens: Ids, depth: Ids) -> NDArray[np.float64]:
         """P of each token (T,) given up to order - 1 tokens before it, `depth` of which are its own."""
-        chance = np.full(len(tokens), 1 / self.vocab_size)
+        probability = np.full(len(tokens), 1 / self.vocab_size)
         context = np.zeros(len(tokens), np.int64)
         at = np.arange(len(tokens))
         for length, level in enumerate(self._levels):
@@ -169,8 +168,8 @@ class NGram:
             place = _find(level.pairs, context[at] * self.vocab_size + tokens[at])
             count = np.where(place >= 0, level.counts[place], 0)
             total, types = level.total[context[at]], level.types[context[at]]
-            chance[at] = (count + types * chance[at]) / (total + types)
-        return chance
+            probability[at] = (count + types * probability[at]) / (total + types)
+        return probability
 
     def _draw(self, past: Ids, rng: np.random.Generator) -> Ids:
         """One token after each past (B, order - 1), which is -1 where there is none."""

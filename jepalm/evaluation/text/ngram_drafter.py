@@ -19,7 +19,7 @@ LONGEST = 8
 class NGramDrafter:
     """Drafts token by token from counts, each with the noise of its position."""
 
-    passes = 0
+    nfe = 0
 
     def __init__(self, ngram: NGram, longest: int = LONGEST) -> None:
         self.ngram, self._longest = ngram, longest
@@ -32,7 +32,7 @@ class NGramDrafter:
     def draft(
         self, texts: Sequence[Sequence[int]], noise: Tensor | None, sampling: Sampling
     ) -> list[list[int]]:
-        """Guess the next tokens of each text; see `verification.Drafter`."""
+        """Propose the next tokens of each text; see `verify.Drafter`."""
         reach = self.ngram.order - 1
         rows = [list(text)[max(0, len(text) - reach) :] for text in texts]
         starts = [len(row) for row in rows]

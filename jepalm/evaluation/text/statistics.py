@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import entropy
+
+from jepalm.evaluation.metrics import COPY_LENGTH
 
 Keys = NDArray[np.uint64]
 
-COPY_LENGTH = 20
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, 2^64 over the golden ratio
 
@@ -23,8 +25,8 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, 2^64 over the golden ratio
 def ngrams(texts: Sequence[str], n: int) -> Keys:
     """One key for each n-gram of each text, in order, (N,).
 
-    Equal n-grams have equal keys. Among a million different ones, two share a key with a chance of
-    about 3e-8: a key is a polynomial of the characters modulo 2^64.
+    Equal n-grams have equal keys. Among a million different ones, two share a key with a probability
+    of about 3e-8: a key is a polynomial of the characters modulo 2^64.
     """
     keys, inside = _windows(texts, n)
     return keys[inside]
@@ -37,8 +39,7 @@ def block_entropy(keys: Keys) -> float:
     """
     if not len(keys):
         return float("nan")
-    share = np.unique(keys, return_counts=True)[1] / len(keys)
-    return float(-(share * np.log2(share)).sum())
+    return float(entropy(np.unique(keys, return_counts=True)[1], base=2))
 
 
 def jensen_shannon(one: Keys, other: Keys) -> float:
@@ -51,8 +52,7 @@ def jensen_shannon(one: Keys, other: Keys) -> float:
         return float("nan")
     table, place = np.unique(np.concatenate((one, other)), return_inverse=True)
     p, q = (np.bincount(part, minlength=len(table)) / len(part) for part in np.split(place, [len(one)]))
-    middle = (p + q) / 2
-    return float(_entropy_bits(middle) - (_entropy_bits(p) + _entropy_bits(q)) / 2)
+    return float(entropy((p + q) / 2, base=2) - (entropy(p, base=2) + entropy(q, base=2)) / 2)
 
 
 def words(text: str) -> list[str]:
@@ -174,8 +174,3 @@ def _windows(texts: Sequence[str], n: int) -> tuple[Keys, NDArray[np.bool_]]:
         keys = keys * _MULTIPLIER + units[place : place + len(keys)]
     text_of = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
     return keys, text_of[: len(keys)] == text_of[n - 1 :]
-
-
-def _entropy_bits(share: NDArray[np.float64]) -> float:
-    positive = share[share > 0]
-    return float(-(positive * np.log2(positive)).sum())

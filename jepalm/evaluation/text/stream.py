@@ -19,7 +19,7 @@ class StreamScore:
     """What a stretch of a text costs.
 
     Attributes:
-        nats: (N,) float64, minus the log chance of each scored token.
+        nats: (N,) float64, minus the log probability of each scored token.
         stride: tokens scored by each pass.
         context_len: most tokens that a token was predicted from.
     """

@@ -9,7 +9,8 @@ from torch import Tensor
 from jepalm.data.batches import Batch, Tokens
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.validation.exact_match import prompts
-from jepalm.evaluation.validation.views import view_figures
+from jepalm.evaluation.validation.loss import held_out_loss
+from jepalm.evaluation.validation.views import view_metrics
 from jepalm.generation.token_by_token import generate
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.terms import IGNORE
@@ -25,11 +26,11 @@ def measure_causal(
     """Measure a causal model on held-out batches.
 
     Returns:
-        `validation/...` figures: `loss` as trained, each term times the share of steps that count it;
+        `validation/...` metrics: `loss` as trained, each term times the share of steps that count it;
         `next_token_ce` in nats a learned token and `next_token_accuracy`; `nats_per_character`, the same
         nats over the characters of the learned tokens, which compares tokenizers (an end token costs
         nats and has no character); `tube_cosine` of the steps between three states of a text, drawn the same
-        at every call (none where every text is too short); and of pairs what `view_figures` says.
+        at every call (none where every text is too short); and of pairs what `view_metrics` says.
     """
     nats = right = tokens = characters = straight = triples = 0.0
     draws = torch.Generator(batches[0].target.ids.device).manual_seed(0)
@@ -46,20 +47,19 @@ def measure_causal(
         long = read.lengths >= 3  # (B,)
         straight += float((tube_cosine(hidden, draw_triples(read.lengths, draws)) * long).sum())
         triples += float(long.sum())
-    figures = {
+    found = {
         "next_token_ce": nats / tokens,
         "next_token_accuracy": right / tokens,
         "nats_per_character": nats / max(1.0, characters),
-        **({"tube_cosine": straight / triples} if triples else {}),
-        **(view_figures(objective, batches) if batches[0].whole is not None else {}),
+        **(view_metrics(objective, batches) if batches[0].whole is not None else {}),
     }
-    terms = {
-        "next_token": figures["next_token_ce"],
-        "latent": figures.get("latent", 0.0),
-        "tube": 1 - figures.get("tube_cosine", 1.0),
-    }
-    loss = sum(weight * objective.chance(name) * terms[name] for name, weight in objective.counted.items())
-    return {f"validation/{name}": value for name, value in {"loss": loss, **figures}.items()}
+    if triples:
+        found["tube_cosine"] = straight / triples
+    if "tube" in objective.all_terms:
+        found["tube"] = 1 - found.get("tube_cosine", 1.0)
+    values = {f"validation/{name}": value for name, value in found.items()}
+    weights = {name: weight * objective.chance(name) for name, weight in objective.counted.items()}
+    return held_out_loss(objective, values, weights) | values
 
 
 def count_characters(ids: Tensor, tokenizer: TextTokenizer) -> int:

@@ -49,7 +49,7 @@ class Matches:
             right[mask] = scores.argmax(-1) == batch.target.ids[mask]
             self._right.setdefault(name, []).append(right.cpu())
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """`validation/match_at_1`, `_2`, `_4` and so on, the last position, and `match_prefix`.
 
         The share of texts that are right at a position, whatever stands before it, and the mean number of

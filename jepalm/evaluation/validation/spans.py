@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jepalm.data.batches import Batch, Tokens
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.generation.infill import infill
+from jepalm.objective.encoded import Views
 from jepalm.objective.jepalm import JepalmObjective
-from jepalm.objective.jepalm_predictions import Views
 from jepalm.objective.spans import whole_text
 from jepalm.objective.terms import IGNORE
 
@@ -23,7 +23,7 @@ def local_sums(views: Views, batch: Batch) -> dict[str, float]:
     logits = views.local_logits.float().flatten(0, -2)  # (N, V)
     return {
         "local_ce": float(F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")),
-        "local_right": float((logits.argmax(-1) == labels).sum()),
+        "local_accuracy": float((logits.argmax(-1) == labels).sum()),
     }
 
 
@@ -33,7 +33,7 @@ def gap_samples(
     """(text with `_` for hidden tokens, real text, filled text) of the first texts, most likely tokens."""
     if not n_samples:
         return []
-    written = infill(objective, batch.source, batch.target, never=tokenizer.special_ids)
+    written = infill(objective, batch.source, batch.target, excluded=tokenizer.special_ids)
     filled = whole_text(batch.source, Tokens(written.ids, written.lengths, batch.target.places))
     real = whole_text(batch.source, batch.target)
     texts = zip(batch.source.ids.tolist(), real.ids.tolist(), filled.ids.tolist(), strict=True)

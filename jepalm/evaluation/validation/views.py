@@ -21,7 +21,7 @@ from jepalm.objective.terms import cosine_distance
 from jepalm.objective.views import joined, views_of
 
 
-def view_figures(objective: CausalObjective, batches: list[Batch]) -> dict[str, float]:
+def view_metrics(objective: CausalObjective, batches: list[Batch]) -> dict[str, float]:
     """Measure embeddings of held-out pairs as the latent term reads them.
 
     Returns:
@@ -46,7 +46,7 @@ def view_figures(objective: CausalObjective, batches: list[Batch]) -> dict[str, 
     ours, right = torch.cat(predicted), torch.cat(targets)  # two of (N, D)
     number = {text: place for place, text in enumerate(texts)}
     labels = [number[text] for text in texts]
-    figures = {
+    found = {
         "view_cosine": float((1 - cosine_distance(ours, right)).mean()),
         "view_retrieval": float(retrieval_at_1(ours, right, labels).mean()),
         "view_retrieval_chance": retrieval_chance(labels),
@@ -54,7 +54,7 @@ def view_figures(objective: CausalObjective, batches: list[Batch]) -> dict[str, 
         "view_rank": effective_rank(right),
     }
     if len(ours) > 1:
-        figures["view_cosine_gap"] = float(paired_minus_unpaired_cosine(ours, right).mean())
+        found["view_cosine_gap"] = float(paired_minus_unpaired_cosine(ours, right).mean())
     if "latent" in objective.all_terms:
-        figures["latent"] = distance / len(ours)
-    return figures
+        found["latent"] = distance / len(ours)
+    return found

@@ -9,60 +9,65 @@ from random import Random
 
 import numpy as np
 
-from jepalm.data.prepared import PreparedData
+from jepalm.data.prepared import PreparedData, Split
 from jepalm.data.worlds import world_of
 from jepalm.data.worlds.base import AnyWorld
 from jepalm.errors import UsageError
-from jepalm.evaluation.answers.measure import Asked
 from jepalm.evaluation.answers.questions import Question, read_questions
-from jepalm.evaluation.bootstrap import percentile_interval, resampled
-from jepalm.evaluation.rows import Evaluation, Row
+from jepalm.evaluation.rows import Evaluation, MetricRow, mean_row
+from jepalm.evaluation.settings import EvaluationSettings
 from jepalm.evaluation.validation.health import effective_rank, mean_std
-from jepalm.evaluation.world.facts import probe_rows
+from jepalm.evaluation.world.action_model import ActionModel, Distances
 from jepalm.evaluation.world.negatives import Contrast, contrast_in, contrasts_in_log
-from jepalm.evaluation.world.reading import ActionModel, Distances
+from jepalm.evaluation.world.probes import probe_rows
 from jepalm.evaluation.world.scores import auc, nearest_is_right
-from jepalm.evaluation.world.walking import feedback_of, plan_rows, rollout_rows
+from jepalm.evaluation.world.simulator import feedback_of, plan_rows, rollout_rows
 from jepalm.generation.loading import TrainedModel
-from jepalm.objective import JepalmObjective
 
 TRANSITIONS = 1000
-"""Of an evaluation that is not told how many."""
+"""Where no number is given."""
 PROBED = 2000
 """Most training states that the probe learns from."""
 RANKED = 256
 """Most next states behind rank and standard deviation."""
 A_WALK_IN, A_PLAN_IN = 5, 50
 """Transitions for one walk, and for one plan of each horizon."""
-_DISTANCES = {"embedding": ("embedding distance", ""), "ce": ("CE of the text", "nats/token")}
 
 
 def evaluate_world(
-    evaluation: Evaluation, trained: TrainedModel, prepared: PreparedData, asked: Asked
+    evaluation: Evaluation,
+    trained: TrainedModel,
+    prepared: PreparedData,
+    split: Split,
+    settings: EvaluationSettings,
+    other: TrainedModel | None = None,
 ) -> Evaluation:
     """Add to an evaluation of answers what a run that reads actions makes of them.
 
     Args:
         evaluation: of the answers.
         trained: a run that reads actions.
-        prepared: its data; figures that need a simulator are left out where they were drawn from none.
-        asked: the split, how many transitions (1,000 when empty) and the seed.
+        prepared: its data; metrics that need a simulator are left out where it was drawn from none.
+        split: where the transitions are.
+        settings: how many transitions (1,000 when None), and the seed.
+        other: a run to measure beside, if it reads actions.
     """
-    questions = read_questions(asked.split, prepared.tokenizer, asked.n or TRANSITIONS)
+    seed = settings.seed
+    questions = read_questions(split, prepared.tokenizer, settings.n_prompts or TRANSITIONS)
     models = {"model": ActionModel(trained)}
-    if asked.other is not None and asked.other.reads_actions:
-        models["baseline"] = ActionModel(asked.other)
+    if other is not None and other.reads_actions:
+        models["baseline"] = ActionModel(other)
     simulated = prepared.meta.request.simulated
     world = world_of(simulated) if simulated is not None else None
-    contrasts = _contrasts(world, questions, asked.seed)
+    contrasts = _contrasts(world, questions, seed)
     rows = [
-        *gap_rows(models, questions, contrasts, asked.seed),
-        *candidate_rows(models, questions, contrasts, asked.seed, judged=world is not None),
+        *gap_rows(models, questions, contrasts, seed),
+        *candidate_rows(models, questions, contrasts, seed, judged=world is not None),
     ]
-    one_shot = isinstance(trained.objective, JepalmObjective)
-    missing = ["figures of sampled text, which are of runs without actions"]
+    one_shot = not trained.is_causal
+    missing = ["metrics of sampled text, which are of runs without actions"]
     if not one_shot:
-        missing.append("figures of embeddings and plans, which a causal run has not")
+        missing.append("metrics of embeddings and plans, which a causal run has not")
     if one_shot:
         rows += _health_rows(models["model"], questions[:: -(-len(questions) // RANKED)])
     if world is None:
@@ -75,10 +80,10 @@ def evaluate_world(
             rows += probe_rows(models["model"], world, training, questions)
         walks, plans = (max(2, len(questions) // each) for each in (A_WALK_IN, A_PLAN_IN))
         latent = feedback == "latent"
-        rows += rollout_rows(models, latent, prepared, asked.split, walks, asked.seed)
+        rows += rollout_rows(models, latent, prepared, split, walks, seed)
         if one_shot:
             try:
-                rows += plan_rows(trained, prepared, asked.split, latent, plans, asked.seed)
+                rows += plan_rows(trained, prepared, split, latent, plans, seed)
             except UsageError as error:  # states of the split `longer` may be longer than what is read
                 missing.append(f"plans: {error}")
     return replace(evaluation, rows=[*evaluation.rows, *rows], left_out="; ".join(missing))
@@ -86,26 +91,22 @@ def evaluate_world(
 
 def gap_rows(
     models: Mapping[str, ActionModel], questions: Sequence[Question], contrasts: Sequence[Contrast], seed: int
-) -> list[Row]:
+) -> list[MetricRow]:
     """How much farther the next state is under a wrong action than under its own: 0, actions are not read."""
     pairs = [pair for pair in zip(questions, contrasts, strict=True) if pair[1].wrong_action]
     if not pairs:
         return []
-    states, gold = [one.source for one, _ in pairs], [one.gold for one, _ in pairs]
-    own, wrong = [one.action for one, _ in pairs], [contrast.wrong_action for _, contrast in pairs]
-    right = {column: model.distances(states, own, gold) for column, model in models.items()}
-    other = {column: model.distances(states, wrong, gold) for column, model in models.items()}
+    misled = [replace(one, action=contrast.wrong_action) for one, contrast in pairs]
+    right = {column: model.distances([one for one, _ in pairs]) for column, model in models.items()}
+    other = {column: model.distances(misled) for column, model in models.items()}
     rows = []
     for kind in models["model"].kinds:
-        title, unit = _DISTANCES[kind]
         gaps = {c: other[c][kind] - right[c][kind] for c in models if kind in right[c]}
         rows.append(
-            Row(
+            mean_row(
                 f"action/gap_{kind}",
-                f"{title} under a wrong action minus own",
-                unit,
-                {column: float(gap.mean()) for column, gap in gaps.items()},
-                interval=percentile_interval(resampled(gaps["model"], seed=seed)),
+                gaps,
+                seed=seed,
                 controls={"under its own action": float(right["model"][kind].mean())},
             )
         )
@@ -119,7 +120,7 @@ def candidate_rows(
     seed: int,
     *,
     judged: bool,
-) -> list[Row]:
+) -> list[MetricRow]:
     """Retrieval of the next state among wrong ones, and surprise at impossible ones.
 
     Args:
@@ -138,7 +139,6 @@ def candidate_rows(
     parts = [slice(start, end) for start, end in pairwise(edges)]
     rows, surprise = [], []
     for kind in models["model"].kinds:
-        title, _ = _DISTANCES[kind]
         rights = {
             column: nearest_is_right(
                 distances[kind][edges[:-1]], [distances[kind][part][1:] for part in parts]
@@ -146,16 +146,7 @@ def candidate_rows(
             for column, distances in found.items()
             if kind in distances
         }
-        rows.append(
-            Row(
-                f"retrieval/{kind}",
-                f"retrieval@1 among wrong next states, by {title}",
-                "",
-                {column: float(right.mean()) for column, right in rights.items()},
-                interval=percentile_interval(resampled(rights["model"], seed=seed)),
-                controls={"chance": chance},
-            )
-        )
+        rows.append(mean_row(f"retrieval/{kind}", rights, seed=seed, controls={"chance": chance}))
         strange = [start + 1 for start, (_, one) in zip(edges, pairs, strict=False) if one.other_actions]
         if judged and strange:
             values = {
@@ -163,16 +154,14 @@ def candidate_rows(
                 for column, distances in found.items()
                 if kind in distances
             }
-            figure = f"surprise at impossible next states, AUC of {title}"
-            surprise.append(Row(f"surprise/{kind}", figure, "", values, controls={"chance": 0.5}))
+            surprise.append(MetricRow(f"surprise/{kind}", values, controls={"chance": 0.5}))
     return [*rows, *surprise]
 
 
 def _candidate_distances(model: ActionModel, pairs: Sequence[tuple[Question, Contrast]]) -> Distances:
     """Distances of the true and then the wrong next states of each transition, one after another."""
-    flat = [(one, text) for one, contrast in pairs for text in (one.gold, *contrast.wrong)]
     return model.distances(
-        [one.source for one, _ in flat], [one.action for one, _ in flat], [text for _, text in flat]
+        [replace(one, gold=text) for one, contrast in pairs for text in (one.gold, *contrast.wrong)]
     )
 
 
@@ -184,20 +173,9 @@ def _contrasts(world: AnyWorld | None, questions: Sequence[Question], seed: int)
     ]
 
 
-def _health_rows(model: ActionModel, questions: Sequence[Question]) -> list[Row]:
-    target, predicted = model.positions(
-        [one.source for one in questions], [one.action for one in questions], [one.gold for one in questions]
-    )
+def _health_rows(model: ActionModel, questions: Sequence[Question]) -> list[MetricRow]:
+    target, predicted = model.positions(questions)
     return [
-        Row(
-            f"world/{name}",
-            f"{figure}, predicted",
-            "",
-            {"model": measure(predicted)},
-            controls={"target": measure(target)},
-        )
-        for name, figure, measure in (
-            ("std", "standard deviation", mean_std),
-            ("effective_rank", "effective rank", effective_rank),
-        )
+        MetricRow(f"world/{name}", {"model": measure(predicted)}, controls={"target": measure(target)})
+        for name, measure in (("std", mean_std), ("effective_rank", effective_rank))
     ]

@@ -13,10 +13,11 @@ from torch import Tensor
 from jepalm.data.batches import Tokens, pad_rows
 from jepalm.errors import UsageError
 from jepalm.generation.loading import TrainedModel
-from jepalm.generation.text import read_action, read_prompt
+from jepalm.generation.prompts import read_action, read_prompt
 from jepalm.generation.worlds.rollout import (
     Feedback,
     LatentStates,
+    TextStates,
     check_feedback,
     decode_states,
     encode_states,
@@ -24,19 +25,21 @@ from jepalm.generation.worlds.rollout import (
     next_text,
     target_states,
 )
-from jepalm.generation.worlds.search import Dynamics, Found, Search, search
+from jepalm.generation.worlds.search import Dynamics, Search, SearchResult, search
+from jepalm.generation.writer import Writer
+from jepalm.generation.writers import WritingOptions, writer_for
 from jepalm.model.layout import Layout
 from jepalm.objective.jepalm import JepalmObjective
 
 STATES_AT_ONCE = 256
-SURE = 0.5
-"""Chance of its likeliest token from which a place counts as foreseen."""
+PREDICTABLE = 0.5
+"""Probability of its likeliest token from which a position counts as predictable."""
 
 S = TypeVar("S")
 
 
 @dataclass(frozen=True)
-class Plan:
+class ActionPlan:
     """Actions and what the model predicts of them.
 
     Attributes:
@@ -67,7 +70,7 @@ def make_plan(
     feedback: Feedback | None = None,
     budget: int = 10_000,
     seed: int = 0,
-) -> Plan:
+) -> ActionPlan:
     """Search the actions whose predicted end is nearest to the goal.
 
     Args:
@@ -85,30 +88,32 @@ def make_plan(
         UsageError: the run has no embeddings or reads no actions, a text is empty, too long or outside its
             alphabet, or its embeddings do not feed back.
     """
-    objective, device = trained.objective, trained.hardware.device
-    feedback = feedback or usual_feedback(trained)
-    if not isinstance(objective, JepalmObjective):
-        message = f"{trained.run.name} is a {trained.config.model.family} run, without embeddings to plan in"
+    device, feedback = trained.hardware.device, feedback or usual_feedback(trained)
+    if trained.is_causal:
+        message = f"{trained.run.name} is a causal run, without embeddings to plan in"
         raise UsageError(message, "plan with a run of --preset transitions")
-    choices = pad_rows([read_action(trained, action) for action in actions], device)
-    start, aim = (pad_rows([_read_whole(trained, text)], device) for text in (state, goal))
+    objective = trained.jepalm
+    choices = [read_action(trained, action) or [] for action in actions]
+    start, aim = (_read_whole(trained, text) for text in (state, goal))
     if feedback == "latent":
         check_feedback(objective)
     with trained.hardware.autocast():
-        arrival = target_states(objective, aim)
-        counted = foreseen(objective, start, choices)
+        padded_start, padded_choices = pad_rows([start], device), pad_rows(choices, device)
+        arrival = target_states(objective, pad_rows([aim], device))
+        compared = predictable_positions(objective, padded_start, padded_choices)
         if feedback == "latent":
-            latent = LatentDynamics(objective, choices, arrival, counted)
-            states = encode_states(objective, start)
+            latent = LatentDynamics(objective, padded_choices, arrival, compared)
+            states = encode_states(objective, padded_start)
             found = search(latent, states, horizon, kind=kind, budget=budget, seed=seed)
             rows, distances = _followed(latent, states, found, latent.texts)
         else:
-            conditioning = TextDynamics(objective, choices, arrival, counted)
-            found = search(conditioning, start, horizon, kind=kind, budget=budget, seed=seed)
-            rows, distances = _followed(conditioning, start, found, conditioning.texts)
+            writer = writer_for(trained, WritingOptions(batch_size=STATES_AT_ONCE))
+            text = TextDynamics(objective, writer, choices, arrival, compared)
+            found = search(text, [start], horizon, kind=kind, budget=budget, seed=seed)
+            rows, distances = _followed(text, [start], found, list)
     chosen = [actions[number] for number in found.actions]
     texts = [trained.tokenizer.decode(row) for row in rows]
-    return Plan(chosen, texts, distances, found.n_predicted, found.complete, found.merged)
+    return ActionPlan(chosen, texts, distances, found.n_predicted, found.complete, found.merged)
 
 
 def usual_feedback(trained: TrainedModel) -> Feedback:
@@ -117,10 +122,11 @@ def usual_feedback(trained: TrainedModel) -> Feedback:
 
 
 @torch.no_grad()
-def foreseen(objective: JepalmObjective, start: Tokens, choices: Tokens) -> Tensor | None:
-    """Places (T,) of a state where the model is sure of the text that follows some action on it.
+def predictable_positions(objective: JepalmObjective, start: Tokens, choices: Tokens) -> Tensor | None:
+    """Positions (T,) of a state at which the model gives some token 1/2 or more, after one action or another.
 
-    What changes at random is foreseen after none. None where no place is, or embeddings do not feed back.
+    What changes at random is predictable after none. None where no position is, or embeddings do not feed
+    back.
     """
     try:
         check_feedback(objective)
@@ -131,39 +137,29 @@ def foreseen(objective: JepalmObjective, start: Tokens, choices: Tokens) -> Tens
     for (part,) in _chunks(everything):
         states = next_latent(objective, encode_states(objective, _at(start, 0 * part)), _at(choices, part))
         layout = Layout.of(states.lengths, states.embeddings.shape[1], packed=False)
-        probabilities = (
-            objective.model.decoder(states.embeddings, layout).float().softmax(-1).amax(-1)
-        )  # (N, T)
-        sure = ((probabilities >= SURE) & layout.mask).any(0)  # (T,)
-        width = max(len(sure), len(found))
-        found = F.pad(found, (0, width - len(found))) | F.pad(sure, (0, width - len(sure)))
+        probabilities = objective.model.decoder(states.embeddings, layout).float().softmax(-1)  # (N, T, V)
+        here = ((probabilities.amax(-1) >= PREDICTABLE) & layout.mask).any(0)  # (T,)
+        width = max(len(here), len(found))
+        found = F.pad(found, (0, width - len(found))) | F.pad(here, (0, width - len(here)))
     return found if bool(found.any()) else None
 
 
-class PredictedWorld:
-    """What a search needs of a model, whatever the form of its states.
+class LatentDynamics:
+    """What a search needs of a model whose states are embeddings, and stay embeddings.
 
     Args:
         objective: in evaluation mode.
         choices: the actions.
         goal: one state, as the predictor would have to match it.
-        counted: places (T,) that tell states apart and are compared with the goal; all others beyond them,
-            and all where it is None.
+        compared: positions (T,) that tell states apart and are compared with the goal; all others beyond
+            them, and all where it is None.
     """
 
     def __init__(
-        self,
-        objective: JepalmObjective,
-        choices: Tokens,
-        goal: LatentStates,
-        counted: Tensor | None = None,
+        self, objective: JepalmObjective, choices: Tokens, goal: LatentStates, compared: Tensor | None = None
     ) -> None:
-        self.objective, self.choices, self.goal, self.counted = objective, choices, goal, counted
+        self.objective, self.choices, self.goal, self.compared = objective, choices, goal, compared
         self.n_actions = len(choices.lengths)
-
-
-class LatentDynamics(PredictedWorld):
-    """States are embeddings, and stay embeddings."""
 
     def follow(self, states: LatentStates, rows: Tensor, actions: Tensor) -> LatentStates:
         """The states after an action on each of the states at some rows."""
@@ -178,62 +174,76 @@ class LatentDynamics(PredictedWorld):
 
     def distances(self, states: LatentStates) -> list[float]:
         """Distance of each state to the goal."""
-        return distances_to(self.objective, states, self.goal, self.counted)
+        return distances_to(self.objective, states, self.goal, self.compared)
 
     def names(self, states: LatentStates) -> list[tuple[int, ...]]:
-        """The most likely text of each state at the places that count."""
-        return _counted(self.texts(states), self.counted)
+        """The most likely text of each state at the positions that are compared."""
+        return _compared(self.texts(states), self.compared)
 
-    def texts(self, states: LatentStates) -> list[tuple[int, ...]]:
+    def texts(self, states: LatentStates) -> list[list[int]]:
         """The most likely text of each state, as token ids."""
         everything = torch.arange(len(states.lengths), device=states.lengths.device)
-        return [
-            name
-            for (part,) in _chunks(everything)
-            for name in _names(decode_states(self.objective, states.at(part)))
-        ]
+        found: list[list[int]] = []
+        for (part,) in _chunks(everything):
+            decoded = decode_states(self.objective, states.at(part))
+            pairs = zip(decoded.ids.tolist(), decoded.lengths.tolist(), strict=True)
+            found += [row[:length] for row, length in pairs]
+        return found
 
     def keep(self, states: LatentStates, rows: Tensor) -> LatentStates:
         """The states at some rows."""
         return states.at(rows.to(states.lengths.device))
 
 
-class TextDynamics(PredictedWorld):
-    """States are texts, embedded only to be compared with the goal."""
+class TextDynamics:
+    """What a search needs of a model whose states are texts, embedded only to be compared with the goal.
 
-    def follow(self, states: Tokens, rows: Tensor, actions: Tensor) -> Tokens:
+    Args:
+        objective: in evaluation mode.
+        writer: writes the next state.
+        choices: token ids of the actions.
+        goal: see `LatentDynamics`.
+        compared: see `LatentDynamics`.
+    """
+
+    def __init__(
+        self,
+        objective: JepalmObjective,
+        writer: Writer,
+        choices: TextStates,
+        goal: LatentStates,
+        compared: Tensor | None = None,
+    ) -> None:
+        self.objective, self.writer, self.choices = objective, writer, choices
+        self.goal, self.compared = goal, compared
+        self.n_actions = len(choices)
+
+    def follow(self, states: TextStates, rows: Tensor, actions: Tensor) -> TextStates:
         """The states after an action on each of the states at some rows."""
-        device = states.ids.device
-        made = [
-            next_text(self.objective, _at(states, where), _at(self.choices, which))
-            for where, which in _chunks(rows.to(device), actions.to(device))
-        ]
-        width = max(part.ids.shape[1] for part in made)
-        ids = torch.cat([_widened(part.ids, width) for part in made])  # (N, T)
-        return Tokens(ids, torch.cat([part.lengths for part in made]))
+        return next_text(
+            self.writer,
+            [states[row] for row in rows.tolist()],
+            [self.choices[number] for number in actions.tolist()],
+            self.objective.model.config.source_len,
+        )
 
-    def distances(self, states: Tokens) -> list[float]:
+    def distances(self, states: TextStates) -> list[float]:
         """Distance of each state's embeddings to the goal's."""
-        everything = torch.arange(len(states.lengths), device=states.ids.device)
-        return [
-            distance
-            for (part,) in _chunks(everything)
-            for distance in distances_to(
-                self.objective, target_states(self.objective, _at(states, part)), self.goal, self.counted
+        found: list[float] = []
+        for at in range(0, len(states), STATES_AT_ONCE):
+            texts = pad_rows(states[at : at + STATES_AT_ONCE], self.goal.lengths.device)
+            found += distances_to(
+                self.objective, target_states(self.objective, texts), self.goal, self.compared
             )
-        ]
+        return found
 
-    def names(self, states: Tokens) -> list[tuple[int, ...]]:
-        """The token ids of each state at the places that count."""
-        return _counted(self.texts(states), self.counted)
+    def names(self, states: TextStates) -> list[tuple[int, ...]]:
+        """The token ids of each state at the positions that are compared."""
+        return _compared(states, self.compared)
 
-    def texts(self, states: Tokens) -> list[tuple[int, ...]]:
-        """The token ids of each state."""
-        return _names(states)
-
-    def keep(self, states: Tokens, rows: Tensor) -> Tokens:
+    def keep(self, states: TextStates, rows: Tensor) -> TextStates:
         """The states at some rows."""
-        return _at(states, rows.to(states.ids.device))
+        return [states[row] for row in rows.tolist()]
 
 
 def _read_whole(trained: TrainedModel, text: str) -> list[int]:
@@ -247,33 +257,33 @@ def _read_whole(trained: TrainedModel, text: str) -> list[int]:
 
 
 def distances_to(
-    objective: JepalmObjective, states: LatentStates, goal: LatentStates, counted: Tensor | None = None
+    objective: JepalmObjective, states: LatentStates, goal: LatentStates, compared: Tensor | None = None
 ) -> list[float]:
     """The objective's distance of each state to one goal, mean over positions.
 
-    A position that only one of the two has is compared with zeros; places that do not count add nothing.
+    A position that only one of the two has is compared with zeros; positions not compared add nothing.
     """
     width = max(goal.embeddings.shape[1], states.embeddings.shape[1])
-    own, aim = (_widened(part.embeddings.float(), width) for part in (states, goal))
-    each = objective.distance(own, aim.expand_as(own))  # (B, T)
+    reached, aim = (_widened(part.embeddings.float(), width) for part in (states, goal))
+    each = objective.distance(reached, aim.expand_as(reached))  # (B, T)
     lengths = states.lengths.maximum(goal.lengths)  # (B,)
-    held = torch.arange(width, device=lengths.device) < lengths[:, None]  # (B, T)
-    if counted is not None:
-        held = held & F.pad(counted[:width], (0, max(0, width - len(counted))), value=True)
-    found: list[float] = ((each * held).sum(1) / lengths).tolist()
+    summed = torch.arange(width, device=lengths.device) < lengths[:, None]  # (B, T)
+    if compared is not None:
+        summed = summed & F.pad(compared[:width], (0, max(0, width - len(compared))), value=True)
+    found: list[float] = ((each * summed).sum(1) / lengths).tolist()
     return found
 
 
 def _followed(
-    dynamics: Dynamics[S], start: S, found: Found, names: Callable[[S], list[tuple[int, ...]]]
-) -> tuple[list[tuple[int, ...]], list[float]]:
+    dynamics: Dynamics[S], start: S, found: SearchResult, texts: Callable[[S], TextStates]
+) -> tuple[list[Sequence[int]], list[float]]:
     """Token ids of each state of a plan, and all distances, the start's first."""
     states, distances = start, dynamics.distances(start)
-    rows: list[tuple[int, ...]] = []
+    rows: list[Sequence[int]] = []
     for number in found.actions:
         states = dynamics.follow(states, torch.tensor([0]), torch.tensor([number]))
-        rows.extend(names(states))
-        distances.extend(dynamics.distances(states))
+        rows += texts(states)
+        distances += dynamics.distances(states)
     return rows, distances
 
 
@@ -286,18 +296,13 @@ def _at(texts: Tokens, rows: Tensor) -> Tokens:
 
 
 def _widened(x: Tensor, width: int) -> Tensor:
-    """(B, T, ...) with zeros behind, up to `width` positions."""
-    return F.pad(x, (*(0, 0) * (x.ndim - 2), 0, width - x.shape[1]))
+    """(B, T, D) with zeros behind, up to `width` positions."""
+    return F.pad(x, (0, 0, 0, width - x.shape[1]))
 
 
-def _counted(rows: list[tuple[int, ...]], counted: Tensor | None) -> list[tuple[int, ...]]:
-    """Token ids at the places that count; those beyond them do."""
-    if counted is None:
-        return rows
-    dropped = {place for place, counts in enumerate(counted.tolist()) if not counts}
+def _compared(rows: TextStates, compared: Tensor | None) -> list[tuple[int, ...]]:
+    """Token ids at the positions that are compared, -1 at others; those beyond them all are."""
+    if compared is None:
+        return [tuple(row) for row in rows]
+    dropped = {place for place, counts in enumerate(compared.tolist()) if not counts}
     return [tuple(-1 if place in dropped else token for place, token in enumerate(row)) for row in rows]
-
-
-def _names(texts: Tokens) -> list[tuple[int, ...]]:
-    rows = zip(texts.ids.tolist(), texts.lengths.tolist(), strict=True)
-    return [tuple(row[:length]) for row, length in rows]

@@ -14,19 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jepalm.data.batches import Tokens, pad_rows
+from jepalm.data.batches import Tokens
 from jepalm.data.tokenizer import SPECIALS, TextTokenizer
 from jepalm.errors import UsageError
-from jepalm.generation import one_pass as one_shot
-from jepalm.generation import token_by_token as autoregressive
+from jepalm.generation import one_pass
+from jepalm.generation.writer import Prompt, Writer
 from jepalm.model.conditioning import Conditioning
-from jepalm.model.jepalm import has_bottleneck
+from jepalm.model.latents import has_bottleneck
 from jepalm.model.layout import Layout
-from jepalm.objective import CausalObjective, JepalmObjective, Objective
-from jepalm.objective.views import prompt_of
+from jepalm.objective import JepalmObjective
 
 Feedback = Literal["latent", "text"]
 """What of a predicted state the next prediction reads."""
+TextStates = Sequence[Sequence[int]]
+"""Token ids of states, or of the actions on them."""
 
 
 @dataclass(frozen=True)
@@ -66,31 +67,23 @@ def check_feedback(objective: JepalmObjective) -> None:
         raise UsageError(f"this model predicts states of {sizes}", hint)
 
 
-def rollout(
-    objective: Objective, states: Tokens, actions: Sequence[Tokens], feedback: Feedback = "text"
-) -> list[Tokens]:
-    """Most likely text of the states after each of k actions.
+def text_rollout(
+    writer: Writer, states: TextStates, actions: Sequence[TextStates], source_len: int
+) -> list[TextStates]:
+    """Token ids of the states after each of k actions, each written after the text of the one before.
 
     Args:
-        objective: in evaluation mode; a causal one has no embeddings to feed back.
-        states: (B, T) where it starts, on the objective's device.
+        writer: of the most likely texts, for a model that reads actions.
+        states: where it starts.
         actions: k times the action on each of the B states.
-        feedback: what of a predicted state is read again.
+        source_len: most tokens of a state that the model reads.
 
     Returns:
-        k times the texts of B states; one of which nothing was written is an `<unk>`.
-
-    Raises:
-        UsageError: a latent rollout of a model whose embeddings do not feed back.
+        k times the texts of B states.
     """
-    if feedback == "latent":
-        if not isinstance(objective, JepalmObjective):
-            raise UsageError("a causal model predicts no embeddings to feed back", "roll out as text")
-        latent = latent_rollout(objective, encode_states(objective, states), actions)
-        return [decode_states(objective, after) for after in latent]
-    found = []
+    found: list[TextStates] = []
     for action in actions:
-        states = next_text(objective, states, action)
+        states = next_text(writer, states, action, source_len)
         found.append(states)
     return found
 
@@ -130,7 +123,7 @@ def next_latent(objective: JepalmObjective, states: LatentStates, action: Tokens
     if states.predicted and objective.model.config.encoder.normalisation == "layernorm":
         source = F.layer_norm(source, source.shape[-1:])
     act = objective.encode_action(action)
-    lengths = one_shot.likely_lengths(objective, source, layout, act)[:, 0]  # (B,)
+    lengths = one_pass.likely_lengths(objective, source, layout, act)[:, 0]  # (B,)
     target = Layout.of(lengths, int(lengths.max()), packed=objective.packing)
     return _padded(objective.predict(source, layout, target, Conditioning(act)), target, predicted=True)
 
@@ -144,18 +137,10 @@ def decode_states(objective: JepalmObjective, states: LatentStates) -> Tokens:
     return Tokens(layout.pad(logits.argmax(-1)) * layout.mask, states.lengths)
 
 
-@torch.no_grad()
-def next_text(objective: Objective, states: Tokens, action: Tokens) -> Tokens:
-    """The most likely text of the states after an action on each; as the next source it keeps its end."""
-    if isinstance(objective, CausalObjective):
-        longest = objective.model.config.target_len
-        read = prompt_of([states, action])
-        rows = autoregressive.generate(objective, read, length=longest, end=TextTokenizer.END).rows
-    else:
-        assert isinstance(objective, JepalmObjective)
-        rows = one_shot.generate(objective, states, action=action).rows()
-    longest = objective.model.config.source_len
-    return pad_rows([row[-longest:] or [TextTokenizer.UNK] for row in rows], states.ids.device)
+def next_text(writer: Writer, states: TextStates, actions: TextStates, source_len: int) -> list[list[int]]:
+    """The texts of the states after an action on each, cut to their ends; an empty one is an `<unk>`."""
+    prompts = [Prompt(*pair) for pair in zip(states, actions, strict=True)]
+    return [row[-source_len:] or [TextTokenizer.UNK] for row in writer.write(prompts, seed=0).ids]
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ S = TypeVar("S")
 Search = Literal["auto", "exhaustive", "cem"]
 
 STATES_AT_ONCE = 1024
-"""Most that are held before those met before are let go."""
+"""Most that are held before those that read like earlier ones are dropped."""
 ROUNDS = 8
 ELITE_SHARE = 0.1
 KEPT = 0.3
@@ -45,7 +45,7 @@ class Dynamics(Protocol[S]):
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The best sequence that a search met.
 
     Attributes:
@@ -71,7 +71,7 @@ def search(
     kind: Search = "auto",
     budget: int = 10_000,
     seed: int = 0,
-) -> Found:
+) -> SearchResult:
     """Find the sequence of at most `horizon` actions that ends nearest to the goal.
 
     Args:
@@ -90,10 +90,10 @@ def search(
     drawn = cem(dynamics, start, horizon, budget=budget, seed=seed)
     best = drawn if drawn.distance < found.distance else found
     n_predicted = found.n_predicted + drawn.n_predicted
-    return Found(best.actions, best.distance, n_predicted, complete=False, merged=found.merged)
+    return SearchResult(best.actions, best.distance, n_predicted, complete=False, merged=found.merged)
 
 
-def exhaustive(dynamics: Dynamics[S], start: S, horizon: int, *, budget: int = 10_000) -> Found:
+def exhaustive(dynamics: Dynamics[S], start: S, horizon: int, *, budget: int = 10_000) -> SearchResult:
     """Follow all actions from all states while the budget lasts; merge states where it would not.
 
     Two embeddings may read the same and one of them lead further: merging is exact as far as the model is. Of
@@ -107,7 +107,7 @@ def exhaustive(dynamics: Dynamics[S], start: S, horizon: int, *, budget: int = 1
     for depth in range(1, horizon + 1):
         n = sum(len(paths) for _, paths in layer) * dynamics.n_actions
         if n_predicted + n > budget:
-            return Found(best, nearest, n_predicted, complete=False, merged=merged)
+            return SearchResult(best, nearest, n_predicted, complete=False, merged=merged)
         n_predicted += n
         following = []
         for part in layer:
@@ -118,13 +118,16 @@ def exhaustive(dynamics: Dynamics[S], start: S, horizon: int, *, budget: int = 1
                 if depth < horizon:
                     following.append((states, paths))
         layer = following
-    return Found(best, nearest, n_predicted, complete=True, merged=merged)
+    return SearchResult(best, nearest, n_predicted, complete=True, merged=merged)
 
 
 def _fresh(
     dynamics: Dynamics[S], states: S, paths: list[tuple[int, ...]], met: set[Hashable] | None
 ) -> Iterator[tuple[S, list[tuple[int, ...]]]]:
-    """States one action further, part by part, and the paths to them; only those first met, if any were."""
+    """States one action further, part by part, and the paths to them.
+
+    With `met`, the names of earlier states, only states of other names, which are added to it.
+    """
     for numbers in torch.arange(len(paths) * dynamics.n_actions).split(STATES_AT_ONCE):
         rows, actions = numbers // dynamics.n_actions, numbers % dynamics.n_actions  # (N,), (N,)
         reached = dynamics.follow(states, rows, actions)
@@ -140,7 +143,9 @@ def _fresh(
             yield dynamics.keep(reached, torch.tensor(fresh)), found
 
 
-def cem(dynamics: Dynamics[S], start: S, horizon: int, *, budget: int = 10_000, seed: int = 0) -> Found:
+def cem(
+    dynamics: Dynamics[S], start: S, horizon: int, *, budget: int = 10_000, seed: int = 0
+) -> SearchResult:
     """The cross-entropy method over sequences of actions; each counts where it comes nearest to the goal.
 
     Actions at one place of a sequence are drawn independently of those at others. From the elite's actions up
@@ -168,7 +173,7 @@ def cem(dynamics: Dynamics[S], start: S, horizon: int, *, budget: int = 10_000, 
         for row, end in zip(drawn[elite].tolist(), ends[elite].tolist(), strict=True):
             for place in range(end + 1):
                 counts[place, row[place]] += 1
-        conditioning = counts.sum(1, keepdim=True)  # (H, 1); nothing is learned of places beyond every end
-        learned = torch.where(conditioning > 0, counts / conditioning.clamp(min=1), probabilities)
+        seen = counts.sum(1, keepdim=True)  # (H, 1); nothing is learned of places beyond every end
+        learned = torch.where(seen > 0, counts / seen.clamp(min=1), probabilities)
         probabilities = KEPT * probabilities + (1 - KEPT) * learned
-    return Found(best, nearest, ROUNDS * n_drawn * horizon, complete=False)
+    return SearchResult(best, nearest, ROUNDS * n_drawn * horizon, complete=False)

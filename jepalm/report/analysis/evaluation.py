@@ -9,7 +9,7 @@ from jepalm.evaluation.rows import (
     VERIFIED,
     VERIFIED_NGRAM,
     Evaluation,
-    Row,
+    MetricRow,
     baseline_column,
     kept_column,
     passes_column,
@@ -164,15 +164,15 @@ def refined_columns(evaluation: Evaluation) -> dict[str, str]:
     return passes | {kept_column(keep): f"{keep:g} kept" for keep in tokens} | sure
 
 
-def groups(evaluation: Evaluation) -> dict[str, list[Row]]:
+def groups(evaluation: Evaluation) -> dict[str, list[MetricRow]]:
     """Return the rows by the title of their part of the table."""
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[MetricRow]] = {}
     for row in evaluation.rows:
         found.setdefault(TITLES.get(row.group, row.group), []).append(row)
     return found
 
 
-def main_rows(evaluation: Evaluation) -> list[Row]:
+def main_rows(evaluation: Evaluation) -> list[MetricRow]:
     """Return the rows that a summary shows."""
     known = {row.name: row for row in evaluation.rows}
     return [known[name] for name in MAIN_FIGURES if name in known]
@@ -187,22 +187,22 @@ def conditions(evaluation: Evaluation | None, name: str) -> tuple[object, ...]:
     return *asked, evaluation.scorer
 
 
-def label(row: Row) -> str:
+def label(row: MetricRow) -> str:
     """Return a figure's name with its unit."""
-    return f"{row.figure}, {row.unit}" if row.unit else row.figure
+    return f"{row.label}, {row.unit}" if row.unit else row.label
 
 
-def cell(row: Row, column: str) -> str:
+def cell(row: MetricRow, column: str) -> str:
     """Return a value, empty where the figure has no meaning."""
     return three(row.values[column]) if column in row.values else ""
 
 
-def interval(row: Row) -> str:
+def interval(row: MetricRow) -> str:
     """Return the interval of the model's value, empty without one."""
     return f"[{three(row.interval[0])}, {three(row.interval[1])}]" if row.interval else ""
 
 
-def controls(row: Row) -> list[str]:
+def controls(row: MetricRow) -> list[str]:
     """Return name and value of each further control."""
     return [f"{name} {three(value)}" for name, value in row.controls.items()]
 

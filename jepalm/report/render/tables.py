@@ -88,7 +88,7 @@ def evaluation_csv(record: RunRecord) -> str:
             [
                 split,
                 row.name,
-                row.figure,
+                row.label,
                 row.unit,
                 *(row.values.get(column, "") for column in columns),
                 *(row.interval or ("", "")),

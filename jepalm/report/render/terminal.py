@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from jepalm.evaluation.rows import Evaluation, Row
+from jepalm.evaluation.rows import Evaluation, MetricRow
 from jepalm.numbers import three
 from jepalm.report.analysis import evaluation as evaluations
 from jepalm.report.analysis.compare import OVER_SEEDS, Comparison
@@ -43,7 +43,7 @@ def run_view(summary: Summary) -> RenderableType:
     return Group(*parts)
 
 
-def evaluation_table(evaluation: Evaluation, chosen: list[Row] | None = None) -> RenderableType:
+def evaluation_table(evaluation: Evaluation, chosen: list[MetricRow] | None = None) -> RenderableType:
     """Return the figures of an evaluation beside their controls, a section a group.
 
     Columns that a terminal has no room for beside the names stand in further tables.
@@ -60,7 +60,9 @@ def evaluation_table(evaluation: Evaluation, chosen: list[Row] | None = None) ->
     return tables[0] if len(tables) == 1 else Group(*tables)
 
 
-def _columns_table(evaluation: Evaluation, sections: dict[str, list[Row]], columns: dict[str, str]) -> Table:
+def _columns_table(
+    evaluation: Evaluation, sections: dict[str, list[MetricRow]], columns: dict[str, str]
+) -> Table:
     """A table of some columns; the controls stand where the model does."""
     main = "model" in columns
     # Many columns leave no room for one of intervals.

@@ -9,9 +9,9 @@ from jepalm.data.prepared import Task
 from jepalm.data.regex.syntax import Reading
 from jepalm.data.worlds.base import AnyWorld
 from jepalm.errors import UsageError
-from jepalm.evaluation.answers.tasks.expressions import score_expressions
 from jepalm.evaluation.answers.tasks.gsm8k import score_gsm8k
 from jepalm.evaluation.answers.tasks.nq_open import score_nq_open
+from jepalm.evaluation.answers.tasks.regex import score_expressions
 from jepalm.evaluation.answers.tasks.shares import Score
 from jepalm.evaluation.answers.tasks.spider import Databases, score_spider
 from jepalm.evaluation.answers.tasks.text import score_text

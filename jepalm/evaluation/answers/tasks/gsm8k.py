@@ -26,7 +26,7 @@ def score_gsm8k(answered: Answered) -> list[Share]:
         if wanted is None:
             raise UsageError(f"the gold solution {gold!r} has no final answer after {FINAL}")
         right.append(final_answer(written) == wanted)
-    return [Share.of("answer", "final answer", right), exact_match(answered)]
+    return [Share.of("answer", right), exact_match(answered)]
 
 
 def final_answer(solution: str) -> Decimal | str | None:

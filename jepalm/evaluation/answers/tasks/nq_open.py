@@ -22,7 +22,7 @@ def score_nq_open(answered: Answered) -> list[Share]:
     for gold, written in zip(answered.gold, answered.written, strict=True):
         answer = normalised(written.split(ALTERNATIVES)[0])
         right.append(bool(answer) and answer in {normalised(one) for one in gold.split(ALTERNATIVES)})
-    return [Share.of("answer", "one of the right answers", right), exact_match(answered)]
+    return [Share.of("answer", right), exact_match(answered)]
 
 
 def normalised(text: str) -> str:

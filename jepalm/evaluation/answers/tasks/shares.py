@@ -26,26 +26,24 @@ class Answered:
 
 @dataclass(frozen=True)
 class Share:
-    """A figure over questions: the sum of `above` over the sum of `below`.
+    """A metric over questions: the sum of `above` over the sum of `below`.
 
     Attributes:
-        name: for programs.
-        figure: for people.
+        name: of the metric, without `task/`.
         above: (N,) 1 where an answer is right, or how much of it.
         below: (N,) 1 where the question counts, or how much.
     """
 
     name: str
-    figure: str
     above: NDArray[np.float64]
     below: NDArray[np.float64]
 
     @classmethod
-    def of(cls, name: str, figure: str, right: ArrayLike, counted: ArrayLike | None = None) -> Share:
+    def of(cls, name: str, right: ArrayLike, counted: ArrayLike | None = None) -> Share:
         """A share from flags (N,), among the questions that count."""
         flags = np.asarray(right, np.float64)
         below = np.ones(len(flags)) if counted is None else np.asarray(counted, np.float64)
-        return cls(name, figure, flags * below, below)
+        return cls(name, flags * below, below)
 
     @property
     def value(self) -> float:
@@ -65,4 +63,4 @@ def same_text(answered: Answered) -> list[bool]:
 
 def exact_match(answered: Answered) -> Share:
     """Share of answers that are the right text."""
-    return Share.of("exact_match", "exact match", same_text(answered))
+    return Share.of("exact_match", same_text(answered))

@@ -95,9 +95,9 @@ def score_spider(answered: Answered, databases: Databases | None = None) -> list
             failed.append(True)
     return [
         exact_match(answered),
-        Share.of("execution", "the same rows", right),
-        Share.of("execution_nonempty", "the same rows, gold finds some", right, found),
-        Share.of("malformed", "no query that runs", failed),
+        Share.of("execution", right),
+        Share.of("execution_nonempty", right, found),
+        Share.of("malformed", failed),
     ]
 
 

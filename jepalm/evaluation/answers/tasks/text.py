@@ -16,7 +16,5 @@ def score_text(answered: Answered) -> list[Share]:
     pairs = list(zip(answered.gold, answered.written, strict=True))
     same = [sum(a == b for a, b in zip(gold, written, strict=False)) for gold, written in pairs]
     longest = [max(len(gold), len(written)) for gold, written in pairs]
-    in_place = Share(
-        "in_place", "characters in place", np.array(same, np.float64), np.array(longest, np.float64)
-    )
+    in_place = Share("in_place", np.array(same, np.float64), np.array(longest, np.float64))
     return [exact_match(answered), in_place]

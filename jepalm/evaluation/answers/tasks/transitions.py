@@ -13,12 +13,7 @@ from jepalm.evaluation.answers.tasks.text import score_text
 
 Facts = Callable[[str], Mapping[str, Fact]]
 """The facts of a state's text."""
-KINDS = {
-    "facts": "facts right",
-    "facts_changed": "facts right that the action changed",
-    "facts_still": "facts right that nothing changes",
-    "facts_random": "facts right that are drawn at random",
-}
+KINDS = ("facts", "facts_changed", "facts_still", "facts_random")
 """Shares of facts; the first is of all that actions change, changed or not."""
 
 
@@ -51,11 +46,7 @@ def score_facts(answered: Answered, facts: Facts) -> list[Share]:
             for kind in kinds:
                 counted[kind][place] += 1
                 right[kind][place] += written[fact.start : fact.end] == fact.value
-    return [
-        Share(kind, figure, right[kind], counted[kind])
-        for kind, figure in KINDS.items()
-        if counted[kind].any()
-    ]
+    return [Share(kind, right[kind], counted[kind]) for kind in KINDS if counted[kind].any()]
 
 
 def facts_of(world: AnyWorld) -> Facts:

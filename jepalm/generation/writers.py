@@ -1,0 +1,151 @@
+"""The writer of a trained run: which one writes for which family and pairing, and what can be asked of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from jepalm.data.tokenizer import TextTokenizer
+from jepalm.errors import UsageError
+from jepalm.generation.loading import TrainedModel
+from jepalm.generation.prompts import next_source
+from jepalm.generation.refine import Refining
+from jepalm.generation.roll import PassageWriter
+from jepalm.generation.token_by_token import CausalWriter, Sampling
+from jepalm.generation.writer import TEXTS_AT_ONCE, Writer
+
+
+@dataclass(frozen=True)
+class WritingOptions:
+    """What a user may ask of a writer.
+
+    Attributes:
+        temperature: 0 takes the most likely token; above, tokens are drawn.
+        length: tokens of a text. A causal model may write any number; it takes the context's length when
+            None, and ends a text sooner where it was trained on ends. A JEPALM of windows takes as many
+            passages as a greater length needs.
+        passages: passages to write, each after those before.
+        top_k: causal models only: draw from this many most likely tokens.
+        top_p: causal models only: draw from the most likely tokens that together reach this probability.
+        length_candidates: JEPALM only: likeliest lengths to try, of which the most confident text is kept.
+        refining: JEPALM only: write each passage in several passes.
+        keep: JEPALM of windows only, with a length: how much of each passage stays (`PassageWriter`).
+        batch_size: texts that are written at once.
+    """
+
+    temperature: float = 0.0
+    length: int | None = None
+    passages: int = 1
+    top_k: int | None = None
+    top_p: float | None = None
+    length_candidates: int = 1
+    refining: Refining | None = None
+    keep: float | None = None
+    batch_size: int = TEXTS_AT_ONCE
+
+
+GREEDY = WritingOptions()
+
+
+def writer_for(trained: TrainedModel, options: WritingOptions = GREEDY) -> Writer:
+    """The writer of a run, once it is clear that the run can do what is asked.
+
+    Raises:
+        UsageError: the length is outside 1 to the model's longest target, there are length candidates
+            although the length is given or the model has no length head, or an option does nothing here.
+    """
+    _check(trained, options)
+    if trained.is_causal:
+        return causal_writer(
+            trained,
+            options.length,
+            sampling=Sampling(options.temperature, options.top_k, options.top_p),
+            passages=options.passages,
+            batch_size=options.batch_size,
+        )
+    rolled = options.length is not None and (
+        options.keep is not None or options.length > trained.config.model.target_len
+    )
+    return passage_writer(
+        trained,
+        temperature=options.temperature,
+        refining=options.refining,
+        length=options.length if rolled else None,
+        passage_length=None if rolled else options.length,
+        passages=options.passages,
+        length_candidates=options.length_candidates,
+        keep=options.keep,
+        batch_size=options.batch_size,
+    )
+
+
+def passage_writer(trained: TrainedModel, **settings: Any) -> PassageWriter:
+    """A JEPALM run as a writer; settings are those of `PassageWriter`."""
+    following = partial(next_source, trained)
+    return PassageWriter(
+        trained.run.name, trained.jepalm, trained.hardware, next_source=following, **settings
+    )
+
+
+def causal_writer(trained: TrainedModel, length: int | None = None, **settings: Any) -> CausalWriter:
+    """A causal run as a writer: of texts of a length, the context's when None, or until they end.
+
+    Other settings are those of `CausalWriter`.
+    """
+    endless, model = trained.pairing == "windows", trained.config.model
+    return CausalWriter(
+        trained.run.name,
+        trained.causal,
+        trained.hardware,
+        length or (model.causal.context_len if endless else model.target_len),
+        None if endless else TextTokenizer.END,
+        next_source=partial(next_source, trained),
+        **settings,
+    )
+
+
+def check_refining(trained: TrainedModel) -> None:
+    """Check that the predictor reads tokens that are already decided.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if not trained.config.model.predictor.unmasked:
+        message = f"{trained.run.name} cannot refine: it was trained without unmasked positions"
+        raise UsageError(message, "train a JEPALM with model.predictor.unmasked=true")
+
+
+def _check(trained: TrainedModel, options: WritingOptions) -> None:
+    """Raise UsageError where an option does nothing, or cannot be met."""
+    length, keep, longest = options.length, options.keep, trained.config.model.target_len
+    if options.length_candidates > 1:
+        if length is not None:
+            raise UsageError("length candidates do not go with a length", "leave --length out")
+        if trained.config.objective.length.kind == "none":
+            raise UsageError("this model has no length head to take candidates from", "give --length instead")
+        if trained.is_causal:
+            raise UsageError("length candidates go with a JEPALM", "this one writes token by token")
+    if options.refining is not None:
+        check_refining(trained)
+    continues = trained.pairing == "windows" and not trained.is_causal
+    if keep is not None and not (continues and length):
+        message = "only a JEPALM of windows keeps a part of its passages, for a text of a given length"
+        raise UsageError(message, "give --length, or leave --keep out")
+    if trained.is_causal:
+        return
+    if options.top_k is not None or options.top_p is not None:
+        raise UsageError("top-k and top-p go with a causal model", "this one draws all positions at once")
+    if keep is not None and keep >= longest:
+        message = f"{trained.run.name} writes {longest} tokens a passage: {keep:g} is all of them"
+        raise UsageError(message, "keep fewer, or leave --keep out")
+    if length is None:
+        return
+    if continues and (length > longest or keep is not None):
+        if options.passages > 1:
+            message = f"{length} tokens take as many passages as they need"
+            raise UsageError(message, "leave --passages out, or the length")
+    elif not 1 <= length <= longest:
+        raise UsageError(
+            f"length {length} is out of range", f"this model writes 1 to {longest} tokens a pass"
+        )

@@ -1,0 +1,43 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from jepalm.config import HardwareConfig
+from jepalm.errors import JepalmError, UsageError
+from jepalm.generation.loading import TrainedModel, load_trained
+
+CPU = HardwareConfig(device="cpu", precision="fp32", threads=1)
+
+
+@pytest.fixture(scope="module")
+def lines(trained_run: Any) -> TrainedModel:
+    return load_trained(trained_run, "last", CPU)
+
+
+def test_the_model_is_loaded_from_the_run_folder_alone(lines: TrainedModel, trained_run: Any):
+    weights = load_file(trained_run.checkpoints / "step-00000008" / "model.safetensors")
+    assert (lines.pairing, lines.checkpoint.step, lines.objective.training) == ("lines", 8, False)
+    assert all(torch.equal(value, weights[name]) for name, value in lines.objective.state_dict().items())
+
+
+def test_the_data_of_a_run_is_checked_against_its_manifest(lines: TrainedModel, data_root: Path):
+    assert lines.data(data_root).path == data_root / "lines"
+    other = dataclasses.replace(
+        lines,
+        config=lines.config.model_copy(
+            update={"data": lines.config.data.model_copy(update={"name": "windows"})}
+        ),
+    )
+    with pytest.raises(JepalmError, match="was changed since"):
+        other.data(data_root)
+
+
+def test_a_run_of_one_family_is_not_taken_for_the_other(lines: TrainedModel):
+    assert lines.jepalm is lines.objective
+    assert not lines.is_causal
+    with pytest.raises(UsageError, match="is no causal run"):
+        _ = lines.causal
