@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from jepalm.report.analysis.sweep import CONTROLS, FigureValues, RowFacts, SweepTable, sweep_table
+from jepalm.report.analysis.sweep import CONTROLS, MetricValues, RowFacts, SweepTable, sweep_table
 from jepalm.report.read import number, read_run
 from jepalm.sweep.file import Sweep, is_metric
 from jepalm.sweep.runs import Cell, Evaluates, read_evaluation
@@ -74,7 +74,7 @@ def value_of(cell: Cell, evaluated: Evaluated, figure: str) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _figure(name: str, values: dict[str, dict[int, float]], evaluations: list[Evaluated]) -> FigureValues:
+def _figure(name: str, values: dict[str, dict[int, float]], evaluations: list[Evaluated]) -> MetricValues:
     rows = [found[name] for found in evaluations if name in found]
     controls: dict[str, float] = {}
     for row in rows:
@@ -83,7 +83,7 @@ def _figure(name: str, values: dict[str, dict[int, float]], evaluations: list[Ev
             if value is not None and (title in CONTROLS.values() or name.startswith("task/")):
                 controls.setdefault(title, value)
     label, unit = (rows[0]["figure"], rows[0]["unit"]) if rows else (name, "")
-    return FigureValues(name, label, unit, values, controls)
+    return MetricValues(name, label, unit, values, controls)
 
 
 def _by_seed(

@@ -11,17 +11,16 @@ from typing import Literal
 
 import numpy as np
 
-from jepalm.numbers import three
+from jepalm.numbers import change, percent, three
 from jepalm.report.analysis.article import CE_STEP
-from jepalm.report.analysis.numbers import change, percent
+from jepalm.report.analysis.phases import PhaseRecord
 from jepalm.report.analysis.run import (
-    Phase,
-    Span,
-    choice,
+    StepMean,
     composition,
     epoch_means,
     mean_distance,
     moving_average,
+    squared_embedding,
     term_series,
     variation,
 )
@@ -60,19 +59,10 @@ class Finding:
     why: str
     values: Mapping[str, float | None]
 
-    @property
-    def verdict(self) -> str:
-        """The word, with what is missing when it cannot tell."""
-        return f"{self.word} ({self.why})" if self.word == "cannot tell" else self.word
 
-
-def findings(record: RunRecord, phase: Phase | None) -> list[Finding]:
+def findings(record: RunRecord, phase: PhaseRecord | None) -> list[Finding]:
     """Return the article's three findings as measured on this run."""
-    return [
-        reconstruction_finding(record),
-        embedding_finding(record),
-        length_finding(record, phase),
-    ]
+    return [reconstruction_finding(record), embedding_finding(record), length_finding(record, phase)]
 
 
 def reconstruction_finding(record: RunRecord) -> Finding:
@@ -81,7 +71,7 @@ def reconstruction_finding(record: RunRecord) -> Finding:
     title = "reconstruction CE"
     series = term_series(record, "reconstruction").finite()
     if not len(series):
-        return _untold(1, title, article, f"no reconstruction recorded; needs {CE_STEP} steps")
+        return _cannot_tell(1, title, article, f"no reconstruction recorded; needs {CE_STEP} steps")
     per_batch = "reconstruction" in record.batches
     span = _around(series, CE_STEP, CE_WINDOW if per_batch else 1)
     reached = int(series.step[-1])
@@ -112,15 +102,15 @@ def embedding_finding(record: RunRecord) -> Finding:
     """Finding 2: the embedding distance falls, yet most of it remains."""
     article = "242 to 181 (-25.3 %) over 10 epochs, sums over 256 dims; R2 about 0.05 to 0.29"
     title = "embedding distance"
-    if choice(record, "embedding", "distance", "mse") != "mse":
-        return _untold(2, title, article, "this run's embedding loss is not a squared distance")
+    if not squared_embedding(record):
+        return _cannot_tell(2, title, article, "this run's embedding loss is not a squared distance")
     means = epoch_means(record, "embedding")
     r2 = record.series("validation/r2").finite()
     values: dict[str, float | None] = {"first": None, "last": None, "change": None, "r2": r2.last}
     if not means:
         epoch = record.steps_per_epoch
         missing = f"needs {2 * epoch:,} steps" if epoch else "no embedding distance recorded"
-        return _untold(2, title, article, missing, values)
+        return _cannot_tell(2, title, article, missing, values)
     first_epoch, last_epoch = min(means), max(means)
     first, last = means[first_epoch], means[last_epoch]
     fall = (last.mean - first.mean) / first.mean if first.mean else None
@@ -151,20 +141,24 @@ def embedding_finding(record: RunRecord) -> Finding:
     return Finding(2, title, measured, article, word, why, values)
 
 
-def length_finding(record: RunRecord, phase: Phase | None) -> Finding:
+def length_finding(record: RunRecord, phase: PhaseRecord | None) -> Finding:
     """Finding 3: the length loss swings from batch to batch and does not settle."""
     article = "0 to over 1,500 per batch; 42.5 % of the stable loss"
     title = "length loss"
     series = term_series(record, "length").finite()
     if not len(series) or phase is None:
-        return _untold(3, title, article, "no length loss recorded")
-    if choice(record, "length", "kind", "mse") != "mse":
-        return _untold(3, title, article, "this run's length loss is a cross-entropy, not a squared error")
+        return _cannot_tell(3, title, article, "no length loss recorded")
+    if (record.setting("objective.length.kind") or "mse") != "mse":
+        return _cannot_tell(
+            3, title, article, "this run's length loss is a cross-entropy, not a squared error"
+        )
     stable = series.between(phase.first, phase.last)
     share = composition(record, phase).get("length")
     if "length" not in record.batches or len(stable) < LENGTH_BATCHES:
         needed = 2 * LENGTH_BATCHES
-        return _untold(3, title, article, f"needs {needed} steps with per-batch values", {"share": share})
+        return _cannot_tell(
+            3, title, article, f"needs {needed} steps with per-batch values", {"share": share}
+        )
     low, high = (float(q) for q in np.percentile(stable.value, [1, 99]))
     swing = variation(stable.value)
     quarter = len(stable) // 4
@@ -198,13 +192,13 @@ def length_finding(record: RunRecord, phase: Phase | None) -> Finding:
     return Finding(3, title, measured, article, word, why, values)
 
 
-def _around(series: Series, step: int, window: int) -> Span:
+def _around(series: Series, step: int, window: int) -> StepMean:
     """Mean of the last `window` values up to a step, or of the first ones when all come later."""
     before = series.between(0, step)
     kept = (before if len(before) else series.between(0, int(series.step[0]) + window - 1)).value[-window:]
     steps = (before if len(before) else series).step
     chosen = steps[-window:] if len(before) else steps[: len(kept)]
-    return Span(int(chosen[0]), int(chosen[-1]), float(kept.mean()))
+    return StepMean(int(chosen[0]), int(chosen[-1]), float(kept.mean()))
 
 
 def _highest_window_mean(series: Series, window: int) -> float | None:
@@ -215,7 +209,7 @@ def _highest_window_mean(series: Series, window: int) -> float | None:
     return float(means[min(window, len(means)) - 1 :].max())
 
 
-def _untold(
+def _cannot_tell(
     index: int, title: str, article: str, why: str, values: Mapping[str, float | None] | None = None
 ) -> Finding:
     return Finding(index, title, "not measured", article, "cannot tell", why, values or {})

@@ -9,10 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from jepalm.numbers import three
-from jepalm.report.analysis.numbers import percent
-from jepalm.report.analysis.run import MOVING_AVERAGE, Phase, composition, shares, variation
+from jepalm.numbers import percent, three
+from jepalm.report.analysis.phases import PhaseRecord
+from jepalm.report.analysis.run import MOVING_AVERAGE, composition, shares, variation
 from jepalm.report.analysis.weighted_terms import (
+    encoder_share,
     gradient_cosines,
     limit_reached,
     weight_limits,
@@ -57,7 +58,7 @@ def silent_terms(record: RunRecord) -> list[Verdict]:
             continue
         when = f"since step {since:,}" if since else "at any log point"
         text = f"{term} has not contributed {when} (under {percent(DEAD_SHARE)} of the train loss)"
-        still = _encoder_share(record, term)
+        still = encoder_share(record, term)
         if still is not None and still >= 0.5:
             part = "all" if still > 0.9995 else percent(still)
             text += f", yet is {part} of the gradient on the encoder"
@@ -66,7 +67,7 @@ def silent_terms(record: RunRecord) -> list[Verdict]:
     return found
 
 
-def dominating_term(record: RunRecord, phase: Phase | None) -> list[Verdict]:
+def dominating_term(record: RunRecord, phase: PhaseRecord | None) -> list[Verdict]:
     """A term that is nearly all of the loss."""
     if phase is None:
         return []
@@ -83,7 +84,7 @@ def dominating_term(record: RunRecord, phase: Phase | None) -> list[Verdict]:
     ]
 
 
-def volatile_terms(record: RunRecord, phase: Phase | None) -> list[Verdict]:
+def volatile_terms(record: RunRecord, phase: PhaseRecord | None) -> list[Verdict]:
     """Terms whose value swings from batch to batch."""
     if phase is None:
         return []
@@ -158,11 +159,3 @@ def opposing_terms(record: RunRecord) -> list[Verdict]:
             )
             found.append(Verdict("note", "opposed", text, f"median cosine under {OPPOSED}"))
     return found
-
-
-def _encoder_share(record: RunRecord, term: str) -> float | None:
-    """A term's last gradient norm on the encoder over the sum of all terms'."""
-    last = {other: record.series(f"train/grad_norm_encoder/{other}").finite().last for other in record.terms}
-    known = {other: value for other, value in last.items() if value is not None}
-    total = sum(known.values())
-    return known[term] / total if term in known and total > 0 else None
