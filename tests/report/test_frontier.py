@@ -65,7 +65,7 @@ def test_an_evaluation_without_costs_has_none():
     tree["rows"] = [row for row in tree["rows"] if not row["name"].startswith("cost/")]
     measured = Evaluation.from_json(tree)
     assert points(measured) == []
-    assert table(measured)[1] == []
+    assert table({"this run": measured})[1] == []
 
 
 def test_texts_of_shorter_passages_are_a_line_of_their_own(make_run):
@@ -79,7 +79,7 @@ def test_texts_of_shorter_passages_are_a_line_of_their_own(make_run):
         ("kept_2", "2 kept of a passage"),
         ("sure_0.5", "kept while 0.5 sure"),
     ]
-    plot = frontier(read_run(make_run([train_row(25)], evaluations={"validation": measured})))
+    plot = frontier({"this run": read_run(make_run([train_row(25)], evaluations={"validation": measured}))})
     kinds = ("refined", "fewer kept of a passage", "kept while sure")
     for name in (f"this run, {kind}" for kind in kinds):
         assert plot.svg.count(f">{name}</text>") == 1, name
@@ -116,7 +116,7 @@ def test_runs_that_were_evaluated_alike_share_one_frontier(make_run, tmp_path):
 
 
 def test_the_table_ends_with_real_text():
-    header, rows = table(Evaluation.from_json(costly()))
+    header, rows = table({"this run": Evaluation.from_json(costly())})
     assert header == ["", "passes", "time, ms", "speed", "gap, nats/char", "valid words"]
     assert rows[0] == ["one pass", "1.00", "5.00", "1.00", "2.50", "0.500"]
     assert rows[-1] == ["real text", "", "", "", "0", "0.940"]
@@ -128,7 +128,7 @@ def record(make_run):
 
 
 def test_the_plot_names_every_way_once(record):
-    plot = frontier(record)
+    plot = frontier({"this run": record})
     assert plot.name == "frontier"
     for name in ("this run, refined", "ar, verified", "5-gram", "shakespeare-ar", "other", "real text"):
         assert plot.svg.count(f">{name}</text>") == 1, name
@@ -139,7 +139,7 @@ def test_the_plot_names_every_way_once(record):
 def test_a_gap_that_is_not_finite_is_left_out_and_no_other(make_run):
     measured = costly()
     measured["rows"][0]["baseline_2"] = None
-    plot = frontier(read_run(make_run([train_row(25)], evaluations={"validation": measured})))
+    plot = frontier({"this run": read_run(make_run([train_row(25)], evaluations={"validation": measured}))})
     assert ">other</text>" not in plot.svg
     assert plot.svg.count(">5-gram</text>") == 1
 

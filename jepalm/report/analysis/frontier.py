@@ -11,6 +11,8 @@ from jepalm.report.analysis.evaluation import columns, conditions, kind, label, 
 
 AXES = ("cost/passes", "cost/latency")
 """Costs that the quality is drawn against."""
+ALONE = "this run"
+"""Name of a run that is not compared with others."""
 QUALITY = "scorer/gap"
 METRICS = (*AXES, "cost/characters_per_s", QUALITY, "text/valid_words", "brier/score_4")
 """Of the table beside the plot."""
@@ -33,7 +35,7 @@ class Point:
     run: str
 
 
-def points(evaluation: Evaluation, run: str = "this run") -> list[Point]:
+def points(evaluation: Evaluation, run: str = ALONE) -> list[Point]:
     """Return every way to write whose cost was measured; none of an evaluation without costs or scorer."""
     known = {row.name: row.values for row in evaluation.rows}
     if not known.keys() >= {*AXES, QUALITY}:
@@ -52,43 +54,37 @@ def points(evaluation: Evaluation, run: str = "this run") -> list[Point]:
 
 
 def points_of_runs(evaluations: Mapping[str, Evaluation]) -> list[Point]:
-    """Return the ways of several runs by their names, and once each what stands beside more than one.
+    """Return the ways of runs by their names, and once each what stands beside more than one.
 
     Runs whose evaluation was made otherwise than the first one's are left out.
     """
-    found: dict[str, Point] = {}
-    measured = [(name, evaluation) for name, evaluation in evaluations.items() if points(evaluation)]
-    for name, evaluation in measured:
-        if conditions(evaluation, QUALITY) != conditions(measured[0][1], QUALITY):
+    measured = {name: found for name, one in evaluations.items() if (found := points(one, name))}
+    if list(evaluations) == [ALONE]:
+        return measured.get(ALONE, [])
+    known: dict[str, Point] = {}
+    alike = conditions(evaluations[next(iter(measured))], QUALITY) if measured else ()
+    for name, found in measured.items():
+        if conditions(evaluations[name], QUALITY) != alike:
             continue
-        for point in points(evaluation, name):
+        for point in found:
             if point.run:
                 point = replace(point, name=f"{name}, {point.name}")
             elif kind(point.column) == "verified":
                 point = replace(point, name=f"{name} drafts, {point.name}")
             elif point.name in evaluations:
                 continue  # a baseline, which stands there as a run
-            found.setdefault(point.name, point)
-    return list(found.values())
+            known.setdefault(point.name, point)
+    return list(known.values())
 
 
-def table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+def table(evaluations: Mapping[str, Evaluation]) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of the table beside the plot, real text last; no rows without points."""
-    return _table(evaluation, points(evaluation))
-
-
-def table_of_runs(evaluations: Mapping[str, Evaluation]) -> tuple[list[str], list[list[str]]]:
-    """The same of the ways of several runs by their names."""
     found = points_of_runs(evaluations)
-    return _table(next(one for one in evaluations.values() if points(one)), found) if found else ([], [])
-
-
-def _table(evaluation: Evaluation, found: list[Point]) -> tuple[list[str], list[list[str]]]:
-    known = {row.name: row for row in evaluation.rows}
+    if not found:
+        return [], []
+    known = {row.name: row for row in next(one for one in evaluations.values() if points(one)).rows}
     shown = [name for name in METRICS if name in known]
-    ways = [(point.name, point.values) for point in found]
-    if ways:
-        real = {name: known[name].values["real"] for name in shown if "real" in known[name].values}
-        ways.append(("real text", real))
+    real = {name: known[name].values["real"] for name in shown if "real" in known[name].values}
+    ways = [*((point.name, point.values) for point in found), ("real text", real)]
     rows = [[name, *(three(values[key]) if key in values else "" for key in shown)] for name, values in ways]
     return ["", *(label(known[name]) for name in shown)], rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from jepalm.report.analysis.frontier import ALONE
 from jepalm.report.plots import article, run
 from jepalm.report.plots.draw import Plot
 from jepalm.report.plots.evaluation import nll_by_position
@@ -29,7 +30,10 @@ RUN_PLOTS: Painters = {
     "embedding_health": run.embedding_health,
     "optimisation": run.optimisation,
 }
-EVALUATION_PLOTS: Painters = {"frontier": frontier, "nll_by_position": nll_by_position}
+EVALUATION_PLOTS: Painters = {
+    "frontier": lambda record: frontier({ALONE: record}),
+    "nll_by_position": nll_by_position,
+}
 """Of what `jepalm evaluate` measured."""
 ALL_PLOTS: Painters = {**EVALUATION_PLOTS, **ARTICLE_PLOTS, **RUN_PLOTS}
 """In the order of the report."""

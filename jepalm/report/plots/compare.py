@@ -20,7 +20,7 @@ from jepalm.report.plots.draw import (
     stacked_bars,
     step_axis,
 )
-from jepalm.report.plots.frontier import frontier_of_runs
+from jepalm.report.plots.frontier import frontier
 from jepalm.report.read import RunRecord, Series
 
 COMPARISON_PLOTS = ("overlay_train", "overlay_validation", "compositions")
@@ -62,7 +62,7 @@ def comparison_plots(comparison: Comparison) -> list[Plot]:
             "Measured on the same kind of held-out pairs; compare only runs on the same data." + band,
         ),
         _compositions(comparison),
-        frontier_of_runs(comparison.by_short_name),
+        frontier(comparison.by_short_name),
     ]
     return [plot for plot in plots if plot is not None]
 

@@ -30,24 +30,17 @@ RUNS = ("embedding", "reconstruction", "regularizer", "ramp2")
 BASELINES = "^vP*X<>"
 
 
-def frontier(record: RunRecord) -> Plot | None:
-    """Gap to real text under the scorer against passes and against time; a row of panels a split."""
-    return _frontier({split: (one, points(one)) for split, one in record.evaluations.items()})
+def frontier(records: Mapping[str, RunRecord]) -> Plot | None:
+    """Draw the gap to real text under the scorer against passes and against time; a row of panels a split.
 
-
-def frontier_of_runs(records: Mapping[str, RunRecord]) -> Plot | None:
-    """The same of several runs by their names, as far as they were evaluated alike."""
-    found = {}
+    Args:
+        records: runs by their names, of which those are drawn that were evaluated alike.
+    """
+    found: dict[str, tuple[Evaluation, list[Point]]] = {}
     for split in dict.fromkeys(split for record in records.values() for split in record.evaluations):
         measured = {name: one.evaluations[split] for name, one in records.items() if split in one.evaluations}
-        ways = points_of_runs(measured)
-        if ways:
+        if ways := _drawable(points_of_runs(measured)):
             found[split] = next(one for one in measured.values() if points(one)), ways
-    return _frontier(found)
-
-
-def _frontier(evaluations: Mapping[str, tuple[Evaluation, list[Point]]]) -> Plot | None:
-    found = {split: (one, drawn) for split, (one, ways) in evaluations.items() if (drawn := _drawable(ways))}
     if not found:
         return None
     with canvas(9.6, 3.6 * len(found) + 1.6) as figure:

@@ -211,7 +211,7 @@ def _evaluations(summary: Summary) -> list[Block]:
         if len(main.rows) < len(found.rows):
             text = f"{len(found.rows) - len(main.rows)} more on the page"
             blocks.append(Paragraph(text, muted=True, where="terminal"))
-        header, ways = frontier.table(found)
+        header, ways = frontier.table({frontier.ALONE: found})
         if ways:
             caption = "What each way to write costs, beside its quality"
             blocks.append(Table(header, ways, caption, where="files"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jepalm.numbers import NOTHING, signed, three
-from jepalm.report.analysis.frontier import table_of_runs
+from jepalm.report.analysis.frontier import table as frontier_table
 from jepalm.report.analysis.paired import MeanStd
 from jepalm.report.analysis.sweep import MetricTable, SweepLine, SweepTable
 from jepalm.report.comparison import Comparison
@@ -40,12 +40,9 @@ def comparison_document(comparison: Comparison, drawn: bool = True) -> Document:
         note = "Each run's own: on the page, data/table.csv"
         blocks.append(Paragraph(note, muted=True, where="terminal"))
     for split in SPLITS:
-        header, ways = table_of_runs(
-            {
-                name: record.evaluations[split]
-                for name, record in comparison.by_short_name.items()
-                if split in record.evaluations
-            }
+        records = comparison.by_short_name.items()
+        header, ways = frontier_table(
+            {name: record.evaluations[split] for name, record in records if split in record.evaluations}
         )
         if ways:
             caption = f"What each way to write costs, beside its quality, on {split}"
