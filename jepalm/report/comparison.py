@@ -117,17 +117,8 @@ def compare(summaries: list[Summary]) -> Comparison:
     names = unique_names([summary.record.name for summary in summaries])
     differences = config_differences([summary.record for summary in summaries])
     places = group_by_recipe([summary.record.config for summary in summaries])
-    groups = [
-        SeedGroup(name, members)
-        for name, members in zip(_group_names(summaries, names, places, differences), places, strict=True)
-    ]
-    return Comparison(
-        summaries=summaries,
-        names=names,
-        groups=groups,
-        metrics=compared_metrics(summaries, places),
-        differences=differences,
-    )
+    groups = list(map(SeedGroup, _group_names(summaries, names, places, differences), places))
+    return Comparison(summaries, names, groups, compared_metrics(summaries, places), differences)
 
 
 def unique_names(names: list[str]) -> list[str]:

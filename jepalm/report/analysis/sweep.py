@@ -131,11 +131,7 @@ class SweepTable:
                     "label": table.metric.label,
                     "unit": table.metric.unit,
                     "rows": [
-                        {
-                            "row": line.row,
-                            "values": dict(line.values),
-                            **numbers_of(line),
-                        }
+                        {"row": line.row, "values": dict(line.values), **numbers_of(line)}
                         for line in table.lines
                     ],
                     "controls": dict(table.metric.controls),

@@ -5,6 +5,7 @@ The rules are explained in docs/report.md.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -70,7 +71,7 @@ def verdicts(record: RunRecord, phase: PhaseRecord | None) -> list[Verdict]:
     return found
 
 
-def unfinished(record: RunRecord) -> list[Verdict]:
+def unfinished(record: RunRecord) -> Iterator[Verdict]:
     """A run that did not reach its last step, or has no rows."""
     planned = number(record.manifest.get("steps"))
     where = f"step {record.step:,}" + (f" of {planned:,.0f}" if planned else "")
@@ -82,15 +83,13 @@ def unfinished(record: RunRecord) -> list[Verdict]:
         "failed": f"failed at {where}" + (f": {error}" if error else ""),
         "unknown": f"the run does not say whether it finished; it reached {where}",
     }
-    found = []
     if record.status in words:
-        found.append(Verdict("warning", "unfinished", words[record.status], f"status is {record.status}"))
+        yield Verdict("warning", "unfinished", words[record.status], f"status is {record.status}")
     if not record.train and not record.validation:
-        found.append(Verdict("warning", "empty", "nothing was recorded yet", "metrics.jsonl has no rows"))
-    return found
+        yield Verdict("warning", "empty", "nothing was recorded yet", "metrics.jsonl has no rows")
 
 
-def diverged(record: RunRecord) -> list[Verdict]:
+def diverged(record: RunRecord) -> Iterator[Verdict]:
     """A loss or term that is not finite, or a loss ten times its best of the last phase."""
     names = [("loss", record.series("train/loss"))]
     for term in record.terms:
@@ -105,35 +104,34 @@ def diverged(record: RunRecord) -> list[Verdict]:
     if bad:
         step, name = min(bad)
         text = f"{name} is not finite from step {step:,} (train)"
-        return [Verdict("warning", "diverged", text, "NaN or infinity")]
+        yield Verdict("warning", "diverged", text, "NaN or infinity")
+        return
     loss = _smooth(record.series("train/loss").between(last_phase_start(record) + 1, record.step))
     if len(loss) and loss.value.min() > 0 and loss.value[-1] > DIVERGED * loss.value.min():
         best, at = float(loss.value.min()), int(loss.step[loss.value.argmin()])
         text = f"diverged: loss {three(loss.last)} at the end, {three(best)} at step {at:,} (train)"
         reason = f"loss over {DIVERGED:.0f} times its best, 20-batch means"
-        return [Verdict("warning", "diverged", text, reason)]
-    return []
+        yield Verdict("warning", "diverged", text, reason)
 
 
-def collapsed(record: RunRecord) -> list[Verdict]:
+def collapsed(record: RunRecord) -> Iterator[Verdict]:
     """Embeddings that lost their rank, their spread, or the text."""
-    found = []
     for key, whose in (("effective_rank", "target"), ("predicted_effective_rank", "predicted")):
         rank = record.series(f"validation/{key}").finite().last
         if rank is not None and record.dim and rank < RANK_COLLAPSE * record.dim:
             text = f"{whose} embeddings collapsed: effective rank {three(rank)} of {record.dim} (validation)"
             level: Literal["warning", "note"] = "warning" if whose == "target" else "note"
-            found.append(Verdict(level, "collapse", text, f"rank under {percent(RANK_COLLAPSE)} of dim"))
+            yield Verdict(level, "collapse", text, f"rank under {percent(RANK_COLLAPSE)} of dim")
     spread = record.series("validation/embedding_std").finite()
     if len(spread) > 1 and spread.value[-1] < STD_COLLAPSE * spread.value[0]:
         ends = f"{three(spread.first)} to {three(spread.last)}"
         text = f"embeddings shrank: standard deviation {ends} (validation)"
         reason = f"under {percent(STD_COLLAPSE)} of its first value"
-        found.append(Verdict("warning", "collapse", text, reason))
+        yield Verdict("warning", "collapse", text, reason)
     ce, distance = _late(record, "reconstruction"), _late(record, "embedding")
     control, _ = mean_distance(record)
     if ce is None or distance is None or control is None:
-        return found
+        return
     if squared_embedding(record) and ce > FORGETS_CE and distance < NEAR_ZERO_DISTANCE * control:
         text = (
             f"the encoder forgets the text to be easy to predict: embedding distance {three(distance)}, "
@@ -141,13 +139,11 @@ def collapsed(record: RunRecord) -> list[Verdict]:
         )
         near_zero = f"{percent(NEAR_ZERO_DISTANCE)} of {three(control)}"
         reason = f"CE over {FORGETS_CE} while the distance is under {near_zero}"
-        found.append(Verdict("warning", "collapse", text, reason))
-    return found
+        yield Verdict("warning", "collapse", text, reason)
 
 
-def overfit(record: RunRecord) -> list[Verdict]:
+def overfit(record: RunRecord) -> Iterator[Verdict]:
     """A loss or distance that rose on validation from its best of the last phase while it fell on train."""
-    found = []
     phase = last_phase_start(record) + 1, record.step
     for name, validation, train in (
         ("loss", record.series("validation/loss").finite(), record.series("train/loss")),
@@ -168,28 +164,27 @@ def overfit(record: RunRecord) -> list[Verdict]:
                 f"while train fell from {three(then)} to {three(train.last)}"
             )
             reason = f"validation over {percent(OVERFIT_RISE)} above its best"
-            found.append(Verdict("warning", "overfit", text, reason))
-    return found
+            yield Verdict("warning", "overfit", text, reason)
 
 
-def conditional_mean(record: RunRecord) -> list[Verdict]:
+def conditional_mean(record: RunRecord) -> Iterator[Verdict]:
     """A decoder that reads target embeddings well and predicted ones badly, of a predictor without noise."""
     if (record.setting("model.predictor.noise") or "none") != "none":
-        return []
+        return
     reads = record.series("validation/reconstruction_accuracy").finite().last
     writes = record.series("validation/generation_accuracy").finite().last
     ce = record.series("validation/generation_ce").finite().last
     if reads is None or writes is None or reads < READS_BACK or writes >= MEAN_ACCURACY * reads:
-        return []
+        return
     text = (
         f"one-shot text is the conditional mean (generation CE {three(ce)}, accuracy {percent(writes)} on "
         f"predicted embeddings against {percent(reads)} on target embeddings, validation)"
     )
     reason = f"generation accuracy under {percent(MEAN_ACCURACY)} of reconstruction accuracy"
-    return [Verdict("warning", "conditional-mean", text, reason)]
+    yield Verdict("warning", "conditional-mean", text, reason)
 
 
-def no_better_than_control(record: RunRecord) -> list[Verdict]:
+def no_better_than_control(record: RunRecord) -> Iterator[Verdict]:
     """Predictions no closer to the targets than a control that predicts nothing.
 
     Noise does not excuse them: in validation, Gumbel noise is that of the held-out text.
@@ -197,10 +192,10 @@ def no_better_than_control(record: RunRecord) -> list[Verdict]:
     r2 = record.series("validation/r2").finite().last
     copy = copy_control(record).last
     if r2 is None or (r2 > 0 and (copy is None or r2 > copy)):
-        return []
+        return
     control = "the mean" if r2 <= 0 else f"a copy of the source (R2 {three(copy)})"
     text = f"predicted embeddings are no better than {control}: R2 {three(r2)} (validation)"
-    return [Verdict("warning", "no-prediction", text, "R2 at or under that of a control")]
+    yield Verdict("warning", "no-prediction", text, "R2 at or under that of a control")
 
 
 def _smooth(series: Series) -> Series:
