@@ -44,7 +44,8 @@ def _shown(block: Block) -> str:
             return _table(["", ""], rows)
         case Table(header, rows, caption):
             width = len(header) or max(map(len, rows))
-            whole = _table(header or [""] * width, [[*row, *[""] * (width - len(row))] for row in rows])
+            titled = [[Cell(as_cell(row[0]).text, level="note")] if len(row) == 1 else row for row in rows]
+            whole = _table(header or [""] * width, [[*row, *[""] * (width - len(row))] for row in titled])
             return f"{escaped(caption)}\n\n{whole}" if caption else whole
         case Verdicts(verdicts):
             return "\n".join(f"- {verdict.sign} {escaped(verdict.text)}" for verdict in verdicts)

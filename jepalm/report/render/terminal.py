@@ -64,7 +64,8 @@ def _shown(block: Block) -> list[RenderableType]:
             return [_labelled([("" if k else "verdicts", line) for k, line in enumerate(lines)])]
         case Table():
             caption = [Text(block.caption)] if block.caption else []
-            return [*caption, *(_grid(part) for part in _parts(block))]
+            first, *further = map(_grid, _parts(block))
+            return [*caption, first, *(part for grid in further for part in (Text(), grid))]
     return []
 
 
