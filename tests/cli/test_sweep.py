@@ -27,7 +27,8 @@ def test_a_sweep_ends_in_its_table_and_again_prints_only_that(call, tmp_path):
     code, again, _ = call(ROWS)
     assert code == 0
     assert out.endswith(again)
-    assert again.startswith("validation/r2\n")
+    assert again.startswith("2 rows, seeds 0, 1; the reference is base\n")
+    assert "\nvalidation/r2 " in again
     folder = tmp_path / "runs" / "sweeps" / "lab"
     assert again.rstrip().endswith("page      runs/sweeps/lab/sweep.html")
     assert (folder / "sweep.yaml").read_text() == (tmp_path / "lab.yaml").read_text()

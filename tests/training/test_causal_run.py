@@ -225,7 +225,7 @@ def test_the_report_reads_a_causal_run(run, tmp_path):
 
 def test_the_report_of_a_causal_run_leaves_the_article_out(run, tmp_path):
     page = write(run_document(analyse(read_run(run.path))), tmp_path).read_text().partition('id="config"')[0]
-    assert 'id="findings"' not in page
+    assert 'id="verdicts"' in page
     assert "article" not in page.partition("<body")[2]
 
 

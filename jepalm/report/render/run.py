@@ -154,14 +154,12 @@ def _facts(summary: Summary) -> list[Block]:
     blocks: list[Block] = [Heading("The run"), Facts([(label, text) for label, text in main if text])]
     if summary.composition and summary.phase:
         terms = sorted(summary.composition, key=lambda term: -summary.composition[term])
-        article = {term: percent(share) for term, share in ARTICLE_COMPOSITION.items()}
-        blocks.append(
-            Table(
-                ["share of the loss", "this run", "article"],
-                [[term, percent(summary.composition[term]), article.get(term, NOTHING)] for term in terms],
-                f"Mean over {summary.phase.text}, {summary.phase.name} (train)",
-            )
-        )
+        rows = [[term, percent(summary.composition[term])] for term in terms]
+        header = ["share of the loss", "this run"]
+        if summary.beside_article:
+            article = {term: percent(share) for term, share in ARTICLE_COMPOSITION.items()}
+            header, rows = [*header, "article"], [[*row, article.get(row[0], NOTHING)] for row in rows]
+        blocks.append(Table(header, rows, f"Mean over {summary.phase.text}, {summary.phase.name} (train)"))
     if summary.phases:
         terms = [term for term in record.terms if any(term in shares for _, shares in summary.phases)]
         blocks.append(
