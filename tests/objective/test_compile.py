@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny_objective import VOCABULARY, tiny_batch
 
 from jepalm.config import resolve
 from jepalm.objective.jepalm import JepalmObjective
-from tiny_objective import VOCABULARY, tiny_batch
 
 
 @pytest.mark.parametrize("packing", [False, True])

@@ -58,7 +58,9 @@ def measure_causal(
         "latent": figures.get("latent", 0.0),
         "tube": 1 - figures.get("tube_cosine", 1.0),
     }
-    loss = sum(weight * objective.chance(name) * terms[name] for name, weight in objective.counted.items())
+    loss = sum(
+        weight * objective.probability(name) * terms[name] for name, weight in objective.counted.items()
+    )
     return {f"validation/{name}": value for name, value in {"loss": loss, **figures}.items()}
 
 
