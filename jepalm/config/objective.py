@@ -57,7 +57,7 @@ class GenerationConfig(Section):
 
 
 class UnmaskingConfig(Section):
-    """How much of each target the predictor is told in training, where it reads unmasked tokens.
+    """How much of each target is unmasked for the predictor in training, where it reads unmasked tokens.
 
     `embedding` and `generation` then count the tokens that stay hidden.
     """
@@ -91,12 +91,12 @@ class CouplingConfig(Section):
     """A run of windows: its folder, or the name of one in the folder of runs, the newest that is finished.
     It is read in training alone."""
     teacher_share: float = Field(0.0, ge=0, le=1)
-    """Share of the targets that the teacher writes anew at every visit; the others are the data's."""
+    """Share of the targets that the teacher generates anew at every visit; the others are the data's."""
     temperature_from: float = Field(1.0, ge=0, le=1)
-    """What the teacher writes is drawn at temperatures even between this and 1, the noise scaled by it."""
+    """Generated targets are drawn at temperatures even between this and 1, the noise scaled by it."""
 
     @model_validator(mode="after")
-    def _someone_writes(self) -> CouplingConfig:
+    def _teacher_generates(self) -> CouplingConfig:
         for name in ("teacher_share", "temperature_from"):
             if self.teacher is None and not kept(self, name):
                 raise ValueError(f"objective.coupling.{name} does nothing without objective.coupling.teacher")

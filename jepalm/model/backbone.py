@@ -50,7 +50,7 @@ class Backbone(CausalModel):
     """A pretrained causal language model.
 
     Without adapters it learns as a whole, in float32: parts `decoder` and, where it is not tied,
-    `vocabulary`. With adapters (LoRA, arXiv 2106.09685) they are its one part: what stands still is no
+    `vocabulary`. With adapters (LoRA, arXiv 2106.09685) they are its one part: what is frozen is no
     submodule, so that no optimizer and no checkpoint sees it. A fingerprint among the weights then tells
     another backbone.
 
@@ -61,7 +61,7 @@ class Backbone(CausalModel):
         config: `backbone` and how it learns.
         vocab_size: tokens of the data's tokenizer.
         attention: "sdpa", "matmul" or "auto" (fused, unless the model caps its attention scores).
-        half: leave what stands still in bfloat16 where it is stored so.
+        half: leave frozen weights in bfloat16 where they are stored so.
         predictor_tokens: how many tokens are read beside the vocabulary: the ids from the table's size on.
         linear_predictor: whether the model has a linear map of a view's embedding, at first the identity.
 
@@ -175,13 +175,13 @@ class Backbone(CausalModel):
         return lm
 
     def train(self, mode: bool = True) -> Backbone:
-        """Set training or evaluation mode, of what stands still too: dropout and recomputing follow it."""
+        """Set training or evaluation mode, of the frozen model too: dropout and recomputing follow it."""
         self.lm.train(mode)
         super().train(mode)
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Backbone:
-        """A copy that shares what stands still."""
+        """A copy that shares the frozen weights."""
         memo.update({id(shared): shared for shared in (self.tokenizer, *self._frozen())})
         made = type(self).__new__(type(self))
         memo[id(self)] = made

@@ -120,7 +120,7 @@ def attend_before(
         k: (B, H, Tk, C).
         v: (B, H, Tk, C).
         mask: (B, 1, T, Tk) bool; None is the lower triangle, of as many keys as queries.
-        dropout: chance that an attention weight is dropped.
+        dropout: probability that an attention weight is dropped.
         kind: "sdpa", "matmul" or "auto" (by device, precision, length and mask).
 
     Returns:

@@ -1,6 +1,6 @@
 """Gumbel noise: a number for each token of the vocabulary at each position.
 
-The coupling (`objective/coupling.py`) says which text it stands for, and the intermediate logits read it.
+The coupling (`objective/coupling.py`) gives it a text, and the intermediate logits read it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What stands before a token, told to it without attention."""
+"""Token shift: the embeddings of the tokens before a token, added to its own without attention."""
 
 from __future__ import annotations
 

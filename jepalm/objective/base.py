@@ -26,11 +26,11 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Scope:
-    """What counts and what learns for a while, as in a phase of a run.
+    """Which terms count and which parts learn for a while, as in a phase of a run.
 
     Attributes:
         weights: configured weight of each term that counts, in the order of the terms.
-        parts: the model's parts that learn; the others stand still.
+        parts: the model's parts that learn; the others are frozen.
     """
 
     weights: Mapping[str, float]
@@ -93,9 +93,9 @@ class Objective(nn.Module):
         return False
 
     def enter(self, scope: Scope) -> None:
-        """From now on count and teach what the scope says; the weighting starts anew.
+        """From now on only these terms count and these parts learn; the weighting starts anew.
 
-        A part that stands still gets no gradient and computes as in evaluation, without dropout.
+        A frozen part gets no gradient and computes as in evaluation, without dropout.
         """
         self.scope = scope
         for name in self.model.parameters_by_part():
@@ -104,7 +104,7 @@ class Objective(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Objective:
-        """Set training or evaluation mode; parts that stand still stay in evaluation mode."""
+        """Set training or evaluation mode; frozen parts stay in evaluation mode."""
         super().train(mode)
         if self.scope is not None:
             for name in self.model.parameters_by_part().keys() - self.scope.parts:
@@ -137,5 +137,5 @@ class Objective(nn.Module):
         self.weighting.after_step(terms)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
-        """What several terms may pull on: each term's gradient norm on it is logged; empty: none is."""
+        """Parameters on which each term's gradient norm is logged; empty: none is."""
         raise NotImplementedError

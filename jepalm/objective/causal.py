@@ -93,10 +93,10 @@ class CausalObjective(Objective):
     @property
     def may_leave_out(self) -> bool:
         """Under loss dropout."""
-        return self.chance("latent") < 1
+        return self.probability("latent") < 1
 
-    def chance(self, term: str) -> float:
-        """Share of the steps in which a term that counts is computed; one that is alone, always."""
+    def probability(self, term: str) -> float:
+        """How likely a step computes a term that counts; a term that is alone, always."""
         dropped = term == "latent" and term in self.counted and len(self.counted) > 1
         return 1 - self.config.latent.dropout if dropped else 1.0
 
@@ -107,20 +107,18 @@ class CausalObjective(Objective):
 
     def forward(self, batch: Batch) -> Losses:
         """Terms that count of one micro batch, each over the size of its global batch."""
-        names = [name for name in self.term_names if name not in self.left_out]
+        on = self.counted.keys() - set(self.left_out)
         read = self.sequences(batch)
-        views = self.views(batch) if "latent" in names else None
-        hidden, of_views = self.read(read, views)
+        views = self.views(batch) if "latent" in on else None
+        hidden, of_views = self.read(read, views)  # (B, T, D) each
         terms: dict[str, Tensor] = {}
-        for name in names:
-            if name == "next_token":
-                logits = self.model.logits(hidden)  # (B, T, V)
-                terms[name] = cross_entropy(logits, read.labels, read.n_labels)
-            elif name == "latent":
-                assert views is not None
-                terms[name] = self._latent(batch, views, of_views) / batch.n_pairs
-            else:
-                terms[name] = self._tube(hidden, read.lengths) / max(1, batch.n_with_three)
+        if "next_token" in on:
+            logits = self.model.logits(hidden)  # (B, T, V)
+            terms["next_token"] = cross_entropy(logits, read.labels, read.n_labels)
+        if views is not None:
+            terms["latent"] = self._latent(batch, views, of_views) / batch.n_pairs
+        if "tube" in on:
+            terms["tube"] = self._tube(hidden, read.lengths) / max(1, batch.n_with_three)
         return self.weighting(terms, len(batch.target.lengths) / batch.n_pairs)
 
     def before_step(self, step: int) -> None:

@@ -1,9 +1,10 @@
 """Gumbel noise that makes a text a function of its source, by way of a causal model, the teacher.
 
 With one Gumbel number for each token at each position, x_t = argmax over k of log p(k | before) + g_tk is a
-draw of the teacher's (Maddison, Tarlow and Minka 2014, arXiv 1411.0030): noise says the text. Which noise
-said a given text can be drawn, too, in one pass of the teacher: the maximum of log p + g is itself standard
-Gumbel, whichever token wins, and the losers are Gumbel below it (Gumbel distillation, arXiv 2603.22216).
+draw of the teacher's (Maddison, Tarlow and Minka 2014, arXiv 1411.0030): the noise determines the text. Noise
+that determines a given text can be drawn, too, in one pass of the teacher: the maximum of log p + g is itself
+standard Gumbel, whichever token wins, and the losers are Gumbel below it (Gumbel distillation, arXiv
+2603.22216).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def posterior_noise(log_p: Tensor, targets: Tensor, generator: torch.Generator |
     standard Gumbel, all components independent.
 
     Args:
-        log_p: (..., V) log-probabilities, -inf for tokens that are never written.
+        log_p: (..., V) log-probabilities, -inf for tokens that are never generated.
         targets: (...) tokens of positive probability.
         generator: draws; torch's own when None.
 
@@ -71,7 +72,7 @@ class Teacher:
 
     @torch.no_grad()
     def write(self, source: Tensor, gumbel: Tensor) -> tuple[Tensor, Tensor]:
-        """What noise (B, T, V) says after sources (B, S).
+        """The text that noise (B, T, V) determines after sources (B, S).
 
         Returns:
             tokens (B, T), and the states (B, S, D) of the sources.
@@ -97,7 +98,7 @@ class Coupled:
     """A training batch whose targets are functions of source and noise.
 
     Attributes:
-        batch: with some targets that the teacher wrote.
+        batch: with some targets that the teacher generated.
         noise: (B, T, V) float32.
         states: (B, S, D) of the sources, by the teacher.
     """
@@ -109,19 +110,19 @@ class Coupled:
 
 @dataclass(frozen=True)
 class Coupling:
-    """A teacher, and how much of the training text it writes."""
+    """A teacher, and how much of the training text it generates."""
 
     teacher: Teacher
     config: CouplingConfig
 
     def noise(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
-        """Noise that says a batch's targets, (B, T, V) float32."""
+        """Noise that determines a batch's targets, (B, T, V) float32."""
         log_p, _ = self.teacher.read(batch.source.ids, batch.target.ids)
         return posterior_noise(log_p, batch.target.ids, generator).float()
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def couple(self, batch: Batch) -> Coupled:
-        """Draw the noise of a training batch, and with it the targets that the teacher writes.
+        """Draw the noise of a training batch, and with it the targets that the teacher generates.
 
         From torch's global generator: a function of seed and step.
         """

@@ -72,7 +72,7 @@ class JepalmObjective(Objective):
     unmasking: Tensor
     coupling: Coupling | None = None
     _encodes_as_teacher: bool | None = None
-    """Whether the encoder stands still with the teacher's layers; None: to be found out."""
+    """Whether the encoder is frozen with the teacher's layers; None: to be found out."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class JepalmObjective(Objective):
             self.regularizer.before_step(step)
 
     def enter(self, scope: Scope) -> None:
-        """Count and teach what the scope says; see the base class."""
+        """Take the terms and parts of a scope; see the base class."""
         super().enter(scope)
         self._encodes_as_teacher = None
 

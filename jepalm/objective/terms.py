@@ -122,7 +122,7 @@ class Losses:
 
 
 def weighted(terms: dict[str, Tensor], weights: Mapping[str, float | Tensor]) -> Losses:
-    """Combine terms with weights that nothing learns."""
+    """Combine terms with weights that are not learned."""
     total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     return Losses(total, terms, {name: weights[name] for name in terms})
 

@@ -132,7 +132,7 @@ class RunningMeanWeighting(Weighting):
 
     weight = configured weight / max(mean, floor). The mean begins at the first step's term and moves
     by an exponential average of the whole step's term. Without the floor a term that goes to 0 would keep a
-    share of 1 and pull as hard as ever at nothing.
+    share of 1 with nothing left to learn.
     """
 
     reads_terms = True

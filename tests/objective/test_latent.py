@@ -224,7 +224,7 @@ def test_rescaling_keeps_the_mean_weight(rescale, weight):
     objective = build(weight=2.0, dropout=0.75, rescale=rescale)
     losses = objective(pairs())
     assert losses.weights["latent"] == weight
-    assert objective.chance("latent") == 0.25
+    assert objective.probability("latent") == 0.25
     expected = losses.terms["next_token"] + weight * losses.terms["latent"]
     assert float(losses.total) == pytest.approx(float(expected), rel=1e-6)
 

@@ -58,7 +58,7 @@ def measure_causal(
     if "tube" in objective.all_terms:
         found["tube"] = 1 - found.get("tube_cosine", 1.0)
     values = {f"validation/{name}": value for name, value in found.items()}
-    weights = {name: weight * objective.chance(name) for name, weight in objective.counted.items()}
+    weights = {name: weight * objective.probability(name) for name, weight in objective.counted.items()}
     return held_out_loss(objective, values, weights) | values
 
 
