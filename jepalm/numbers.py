@@ -1,4 +1,4 @@
-"""Numbers as people read them: three significant digits."""
+"""Numbers as people read them: three significant digits, with their units."""
 
 from __future__ import annotations
 
@@ -7,17 +7,66 @@ import math
 NOTHING = "–"
 
 
-def three(value: float | None) -> str:
-    """Return a number with three significant digits, or a dash where there is none."""
+def three(value: float | None, digits: int = 3) -> str:
+    """Return a number with three significant digits, or as many as given; a dash where there is none."""
     if value is None:
         return NOTHING
     if not math.isfinite(value):
         return "not finite"
     if value == 0:
         return "0"
-    rounded = float(f"{value:.2e}")
+    scientific = f"{value:.{digits - 1}e}"
+    rounded = float(scientific)
     exponent = math.floor(math.log10(abs(rounded)))
     if exponent < -4 or exponent > 6:
-        mantissa, power = f"{value:.2e}".split("e")
+        mantissa, power = scientific.split("e")
         return f"{mantissa}e{int(power)}"
-    return f"{rounded:,.{max(0, 2 - exponent)}f}"
+    return f"{rounded:,.{max(0, digits - 1 - exponent)}f}"
+
+
+def signed(value: float | None) -> str:
+    """Return a number with three significant digits and its sign."""
+    return three(value) if value is None or value < 0 else f"+{three(value)}"
+
+
+def percent(share: float | None) -> str:
+    """Return a share of 1 as percent; one that is not 0 but rounds to it is `< 0.1 %`."""
+    if share is None:
+        return NOTHING
+    if not math.isfinite(share):
+        return "not finite"
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
+    return f"{100 * share:.1f} %"
+
+
+def change(share: float | None) -> str:
+    """Return a relative change with its sign, such as `-25.3 %`."""
+    return NOTHING if share is None or not math.isfinite(share) else f"{100 * share:+.1f} %"
+
+
+def count(number: float | None) -> str:
+    """Return a large count with its unit, such as `10.1 M`."""
+    if number is None:
+        return NOTHING
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(number) >= size:
+            return f"{three(number / size)} {unit}"
+    return f"{number:,.0f}"
+
+
+def duration(seconds: float | None, digits: int = 3) -> str:
+    """Return a time with its unit: `82.4 ms`, `34.0 min`, `8.60 h`.
+
+    Args:
+        seconds: a dash where there are none.
+        digits: significant ones; two for an estimate, such as `34 min`.
+    """
+    if seconds is None or not math.isfinite(seconds):
+        return NOTHING
+    if seconds < 1:
+        return f"{three(1000 * seconds, digits)} ms"
+    for unit, size in (("s", 1), ("min", 60)):
+        if seconds < 90 * size:
+            return f"{three(seconds / size, digits)} {unit}"
+    return f"{three(seconds / 3600, digits)} h"

@@ -143,7 +143,7 @@ def bench(
 
 def header(measured: Bench) -> dict[str, str]:
     """Return who writes what, by label."""
-    from jepalm.report.analysis.numbers import count
+    from jepalm.numbers import count
 
     own = measured.models["model"].parameters
     lines = {}
@@ -173,8 +173,7 @@ def table(measured: Bench) -> Table:
 
 
 def _add_writing(shown: Table, measured: Bench) -> None:
-    from jepalm.numbers import three
-    from jepalm.report.analysis.numbers import duration
+    from jepalm.numbers import duration, three
 
     nfe, of_baseline = measured.nfe["model"], measured.nfe["baseline"]
     shown.add_row("writing 64 characters", "model", "baseline", "baseline / model", style="bold")
@@ -189,8 +188,7 @@ def _add_writing(shown: Table, measured: Bench) -> None:
 
 
 def _add_verified(shown: Table, verified: VerifiedSpeed) -> None:
-    from jepalm.numbers import three
-    from jepalm.report.analysis.numbers import duration
+    from jepalm.numbers import duration, three
 
     shown.add_row()
     title = f"writing {verified.tokens} tokens of {verified.verifier}, temperature {verified.temperature:g}"
@@ -210,8 +208,7 @@ def _add_verified(shown: Table, verified: VerifiedSpeed) -> None:
 def _add_training(shown: Table, training: StepSpeed) -> None:
     from rich.text import Text
 
-    from jepalm.numbers import three
-    from jepalm.report.analysis.numbers import count, duration, percent
+    from jepalm.numbers import count, duration, percent, three
 
     shown.add_row()
     shown.add_row(f"training step, batch {training.batch_size}", "", "", "share", style="bold")

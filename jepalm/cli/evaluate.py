@@ -113,7 +113,8 @@ def evaluate(
     from jepalm.evaluation.settings import EvaluationSettings
     from jepalm.generation.loading import load_trained
     from jepalm.report.analysis.evaluation import header
-    from jepalm.report.render.terminal import evaluation_table
+    from jepalm.report.render.run import evaluation_table
+    from jepalm.report.render.terminal import blocks_view
     from jepalm.run import open_run, write_json
 
     settings = EvaluationSettings(
@@ -146,5 +147,5 @@ def evaluate(
         return
     for text in header(evaluation):
         console.print(text, markup=False)
-    console.print(evaluation_table(evaluation), soft_wrap=False)
+    console.print(blocks_view([evaluation_table(evaluation)]), soft_wrap=False)
     line("file", str(path))

@@ -26,18 +26,20 @@ def report(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the analysis as JSON.")] = False,
 ) -> None:
-    """Tell what a run did, and write a page with its figures.
+    """Show what a run did, and write a page with its plots.
 
     Example: jepalm report runs/latest
     """
     # Imported here so that `jepalm --help` stays fast.
     from jepalm.cli.console import console, line
     from jepalm.config import runs_root
-    from jepalm.report.analysis.compare import compare
-    from jepalm.report.analysis.summary import analyse
+    from jepalm.report.comparison import compare
     from jepalm.report.read import read_run
-    from jepalm.report.render.terminal import comparison_view, run_view
-    from jepalm.report.render.write import check_writable, write_comparison, write_report
+    from jepalm.report.render.run import run_document
+    from jepalm.report.render.several import comparison_document
+    from jepalm.report.render.terminal import view
+    from jepalm.report.render.write import check_writable, write
+    from jepalm.report.summary import analyse
 
     records = [read_run(path) for path in runs or [runs_root() / "latest"]]
     first = records[0].run.report
@@ -45,14 +47,13 @@ def report(
     check_writable(folder)
     summaries = [analyse(record) for record in records]
     if len(summaries) == 1:
-        tree, view = summaries[0].as_json(), run_view(summaries[0])
-        page = write_report(summaries[0], folder)
+        tree, document = summaries[0].as_json(), run_document(summaries[0])
     else:
         comparison = compare(summaries)
-        tree, view = comparison.as_json(), comparison_view(comparison)
-        page = write_comparison(comparison, folder)
+        tree, document = comparison.as_json(), comparison_document(comparison)
+    page = write(document, folder)
     if as_json:
         typer.echo(json.dumps({**tree, "page": str(page)}, indent=2, ensure_ascii=False, allow_nan=False))
         return
-    console.print(view, soft_wrap=False)
+    console.print(view(document), soft_wrap=False)
     line("page", str(page))

@@ -45,7 +45,9 @@ def sweep(
     from jepalm.cli.console import console, errors, line
     from jepalm.config import data_root, runs_root
     from jepalm.errors import Interrupted
-    from jepalm.report.render.sweep import sweep_view, write_sweep
+    from jepalm.report.render.several import sweep_document
+    from jepalm.report.render.terminal import view
+    from jepalm.report.render.write import write_sweep
     from jepalm.sweep.file import read_sweep
     from jepalm.sweep.running import Sweeping
 
@@ -68,7 +70,7 @@ def sweep(
     if as_json:
         typer.echo(json.dumps({**table.as_json(), "page": str(page)}, ensure_ascii=False))
     else:
-        console.print(sweep_view(table), soft_wrap=False)
+        console.print(view(sweep_document(table, drawn=False)), soft_wrap=False)
         line("page", str(page))
     if any(row.troubles for row in table.rows):
         raise typer.Exit(1)

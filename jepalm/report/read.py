@@ -1,6 +1,6 @@
-"""A run folder as numbers: config, manifest, rows, per-batch values, samples.
+"""A run folder as numbers: config, manifest, log points, per-batch values, samples, evaluations.
 
-Rows are read leniently, since a run may have died in the middle of a line: what cannot be read is
+Files are read leniently, since a run may have died in the middle of a line: what cannot be read is
 counted, never an error.
 """
 
@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from jepalm.config import load_file, read_config
 from jepalm.errors import JepalmError
 from jepalm.evaluation.rows import Evaluation
-from jepalm.report.analysis.evaluation import read_evaluations
 from jepalm.run import RunFolder, open_run
 
-TERM_ORDER = ("reconstruction", "embedding", "generation", "length", "kl", "regularizer")
+SPLITS = ("validation", "test", "compositional", "longer", "train")
+"""Splits of evaluations, in the order in which they are shown."""
 
-Row = dict[str, Any]
+LogPoint = dict[str, Any]
+"""A line of `metrics.jsonl`."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,12 @@ class Series:
 
     step: NDArray[np.int64]
     value: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, values: Mapping[int, float]) -> Series:
+        """Of values by step."""
+        steps = sorted(values)
+        return cls(np.array(steps, dtype=np.int64), np.array([values[step] for step in steps], dtype=float))
 
     def __len__(self) -> int:
         return len(self.step)
@@ -60,6 +67,19 @@ class Series:
 
 
 @dataclass(frozen=True)
+class TermRecord:
+    """A loss term as the run's manifest describes it (`LossTerm` of `jepalm/objective/terms.py`)."""
+
+    name: str
+    label: str
+    unit: str = ""
+    nats: bool | None = None
+    """Whether it is a cross-entropy; None: the manifest of an older run does not say."""
+    constant: bool = False
+    validation: str | None = None
+
+
+@dataclass(frozen=True)
 class Sample:
     """One generated text."""
 
@@ -76,9 +96,9 @@ class RunRecord:
     run: RunFolder
     config: Mapping[str, Any]
     manifest: Mapping[str, Any]
-    train: list[Row]
-    validation: list[Row]
-    events: list[Row]
+    train: list[LogPoint]
+    validation: list[LogPoint]
+    events: list[LogPoint]
     samples: list[Sample]
     batches: Mapping[str, Series]
     """Raw value of each loss term at each step."""
@@ -95,10 +115,8 @@ class RunRecord:
     @property
     def title(self) -> str:
         """The recipe's name."""
-        for key in ("preset", "name"):
-            if isinstance(self.manifest.get(key), str) and self.manifest[key]:
-                return str(self.manifest[key])
-        return str(self.config.get("preset") or self.name)
+        named = (self.manifest.get("preset"), self.manifest.get("name"), self.config.get("preset"))
+        return next((name for name in named if isinstance(name, str) and name), self.name)
 
     @property
     def status(self) -> str:
@@ -107,32 +125,36 @@ class RunRecord:
 
     @property
     def step(self) -> int:
-        """The last step that the manifest or a row names."""
-        rows: list[int] = [row["step"] for row in (*self.train, *self.validation)]
-        return max([int(number(self.manifest.get("step")) or 0), *rows])
+        """The last step that the manifest or a log point names."""
+        logged: list[int] = [point["step"] for point in (*self.train, *self.validation)]
+        return max([int(number(self.manifest.get("step")) or 0), *logged])
 
     @cached_property
-    def terms(self) -> list[str]:
-        """Names of the loss terms that this run recorded, in the order of the house."""
-        names = set(self.batches)
-        for row in self.train:
+    def terms(self) -> dict[str, TermRecord]:
+        """The loss terms that this run recorded, in the manifest's order; others as they were logged."""
+        names = dict.fromkeys(self.batches)
+        for point in self.train:
             for prefix in ("train/term/", "train/share/"):
-                names.update(key.removeprefix(prefix) for key in row if key.startswith(prefix))
-        known = [name for name in TERM_ORDER if name in names]
-        return known + sorted(names.difference(TERM_ORDER))
+                names |= dict.fromkeys(key.removeprefix(prefix) for key in point if key.startswith(prefix))
+        given = self.manifest.get("terms")
+        described = (
+            [_term(tree) for tree in given if isinstance(tree, dict)] if isinstance(given, list) else []
+        )
+        known = {term.name: term for term in described if term.name in names}
+        return known | {name: TermRecord(name, name) for name in names if name not in known}
 
     @property
     def steps_per_epoch(self) -> int | None:
-        """Steps an epoch: the manifest's, the config's, or what the rows imply."""
+        """Steps an epoch: the manifest's, the config's, or what the log points imply."""
         given = number(self.manifest.get("steps_per_epoch")) or number(
             self.setting("training.steps_per_epoch")
         )
         if given and given >= 1:
             return int(given)
-        for row in reversed(self.train):
-            epoch = number(row.get("epoch"))
+        for point in reversed(self.train):
+            epoch = number(point.get("epoch"))
             if epoch and epoch > 0:
-                return max(1, round(int(row["step"]) / epoch))
+                return max(1, round(int(point["step"]) / epoch))
         return None
 
     @property
@@ -151,8 +173,20 @@ class RunRecord:
         return node
 
     def series(self, key: str) -> Series:
-        """Return a scalar over steps; `validation/...` keys come from validation rows."""
-        return series(self.validation if key.startswith("validation/") else self.train, key)
+        """Return a scalar over steps; log points without it are left out."""
+        points = self.validation if key.startswith("validation/") else self.train
+        found = {point["step"]: number(point.get(key)) for point in points}
+        return Series.of({step: value for step, value in found.items() if value is not None})
+
+    def by_term(self, prefix: str) -> dict[str, Series]:
+        """Return the finite values under `prefix` + term of each term that has some."""
+        found = {term: self.series(prefix + term).finite() for term in self.terms}
+        return {term: series for term, series in found.items() if len(series)}
+
+    def held_out(self, term: str) -> Series:
+        """Return a term's finite values on held-out data; empty where it is not validated."""
+        key = self.terms[term].validation if term in self.terms else None
+        return self.series(key).finite() if key else Series.of({})
 
     def weight(self, term: str) -> float | None:
         """A term's last recorded weight, else the config's."""
@@ -174,40 +208,35 @@ def read_run(path: Path) -> RunRecord:
         manifest = run.read_manifest()
     except JepalmError as error:
         problems.append(error.message)
-    kinds: dict[str, dict[int, Row]] = {"train": {}, "validation": {}}
+    kinds: dict[str, dict[int, LogPoint]] = {"train": {}, "validation": {}}
     raw: dict[str, dict[int, float]] = {}
-    events: list[Row] = []
-    for row in _json_lines(run.metrics, problems):
-        kind, step = row.get("kind"), number(row.get("step"))
-        if step is None or step < 0:
+    events: list[LogPoint] = []
+    for point in _json_lines(run.metrics, problems):
+        kind, step = point.get("kind"), int(point["step"])
+        if step < 0:
             continue
-        row["step"] = int(step)
+        point["step"] = step
         if kind == "event":
-            events.append(row)
-            if row.get("event") == "resumed":
-                _forget_after(int(step), [*kinds.values(), *raw.values()])
-                events = [event for event in events if event["step"] <= int(step)]
+            events.append(point)
+            if point.get("event") == "resumed":
+                _forget_after(step, [*kinds.values(), *raw.values()])
+                events = [event for event in events if event["step"] <= step]
         elif kind in kinds:
-            kinds[kind][int(step)] = row
+            kinds[kind][step] = point
             if kind == "train":
-                _add_batches(raw, row)
+                _add_batches(raw, point)
     return RunRecord(
         run=run,
         config=config,
         manifest=manifest,
-        train=[row for _, row in sorted(kinds["train"].items())],
-        validation=[row for _, row in sorted(kinds["validation"].items())],
+        train=[point for _, point in sorted(kinds["train"].items())],
+        validation=[point for _, point in sorted(kinds["validation"].items())],
         events=events,
         samples=_read_samples(run.samples, problems),
-        batches={term: _series(values) for term, values in raw.items() if values},
-        evaluations=read_evaluations(run.report, problems),
+        batches={term: Series.of(values) for term, values in raw.items() if values},
+        evaluations=_read_evaluations(run.report, problems),
         problems=problems,
     )
-
-
-def series(rows: list[Row], key: str) -> Series:
-    """Return the numbers under a key; rows without it are left out."""
-    return _series({row["step"]: value for row in rows if (value := number(row.get(key))) is not None})
 
 
 def number(value: Any) -> float | None:
@@ -224,24 +253,24 @@ def number(value: Any) -> float | None:
     return None
 
 
-def _series(values: Mapping[int, float]) -> Series:
-    steps = sorted(values)
-    return Series(
-        np.array(steps, dtype=np.int64), np.array([values[step] for step in steps], dtype=np.float64)
+def _term(tree: Mapping[str, Any]) -> TermRecord:
+    name, validation = str(tree.get("name")), tree.get("validation")
+    return TermRecord(
+        name,
+        str(tree.get("label") or name),
+        str(tree.get("unit") or ""),
+        nats=bool(tree.get("nats")),
+        constant=bool(tree.get("constant")),
+        validation=str(validation) if validation else None,
     )
 
 
-def _add_batches(raw: dict[str, dict[int, float]], row: Row) -> None:
-    batches = row.pop("batches", None)
-    if not isinstance(batches, Mapping):
-        return
-    for term, values in batches.items():
-        if not isinstance(values, list):
-            continue
-        start = row["step"] - len(values) + 1
-        for offset, value in enumerate(values):
+def _add_batches(raw: dict[str, dict[int, float]], point: LogPoint) -> None:
+    batches = point.pop("batches", None)
+    for term, values in batches.items() if isinstance(batches, Mapping) else ():
+        for place, value in enumerate(reversed(values) if isinstance(values, list) else ()):
             if (known := number(value)) is not None:
-                raw.setdefault(str(term), {})[start + offset] = known
+                raw.setdefault(str(term), {})[point["step"] - place] = known
 
 
 def _forget_after(step: int, tables: list[Any]) -> None:
@@ -265,16 +294,33 @@ def _read_config(run: RunFolder, problems: list[str]) -> Mapping[str, Any]:
 
 def _read_samples(path: Path, problems: list[str]) -> list[Sample]:
     samples: dict[tuple[int, str], Sample] = {}
-    for row in _json_lines(path, problems):
-        step = number(row.get("step"))
-        if step is None or not isinstance(row.get("generated"), str):
-            continue
-        source, target = str(row.get("source") or ""), str(row.get("target") or "")
-        samples[int(step), source] = Sample(int(step), source, target, row["generated"])
+    for line in _json_lines(path, problems):
+        if isinstance(line.get("generated"), str):
+            step, source, target = (
+                int(line["step"]),
+                str(line.get("source") or ""),
+                str(line.get("target") or ""),
+            )
+            samples[step, source] = Sample(step, source, target, line["generated"])
     return sorted(samples.values(), key=lambda sample: sample.step)
 
 
-def _json_lines(path: Path, problems: list[str]) -> Iterator[Row]:
+def _read_evaluations(folder: Path, problems: list[str]) -> dict[str, Evaluation]:
+    """The evaluations of a run by split."""
+    found = {}
+    for split in SPLITS:
+        path = folder / f"evaluation-{split}.json"
+        try:
+            found[split] = Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError, RecursionError):
+            problems.append(f"{path.name} cannot be read: jepalm evaluate --split {split} writes it anew")
+    return found
+
+
+def _json_lines(path: Path, problems: list[str]) -> Iterator[LogPoint]:
+    """The objects of a file that have a finite step."""
     unreadable: list[int] = []
     last = 0
     try:
@@ -283,14 +329,12 @@ def _json_lines(path: Path, problems: list[str]) -> Iterator[Row]:
                 if not line.strip():
                     continue
                 try:
-                    row = json.loads(line)
+                    point = json.loads(line)
                 except (ValueError, RecursionError):
-                    unreadable.append(last)
-                    continue
-                step = row.get("step") if isinstance(row, dict) else None
-                finite = isinstance(step, int | float) and not isinstance(step, bool) and math.isfinite(step)
-                if isinstance(row, dict) and finite:
-                    yield row
+                    point = None
+                step = point.get("step") if isinstance(point, dict) else None
+                if isinstance(step, int | float) and not isinstance(step, bool) and math.isfinite(step):
+                    yield point
                 else:
                     unreadable.append(last)
     except FileNotFoundError:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from jepalm.evaluation.metrics import find_metric
-from jepalm.report.analysis.sweep import CONTROLS, FigureValues, RowFacts, SweepTable, sweep_table
+from jepalm.report.analysis.sweep import CONTROLS, MetricValues, RowFacts, SweepTable, sweep_table
 from jepalm.report.read import number, read_run
 from jepalm.sweep.file import Sweep, is_logged
 from jepalm.sweep.runs import Cell, Evaluates, as_yaml
@@ -75,7 +75,7 @@ def value_of(cell: Cell, evaluated: Evaluated, name: str) -> float | None:
 
 def _metric_values(
     name: str, values: dict[str, dict[int, float]], evaluations: list[Evaluated]
-) -> FigureValues:
+) -> MetricValues:
     rows = [found[name] for found in evaluations if name in found]
     controls: dict[str, float] = {}
     for row in rows:
@@ -85,7 +85,7 @@ def _metric_values(
                 controls.setdefault(title, value)
     metric = find_metric(name)
     label, unit = (metric.label, metric.unit) if metric else (name, "")
-    return FigureValues(name, label, unit, values, controls)
+    return MetricValues(name, label, unit, values, controls)
 
 
 def _by_seed(

@@ -40,7 +40,7 @@ def test_a_sweep_ends_in_its_table_and_again_prints_only_that(call, tmp_path):
     tree = json.loads(out)
     assert tree.pop("page") == "runs/sweeps/lab/sweep.html"
     assert tree == json.loads((folder / "sweep.json").read_text())
-    assert [row["row"] for row in tree["figures"][0]["rows"]] == ["base", "low"]
+    assert [row["row"] for row in tree["metrics"][0]["rows"]] == ["base", "low"]
 
 
 def test_a_failed_row_is_reported_by_the_exit_code_each_time(call):
@@ -78,7 +78,7 @@ def test_an_unknown_key_is_one_line_and_exit_code_2(call):
 def test_importing_the_command_loads_nothing_heavy_and_a_finished_table_needs_no_torch():
     code = (
         "import sys, jepalm.cli.sweep; print(sorted({'torch', 'numpy', 'pydantic'} & set(sys.modules)));"
-        "import jepalm.sweep.running, jepalm.report.render.sweep; print('torch' in sys.modules)"
+        "import jepalm.sweep.running, jepalm.report.render.several; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["[]", "False"]

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_run import evaluation, laboratory_rows, sample, validation_row, write_run
+from synthetic_run import evaluation, laboratory_rows, sample, summary_of, validation_row, write_run
 
-from jepalm.report.analysis.summary import analyse
-from jepalm.report.read import read_run
-from jepalm.report.render.write import write_report
+from jepalm.report.render.run import run_document
+from jepalm.report.render.write import write
 
 MakeRun = Callable[..., Path]
 
@@ -42,12 +41,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *laboratory_rows(1000),
         validation_row(1000, **{"validation/train_r2": 0.5, "validation/note": "text"}),
     ]
-    conditioning = evaluation(baseline="<i>other</i>", run="<script>")
+    evaluated = evaluation(baseline="<i>other</i>", run="<script>")
     run = write_run(
         tmp_path_factory.mktemp("runs") / "one",
         rows,
         [sample(250), sample(500), hostile],
-        evaluations={"validation": conditioning, "test": evaluation("test")},
+        evaluations={"validation": evaluated, "test": evaluation("test")},
         argv=["<b>", "x"],
     )
-    return write_report(analyse(read_run(run)), run / "report").parent
+    return write(run_document(summary_of(run)), run / "report").parent

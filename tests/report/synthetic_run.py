@@ -1,13 +1,30 @@
 """Small run folders in the trainer's format, with numbers made by formulas."""
 
+import io
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.console import Console
 
 from jepalm.config import Config
+from jepalm.report.read import read_run
+from jepalm.report.summary import Summary, analyse
+
+
+def term(name: str, unit: str = "", validation: str | None = None, **said: bool) -> dict[str, Any]:
+    """A loss term as the session writes it into the manifest."""
+    record = {"name": name, "label": f"{name} loss", "unit": unit, "divisor": "pair", "nats": False}
+    return record | {"constant": False, "validation": validation and f"validation/{validation}", **said}
+
+
+MANIFEST_TERMS = [
+    term("reconstruction", "nats a token", "reconstruction_ce", nats=True),
+    term("embedding", "squared distance, sum over dims", "embedding"),
+    term("length", "squared positions", "length_mse"),
+]
 
 MANIFEST: dict[str, Any] = {
     "status": "finished",
@@ -27,6 +44,7 @@ MANIFEST: dict[str, Any] = {
     "parameters": {"total": 10_100_000, "encoder": 3_000_000, "predictor": 4_000_000},
     "data": {"name": "lines", "corpus": "lines", "content_sha256": "ab" * 32, "canonical": True},
     "steps_per_epoch": 500,
+    "terms": MANIFEST_TERMS,
     "error": None,
     "resumed": [],
 }
@@ -166,6 +184,17 @@ def evaluation(split: str = "validation", **extra: Any) -> dict[str, Any]:
         "by_position": {"model": [3.7, 7.1, None], "real": [2.7, 2.0, 1.3], "ngram": [2.4, 1.4, 0.9]},
         **extra,
     }
+
+
+def summary_of(folder: Path) -> Summary:
+    return analyse(read_run(folder))
+
+
+def shown(view: Any, width: int = 120) -> str:
+    """What a terminal of a width shows."""
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(view)
+    return console.file.getvalue()
 
 
 def write_run(

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
+from jepalm.report.analysis.phases import stable_phase
 from jepalm.report.analysis.run import (
     composition,
     epoch_means,
     moving_average,
     shares,
     speed,
-    stable_phase,
     variation,
 )
 from jepalm.report.read import read_run
@@ -31,7 +31,7 @@ def share_rows(*triples):
 
 def test_stable_phase_begins_after_the_first_epoch(make_run):
     phase = stable_phase(read_run(make_run(share_rows((10, 1, 0), (40, 1, 0)), steps_per_epoch=20)))
-    assert (phase.text, phase.why) == ("steps 21 to 40", "after the first epoch")
+    assert (phase.text, phase.name) == ("steps 21 to 40", "after the first epoch")
 
 
 def test_stable_phase_of_one_epoch_is_its_second_half(make_run):
@@ -99,7 +99,7 @@ def test_finding_1_is_the_mean_of_steps_476_to_500(make_run):
 )
 def test_finding_1_words(make_run, values, verdict):
     finding = reconstruction_finding(read_run(make_run(batch_rows("reconstruction", values, 25))))
-    assert finding.verdict == verdict
+    assert f"{finding.word} ({finding.why})".startswith(verdict)
 
 
 def test_finding_1_of_a_short_run_says_that_it_used_the_last_steps(make_run):
@@ -143,7 +143,7 @@ def test_finding_2_without_validation_compares_with_dim_when_targets_are_normali
 
 def test_finding_2_needs_two_epochs(make_run):
     finding = embedding_finding(read_run(make_run(batch_rows("embedding", [242.0] * 20), steps_per_epoch=20)))
-    assert finding.verdict == "cannot tell (needs 40 steps)"
+    assert (finding.word, finding.why) == ("cannot tell", "needs 40 steps")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,8 @@ def test_finding_2_needs_two_epochs(make_run):
 )
 def test_finding_3_words(make_run, values, verdict):
     record = read_run(make_run(batch_rows("length", values), steps_per_epoch=100))
-    assert length_finding(record, stable_phase(record)).verdict == verdict
+    finding = length_finding(record, stable_phase(record))
+    assert f"{finding.word} ({finding.why})".startswith(verdict)
 
 
 def test_finding_3_gives_range_and_variation(make_run):

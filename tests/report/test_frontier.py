@@ -5,18 +5,20 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from rich.console import Console
-from synthetic_run import evaluation, train_row
+from synthetic_run import evaluation, shown, train_row
 
 from jepalm.evaluation.rows import Evaluation
-from jepalm.report.analysis.compare import compare
-from jepalm.report.analysis.frontier import points, points_of_runs, table, texts
-from jepalm.report.analysis.summary import analyse
+from jepalm.report.analysis.evaluation import texts
+from jepalm.report.analysis.frontier import points, points_of_runs, table
+from jepalm.report.comparison import compare
 from jepalm.report.plots.draw import svg_file
 from jepalm.report.plots.frontier import frontier
 from jepalm.report.read import read_run
-from jepalm.report.render.terminal import evaluation_table
-from jepalm.report.render.write import write_comparison, write_report
+from jepalm.report.render.run import evaluation_table, run_document
+from jepalm.report.render.several import comparison_document
+from jepalm.report.render.terminal import blocks_view
+from jepalm.report.render.write import write
+from jepalm.report.summary import analyse
 
 GAPS = {"model": 2.5, "passes_4": 1.5, "verified": 0.01, "real": 0.0, "ngram": -0.27, "baseline": 0.01}
 PASSES = {"model": 1.0, "passes_4": 4.0, "verified": 6.4, "ngram": 16.0, "baseline": 16.0, "baseline_2": 2.0}
@@ -61,26 +63,26 @@ def test_every_way_to_write_is_a_point_with_its_name():
 def test_an_evaluation_without_costs_has_none():
     tree = evaluation()
     tree["rows"] = [row for row in tree["rows"] if not row["name"].startswith("cost/")]
-    conditioning = Evaluation.from_json(tree)
-    assert points(conditioning) == []
-    assert table(conditioning)[1] == []
+    measured = Evaluation.from_json(tree)
+    assert points(measured) == []
+    assert table({"this run": measured})[1] == []
 
 
 def test_texts_of_shorter_passages_are_a_line_of_their_own(make_run):
-    conditioning = costly(kept=[0.5, 2, 4], length=64)
+    measured = costly(kept=[0.5, 2, 4], length=64)
     values = {"scorer/gap": (0.8, 2.1, 0.2), "cost/passes": (32, 16, 34), "cost/latency": (98, 50, 120)}
-    for row in conditioning["rows"]:
+    for row in measured["rows"]:
         row |= dict(zip(("kept_2", "kept_4", "sure_0.5"), values.get(row["name"], (0.5,) * 3), strict=True))
-    found = points(Evaluation.from_json(conditioning))
+    found = points(Evaluation.from_json(measured))
     assert [(one.column, one.name) for one in found if one.column.startswith(("kept", "sure"))] == [
         ("kept_4", "4 kept of a passage"),
         ("kept_2", "2 kept of a passage"),
         ("sure_0.5", "kept while 0.5 sure"),
     ]
-    art = frontier(read_run(make_run([train_row(25)], evaluations={"validation": conditioning})))
+    plot = frontier({"this run": read_run(make_run([train_row(25)], evaluations={"validation": measured}))})
     kinds = ("refined", "fewer kept of a passage", "kept while sure")
     for name in (f"this run, {kind}" for kind in kinds):
-        assert art.svg.count(f">{name}</text>") == 1, name
+        assert plot.svg.count(f">{name}</text>") == 1, name
 
 
 def test_runs_that_were_evaluated_alike_share_one_frontier(make_run, tmp_path):
@@ -90,13 +92,11 @@ def test_runs_that_were_evaluated_alike_share_one_frontier(make_run, tmp_path):
         row["kept_2"] = row.pop("passes_4", None)
     otherwise = costly(length=32)
     records = [
-        read_run(
-            make_run([train_row(25), train_row(50)], evaluations={"validation": conditioning}, name=name)
-        )
-        for conditioning, name in ((first, "one"), (other, "other"), (otherwise, "third"))
+        read_run(make_run([train_row(25), train_row(50)], evaluations={"validation": measured}, name=name))
+        for measured, name in ((first, "one"), (other, "other"), (otherwise, "third"))
     ]
-    conditioning = {record.name: record.evaluations["validation"] for record in records}
-    assert [point.name for point in points_of_runs(conditioning)] == [
+    measured = {record.name: record.evaluations["validation"] for record in records}
+    assert [point.name for point in points_of_runs(measured)] == [
         "one, one pass a passage",
         "one, 4 passes",
         "one drafts, ar, verified",
@@ -106,9 +106,8 @@ def test_runs_that_were_evaluated_alike_share_one_frontier(make_run, tmp_path):
         "other, 2 kept of a passage",
         "other drafts, ar, verified",
     ]
-    comparison = compare([analyse(record) for record in records])
-    write_comparison(comparison, tmp_path)
-    drawn = (tmp_path / "figures" / "frontier.svg").read_text()
+    write(comparison_document(compare([analyse(record) for record in records])), tmp_path)
+    drawn = (tmp_path / "plots" / "frontier.svg").read_text()
     for name in ("one, refined", "other, fewer kept of a passage", "5-gram", "other drafts, ar, verified"):
         assert drawn.count(f">{name}</text>") == 1, name
     page, markdown = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
@@ -117,7 +116,7 @@ def test_runs_that_were_evaluated_alike_share_one_frontier(make_run, tmp_path):
 
 
 def test_the_table_ends_with_real_text():
-    header, rows = table(Evaluation.from_json(costly()))
+    header, rows = table({"this run": Evaluation.from_json(costly())})
     assert header == [
         *("", "forward passes, passes/text", "time of a text by itself, ms", "64 texts at once, chars/s"),
         *("NLL minus that of real text, nats/char", "valid words"),
@@ -131,46 +130,45 @@ def record(make_run):
     return read_run(make_run([train_row(25), train_row(50)], evaluations={"validation": costly()}))
 
 
-def test_the_figure_names_every_way_once(record):
-    art = frontier(record)
-    assert art.name == "frontier"
+def test_the_plot_names_every_way_once(record):
+    plot = frontier({"this run": record})
+    assert plot.name == "frontier"
     for name in ("this run, refined", "ar, verified", "5-gram", "shakespeare-ar", "other", "real text"):
-        assert art.svg.count(f">{name}</text>") == 1, name
-    assert "forward passes a text (log)" in art.svg
-    assert "milliseconds a text, by itself (log)" in art.svg
+        assert plot.svg.count(f">{name}</text>") == 1, name
+    assert "forward passes a text (log)" in plot.svg
+    assert "milliseconds a text, by itself (log)" in plot.svg
 
 
 def test_a_gap_that_is_not_finite_is_left_out_and_no_other(make_run):
-    conditioning = costly()
-    conditioning["rows"][0]["baseline_2"] = None
-    art = frontier(read_run(make_run([train_row(25)], evaluations={"validation": conditioning})))
-    assert ">other</text>" not in art.svg
-    assert art.svg.count(">5-gram</text>") == 1
+    measured = costly()
+    measured["rows"][0]["baseline_2"] = None
+    plot = frontier({"this run": read_run(make_run([train_row(25)], evaluations={"validation": measured}))})
+    assert ">other</text>" not in plot.svg
+    assert plot.svg.count(">5-gram</text>") == 1
 
 
-def test_the_report_has_figure_table_and_a_file_of_its_own(record, tmp_path):
-    summary = analyse(record)
-    write_report(summary, tmp_path)
+def test_the_report_has_plot_table_and_a_file_of_its_own(record, tmp_path):
+    write(run_document(analyse(record)), tmp_path)
     page, markdown = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
-    assert 'id="figure-frontier"' in page
+    assert 'id="plot-frontier"' in page
     assert "What each way to write costs" in page
     assert "| ar, verified | 6.40 | 21.2 |" in markdown
-    drawn = (tmp_path / "figures" / "frontier.svg").read_text()
+    drawn = (tmp_path / "plots" / "frontier.svg").read_text()
     assert ElementTree.parse(io.StringIO(drawn)).getroot().tag.endswith("svg")
     assert "var(" not in drawn
-    assert (tmp_path / "figures" / "frontier.png").exists()
+    assert (tmp_path / "plots" / "frontier.png").exists()
 
 
 def test_texts_stand_under_their_prompt_real_text_first(make_run, tmp_path):
-    conditioning = costly(
+    measured = costly(
         texts=[{"prompt": "To <be>\n", "model": "or *ot", "real": "or not", "passes_4": "or|not"}]
     )
-    found = texts(Evaluation.from_json(conditioning))
+    found = texts(Evaluation.from_json(measured))
     assert found == [("To <be>\n", [("real text", "or not"), ("one pass", "or *ot"), ("4 passes", "or|not")])]
-    record = read_run(make_run([train_row(25), train_row(50)], evaluations={"validation": conditioning}))
-    write_report(analyse(record), tmp_path)
+    record = read_run(make_run([train_row(25), train_row(50)], evaluations={"validation": measured}))
+    write(run_document(analyse(record)), tmp_path)
     page, markdown = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
-    assert '<td class="text">or|not</td>' in page
+    assert '<span class="verbatim">or|not</span>' in page
     assert "&lt;be&gt;" in page
     assert "<be>" not in page
     assert "&lt;be&gt;" in markdown
@@ -183,11 +181,9 @@ def test_a_file_of_its_own_has_paper_and_the_colours_of_the_light_page():
     assert re.search(r'<svg [^>]*><rect [^>]*fill="#ffffff"/><path style="fill: #1f2328"/>', drawn)
 
 
-def test_many_columns_stand_in_two_tables_with_the_names_of_their_figures():
-    console = Console(width=80, file=io.StringIO())
-    conditioning = Evaluation.from_json(costly())
-    console.print(evaluation_table(conditioning))
-    first, second = console.file.getvalue().split("baseline 2")
+def test_many_columns_stand_in_two_tables_with_the_names_of_their_metrics():
+    text = shown(blocks_view([evaluation_table(Evaluation.from_json(costly()))]), width=80)
+    first, second = text.split("baseline 2")
     assert "verified 5-gram" in first
     for text in (first, second):
         words = " ".join(text.split())

@@ -1,20 +1,35 @@
-"""The page in a real browser: no error, every heading and figure shown."""
+"""The page in a real browser: no error, every heading and plot shown."""
 
 import shutil
 
 import pytest
-from synthetic_run import healthy_rows, write_run
+from synthetic_run import healthy_rows, summary_of, write_run
 
-from jepalm.report.analysis.compare import compare
-from jepalm.report.analysis.summary import analyse
-from jepalm.report.plots.catalogue import RUN_FIGURES
-from jepalm.report.plots.compare import COMPARISON_FIGURES
-from jepalm.report.read import read_run
-from jepalm.report.render.page import COMPARISON_SECTIONS, RUN_SECTIONS
-from jepalm.report.render.write import write_comparison, write_report
+from jepalm.report.comparison import compare
+from jepalm.report.plots.catalogue import ALL_PLOTS
+from jepalm.report.plots.compare import COMPARISON_PLOTS
+from jepalm.report.render.run import run_document
+from jepalm.report.render.several import comparison_document
+from jepalm.report.render.write import write
 
 pytestmark = pytest.mark.page
 
+RUN_SECTIONS = [
+    "The run",
+    "The article's three findings",
+    "Verdicts",
+    "Quality on held-out prompts",
+    "The article's plots, on this run",
+    "Curves and embedding health",
+    "Samples as they evolved",
+    "Config",
+]
+COMPARISON_SECTIONS = [
+    "Metrics side by side",
+    "Config difference",
+    "Overlaid curves",
+    "Verdicts of each run",
+]
 CHROMIUM = shutil.which("chromium")
 DRIVER = shutil.which("chromedriver")
 FLAGS = (
@@ -51,32 +66,32 @@ def pages(tmp_path_factory, report):
     root = tmp_path_factory.mktemp("runs")
     runs = [write_run(root / name, healthy_rows(500)) for name in ("a", "b")]
     runs.append(write_run(root / "empty", None, status="created"))
-    summaries = [analyse(read_run(run)) for run in runs]
+    summaries = [summary_of(run) for run in runs]
     return {
         "run": report / "report.html",
-        "empty": write_report(summaries[2], runs[2] / "report"),
-        "comparison": write_comparison(compare(summaries), runs[0] / "report" / "compare"),
+        "empty": write(run_document(summaries[2]), runs[2] / "report"),
+        "comparison": write(comparison_document(compare(summaries)), runs[0] / "report" / "compare"),
     }
 
 
 @pytest.mark.parametrize(
-    ("name", "sections", "figures"),
+    ("name", "sections", "plots"),
     [
-        ("run", RUN_SECTIONS, RUN_FIGURES),
-        ("empty", RUN_SECTIONS, ()),
-        ("comparison", COMPARISON_SECTIONS, COMPARISON_FIGURES),
+        ("run", RUN_SECTIONS, ALL_PLOTS),
+        ("empty", [RUN_SECTIONS[0], *RUN_SECTIONS[2:]], ()),
+        ("comparison", COMPARISON_SECTIONS, COMPARISON_PLOTS),
     ],
 )
-def test_page_has_no_error_and_shows_every_heading_and_figure(browser, pages, name, sections, figures):
+def test_page_has_no_error_and_shows_every_heading_and_plot(browser, pages, name, sections, plots):
     browser.get(pages[name].as_uri())
     severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert severe == []
     headings = [heading for heading in browser.find_elements("tag name", "h2") if heading.is_displayed()]
-    assert [heading.text for heading in headings] == [heading for _, heading in sections]
+    assert [heading.text for heading in headings] == sections
     drawn = browser.find_elements("css selector", "figure > svg")
-    assert len(drawn) == len(figures)
-    for figure, name_of_figure in zip(drawn, figures, strict=True):
-        assert browser.find_element("id", f"figure-{name_of_figure}").is_displayed()
+    assert len(drawn) == len(plots)
+    for figure, name_of_plot in zip(drawn, plots, strict=True):
+        assert browser.find_element("id", f"plot-{name_of_plot}").is_displayed()
         assert figure.is_displayed()
         assert figure.size["width"] > 300
         assert figure.size["height"] > 80
@@ -85,16 +100,16 @@ def test_page_has_no_error_and_shows_every_heading_and_figure(browser, pages, na
 def test_generated_text_does_not_run(browser, pages):
     browser.get(pages["run"].as_uri())
     assert browser.title == "one"
-    assert browser.find_elements("css selector", "script, .text img") == []
+    assert browser.find_elements("css selector", "script, .verbatim img") == []
 
 
-def test_figures_follow_a_dark_page(browser, pages):
+def test_plots_follow_a_dark_page(browser, pages):
     colours = []
     for scheme in ("light", "dark"):
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
         browser.get(pages["run"].as_uri())
-        title = browser.find_element("css selector", "#figure-r2 svg text")
+        title = browser.find_element("css selector", "#plot-r2 svg text")
         colours.append((title.value_of_css_property("fill"), browser.execute_script(
             "return getComputedStyle(document.body).backgroundColor")))  # fmt: skip
     assert colours[0] != colours[1]

@@ -4,13 +4,13 @@ import math
 
 import pytest
 
-from jepalm.report.analysis.paired import Spread, holm, paired_difference
+from jepalm.report.analysis.paired import MeanStd, holm, paired_difference
 
 
 def test_mean_and_sample_standard_deviation():
-    assert Spread.of([1.0, 2.0, 4.0]) == Spread(pytest.approx(7 / 3), pytest.approx(math.sqrt(7 / 3)), 3)
-    assert Spread.of([5.0]) == Spread(5.0, None, 1)
-    assert Spread.of([]) is None
+    assert MeanStd.of([1.0, 2.0, 4.0]) == MeanStd(pytest.approx(7 / 3), pytest.approx(math.sqrt(7 / 3)), 3)
+    assert MeanStd.of([5.0]) == MeanStd(5.0, None, 1)
+    assert MeanStd.of([]) is None
 
 
 def test_three_seeds_against_the_closed_form_of_two_degrees_of_freedom():

@@ -1,12 +1,12 @@
 """Phases of the training: read from events, and kept apart wherever a loss is compared with itself."""
 
 import pytest
-from synthetic_run import phase_event
+from synthetic_run import phase_event, summary_of
 
-from jepalm.report.analysis.phases import phase_marks, training_phases
-from jepalm.report.analysis.run import stable_phase
-from jepalm.report.analysis.summary import analyse
+from jepalm.report.analysis.phases import phase_marks, stable_phase, training_phases
 from jepalm.report.read import read_run
+from jepalm.report.render.blocks import Table
+from jepalm.report.render.run import run_document
 
 
 def loss_rows(losses, every=10, key="train/loss", kind="train"):
@@ -18,7 +18,7 @@ def two_phases(losses, at, **more):
 
 
 def codes(folder):
-    return {verdict.code for verdict in analyse(read_run(folder)).verdicts}
+    return {verdict.code for verdict in summary_of(folder).verdicts}
 
 
 def test_a_phase_runs_from_the_step_after_its_event_to_that_of_the_next(make_run):
@@ -49,9 +49,9 @@ def test_a_phase_beyond_the_checkpoint_of_a_resume_is_forgotten(make_run):
 def test_the_stable_phase_lies_in_the_last_phase(make_run):
     rows = two_phases([1.0] * 10, 40)
     first = stable_phase(read_run(make_run(rows, steps_per_epoch=20)))
-    assert (first.text, first.why) == ("steps 61 to 100", "after the first epoch of phase predictor")
+    assert (first.text, first.name) == ("steps 61 to 100", "after the first epoch of phase predictor")
     half = stable_phase(read_run(make_run(rows, name="b", steps_per_epoch=60)))
-    assert (half.text, half.why) == (
+    assert (half.text, half.name) == (
         "steps 71 to 100",
         "second half of phase predictor, which has no second epoch",
     )
@@ -74,8 +74,13 @@ def test_each_phase_has_its_own_composition(make_run):
         for k, (a, b) in enumerate(shares)
     ]
     events = [phase_event(0, "autoencoder", 0), phase_event(20, "predictor", 1)]
-    summary = analyse(read_run(make_run([*events, *rows])))
-    assert summary.phase_table == (
+    summary = summary_of(make_run([*events, *rows]))
+    (table,) = [
+        block
+        for block in run_document(summary, drawn=False).blocks
+        if isinstance(block, Table) and block.header[0] == "phase"
+    ]
+    assert (table.header, table.rows) == (
         ["phase", "steps", "reconstruction", "length"],
         [
             ["autoencoder", "steps 1 to 20", "100.0 %", "0.0 %"],
@@ -84,4 +89,3 @@ def test_each_phase_has_its_own_composition(make_run):
     )
     second = summary.as_json()["phases"][1]
     assert second["composition"] == pytest.approx({"reconstruction": 0.3, "length": 0.7})
-    assert ("phases", "autoencoder: steps 1 to 20 · predictor: steps 21 to 40") in summary.facts

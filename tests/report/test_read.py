@@ -2,10 +2,11 @@ import json
 import math
 
 import pytest
-from synthetic_run import train_row, validation_row
+from synthetic_run import term, train_row, validation_row
 
 from jepalm.errors import UsageError
-from jepalm.report.read import read_run
+from jepalm.report.plots.run import curves
+from jepalm.report.read import TermRecord, read_run
 
 
 def test_torn_last_line_is_left_out_and_told(make_run):
@@ -43,15 +44,32 @@ def test_batches_stand_at_their_own_steps(make_run):
     assert series.value.tolist() == [10, 20, 30, 40, 50]
 
 
-def test_terms_keep_the_order_of_the_house_and_unknown_ones_follow(make_run):
-    row = {
-        "kind": "train",
-        "step": 1,
-        "train/term/zeta": 1,
-        "train/term/length": 1,
-        "train/share/generation": 0,
-    }
-    assert read_run(make_run([row])).terms == ["generation", "length", "zeta"]
+def test_terms_come_in_the_manifest_s_order_and_others_as_they_were_logged(make_run):
+    row = {"kind": "train", "step": 1, "train/share/length": 1, "train/term/generation": 1}
+    row |= {"train/term/zeta": 1, "train/term/alpha": 1}
+    described = [term("embedding"), term("generation", "nats a token", nats=True), term("length")]
+    terms = read_run(make_run([row], terms=described)).terms
+    assert list(terms) == ["generation", "length", "zeta", "alpha"]
+    assert (terms["generation"].label, terms["generation"].unit) == ("generation loss", "nats a token")
+    assert (terms["generation"].nats, terms["length"].nats, terms["zeta"].nats) == (True, False, None)
+
+
+def test_a_run_whose_manifest_does_not_describe_its_terms_has_their_names_alone(make_run):
+    rows = [train_row(25), validation_row(25)]
+    record = read_run(make_run(rows, terms=...))
+    assert record.terms["embedding"] == TermRecord("embedding", "embedding")
+    assert len(record.held_out("embedding")) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("intermediate_logits", "intermediate_logits_ce"), ("local", "local_ce")]
+)
+def test_a_term_is_validated_under_the_key_that_the_manifest_names(make_run, name, key):
+    held_out = {"kind": "validation", "step": 1, f"validation/{key}": 2.5}
+    rows = [{"kind": "train", "step": 1, f"train/term/{name}": 1.0}, held_out]
+    record = read_run(make_run(rows, terms=[term(name, "nats a token", key, nats=True)]))
+    assert record.held_out(name).value.tolist() == [2.5]
+    assert ">validation<" in curves(record).svg
 
 
 def test_not_a_number_is_kept_and_null_is_absent(make_run):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jepalm.report.analysis.paired import Spread
-from jepalm.report.analysis.seeds import group_by_recipe, mean_curve, spread
+from jepalm.report.analysis.paired import MeanStd
+from jepalm.report.analysis.seeds import group_by_recipe, mean_curve, mean_std
 from jepalm.report.read import Series
 
 
@@ -31,12 +31,12 @@ def test_a_number_and_its_text_are_not_the_same_setting():
 
 def test_spread_is_mean_and_sample_standard_deviation():
     # Deviations -2, 0, 2 of 4: squares add up to 8, over n - 1 = 2.
-    assert spread([2.0, 4.0, 6.0]) == Spread(4.0, 2.0, 3)
+    assert mean_std([2.0, 4.0, 6.0]) == MeanStd(4.0, 2.0, 3)
 
 
 def test_spread_counts_only_finite_values():
-    assert spread([None, 5.0, float("nan")]) == Spread(5.0, None, 1)
-    assert spread([None, float("inf")]) is None
+    assert mean_std([None, 5.0, float("nan")]) == MeanStd(5.0, None, 1)
+    assert mean_std([None, float("inf")]) is None
 
 
 def test_the_mean_curve_has_the_steps_that_all_have():

@@ -1,9 +1,9 @@
 import math
 
 import pytest
-from synthetic_run import healthy_rows
+from synthetic_run import healthy_rows, term
 
-from jepalm.report.analysis.run import stable_phase
+from jepalm.report.analysis.phases import stable_phase
 from jepalm.report.read import read_run
 from jepalm.report.rules.verdicts import verdicts
 
@@ -107,27 +107,26 @@ def test_prediction_no_better_than_a_copy(make_run):
     assert "no better than a copy of the source (R2 0.200): R2 0.100" in texts(make_run([row]))
 
 
-def test_of_a_predictor_with_noise_one_prediction_is_not_judged(make_run):
+def test_of_a_predictor_with_noise_only_the_prediction_is_judged(make_run):
     row = {"kind": "validation", "step": 5, "validation/generation_ce": 9.0, "validation/r2": -0.5}
     row |= {"validation/reconstruction_accuracy": 0.99, "validation/generation_accuracy": 0.2}
-    noisy = {"model": {"predictor": {"noise": "gaussian"}}}
-    conditioning = {"model": {"predictor": {"noise": "gumbel"}}}  # the noise of the held-out text
+    noise = {"model": {"predictor": {"noise": "gumbel"}}}  # in validation the noise of the held-out text
     judged = {"conditional-mean", "no-prediction"}
-    assert judged & set(codes(make_run([row], config=noisy))) == set()
-    assert judged & set(codes(make_run([row], config=conditioning, name="t"))) == {"no-prediction"}
+    assert judged & set(codes(make_run([row], config=noise, name="t"))) == {"no-prediction"}
     assert judged & set(codes(make_run([row], config={}, name="b"))) == judged
 
 
-def test_an_energy_score_is_held_against_no_squared_distance(make_run):
-    score = {"objective": {"embedding": {"distance": "energy"}}}
+def test_another_distance_is_held_against_its_own_validation_and_no_squared_one(make_run):
+    cosine = {"objective": {"embedding": {"distance": "cosine"}}}
+    described = [term("reconstruction"), term("embedding", "1 - cosine", "embedding_distance")]
     row = {"kind": "train", "step": 50, "train/term/reconstruction": 2.0, "train/term/embedding": 0.5}
-    assert "collapse" not in codes(make_run([row], config=score))
+    assert "collapse" not in codes(make_run([row], config=cosine, terms=described))
     held_out = rows_of("validation/embedding", [100.0, 90.0, 95.0], "validation")
     distance = rows_of("validation/embedding_distance", [2.2, 2.0, 2.3], "validation")
     falling = rows_of("train/term/embedding", [3.0, 2.5, 2.0])
-    assert "overfit" not in codes(make_run(held_out + falling, config=score, name="b"))
-    assert "validation embedding_distance 2.30 is over" in texts(
-        make_run(distance + falling, config=score, name="c")
+    assert "overfit" not in codes(make_run(held_out + falling, config=cosine, name="b", terms=described))
+    assert "validation embedding 2.30 is over" in texts(
+        make_run(distance + falling, config=cosine, name="c", terms=described)
     )
 
 

@@ -6,26 +6,25 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from rich.console import Console
-from synthetic_run import healthy_rows, train_row
+from synthetic_run import healthy_rows, shown, summary_of, train_row
 
 from jepalm.errors import JepalmError
-from jepalm.report.analysis.compare import compare
-from jepalm.report.analysis.summary import analyse
-from jepalm.report.plots.catalogue import RUN_FIGURES
+from jepalm.report.comparison import compare
+from jepalm.report.plots.catalogue import ALL_PLOTS
 from jepalm.report.read import read_run
-from jepalm.report.render.terminal import comparison_view, run_view, sparkline
-from jepalm.report.render.write import write_comparison, write_report
+from jepalm.report.render.blocks import visible
+from jepalm.report.render.run import run_document, sparkline
+from jepalm.report.render.several import comparison_document
+from jepalm.report.render.terminal import view
+from jepalm.report.render.write import write
 
 
 def read_csv(path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_text())))
 
 
-def shown(view, width=100) -> str:
-    console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(view)
-    return console.file.getvalue()
+def run_view(summary):
+    return view(run_document(summary, drawn=False))
 
 
 def test_every_file_is_there(report):
@@ -34,7 +33,7 @@ def test_every_file_is_there(report):
     tables += ["phases", "evaluation"]
     evaluations = {f"evaluation-{split}.json" for split in ("validation", "test")}  # was there before
     expected = {"report.html", "report.md", *evaluations, *(f"data/{name}.csv" for name in tables)}
-    drawn = {"figures/frontier.svg", *(f"figures/{name}.png" for name in RUN_FIGURES)}
+    drawn = {"plots/frontier.svg", *(f"plots/{name}.png" for name in ALL_PLOTS)}
     assert names == expected | drawn
 
 
@@ -102,8 +101,8 @@ def test_csv_has_every_scalar_and_every_batch(report):
 
 
 def test_an_empty_run_says_so_and_still_has_a_page(make_run):
-    summary = analyse(read_run(make_run([], status="running")))
-    page = write_report(summary, summary.record.run.report)
+    summary = summary_of(make_run([], status="running"))
+    page = write(run_document(summary), summary.record.run.report)
     assert "nothing was recorded yet" in page.read_text()
     assert "nothing was recorded yet" in (page.parent / "report.md").read_text()
     assert "nothing was recorded yet" in shown(run_view(summary))
@@ -115,62 +114,63 @@ def test_missing_fields_are_no_fault(make_run, missing):
     run = make_run(rows, config={} if missing == "config" else None)
     if missing == "manifest":
         (run / "manifest.json").write_text("{}")
-    summary = analyse(read_run(run))
-    assert write_report(summary, run / "report").exists()
-    assert "finding 1" in shown(run_view(summary))
+    summary = summary_of(run)
+    assert write(run_document(summary), run / "report").exists()
+    assert "1 reconstruction CE" in shown(run_view(summary))
 
 
-def test_figures_that_no_longer_apply_are_removed_and_foreign_files_kept(make_run):
+def test_plots_that_no_longer_apply_are_removed_and_foreign_files_kept(make_run):
     run = make_run([])
-    figures = run / "report" / "figures"
-    figures.mkdir(parents=True)
-    (figures / "r2.png").write_bytes(b"old")
-    (figures / "mine.png").write_bytes(b"mine")
-    write_report(analyse(read_run(run)), run / "report")
-    assert [path.name for path in figures.iterdir()] == ["mine.png"]
+    plots = run / "report" / "plots"
+    plots.mkdir(parents=True)
+    (plots / "r2.png").write_bytes(b"old")
+    (plots / "mine.png").write_bytes(b"mine")
+    write(run_document(summary_of(run)), run / "report")
+    assert [path.name for path in plots.iterdir()] == ["mine.png"]
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_for_people(make_run):
     run = make_run([])
     (run / "report").write_text("a file")
     with pytest.raises(JepalmError, match="cannot write the report under"):
-        write_report(analyse(read_run(run)), run / "report")
+        write(run_document(summary_of(run)), run / "report")
 
 
 def test_a_comparison_is_written(make_run):
     runs = [make_run(healthy_rows(500), name=name) for name in ("a", "b<i>")]
-    comparison = compare([analyse(read_run(run)) for run in runs])
-    page = write_comparison(comparison, runs[0] / "report" / "compare")
+    document = comparison_document(compare([summary_of(run) for run in runs]))
+    page = write(document, runs[0] / "report" / "compare")
     assert "b&lt;i&gt;" in page.read_text()
     assert "The configs are the same." in (page.parent / "report.md").read_text()
     assert read_csv(page.parent / "data" / "table.csv")[0] == {
-        "figure": "steps",
+        "metric": "steps",
         "a": "500.0",
         "b<i>": "500.0",
     }
-    assert "the configs are the same" in shown(comparison_view(comparison))
+    assert "The configs are the same." in shown(view(document))
 
 
 def test_terminal_view_has_the_numbers_beside_the_articles(make_run):
-    text = shown(run_view(analyse(read_run(make_run(healthy_rows(2000))))), width=160)
+    text = shown(run_view(summary_of(make_run(healthy_rows(2000)))), width=300)
     for words in (
         "shakespeare · finished · 10.1 M parameters · 2,000 steps in 3.33 min on cpu",
         "(article: 25,000 in 8.60 h on an A100 80GB)",
-        "mean over steps 501 to 2,000, after the first epoch (train)",
+        "Mean over steps 501 to 2,000, after the first epoch (train)",
         "57.5 %",
-        "reconstruction CE: reproduced",
         "0.00102 at step 500 (train, mean of steps 476 to 500)",
-        "article   0.029 at the start",
+        "0.029 at the start",
         "! one-shot text is the conditional mean",
         "loss",
         "█",
     ):
         assert words in text
+    finding = next(line for line in text.splitlines() if line.startswith("1 reconstruction CE"))
+    assert finding.rstrip().endswith("  reproduced")
 
 
 @pytest.mark.parametrize("width", [24, 40, 200])
 def test_terminal_view_fits_any_width(make_run, width):
-    summary = analyse(read_run(make_run(healthy_rows(500))))
+    summary = summary_of(make_run(healthy_rows(500)))
     assert max(len(line) for line in shown(run_view(summary), width).splitlines()) <= width
 
 
@@ -180,5 +180,9 @@ def test_sparkline_spans_its_values_and_marks_what_is_not_finite(make_run):
 
 
 def test_text_of_a_run_is_no_markup_in_the_terminal(make_run):
-    text = shown(run_view(analyse(read_run(make_run([], status="failed", error="[red]odd[/red]")))))
+    text = shown(run_view(summary_of(make_run([], status="failed", error="[red]odd[/red]"))))
     assert "[red]odd[/red]" in text
+
+
+def test_whitespace_becomes_visible():
+    assert visible("a b\n\t\x00") == "a·b⏎⇥␀"

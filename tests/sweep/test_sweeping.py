@@ -75,7 +75,7 @@ def test_every_row_and_seed_becomes_an_ordinary_run(in_this_process, write, open
         "4/4  low seed 1",
     ]
     assert not (sweeping.folder.parents[1] / "latest").exists()
-    found = sweeping.table().figures[0].lines
+    found = sweeping.table().metrics[0].lines
     for line in found:
         runs = [path for path in folders(sweeping) if f"-{line.row}-" in path.name]
         assert list(line.values.values()) == [read_run(run).validation[-1]["validation/r2"] for run in runs]
@@ -147,7 +147,7 @@ def test_a_loss_that_is_not_finite_is_recorded_and_the_sweep_goes_on(
     assert "lost seed 0 · failed: the loss of step" in lines[1]
     table = open_sweep(path).table()
     assert "is not finite" in table.rows[1].troubles[0]
-    assert [len(line.values) for line in table.figures[0].lines] == [1, 0, 1]
+    assert [len(line.values) for line in table.metrics[0].lines] == [1, 0, 1]
     assert open_sweep(path).open_cells() == []
 
 
@@ -172,8 +172,8 @@ def test_what_is_trained_is_evaluated_once_and_again_when_asked_otherwise(
     tree = json.loads(file.read_text())
     rows = {row["name"]: row for row in tree["rows"]}
     table = open_sweep(path).table()
-    assert table.figures[1].lines[0].values == {0: rows["decoder/generation_ce"]["model"]}
-    assert table.figures[3].figure.controls["real text"] == 0
+    assert table.metrics[1].lines[0].values == {0: rows["decoder/generation_ce"]["model"]}
+    assert table.metrics[3].metric.controls["real text"] == 0
     assert "scorer: Witten-Bell 5-gram" in table.notes[0]
     assert all(find_metric(name) for name in rows)
     assert open_sweep(path).open_cells() == []
@@ -206,8 +206,8 @@ evaluate: {split: train, prompts: 2, baseline: ar}
     assert [line.split(" · ")[0] for line in lines] == ["1/2  ar seed 0", "2/2  base seed 0"]
     again = open_sweep(path)
     assert statuses(again) == {"base/0": "done", "ar/0": "done"}
-    gap = again.table().figures[3]
-    assert "baseline" in gap.figure.controls
+    gap = again.table().metrics[3]
+    assert "baseline" in gap.metric.controls
     assert gap.lines[1].values == {}
     run = next(folder for folder in folders(again) if "-base-" in folder.name)
     tree = json.loads((run / "report" / "evaluation-train.json").read_text())

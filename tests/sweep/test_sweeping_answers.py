@@ -60,7 +60,7 @@ def test_both_families_are_compared_by_their_answers(open_sweep):
     sweeping = open_sweep(text + "evaluate: {split: test, baseline: ar}")
     sweeping.train(1, lambda line: None)
     table = open_sweep(text + "evaluate: {split: test, baseline: ar}").table()
-    exact, equal, r2 = table.figures
+    exact, equal, r2 = table.metrics
     for row in ("ar", "one-shot"):
         for seed in (0, 1):
             tree = evaluation_of(sweeping, row, seed, "test")
@@ -70,8 +70,8 @@ def test_both_families_are_compared_by_their_answers(open_sweep):
             assert tree["n_answers"] == 8
             assert tree["asked"]["task"] == "regex"
     assert exact.lines[1].difference.n == 2
-    assert {FREQUENT, NEAREST, "baseline"} == {*exact.figure.controls}
-    assert equal.figure.label == "language equality"
+    assert {FREQUENT, NEAREST, "baseline"} == {*exact.metric.controls}
+    assert equal.metric.label == "language equality"
     assert r2.lines[0].values == {}
     assert {*r2.lines[1].values} == {0, 1}
     assert table.measured_on.startswith("8 answers to test, the likeliest text; 4 prompts of test; scorer: ")

@@ -19,9 +19,10 @@ from jepalm.errors import UsageError
 from jepalm.generation.loading import load_trained
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.latent import counts_at
-from jepalm.report.analysis.summary import analyse
 from jepalm.report.read import read_run
-from jepalm.report.render.write import write_report
+from jepalm.report.render.run import run_document
+from jepalm.report.render.write import write
+from jepalm.report.summary import analyse
 from jepalm.session import new_session, resumed_session
 from jepalm.training.checkpoint import MODEL, find_checkpoint
 from jepalm.training.progress import validation_line
@@ -216,13 +217,13 @@ def test_the_validation_line_says_nats_a_character(run):
 def test_the_report_reads_a_causal_run(run, tmp_path):
     summary = analyse(read_run(run.path))
     assert summary.composition == {"next_token": pytest.approx(1.0)}
-    assert write_report(summary, tmp_path).is_file()
+    assert write(run_document(summary), tmp_path).is_file()
     table = (tmp_path / "data" / "validation.csv").read_text().splitlines()[0]
     assert "validation/nats_per_character" in table
 
 
 def test_the_report_of_a_causal_run_leaves_the_article_out(run, tmp_path):
-    page = write_report(analyse(read_run(run.path)), tmp_path).read_text().partition('id="config"')[0]
+    page = write(run_document(analyse(read_run(run.path))), tmp_path).read_text().partition('id="config"')[0]
     assert 'id="findings"' not in page
     assert "article" not in page.partition("<body")[2]
 

@@ -1,24 +1,24 @@
-"""What `jepalm evaluate` measured, as it lies beside a run's report, in words and cells."""
+"""What `jepalm evaluate` measured, as it lies beside a run's report: its parts, columns and words.
+
+All that the report knows of names of metrics and columns stands here.
+"""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
+from jepalm.evaluation.metrics import PAIR_GROUPS
 from jepalm.evaluation.rows import (
     VERIFIED,
     VERIFIED_NGRAM,
     Evaluation,
     MetricRow,
     baseline_column,
+    is_baseline,
     kept_column,
     passes_column,
 )
-from jepalm.numbers import three
 
-SPLITS = ("validation", "test", "compositional", "longer", "train")
-"""In the order in which they are shown."""
 COLUMNS = {"model": "model", "real": "real", "ngram": "5-gram", "baseline": "baseline"}
+"""Columns that every file has, and their titles."""
 TITLES = {
     "task": "answers",
     "writing": "speed of the answers",
@@ -37,131 +37,34 @@ TITLES = {
     "brier": "agreement with the real text",
     "cost": "what a text costs",
 }
-_OF_ANSWERS = frozenset(
-    ("task", "writing", "views", "rollout", "plan", "action", "retrieval", "surprise", "world", "probe")
-)
-"""Parts that are measured on given pairs, whatever is sampled beside."""
-MAIN_FIGURES = (
+"""Titles of the groups of metrics."""
+MAIN_METRICS = (
     *(f"task/{name}" for name in ("exact_match", "language_equality", "language_equality_nondegenerate")),
-    *(f"task/{name}" for name in ("answer", "execution")),
-    "writing/characters_per_s",
-    "views/cosine_gap",
-    *(f"task/facts_{kind}" for kind in ("changed", "random")),
+    *(f"task/{name}" for name in ("answer", "execution", "facts_changed", "facts_random")),
+    *("writing/characters_per_s", "views/cosine_gap"),
     *("rollout/latent_8", "rollout/text_8", "plan/text_4", "action/gap_embedding"),
     *("retrieval/embedding", "surprise/embedding", "world/effective_rank", "probe/predicted_changing"),
-    "decoder/generation_ce",
-    "decoder/generation_accuracy",
-    "embedding/r2",
-    "embedding/retrieval",
-    "scorer/nll",
-    "scorer/gap",
-    "text/jsd_4",
-    "text/valid_words",
-    "text/copied",
-    "brier/score_4",
-    "cost/passes",
-    "cost/latency",
+    *("decoder/generation_ce", "decoder/generation_accuracy", "embedding/r2", "embedding/retrieval"),
+    *("scorer/nll", "scorer/gap", "text/jsd_4", "text/valid_words", "text/copied", "brier/score_4"),
+    *("cost/passes", "cost/latency"),
 )
 """What a summary shows of the whole table."""
 
 
-def read_evaluations(folder: Path, problems: list[str]) -> dict[str, Evaluation]:
-    """Return the evaluations of a run by split; what cannot be read is told as a problem."""
-    found = {}
-    for split in SPLITS:
-        path = folder / f"evaluation-{split}.json"
-        try:
-            found[split] = Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            continue
-        except NotADirectoryError:
-            break
-        except (OSError, ValueError, RecursionError):
-            problems.append(f"{path.name} cannot be read: jepalm evaluate --split {split} writes it anew")
-    return found
+def name_and_unit(row: MetricRow) -> tuple[str, str]:
+    """Return what people call a metric, and the unit of its values, which may be empty."""
+    return row.label, row.unit
 
 
-def header(evaluation: Evaluation) -> list[str]:
-    """Return what was measured, on what, in one line each."""
-    if evaluation.n_answers and not evaluation.n_samples:
-        return _answers_header(evaluation)
-    if evaluation.left_out is not None:
-        return [
-            f"{evaluation.run} at step {evaluation.step:,} · {evaluation.n_prompts:,} texts of "
-            f"{evaluation.split} with gaps · seed {evaluation.seed}",
-            f"left out: {evaluation.left_out}",
-            f"unigram and 5-gram read {evaluation.training_tokens:,} tokens of train",
-            "[low, high]: 95 % bootstrap interval of the model over texts",
-        ]
-    asked = f"{evaluation.n_prompts:,} prompts of {evaluation.split}, {evaluation.n_samples} samples each"
-    drawn = f"temperature {evaluation.temperature:g}, seed {evaluation.seed}"
-    read = "read" if evaluation.split != "train" else "read these very prompts, and"
-    itself = " (which scores its own text in the 5-gram column)" if evaluation.scored_by_ngram else ""
-    lines = [
-        f"{evaluation.run} at step {evaluation.step:,} · {asked} · {drawn}",
-        *([_answered(evaluation)] if evaluation.n_answers else []),
-        f"scorer: {evaluation.scorer}{itself}",
-        f"5-gram, lexicon and copies {read} {evaluation.training_tokens:,} tokens of train",
-        "[low, high]: 95 % bootstrap interval of the model over prompts",
-    ]
-    if evaluation.length is not None:
-        lines.append(f"all texts have {evaluation.length} tokens, of as many passages as it takes")
-    if evaluation.passes:
-        lines.append(f"model writes in one pass; in more passes it decides by order {evaluation.order}")
-    if evaluation.kept:
-        lines.append(
-            "kept, sure: the first tokens of each passage stay, so many or while together so likely, and the"
-            " next passage follows them"
-        )
-    if evaluation.verified is not None:
-        lines.append(f"verified: text of {evaluation.verified}, which checks what model or 5-gram drafts")
-    beside = {} if evaluation.baseline is None else {"baseline": evaluation.baseline}
-    beside |= {baseline_title(number): name for number, name in enumerate(evaluation.further, 2)}
-    return [*lines, *(f"{title}: {name}" for title, name in beside.items())]
+def label(row: MetricRow) -> str:
+    """Return both in one text."""
+    return ", ".join(filter(None, name_and_unit(row)))
 
 
-def baseline_title(number: int) -> str:
-    """Return what people call the baseline of a number from 2."""
-    return f"baseline {number}"
-
-
-def _answers_header(evaluation: Evaluation) -> list[str]:
-    """Return the same of an evaluation that is of answers alone."""
-    lines = [
-        f"{evaluation.run} at step {evaluation.step:,} · {_answered(evaluation)} · seed {evaluation.seed}",
-        f"left out: {evaluation.left_out}",
-        f"controls read {evaluation.training_tokens:,} tokens of train",
-        "[low, high]: 95 % bootstrap interval of the model over questions",
-    ]
-    return lines if evaluation.baseline is None else [*lines, f"baseline: {evaluation.baseline}"]
-
-
-def _answered(evaluation: Evaluation) -> str:
-    """Return how many answers there were and how they were scored."""
-    return f"{evaluation.n_answers:,} answers to {evaluation.split}, likeliest text, task {evaluation.task}"
-
-
-def columns(evaluation: Evaluation) -> dict[str, str]:
-    """Return key and title of each column of texts."""
-    wanted = {"model"} if evaluation.left_out is not None else {"model", "real", "ngram"}
-    if evaluation.baseline is not None:
-        wanted.add("baseline")
-    refined = refined_columns(evaluation)
-    others = {key: title for key, title in COLUMNS.items() if key in wanted - {"model"}}
-    further = {
-        baseline_column(number): baseline_title(number) for number in range(2, 2 + len(evaluation.further))
-    }
-    checked = {VERIFIED: "verified", VERIFIED_NGRAM: "verified 5-gram"} if evaluation.verified else {}
-    return {"model": COLUMNS["model"], **refined, **checked, **others, **further}
-
-
-def refined_columns(evaluation: Evaluation) -> dict[str, str]:
-    """Return key and title of each column of the model's texts that cost more than one pass a passage."""
-    passes = {passes_column(number): f"{number} passes" for number in evaluation.passes}
-    tokens = sorted((keep for keep in evaluation.kept if keep >= 1), reverse=True)
-    probabilities = sorted(keep for keep in evaluation.kept if keep < 1)
-    sure = {kept_column(keep): f"{keep:g} sure" for keep in probabilities}
-    return passes | {kept_column(keep): f"{keep:g} kept" for keep in tokens} | sure
+def main_rows(evaluation: Evaluation) -> list[MetricRow]:
+    """Return the rows that a summary shows."""
+    known = {row.name: row for row in evaluation.rows}
+    return [known[name] for name in MAIN_METRICS if name in known]
 
 
 def groups(evaluation: Evaluation) -> dict[str, list[MetricRow]]:
@@ -172,43 +75,128 @@ def groups(evaluation: Evaluation) -> dict[str, list[MetricRow]]:
     return found
 
 
-def main_rows(evaluation: Evaluation) -> list[MetricRow]:
-    """Return the rows that a summary shows."""
-    known = {row.name: row for row in evaluation.rows}
-    return [known[name] for name in MAIN_FIGURES if name in known]
-
-
-def conditions(evaluation: Evaluation | None, name: str) -> tuple[object, ...]:
-    """Return what a figure of two evaluations must share to compare."""
-    assert evaluation is not None
-    if name.partition("/")[0] in _OF_ANSWERS:
+def conditions(evaluation: Evaluation, name: str) -> tuple[object, ...]:
+    """Return what two evaluations must share for this metric of both to compare."""
+    if name.partition("/")[0] in PAIR_GROUPS:
         return evaluation.task, evaluation.n_answers
     asked = evaluation.n_prompts, evaluation.n_samples, evaluation.temperature, evaluation.length
     return *asked, evaluation.scorer
 
 
-def label(row: MetricRow) -> str:
-    """Return a figure's name with its unit."""
-    return f"{row.label}, {row.unit}" if row.unit else row.label
+def columns(evaluation: Evaluation) -> dict[str, str]:
+    """Return key and title of each column of texts."""
+    wanted = {"real", "ngram"} if evaluation.left_out is None else set()
+    if evaluation.baseline is not None:
+        wanted.add("baseline")
+    checked = {VERIFIED: "verified", VERIFIED_NGRAM: "verified 5-gram"} if evaluation.verified else {}
+    return {
+        "model": COLUMNS["model"],
+        **refined_columns(evaluation),
+        **checked,
+        **{key: title for key, title in COLUMNS.items() if key in wanted},
+        **{baseline_column(n): f"baseline {n}" for n in range(2, 2 + len(evaluation.further))},
+    }
 
 
-def cell(row: MetricRow, column: str) -> str:
-    """Return a value, empty where the figure has no meaning."""
-    return three(row.values[column]) if column in row.values else ""
+def refined_columns(evaluation: Evaluation) -> dict[str, str]:
+    """Return key and title of each column of the model's texts that cost more than one pass a passage."""
+    tokens = sorted((keep for keep in evaluation.kept if keep >= 1), reverse=True)
+    probabilities = sorted(keep for keep in evaluation.kept if keep < 1)
+    return {
+        **{passes_column(number): f"{number} passes" for number in evaluation.passes},
+        **{kept_column(keep): f"{keep:g} kept" for keep in tokens},
+        **{kept_column(keep): f"{keep:g} sure" for keep in probabilities},
+    }
 
 
-def interval(row: MetricRow) -> str:
-    """Return the interval of the model's value, empty without one."""
-    return f"[{three(row.interval[0])}, {three(row.interval[1])}]" if row.interval else ""
+def kind(column: str) -> str:
+    """Return what a column's texts are.
+
+    Returns:
+        `model`, `passes`, `kept` or `sure` of the run's own; `real`, `ngram`, `baseline`, `verified`, or
+        `verified_ngram`.
+    """
+    if is_baseline(column):
+        return "baseline"
+    return column if column in (VERIFIED, VERIFIED_NGRAM) else column.partition("_")[0]
 
 
-def controls(row: MetricRow) -> list[str]:
-    """Return name and value of each further control."""
-    return [f"{name} {three(value)}" for name, value in row.controls.items()]
+def way_name(evaluation: Evaluation, column: str) -> str:
+    """Return what a column's way to write is called."""
+    title = {**columns(evaluation), "real": "real text"}[column]
+    if column == "model":
+        alone = "one pass" if refined_columns(evaluation) else "model"
+        return alone if evaluation.length is None else "one pass a passage"
+    if kind(column) == "baseline":
+        names = [evaluation.baseline or "", *evaluation.further]
+        return short(names[int(column.partition("_")[2] or 1) - 1])
+    checker = short(evaluation.verified or "")
+    names_by_kind = {
+        "kept": f"{title} of a passage",
+        "sure": f"kept while {title}",
+        VERIFIED: f"{checker}, verified",
+        VERIFIED_NGRAM: f"{checker}, 5-gram drafts verified",
+    }
+    return names_by_kind.get(kind(column), title)
 
 
-def not_evaluated(family: str, pairing: str | None, run: str) -> str:
-    """Return how to get an evaluation of a run that has none."""
-    if family == "causal" and pairing != "pairs":
-        return f"a causal run scores and stands beside: jepalm evaluate RUN --baseline {run} --scorer {run}"
-    return f"not evaluated yet: jepalm evaluate {run}"
+def texts(evaluation: Evaluation) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return each prompt that texts are kept of, and name and text of every way to write, real text first."""
+    order = ["real", *(name for name in columns(evaluation) if name != "real")]
+    return [
+        (kept["prompt"], [(way_name(evaluation, name), kept[name]) for name in order if name in kept])
+        for kept in evaluation.texts
+    ]
+
+
+def short(run: str) -> str:
+    """Return a run's name without its date."""
+    parts = run.split("-")
+    return "-".join(parts[3:]) if len(parts) > 3 and parts[0].isdecimal() else run
+
+
+def header(evaluation: Evaluation) -> list[str]:
+    """Return what was measured, on what, in one line each."""
+    found, split = evaluation, evaluation.split
+    begin, read = f"{found.run} at step {found.step:,}", f"{found.training_tokens:,} tokens of train"
+    answered = f"{found.n_answers:,} answers to {split}, likeliest text, task {found.task}"
+    interval = "[low, high]: 95 % bootstrap interval of the model over "
+    beside = {} if found.baseline is None else {"baseline": found.baseline}
+    if found.n_answers and not found.n_samples:
+        return [
+            f"{begin} · {answered} · seed {found.seed}",
+            f"left out: {found.left_out}",
+            f"controls read {read}",
+            interval + "questions",
+            *(f"{title}: {name}" for title, name in beside.items()),
+        ]
+    if found.left_out is not None:
+        return [
+            f"{begin} · {found.n_prompts:,} texts of {split} with gaps · seed {found.seed}",
+            f"left out: {found.left_out}",
+            f"unigram and 5-gram read {read}",
+            interval + "texts",
+        ]
+    itself = " (which scores its own text in the 5-gram column)" if found.scored_by_ngram else ""
+    these = "read" if split != "train" else "read these very prompts, and"
+    lines = [
+        f"{begin} · {found.n_prompts:,} prompts of {split}, {found.n_samples} samples each · "
+        f"temperature {found.temperature:g}, seed {found.seed}",
+        *([answered] if found.n_answers else []),
+        f"scorer: {found.scorer}{itself}",
+        f"5-gram, lexicon and copies {these} {read}",
+        interval + "prompts",
+    ]
+    if found.length is not None:
+        lines.append(f"all texts have {found.length} tokens, of as many passages as it takes")
+    if found.passes:
+        lines.append(f"model writes in one pass; in more passes it decides by order {found.order}")
+    if found.kept:
+        lines.append(
+            "kept, sure: the first tokens of each passage stay, so many or while together so likely, and the"
+            " next passage follows them"
+        )
+    if found.verified is not None:
+        lines.append(f"verified: text of {found.verified}, which checks what model or 5-gram drafts")
+    beside |= {f"baseline {number}": name for number, name in enumerate(found.further, 2)}
+    return [*lines, *(f"{title}: {name}" for title, name in beside.items())]

@@ -12,7 +12,7 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Spread:
+class MeanStd:
     """Mean over seeds and sample standard deviation (n - 1); one seed has none."""
 
     mean: float
@@ -20,7 +20,7 @@ class Spread:
     n: int
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Spread | None:
+    def of(cls, values: Sequence[float]) -> MeanStd | None:
         """Of any number of values; None of none."""
         if not values:
             return None
@@ -59,14 +59,14 @@ def paired_difference(values: Mapping[int, float], reference: Mapping[int, float
     p is 0, or 1 where they are 0.
 
     Args:
-        values: figure by seed.
-        reference: the same figure of the reference by seed.
+        values: metric by seed.
+        reference: the same metric of the reference by seed.
 
     Returns:
         None without a common seed.
     """
     common = [seed for seed in values if seed in reference]
-    spread = Spread.of([values[seed] - reference[seed] for seed in common])
+    spread = MeanStd.of([values[seed] - reference[seed] for seed in common])
     if spread is None:
         return None
     mean, n = spread.mean, spread.n

@@ -1,4 +1,4 @@
-"""What the rows of a run say: stable phase, composition, means over epochs, pace.
+"""What the log points of a run say: composition of the loss, means over epochs, pace.
 
 Pure functions of a RunRecord. The rules are explained in docs/report.md.
 """
@@ -12,34 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jepalm.report.analysis.article import ARTICLE_PARAMETERS, ARTICLE_SECONDS, ARTICLE_STEPS
-from jepalm.report.analysis.phases import TrainingPhase, training_phases
+from jepalm.report.analysis.phases import PhaseRecord
 from jepalm.report.read import RunRecord, Series, number
 
 HALF_EPOCH = 0.5
 """Least share of an epoch's batches for its mean to count."""
 MOVING_AVERAGE = 20
 """Batches of the article's moving average."""
-CURVE_ROWS = 60
-"""Smoothed curves average about this fraction of the run's rows."""
+CURVE_POINTS = 60
+"""Smoothed curves average about this fraction of the run's log points."""
 
 
 @dataclass(frozen=True)
-class Phase:
-    """A stretch of steps, both ends included, and why it was chosen."""
-
-    first: int
-    last: int
-    why: str
-
-    @property
-    def text(self) -> str:
-        """The steps in words."""
-        return f"steps {self.first:,} to {self.last:,}"
-
-
-@dataclass(frozen=True)
-class Span:
-    """The mean of a stretch of a series."""
+class StepMean:
+    """The mean of a series over some steps, both ends included."""
 
     first: int
     last: int
@@ -59,49 +45,23 @@ class Speed:
     """Whether the model has the article's parameters, to 5 %."""
 
 
-def stable_phase(record: RunRecord) -> Phase | None:
-    """Return the steps after the first epoch, or the second half of a run of at most one epoch.
-
-    Of a run in several phases, whose losses are not one another's, the same of its last phase.
-    """
-    recorded = [row["step"] for row in record.train]
-    recorded += [int(values.step[-1]) for values in record.batches.values() if len(values)]
-    if not recorded or max(recorded) < 1:
-        return None
-    last, epoch = max(recorded), record.steps_per_epoch
-    phases = training_phases(record)
-    start, whole = 0, "the run"
-    if len(phases) > 1 and phases[-1].first <= last:
-        start, whole = phases[-1].first - 1, f"phase {phases[-1].name}"
-    if epoch is not None and last > start + epoch:
-        return Phase(start + epoch + 1, last, "after the first epoch" + (f" of {whole}" if start else ""))
-    why = f"second half of {whole}, which has no second epoch"
-    return Phase((start + last) // 2 + 1, last, why)
-
-
 def shares(record: RunRecord) -> dict[str, Series]:
     """Return each term's share of the loss at each log point.
 
-    A row without `train/share/...` gets it from its weighted terms.
+    A log point without `train/share/...` gets it from its weighted terms.
     """
-    steps: dict[str, list[int]] = {}
-    values: dict[str, list[float]] = {}
-    for row in record.train:
-        found = {term: number(row.get(f"train/share/{term}")) for term in record.terms}
+    values: dict[str, dict[int, float]] = {term: {} for term in record.terms}
+    for point in record.train:
+        found = {term: number(point.get(f"train/share/{term}")) for term in record.terms}
         if all(share is None for share in found.values()):
-            found = _shares_from_terms(record, row)
+            found = _shares_from_terms(record, point)
         for term, share in found.items():
             if share is not None and np.isfinite(share):
-                steps.setdefault(term, []).append(row["step"])
-                values.setdefault(term, []).append(share)
-    return {
-        term: Series(np.array(steps[term], dtype=np.int64), np.array(values[term], dtype=np.float64))
-        for term in record.terms
-        if term in steps
-    }
+                values[term][point["step"]] = share
+    return {term: Series.of(known) for term, known in values.items() if known}
 
 
-def composition(record: RunRecord, phase: Phase | TrainingPhase | None) -> dict[str, float]:
+def composition(record: RunRecord, phase: PhaseRecord | None) -> dict[str, float]:
     """Return the mean share of each term over a phase; each log point counts its steps."""
     if phase is None:
         return {}
@@ -137,7 +97,12 @@ def moving_average(values: NDArray[np.float64], window: int) -> NDArray[np.float
     return np.where(counted > 0, mean, np.nan)
 
 
-def epoch_means(record: RunRecord, term: str) -> dict[int, Span]:
+def smooth(series: Series) -> Series:
+    """Return a curve averaged over about a 60th of its points, for plots."""
+    return Series(series.step, moving_average(series.value, max(1, len(series) // CURVE_POINTS)))
+
+
+def epoch_means(record: RunRecord, term: str) -> dict[int, StepMean]:
     """Return the mean of a term over each epoch (counted from 1) that has half of its batches or more."""
     epoch, series = record.steps_per_epoch, term_series(record, term).finite()
     if epoch is None or not len(series):
@@ -150,7 +115,7 @@ def epoch_means(record: RunRecord, term: str) -> dict[int, Span]:
         inside = number_of == k
         if inside.sum() >= HALF_EPOCH * expected:
             steps = series.step[inside]
-            result[int(k)] = Span(int(steps[0]), int(steps[-1]), float(series.value[inside].mean()))
+            result[int(k)] = StepMean(int(steps[0]), int(steps[-1]), float(series.value[inside].mean()))
     return result
 
 
@@ -162,19 +127,9 @@ def variation(values: NDArray[np.float64]) -> float | None:
     return float(finite.std() / abs(finite.mean()))
 
 
-def choice(record: RunRecord, term: str, key: str, default: str) -> str:
-    """Return what the run's config chose for a term; the default where the config does not say."""
-    section = record.config.get("objective")
-    settings = section.get(term) if isinstance(section, Mapping) else None
-    found = settings.get(key) if isinstance(settings, Mapping) else None
-    return str(found) if found else default
-
-
-def weighting(record: RunRecord) -> str:
-    """Return how the run's terms were weighted; `fixed` where the config does not say."""
-    section = record.config.get("objective")
-    found = section.get("weighting") if isinstance(section, Mapping) else None
-    return str(found) if found else "fixed"
+def squared_embedding(record: RunRecord) -> bool:
+    """Whether the embedding term is a squared distance, which R2 and the article's figures are about."""
+    return (record.setting("objective.embedding.distance") or "mse") == "mse"
 
 
 def mean_distance(record: RunRecord) -> tuple[float | None, str]:
@@ -196,16 +151,12 @@ def copy_control(record: RunRecord) -> Series:
     mean = record.series("validation/embedding_mean").finite()
     known = dict(zip(mean.step.tolist(), mean.value.tolist(), strict=True))
     copied = record.series("validation/embedding_copy").finite()
-    scores = {
-        step: 1 - value / known[step]
-        for step, value in zip(copied.step.tolist(), copied.value.tolist(), strict=True)
-        if known.get(step)
-    }
-    return Series(np.array(list(scores), dtype=np.int64), np.array(list(scores.values()), dtype=np.float64))
+    pairs = zip(copied.step.tolist(), copied.value.tolist(), strict=True)
+    return Series.of({step: 1 - value / known[step] for step, value in pairs if known.get(step)})
 
 
 def speed(record: RunRecord) -> Speed:
-    """Return time and pace: the manifest's seconds, else the last row's time."""
+    """Return time and pace: the manifest's seconds, else the last log point's time."""
     seconds = number(record.manifest.get("seconds"))
     if not seconds:
         seconds = record.series("train/loss").last and number(record.train[-1].get("time"))
@@ -229,14 +180,14 @@ def parameters(record: RunRecord) -> dict[str, float]:
     return {} if total is None else {"total": total}
 
 
-def _shares_from_terms(record: RunRecord, row: Mapping[str, object]) -> dict[str, float | None]:
+def _shares_from_terms(record: RunRecord, point: Mapping[str, object]) -> dict[str, float | None]:
     weighted: dict[str, float] = {}
     for term in record.terms:
-        value = number(row.get(f"train/term/{term}"))
-        weight = number(row.get(f"train/weight/{term}"))
+        value = number(point.get(f"train/term/{term}"))
+        weight = number(point.get(f"train/weight/{term}"))
         if weight is None:
             weight = number(record.setting(f"objective.{term}.weight"))
         if value is not None:
-            weighted[term] = value * (1.0 if weight is None else weight)
-    total = sum(abs(value) for value in weighted.values())
-    return {term: abs(value) / total if total else None for term, value in weighted.items()}
+            weighted[term] = abs(value * (1.0 if weight is None else weight))
+    total = sum(weighted.values())
+    return {term: value / total if total else None for term, value in weighted.items()}

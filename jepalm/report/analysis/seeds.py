@@ -1,4 +1,4 @@
-"""Runs that repeat one recipe with other seeds, and the spread of a figure over them."""
+"""Runs that repeat one recipe with other seeds, and the spread of a metric over them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jepalm.config import flatten
-from jepalm.report.analysis.paired import Spread
+from jepalm.report.analysis.paired import MeanStd
 from jepalm.report.read import Series
 
 SEED = "training.seed"
@@ -34,9 +34,9 @@ def group_by_recipe(configs: Sequence[Mapping[str, Any]]) -> list[list[int]]:
     return [places for _, _, places in groups]
 
 
-def spread(values: Iterable[float | None]) -> Spread | None:
+def mean_std(values: Iterable[float | None]) -> MeanStd | None:
     """Return mean and sample standard deviation of the finite values, None without any."""
-    return Spread.of([value for value in values if value is not None and np.isfinite(value)])
+    return MeanStd.of([value for value in values if value is not None and np.isfinite(value)])
 
 
 def mean_curve(curves: Sequence[Series]) -> tuple[Series, NDArray[np.float64]]:

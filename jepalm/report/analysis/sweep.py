@@ -1,4 +1,4 @@
-"""A sweep as one table: each row's figures over seeds, and the paired test against the first row."""
+"""A sweep as one table: each row's metrics over seeds, and the paired test against the first row."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jepalm.numbers import NOTHING, three
-from jepalm.report.analysis.paired import Difference, Spread, holm, paired_difference
+from jepalm.report.analysis.paired import Difference, MeanStd, holm, paired_difference
 
 CONTROLS = {"real": "real text", "ngram": "5-gram", "baseline": "baseline"}
 FEW_SEEDS = 5
@@ -15,8 +14,8 @@ FEW_SEEDS = 5
 
 
 @dataclass(frozen=True)
-class FigureValues:
-    """One figure of all rows.
+class MetricValues:
+    """One metric of all rows.
 
     Attributes:
         name: for programs.
@@ -47,7 +46,7 @@ class RowFacts:
         changes: settings that differ from the reference, in words.
         runs: name of its run's folder in the sweep's by seed, where there is one.
         troubles: one line each, such as a failure.
-        missing: seeds without figures.
+        missing: seeds without metrics.
     """
 
     name: str
@@ -58,59 +57,22 @@ class RowFacts:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One row's figure."""
+class SweepLine:
+    """One row's metric over its seeds."""
 
     row: str
     values: Mapping[int, float]
-    spread: Spread | None
+    spread: MeanStd | None
     difference: Difference | None
     p_holm: float | None
 
-    @property
-    def mean_text(self) -> str:
-        """`0.123 ± 0.004`."""
-        if self.spread is None:
-            return NOTHING
-        sd = f" ± {three(self.spread.sd)}" if self.spread.sd is not None else ""
-        return three(self.spread.mean) + sd
-
-    @property
-    def n_text(self) -> str:
-        """Seeds behind the mean."""
-        return str(self.spread.n) if self.spread else "0"
-
-    @property
-    def difference_text(self) -> str:
-        """With its sign, and a star where the interval leaves 0 out."""
-        if self.difference is None:
-            return ""
-        return signed(self.difference.mean) + (" *" if self.difference.clear else "")
-
-    @property
-    def interval_text(self) -> str:
-        """`[low, high]`."""
-        if self.difference is None or self.difference.low is None:
-            return ""
-        return f"[{signed(self.difference.low)}, {signed(self.difference.high)}]"
-
-    @property
-    def p_text(self) -> str:
-        """The p value, three digits at most."""
-        return p_text(self.difference.p if self.difference else None)
-
-    @property
-    def p_holm_text(self) -> str:
-        """The corrected p value."""
-        return p_text(self.p_holm)
-
 
 @dataclass(frozen=True)
-class FigureTable:
-    """One figure of all rows, compared."""
+class MetricTable:
+    """One metric of all rows, compared."""
 
-    figure: FigureValues
-    lines: list[Line]
+    metric: MetricValues
+    lines: list[SweepLine]
 
 
 @dataclass(frozen=True)
@@ -120,7 +82,7 @@ class SweepTable:
     name: str
     seeds: list[int]
     rows: list[RowFacts]
-    figures: list[FigureTable]
+    metrics: list[MetricTable]
     measured_on: str
 
     @property
@@ -153,7 +115,7 @@ class SweepTable:
             notes.append(f"{seeds} seeds are few ({freedom} of freedom): only large differences are clear")
         missing = sum(len(row.missing) for row in self.rows)
         if missing:
-            notes.append(f"{missing} of {len(self.rows) * seeds} runs have no figures")
+            notes.append(f"{missing} of {len(self.rows) * seeds} runs have no metrics")
         return notes
 
     def as_json(self) -> dict[str, Any]:
@@ -163,35 +125,31 @@ class SweepTable:
             "seeds": self.seeds,
             "reference": self.reference,
             "rows": [asdict(row) for row in self.rows],
-            "figures": [
+            "metrics": [
                 {
-                    "figure": table.figure.name,
-                    "label": table.figure.label,
-                    "unit": table.figure.unit,
+                    "metric": table.metric.name,
+                    "label": table.metric.label,
+                    "unit": table.metric.unit,
                     "rows": [
-                        {
-                            "row": line.row,
-                            "values": dict(line.values),
-                            **numbers_of(line),
-                        }
+                        {"row": line.row, "values": dict(line.values), **numbers_of(line)}
                         for line in table.lines
                     ],
-                    "controls": dict(table.figure.controls),
+                    "controls": dict(table.metric.controls),
                 }
-                for table in self.figures
+                for table in self.metrics
             ],
             "notes": self.notes,
         }
 
 
 def sweep_table(
-    name: str, seeds: list[int], rows: list[RowFacts], figures: list[FigureValues], measured_on: str = ""
+    name: str, seeds: list[int], rows: list[RowFacts], metrics: list[MetricValues], measured_on: str = ""
 ) -> SweepTable:
     """Compare every row with the first."""
-    return SweepTable(name, seeds, rows, [_compared(rows, figure) for figure in figures], measured_on)
+    return SweepTable(name, seeds, rows, [_compared(rows, metric) for metric in metrics], measured_on)
 
 
-def numbers_of(line: Line) -> dict[str, float | int | None]:
+def numbers_of(line: SweepLine) -> dict[str, float | int | None]:
     """Everything computed of a line, by name."""
     spread, difference = line.spread, line.difference
     return {
@@ -207,24 +165,12 @@ def numbers_of(line: Line) -> dict[str, float | int | None]:
     }
 
 
-def signed(value: float | None) -> str:
-    """Three significant digits with a sign."""
-    return three(value) if value is None or value < 0 else f"+{three(value)}"
-
-
-def p_text(p: float | None) -> str:
-    """`0.0213`, or `< 0.001`."""
-    if p is None:
-        return ""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _compared(rows: list[RowFacts], figure: FigureValues) -> FigureTable:
-    values = [figure.values.get(row.name, {}) for row in rows]
+def _compared(rows: list[RowFacts], metric: MetricValues) -> MetricTable:
+    values = [metric.values.get(row.name, {}) for row in rows]
     differences = [None, *(paired_difference(found, values[0]) for found in values[1:])]
     corrected = holm([difference.p if difference else None for difference in differences])
     lines = [
-        Line(row.name, found, Spread.of(list(found.values())), difference, p)
+        SweepLine(row.name, found, MeanStd.of(list(found.values())), difference, p)
         for row, found, difference, p in zip(rows, values, differences, corrected, strict=True)
     ]
-    return FigureTable(figure, lines)
+    return MetricTable(metric, lines)

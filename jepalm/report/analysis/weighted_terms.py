@@ -1,4 +1,4 @@
-"""Who weighted terms how hard: the weight of each term, its limits, and whether gradients oppose each other.
+"""How hard each loss term is weighted, the limits of its weight, and whether gradients oppose each other.
 
 Pure functions of a RunRecord. The rules are explained in docs/report.md.
 """
@@ -12,19 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from jepalm.report.analysis.phases import training_phases
-from jepalm.report.analysis.run import choice, weighting
-from jepalm.report.read import TERM_ORDER, RunRecord, Series, number
+from jepalm.report.read import RunRecord, Series, number
 
 AT_LIMIT = 0.05
-"""Relative distance from a limit at which a weight counts as sitting there; GradNorm scales its floor."""
-CROSS_ENTROPIES = {"reconstruction", "generation", "intermediate_logits", "local", "next_token"}
-"""Terms in nats, to which uncertainty weighting gives a factor of 1; the others get a half."""
-CONSTANT = {"kl", "regularizer"}
-"""Terms that keep their configured weight under every weighting."""
+"""Relative distance from a limit at which a weight counts as sitting there."""
 COSINE = "train/grad_cosine/"
 NORM = "train/grad_norm_encoder/"
-
-Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -38,10 +31,14 @@ class Limit:
     """Dotted key of what sets it."""
 
 
+def weighting(record: RunRecord) -> str:
+    """Return how the run's terms were weighted; `fixed` where the config does not say."""
+    return str(record.setting("objective.weighting") or "fixed")
+
+
 def weights(record: RunRecord) -> dict[str, Series]:
     """Return the recorded weight of each term over steps."""
-    found = {term: record.series(f"train/weight/{term}").finite() for term in record.terms}
-    return {term: series for term, series in found.items() if len(series)}
+    return record.by_term("train/weight/")
 
 
 def weights_move(record: RunRecord) -> bool:
@@ -54,15 +51,24 @@ def weights_move(record: RunRecord) -> bool:
 def weight_limits(record: RunRecord) -> dict[str, list[Limit]]:
     """Return the limits that the run's weighting sets to each term's weight (`objective/weighting.py`).
 
-    Uncertainty: `exp(-s)` with s within the clamp, halved for regressions. Running mean: 1 over the
-    floor. GradNorm: the floor, before weights are scaled to their sum.
+    Uncertainty: `exp(-s)` with s within the clamp, halved for terms that are no cross-entropy; so a run
+    whose manifest does not describe its terms has no known limits. Running mean: 1 over the floor.
     """
-    kind, limits = weighting(record), {}
-    for term in record.terms:
-        own = _configured(record, term)
-        if own and term not in CONSTANT:
-            limits[term] = _limits(record, kind, term, own)
-    return {term: found for term, found in limits.items() if found}
+    kind, found = weighting(record), {}
+    setting = {"uncertainty": "objective.uncertainty.clamp", "ema": "objective.ema.floor"}.get(kind, "")
+    end = number(record.setting(setting)) if setting else None
+    if not end or not math.isfinite(end):
+        return {}
+    for name, term in record.terms.items():
+        configured = _configured(record, name)
+        if not configured or term.constant or term.nats is None:
+            continue
+        if kind == "ema":
+            found[name] = [Limit(configured / end, "floor", setting)]
+        else:
+            middle = configured * (1.0 if term.nats else 0.5)
+            found[name] = [Limit(middle * math.exp(s), "clamp", setting) for s in (-end, end)]
+    return found
 
 
 def limit_reached(series: Series, limit: Limit) -> Series:
@@ -71,32 +77,40 @@ def limit_reached(series: Series, limit: Limit) -> Series:
     return Series(series.step[near], series.value[near])
 
 
-def gradient_cosines(record: RunRecord) -> dict[Pair, Series]:
-    """Return the cosine between the gradients of each pair of terms on the encoder, over steps."""
-    keys = dict.fromkeys(key for row in record.train for key in row if key.startswith(COSINE))
-    found: dict[Pair, Series] = {}
-    for key in keys:
+def gradient_cosines(record: RunRecord) -> dict[tuple[str, str], Series]:
+    """Return the cosine between the gradients of each pair of terms on the encoder, where it was logged."""
+    found: dict[tuple[str, str], Series] = {}
+    for key in _logged(record, COSINE):
         first, _, second = key.removeprefix(COSINE).partition("/")
         series = record.series(key).finite()
         if second and len(series):
             found[first, second] = series
-    return dict(sorted(found.items(), key=lambda item: [_place(term) for term in item[0]]))
+    return found
 
 
 def why_no_cosines(record: RunRecord) -> str:
     """Return why a run has no cosines between gradients, in one line."""
-    logged = {
-        key.removeprefix(NORM): record.series(key).finite()
-        for key in dict.fromkeys(key for row in record.train for key in row if key.startswith(NORM))
-    }
-    reach = [term for term, series in logged.items() if len(series) and series.value.max() > 0]
-    if not logged:
+    norms = {key.removeprefix(NORM): record.series(key).finite() for key in _logged(record, NORM)}
+    reach = [term for term, series in norms.items() if len(series) and series.value.max() > 0]
+    if not norms:
         return "This run recorded no gradient of single terms on the encoder."
     if len(reach) > 1:
         return "This run recorded no cosines between the gradients of its terms."
     if not reach:
         return "No term's gradient reaches the encoder, so none can oppose another."
     return f"Only {reach[0]} has a gradient on the encoder, so no term can oppose another there."
+
+
+def encoder_share(record: RunRecord, term: str) -> float | None:
+    """A term's last gradient norm on the encoder over the sum of all terms'."""
+    last = {other: float(series.value[-1]) for other, series in record.by_term(NORM).items()}
+    total = sum(last.values())
+    return last[term] / total if term in last and total > 0 else None
+
+
+def _logged(record: RunRecord, prefix: str) -> list[str]:
+    """The keys under a prefix; few log points have gradients."""
+    return list(dict.fromkeys(key for point in record.train for key in point if key.startswith(prefix)))
 
 
 def _configured(record: RunRecord, term: str) -> float | None:
@@ -107,24 +121,3 @@ def _configured(record: RunRecord, term: str) -> float | None:
         if isinstance(terms, Mapping) and phase.get("name") == begun[-1].name:
             return number(terms.get(term))
     return number(record.setting(f"objective.{term}.weight"))
-
-
-def _limits(record: RunRecord, kind: str, term: str, own: float) -> list[Limit]:
-    dotted = {"uncertainty": "clamp", "ema": "floor", "gradnorm": "floor"}.get(kind, "")
-    setting = f"objective.{kind}.{dotted}"
-    value = number(record.setting(setting)) if dotted else None
-    if not value or not math.isfinite(value):
-        return []
-    if kind == "ema":
-        return [Limit(own / value, "floor", setting)]
-    if kind == "gradnorm":
-        return [Limit(own * value, "floor", setting)]
-    in_nats = term in CROSS_ENTROPIES or (
-        term == "length" and choice(record, "length", "kind", "mse") == "classification"
-    )
-    middle = own * (1.0 if in_nats else 0.5)
-    return [Limit(middle * math.exp(end), "clamp", setting) for end in (-value, value)]
-
-
-def _place(term: str) -> tuple[int, str]:
-    return (TERM_ORDER.index(term) if term in TERM_ORDER else len(TERM_ORDER), term)

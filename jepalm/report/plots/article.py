@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from matplotlib.axes import Axes
 
 from jepalm.report.analysis.article import ARTICLE_COMPOSITION, CE_STEP
-from jepalm.report.analysis.phases import phase_marks
-from jepalm.report.analysis.run import (
-    MOVING_AVERAGE,
-    choice,
-    composition,
-    moving_average,
-    stable_phase,
-    term_series,
+from jepalm.report.analysis.phases import phase_marks, stable_phase
+from jepalm.report.analysis.run import MOVING_AVERAGE, composition, moving_average, term_series
+from jepalm.report.plots.draw import (
+    Panel,
+    Plot,
+    canvas,
+    colour,
+    draw_panel,
+    finish,
+    line,
+    ramp,
+    stacked_bars,
+    step_axis,
 )
-from jepalm.report.analysis.units import DISTANCES
-from jepalm.report.plots.draw import Art, canvas, colour, finish, line, ramp, set_log, stacked_bars, step_axis
 from jepalm.report.read import RunRecord, Series
 
 
-def reconstruction(record: RunRecord) -> Art | None:
+def reconstruction(record: RunRecord) -> Plot | None:
     """Reconstruction CE over batches: the start, and the whole run on a log axis."""
     series = term_series(record, "reconstruction")
     if not len(series):
         return None
+    begin = series.between(0, max(CE_STEP + CE_STEP // 5, int(series.step[0])))
+    unit, marks = record.terms["reconstruction"].unit, phase_marks(record)
+    first = Panel(
+        _averaged(begin, "reconstruction"), f"the first {begin.step[-1]:,} batches", unit, limits=(0, None)
+    )
+    whole = Panel(_averaged(series, "reconstruction"), "the whole run, log axis", unit, log=True)
     with canvas() as figure:
-        left, right = figure.subplots(1, 2)
-        start = series.between(0, max(CE_STEP + CE_STEP // 5, int(series.step[0])))
-        _raw_and_smooth(left, start, "reconstruction")
-        left.set_title(f"the first {int(start.step[-1]):,} batches")
-        _raw_and_smooth(right, series, "reconstruction")
-        right.set_title("the whole run, log axis")
-        set_log(right, series.value[series.value != 0])  # a batch without any error has no place on it
-        for axes in (left, right):
+        for axes, panel in zip(figure.subplots(1, 2), (first, whole), strict=True):
+            draw_panel(axes, panel, marks, "batch")
             if series.step[-1] >= CE_STEP:
-                axes.axvline(CE_STEP, color=colour("control"), linestyle=":", label=f"batch {CE_STEP}")
-            axes.set_ylabel("cross-entropy (nats)")
-            step_axis(axes, "batch", marks=phase_marks(record))
-        left.set_ylim(bottom=0)
-        left.legend()
+                axes.axvline(CE_STEP, color=colour("control"), linestyle=":")
         return finish(
             figure,
             "reconstruction",
@@ -49,7 +49,7 @@ def reconstruction(record: RunRecord) -> Art | None:
         )
 
 
-def embedding_by_epoch(record: RunRecord) -> Art | None:
+def embedding_by_epoch(record: RunRecord) -> Plot | None:
     """Embedding distance with one line an epoch over the batches of the epoch."""
     series, epoch = term_series(record, "embedding"), record.steps_per_epoch
     if not len(series) or epoch is None:
@@ -67,7 +67,7 @@ def embedding_by_epoch(record: RunRecord) -> Art | None:
             label = f"epoch {k + 1}" if k in labelled else None
             smooth = moving_average(series.value[inside], window)[min(window, int(inside.sum())) - 1 :]
             line(axes, batch[-len(smooth) :], smooth, color=ramp(place, len(epochs)), label=label)
-        axes.set_ylabel(DISTANCES.get(choice(record, "embedding", "distance", "mse"), ""))
+        axes.set_ylabel(record.terms["embedding"].unit)
         step_axis(axes, "batch of the epoch")
         axes.legend(ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5))
         averaged = f"means of {window * spacing} batches" if window * spacing > 1 else "each batch"
@@ -80,26 +80,18 @@ def embedding_by_epoch(record: RunRecord) -> Art | None:
         )
 
 
-def length(record: RunRecord) -> Art | None:
+def length(record: RunRecord) -> Plot | None:
     """Length loss of each batch with its 20-batch moving average."""
     series = term_series(record, "length")
     if not len(series):
         return None
-    per_batch = "length" in record.batches
+    if "length" in record.batches:
+        curves = _averaged(series, "length")
+    else:
+        curves = [(series, {"color": colour("length"), "label": "log-point means"})]
     with canvas() as figure:
-        axes = figure.subplots()
-        tint = colour("length")
-        raw = "each batch" if per_batch else "log-point means"
-        line(axes, series.step, series.value, color=tint, alpha=0.3, linewidth=0.8, label=raw)
-        if per_batch:
-            smooth = moving_average(series.value, MOVING_AVERAGE)
-            label = f"{MOVING_AVERAGE}-batch moving average"
-            line(axes, series.step, smooth, color=tint, linewidth=1.2, label=label)
-        classified = choice(record, "length", "kind", "mse") == "classification"
-        axes.set_ylabel("cross-entropy (nats a pair)" if classified else "squared error (positions²)")
-        axes.set_ylim(bottom=0)
-        step_axis(axes, "batch", marks=phase_marks(record))
-        axes.legend()
+        panel = Panel(curves, unit=record.terms["length"].unit, limits=(0, None))
+        draw_panel(figure.subplots(), panel, phase_marks(record), "batch")
         return finish(
             figure,
             "length",
@@ -109,7 +101,7 @@ def length(record: RunRecord) -> Art | None:
         )
 
 
-def composition_bars(record: RunRecord) -> Art | None:
+def composition_bars(record: RunRecord) -> Plot | None:
     """Share of each term in the stable loss, beside the article's."""
     phase = stable_phase(record)
     measured = composition(record, phase)
@@ -124,13 +116,15 @@ def composition_bars(record: RunRecord) -> Art | None:
             figure,
             "composition",
             f"Composition of the stable loss (train, {phase.text})",
-            f"Mean share of each weighted term over {phase.text}, {phase.why}. "
+            f"Mean share of each weighted term over {phase.text}, {phase.name}. "
             "The article: 57.5 % embedding, 42.5 % length, 0 % reconstruction.",
         )
 
 
-def _raw_and_smooth(axes: Axes, series: Series, term: str) -> None:
-    tint = colour(term)
-    line(axes, series.step, series.value, color=tint, alpha=0.35, linewidth=0.9, label="each batch")
-    smooth = moving_average(series.value, MOVING_AVERAGE)
-    line(axes, series.step, smooth, color=tint, label=f"{MOVING_AVERAGE}-batch moving average")
+def _averaged(series: Series, term: str) -> list[tuple[Series, dict[str, Any]]]:
+    """Each batch, and the article's moving average."""
+    tint, mean = colour(term), Series(series.step, moving_average(series.value, MOVING_AVERAGE))
+    return [
+        (series, {"color": tint, "alpha": 0.3, "linewidth": 0.8, "label": "each batch"}),
+        (mean, {"color": tint, "linewidth": 1.2, "label": f"{MOVING_AVERAGE}-batch moving average"}),
+    ]

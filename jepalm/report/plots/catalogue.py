@@ -1,58 +1,44 @@
-"""Which figures a run can have, and their order."""
+"""Which plots a run can have, by name and in their order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from jepalm.report.plots.article import composition_bars, embedding_by_epoch, length, reconstruction
-from jepalm.report.plots.draw import Art
+from jepalm.report.analysis.frontier import ALONE
+from jepalm.report.plots import article, run
+from jepalm.report.plots.draw import Plot
 from jepalm.report.plots.evaluation import nll_by_position
 from jepalm.report.plots.frontier import frontier
-from jepalm.report.plots.run import (
-    composition_over_time,
-    curves,
-    embedding_health,
-    optimisation,
-    r2,
-    text_quality,
-)
-from jepalm.report.plots.weighted_terms import cosines_over_time, weights_over_time
 from jepalm.report.read import RunRecord
 
-RUN_FIGURES = (
-    "reconstruction",
-    "embedding",
-    "length",
-    "composition",
-    "curves",
-    "composition_over_time",
-    "weights",
-    "gradient_cosine",
-    "r2",
-    "text_quality",
-    "embedding_health",
-    "optimisation",
-    "frontier",
-    "nll_by_position",
-)
-"""Names of the figures that a run can have."""
+Painters = Mapping[str, Callable[[RunRecord], Plot | None]]
+
+ARTICLE_PLOTS: Painters = {
+    "reconstruction": article.reconstruction,
+    "embedding": article.embedding_by_epoch,
+    "length": article.length,
+    "composition": article.composition_bars,
+}
+"""The article's plots in its own form."""
+RUN_PLOTS: Painters = {
+    "curves": run.curves,
+    "composition_over_time": run.composition_over_time,
+    "weights": run.weights_over_time,
+    "gradient_cosine": run.cosines_over_time,
+    "r2": run.r2,
+    "text_quality": run.text_quality,
+    "embedding_health": run.embedding_health,
+    "optimisation": run.optimisation,
+}
+EVALUATION_PLOTS: Painters = {
+    "frontier": lambda record: frontier({ALONE: record}),
+    "nll_by_position": nll_by_position,
+}
+"""Of what `jepalm evaluate` measured."""
+ALL_PLOTS: Painters = {**EVALUATION_PLOTS, **ARTICLE_PLOTS, **RUN_PLOTS}
+"""In the order of the report."""
 
 
-def article_figures(record: RunRecord) -> list[Art]:
-    """Draw the article's plots in its own form; those without data are left out."""
-    return _drawn(record, [reconstruction, embedding_by_epoch, length, composition_bars])
-
-
-def run_figures(record: RunRecord) -> list[Art]:
-    """Draw the rest: curves, composition, weights, gradients, R2, text, embedding health, optimisation."""
-    painters = [curves, composition_over_time, weights_over_time, cosines_over_time]
-    return _drawn(record, [*painters, r2, text_quality, embedding_health, optimisation])
-
-
-def evaluation_figures(record: RunRecord) -> list[Art]:
-    """Draw what `jepalm evaluate` measured."""
-    return _drawn(record, [frontier, nll_by_position])
-
-
-def _drawn(record: RunRecord, painters: list[Callable[[RunRecord], Art | None]]) -> list[Art]:
-    return [art for paint in painters if (art := paint(record)) is not None]
+def draw(record: RunRecord, painters: Painters = ALL_PLOTS) -> list[Plot]:
+    """Draw plots of a run; those without data are left out."""
+    return [plot for paint in painters.values() if (plot := paint(record)) is not None]

@@ -1,17 +1,16 @@
-"""Figures of several runs: overlaid curves and compositions, runs of one recipe as mean and band."""
+"""Plots of several runs: overlaid curves and compositions, runs of one recipe as mean and band."""
 
 from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from jepalm.report.analysis.compare import Comparison, SeedGroup, all_terms
 from jepalm.report.analysis.phases import phase_marks
-from jepalm.report.analysis.run import CURVE_ROWS, moving_average
-from jepalm.report.analysis.seeds import mean_curve, spread
-from jepalm.report.analysis.units import UNITS
+from jepalm.report.analysis.run import smooth
+from jepalm.report.analysis.seeds import mean_curve, mean_std
+from jepalm.report.comparison import VALIDATED, Comparison, SeedGroup, all_terms
 from jepalm.report.plots.draw import (
-    Art,
+    Plot,
     canvas,
     finish,
     line,
@@ -21,26 +20,33 @@ from jepalm.report.plots.draw import (
     stacked_bars,
     step_axis,
 )
-from jepalm.report.plots.frontier import frontier_of_runs
+from jepalm.report.plots.frontier import frontier
 from jepalm.report.read import RunRecord, Series
 
-COMPARISON_FIGURES = ("overlay_train", "overlay_validation", "compositions")
-"""Names of the figures that a comparison can have."""
+COMPARISON_PLOTS = ("overlay_train", "overlay_validation", "compositions")
+"""Names of the plots that a comparison can have, beside a frontier."""
+HELD_OUT = {"r2": "", "generation_accuracy": "", "generation_ce": "nats", "effective_rank": ""}
+"""Validation metrics that are overlaid, and their units."""
 BAND = " Runs of one recipe are drawn as their mean, with one standard deviation over the seeds as a band."
 
+Curves = tuple[str, str, list[Series]]
+"""Title and unit of a panel, and a curve of each run."""
 
-def comparison_figures(comparison: Comparison) -> list[Art]:
+
+def comparison_plots(comparison: Comparison) -> list[Plot]:
     """Draw the overlays; those without data are left out."""
+    records = [summary.record for summary in comparison.summaries]
     terms = all_terms(comparison.summaries)
-    train = [("loss", "train/loss"), *((term, f"train/term/{term}") for term in terms)]
+    train: list[Curves] = [("loss", "", [smooth(record.series("train/loss").finite()) for record in records])]
+    for name, term in terms.items():
+        curves = [smooth(record.series(f"train/term/{name}").finite()) for record in records]
+        train.append((term.label, term.unit, curves))
     held_out = [
-        ("R2", "validation/r2"),
-        ("generation accuracy", "validation/generation_accuracy"),
-        ("generation CE (nats)", "validation/generation_ce"),
-        ("effective rank", "validation/effective_rank"),
+        (VALIDATED[key][0], unit, [record.series(f"validation/{key}").finite() for record in records])
+        for key, unit in HELD_OUT.items()
     ]
     band = BAND if comparison.repeated else ""
-    arts = [
+    plots = [
         _overlay(
             comparison,
             train,
@@ -52,29 +58,29 @@ def comparison_figures(comparison: Comparison) -> list[Art]:
             comparison,
             held_out,
             "overlay_validation",
-            "Held-out figures of each run (validation)",
+            "Held-out metrics of each run (validation)",
             "Measured on the same kind of held-out pairs; compare only runs on the same data." + band,
         ),
         _compositions(comparison),
-        frontier_of_runs(comparison.by_short_name),
+        frontier(comparison.by_short_name),
     ]
-    return [art for art in arts if art is not None]
+    return [plot for plot in plots if plot is not None]
 
 
 def _overlay(
-    comparison: Comparison, panels: list[tuple[str, str]], name: str, title: str, caption: str
-) -> Art | None:
-    records = [summary.record for summary in comparison.summaries]
-    kept = [panel for panel in panels if any(len(record.series(panel[1]).finite()) for record in records)]
+    comparison: Comparison, panels: list[Curves], name: str, title: str, caption: str
+) -> Plot | None:
+    kept = [panel for panel in panels if any(map(len, panel[2]))]
     if not kept:
         return None
+    marks = _common_marks([summary.record for summary in comparison.summaries])
     with canvas(9.6, 2.8 * -(-len(kept) // 2) + 0.9) as figure:
         cells = panels_of(figure, len(kept))
-        for axes, (label, key) in zip(cells, kept, strict=True):
-            _draw_groups(axes, comparison, key)
+        for axes, (label, unit, curves) in zip(cells, kept, strict=True):
+            _draw_groups(axes, comparison.groups, curves, log=name == "overlay_train" or bool(unit))
             axes.set_title(label)
-            axes.set_ylabel(UNITS.get(label, "") if key.startswith("train/") else "")
-            step_axis(axes, marks=_common_marks(records))
+            axes.set_ylabel(unit)
+            step_axis(axes, marks=marks)
         handles = {
             label: handle
             for axes in cells
@@ -84,33 +90,23 @@ def _overlay(
         return finish(figure, name, title, caption)
 
 
-def _draw_groups(axes: Axes, comparison: Comparison, key: str) -> None:
+def _draw_groups(axes: Axes, groups: list[SeedGroup], curves: list[Series], log: bool) -> None:
     """A line a group; of several runs their mean, with the standard deviation as a band."""
     drawn = []
-    for index, group in enumerate(comparison.groups):
-        curves = [_curve(comparison.summaries[place].record, key) for place in group.members]
-        curves = [curve for curve in curves if len(curve)]
-        if not curves:
-            continue
-        mean, deviation = mean_curve(curves)
-        line(axes, mean.step, mean.value, label=group.name, **run_style(index))
-        drawn.append((mean, deviation, min(curve.value.min() for curve in curves), run_style(index)))
-    if key.startswith("train/") or "ce" in key.rsplit("_", 1)[-1]:
+    for index, group in enumerate(groups):
+        own = [curves[place] for place in group.members if len(curves[place])]
+        if own:
+            mean, deviation = mean_curve(own)
+            line(axes, mean.step, mean.value, label=group.name, **run_style(index))
+            drawn.append((mean, deviation, min(curve.value.min() for curve in own), run_style(index)))
+    if log:
         set_log(axes, *(mean.value for mean, *_ in drawn))
     for mean, deviation, lowest, style in drawn:
         if deviation.any():
-            low = mean.value - deviation
+            low, high = mean.value - deviation, mean.value + deviation
             if axes.get_yscale() == "log":
                 low = np.maximum(low, lowest)  # a log axis has no room under zero
-            high = mean.value + deviation
             axes.fill_between(mean.step, low, high, color=style["color"], alpha=0.2, linewidth=0)
-
-
-def _curve(record: RunRecord, key: str) -> Series:
-    """A scalar over steps, that of train smoothed."""
-    series = record.series(key).finite()
-    window = max(1, len(series) // CURVE_ROWS) if key.startswith("train/") else 1
-    return Series(series.step, moving_average(series.value, window))
 
 
 def _common_marks(records: list[RunRecord]) -> list[tuple[int, str]]:
@@ -119,8 +115,8 @@ def _common_marks(records: list[RunRecord]) -> list[tuple[int, str]]:
     return marks[0] if all(other == marks[0] for other in marks) else []
 
 
-def _compositions(comparison: Comparison) -> Art | None:
-    terms = all_terms(comparison.summaries)
+def _compositions(comparison: Comparison) -> Plot | None:
+    terms = list(all_terms(comparison.summaries))
     bars = {group.name: _mean_composition(comparison, group, terms) for group in comparison.groups}
     bars = {name: shares for name, shares in bars.items() if shares}
     if not bars:
@@ -138,5 +134,5 @@ def _compositions(comparison: Comparison) -> Art | None:
 
 def _mean_composition(comparison: Comparison, group: SeedGroup, terms: list[str]) -> dict[str, float]:
     known = [comparison.summaries[place].composition for place in group.members]
-    found = {term: spread(shares.get(term) for shares in known) for term in terms}
+    found = {term: mean_std(shares.get(term) for shares in known) for term in terms}
     return {term: over.mean for term, over in found.items() if over is not None}

@@ -1,7 +1,7 @@
-"""How every figure is drawn: palette, ink that follows the page's theme, SVG and PNG of one Figure.
+"""How every plot is drawn: palette, ink that follows the page's theme, SVG and PNG of one Figure.
 
 Colours are told apart by people with colour-blindness (after Okabe and Ito, and viridis for order).
-In the SVG each colour is a CSS variable, so that an inlined figure follows light and dark.
+In the SVG each colour is a CSS variable, so that an inlined plot follows light and dark.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from jepalm.report.analysis.numbers import count, percent
+from jepalm.numbers import count, percent
+from jepalm.report.read import Series
 
 DPI = 144
 POINTS = 1200
-"""Most points of a line in a figure; the extremes of each stretch are kept."""
+"""Most points of a line in a plot; the extremes of each stretch are kept."""
 FEW = 40
 """Lines of at most this many points show their points."""
 
@@ -92,15 +93,15 @@ _STYLE: dict[Any, Any] = {
 
 
 @dataclass(frozen=True)
-class Art:
-    """A drawn figure."""
+class Plot:
+    """A drawn plot."""
 
     name: str
     title: str
     caption: str
     """What to look for, in a sentence or two."""
     svg: str
-    """Inline SVG whose ids are unique to the figure."""
+    """Inline SVG whose ids are unique to the plot."""
     png: bytes
 
 
@@ -111,7 +112,7 @@ def canvas(width: float = 9.6, height: float = 3.4) -> Iterator[Figure]:
         yield Figure(figsize=(width, height))
 
 
-def finish(figure: Figure, name: str, title: str, caption: str) -> Art:
+def finish(figure: Figure, name: str, title: str, caption: str) -> Plot:
     """Render a Figure under its title, as SVG for the page and as PNG; call it inside `canvas`."""
     figure.suptitle(title, x=0.008, ha="left", fontsize=11.5, fontweight="bold")
     with matplotlib.rc_context({"svg.hashsalt": name}):
@@ -120,7 +121,7 @@ def finish(figure: Figure, name: str, title: str, caption: str) -> Art:
     figure.set_layout_engine("none")  # already laid out; a second time costs as much as drawing
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
-    return Art(name, title, caption, inline_svg(text.getvalue(), name, title), image.getvalue())
+    return Plot(name, title, caption, inline_svg(text.getvalue(), name, title), image.getvalue())
 
 
 def inline_svg(svg: str, name: str, title: str) -> str:
@@ -172,7 +173,7 @@ def ramp(index: int, total: int) -> str:
 
 
 def run_style(index: int) -> dict[str, str]:
-    """Return colour and dashes of the index-th of several runs."""
+    """Return colour and dashes of the index-th of several things without an order."""
     return {
         "color": PALETTE[_RUN_NAMES[index % len(_RUN_NAMES)]][0],
         "linestyle": _DASHES[index % len(_DASHES)],
@@ -216,43 +217,35 @@ def step_axis(axes: Axes, label: str = "step", marks: Sequence[tuple[int, str]] 
     _mark_phases(axes, marks)
     axes.set_xlabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: count(value) if abs(value) >= 1_000_000 else f"{value:,.0f}")
+    )
 
 
 def _mark_phases(axes: Axes, marks: Sequence[tuple[int, str]]) -> None:
     """A light line where each phase begins, with its name; the first one's name stands at the left."""
-    if not marks:
-        return
     left, right = axes.get_xlim()
+    paper = {"facecolor": colour("paper"), "edgecolor": "none", "alpha": 0.75, "pad": 1}
+    style: dict[str, Any] = {
+        "rotation": 90,
+        "ha": "left",
+        "va": "top",
+        "fontsize": 7,
+        "color": colour("muted"),
+    }
     for index, (step, name) in enumerate(marks):
-        if step > right:
-            continue
-        if index and step > left:
-            axes.axvline(step, color=colour("control"), linewidth=0.8, alpha=0.6)
-        axes.text(
-            max(step, left),
-            0.98,
-            name,
-            transform=axes.get_xaxis_transform(),
-            rotation=90,
-            ha="left",
-            va="top",
-            fontsize=7,
-            color=colour("muted"),
-            clip_on=True,
-            bbox={"facecolor": colour("paper"), "edgecolor": "none", "alpha": 0.75, "pad": 1},
-        )
-    axes.set_xlim(left, right)
-
-
-def short(value: float) -> str:
-    """Return a step for an axis: exact under a million, else with its unit."""
-    return f"{value:,.0f}" if abs(value) < 1_000_000 else count(value)
+        if step <= right:
+            if index and step > left:
+                axes.axvline(step, color=colour("control"), linewidth=0.8, alpha=0.6)
+            where = axes.get_xaxis_transform()
+            axes.text(max(step, left), 0.98, name, transform=where, clip_on=True, bbox=paper, **style)
+    if marks:
+        axes.set_xlim(left, right)
 
 
 def set_log(axes: Axes, *values: NDArray[np.float64]) -> None:
-    """Take a log axis where every finite value is over zero and they span more than a decade."""
-    joined = np.concatenate([v[np.isfinite(v)] for v in values]) if values else np.array([])
+    """Take a log axis where no value is under zero and they span over a decade; zeros have no place on it."""
+    joined = np.concatenate([v[np.isfinite(v) & (v != 0)] for v in values]) if values else np.array([])
     positive = joined[joined > 0]
     if len(positive) > 1 and len(positive) == len(joined) and positive.max() > 10 * positive.min():
         axes.set_yscale("log")
@@ -288,3 +281,66 @@ def stacked_bars(axes: Axes, bars: Mapping[str, Mapping[str, float]], terms: lis
     axes.set_xlabel("share of the loss (%)")
     axes.tick_params(axis="y", length=0, labelcolor=colour("ink"))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Curves over steps on axes of their own.
+
+    Attributes:
+        curves: series and its style as matplotlib names it; one without values is left out.
+        title: above it.
+        unit: of the vertical axis.
+        log: whether that may be a log axis.
+        limits: its lowest and highest value, where it is linear; None where the values say.
+        levels: horizontal lines, with their styles.
+        outside: whether the legend stands beside the axes.
+    """
+
+    curves: Sequence[tuple[Series, dict[str, Any]]]
+    title: str = ""
+    unit: str = ""
+    log: bool = False
+    limits: tuple[float | None, float | None] = (None, None)
+    levels: Sequence[tuple[float, dict[str, Any]]] = ()
+    outside: bool = False
+
+
+def draw_panel(axes: Axes, panel: Panel, marks: Sequence[tuple[int, str]], label: str = "step") -> None:
+    """Draw a panel over steps, with the phases of the training."""
+    for series, style in panel.curves:
+        if len(series):
+            line(axes, series.step, series.value, **style)
+    for value, style in panel.levels:
+        axes.axhline(value, **{"color": colour("control"), "linestyle": ":", **style})
+    axes.set_title(panel.title)
+    axes.set_ylabel(panel.unit)
+    if panel.log:
+        set_log(axes, *(series.value for series, _ in panel.curves))
+    if axes.get_yscale() == "linear":
+        axes.set_ylim(*panel.limits)
+    step_axis(axes, label, marks)
+    if axes.get_legend_handles_labels()[1]:
+        beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if panel.outside else {}
+        axes.legend(**beside)
+
+
+def step_plot(
+    name: str, title: str, caption: str, panels: Sequence[Panel], marks: Sequence[tuple[int, str]]
+) -> Plot | None:
+    """Draw panels in two columns; nothing where none of them has a curve with values.
+
+    Args:
+        name: of the plot.
+        title: above it.
+        caption: what to look for.
+        panels: those without values are left out.
+        marks: first step and name of each phase of the training.
+    """
+    kept = [panel for panel in panels if any(len(series) for series, _ in panel.curves)]
+    if not kept:
+        return None
+    with canvas(9.6, 3.4 if len(kept) < 3 else 2.7 * -(-len(kept) // 2) + 0.3) as figure:
+        for axes, panel in zip(panels_of(figure, len(kept)), kept, strict=True):
+            draw_panel(axes, panel, marks)
+        return finish(figure, name, title, caption)

@@ -1,12 +1,11 @@
-"""Figures of what `jepalm evaluate` measured."""
+"""Plots of what `jepalm evaluate` measured."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from jepalm.evaluation.rows import VERIFIED, VERIFIED_NGRAM, is_baseline
-from jepalm.report.analysis.evaluation import columns, refined_columns
-from jepalm.report.plots.draw import Art, canvas, colour, finish, line, panels_of, step_axis
+from jepalm.report.analysis.evaluation import columns, kind, refined_columns
+from jepalm.report.plots.draw import Plot, canvas, colour, finish, line, panels_of, step_axis
 from jepalm.report.read import RunRecord
 
 STYLES = {
@@ -14,8 +13,8 @@ STYLES = {
     "real": {"color": "ink", "linestyle": "-"},
     "ngram": {"color": "control", "linestyle": "--"},
     "baseline": {"color": "other", "linestyle": "-."},
-    VERIFIED: {"color": "generation", "linestyle": "--"},
-    VERIFIED_NGRAM: {"color": "length", "linestyle": ":"},
+    "verified": {"color": "generation", "linestyle": "--"},
+    "verified_ngram": {"color": "length", "linestyle": ":"},
 }
 REFINED = {"color": "embedding", "linestyle": ":"}
 
@@ -30,21 +29,17 @@ def faintness(names: list[str], column: str) -> float:
     return (names.index(column) + 2) / (len(names) + 1) if column in names else 1.0
 
 
-def nll_by_position(record: RunRecord) -> Art | None:
+def nll_by_position(record: RunRecord) -> Plot | None:
     """NLL of each column's text under the scorer, by position; a panel a split."""
-    found = {
-        split: conditioning
-        for split, conditioning in record.evaluations.items()
-        if any(conditioning.by_position.values())
-    }
+    found = {split: one for split, one in record.evaluations.items() if any(one.by_position.values())}
     if not found:
         return None
     with canvas(9.6, 3.0 * -(-len(found) // 2) + 0.3) as figure:
-        for axes, (split, conditioning) in zip(panels_of(figure, len(found)), found.items(), strict=True):
-            for column, title in columns(conditioning).items():
-                curve = np.array(conditioning.by_position.get(column, ()), dtype=np.float64)
+        for axes, (split, evaluation) in zip(panels_of(figure, len(found)), found.items(), strict=True):
+            for column, title in columns(evaluation).items():
+                curve = np.array(evaluation.by_position.get(column, ()), dtype=np.float64)
                 if np.isfinite(curve).any():
-                    style = STYLES.get("baseline" if is_baseline(column) else column, REFINED)
+                    style = STYLES.get(kind(column), REFINED)
                     line(
                         axes,
                         np.arange(1, len(curve) + 1),
@@ -52,9 +47,9 @@ def nll_by_position(record: RunRecord) -> Art | None:
                         label=title,
                         color=colour(style["color"]),
                         linestyle=style["linestyle"],
-                        alpha=faintness(list(refined_columns(conditioning)), column),
+                        alpha=faintness(list(refined_columns(evaluation)), column),
                     )
-            axes.set_title(f"{split}, {conditioning.n_prompts:,} prompts, under {conditioning.scorer}")
+            axes.set_title(f"{split}, {evaluation.n_prompts:,} prompts, under {evaluation.scorer}")
             axes.set_ylabel("NLL (nats a token)")
             axes.set_ylim(bottom=0)
             step_axis(axes, "position")

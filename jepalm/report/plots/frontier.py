@@ -9,48 +9,38 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from jepalm.evaluation.rows import VERIFIED, VERIFIED_NGRAM, Evaluation
-from jepalm.report.analysis.frontier import AXES, QUALITY, Point, points, points_of_runs, short
-from jepalm.report.plots.draw import Art, canvas, colour, finish
+from jepalm.evaluation.rows import Evaluation
+from jepalm.report.analysis.evaluation import kind, short
+from jepalm.report.analysis.frontier import AXES, QUALITY, Point, points, points_of_runs
+from jepalm.report.plots.draw import Plot, canvas, colour, finish
 from jepalm.report.read import RunRecord
 
 NAME = "frontier"
 COSTS = {AXES[0]: "forward passes a text (log)", AXES[1]: "milliseconds a text, by itself (log)"}
-STYLES = {"ngram": ("s", "control"), VERIFIED: ("D", "generation"), VERIFIED_NGRAM: ("d", "length")}
-"""Marker and colour of a column; runs' own texts and the baselines have theirs."""
+STYLES = {"ngram": ("s", "control"), "verified": ("D", "generation"), "verified_ngram": ("d", "length")}
+"""Marker and colour of a kind of texts; runs' own texts and the baselines have theirs."""
 OWN = {
-    "refined": ("passes_", "o", "-"),
-    "fewer kept of a passage": ("kept_", "h", "--"),
-    "kept while sure": ("sure_", "o", "-."),
+    "refined": ("passes", "o", "-"),
+    "fewer kept of a passage": ("kept", "h", "--"),
+    "kept while sure": ("sure", "o", "-."),
 }
-"""Column, marker and dashes of a run's own texts, in lines that begin with those of one pass a passage."""
+"""Kind, marker and dashes of a run's own texts, in lines that begin with those of one pass a passage."""
 RUNS = ("embedding", "reconstruction", "regularizer", "ramp2")
 """Colours of the runs."""
 BASELINES = "^vP*X<>"
 
 
-def frontier(record: RunRecord) -> Art | None:
-    """Gap to real text under the scorer against passes and against time; a row of panels a split."""
-    return _frontier(
-        {split: (conditioning, points(conditioning)) for split, conditioning in record.evaluations.items()}
-    )
+def frontier(records: Mapping[str, RunRecord]) -> Plot | None:
+    """Draw the gap to real text under the scorer against passes and against time; a row of panels a split.
 
-
-def frontier_of_runs(records: Mapping[str, RunRecord]) -> Art | None:
-    """The same of several runs by their names, as far as they were evaluated alike."""
-    found = {}
+    Args:
+        records: runs by their names, of which those are drawn that were evaluated alike.
+    """
+    found: dict[str, tuple[Evaluation, list[Point]]] = {}
     for split in dict.fromkeys(split for record in records.values() for split in record.evaluations):
-        conditioning = {
-            name: one.evaluations[split] for name, one in records.items() if split in one.evaluations
-        }
-        ways = points_of_runs(conditioning)
-        if ways:
-            found[split] = next(one for one in conditioning.values() if points(one)), ways
-    return _frontier(found)
-
-
-def _frontier(conditioning: Mapping[str, tuple[Evaluation, list[Point]]]) -> Art | None:
-    found = {split: (one, drawn) for split, (one, ways) in conditioning.items() if (drawn := _drawable(ways))}
+        measured = {name: one.evaluations[split] for name, one in records.items() if split in one.evaluations}
+        if ways := _drawable(points_of_runs(measured)):
+            found[split] = next(one for one in measured.values() if points(one)), ways
     if not found:
         return None
     with canvas(9.6, 3.6 * len(found) + 1.6) as figure:
@@ -113,9 +103,9 @@ def _own_lines(axes: Axes, run: str, own: list[Point], cost: str, shade: str) ->
     """Draw the texts that one run wrote by itself, and the passes of each."""
     alone = [way for way in own if way.column == "model"]
     lines = {
-        f"{run}, {kind}": (alone + further, marker, dashes)
-        for kind, (column, marker, dashes) in OWN.items()
-        if (further := [way for way in own if way.column.startswith(column)])
+        f"{run}, {name}": (alone + further, marker, dashes)
+        for name, (texts, marker, dashes) in OWN.items()
+        if (further := [way for way in own if kind(way.column) == texts])
     }
     named: dict[str, Artist] = {}
     for name, (found, marker, dashes) in (lines or {run: (alone, "o", "-")}).items():
@@ -141,8 +131,8 @@ def _own_lines(axes: Axes, run: str, own: list[Point], cost: str, shade: str) ->
 
 
 def _style(column: str, used: set[tuple[str, str]]) -> tuple[str, str]:
-    """Marker and colour; a column that comes a second time has its colour and another marker."""
-    marker, shade = STYLES.get(column, (BASELINES[0], "other"))
+    """Marker and colour; texts of a kind that comes a second time have its colour and another marker."""
+    marker, shade = STYLES.get(kind(column), (BASELINES[0], "other"))
     free = (style for style in ((one, shade) for one in marker + BASELINES) if style not in used)
     style = next(free, (marker, shade))
     used.add(style)

@@ -1,4 +1,4 @@
-"""Figures of a sweep: every row with its seeds, and how far it is from the first."""
+"""Plots of a sweep: every row with its seeds, and how far it is from the first."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Callable
 
 from matplotlib.axes import Axes
 
-from jepalm.report.analysis.sweep import FigureTable, SweepTable
-from jepalm.report.plots.draw import PALETTE, Art, canvas, finish, panels_of
+from jepalm.report.analysis.sweep import MetricTable, SweepTable
+from jepalm.report.plots.draw import PALETTE, Plot, canvas, finish, panels_of
 
 MEANS = "sweep"
-"""Name of the figure of all rows."""
+"""Name of the plot of all rows."""
 
 
-def means(table: SweepTable) -> Art | None:
-    """Draw each row's mean and seeds, a panel a figure; nothing where no row has a value."""
-    kept = [found for found in table.figures if any(line.spread for line in found.lines)]
+def means(table: SweepTable) -> Plot | None:
+    """Draw each row's mean and seeds, a panel a metric; nothing where no row has a value."""
+    kept = [found for found in table.metrics if any(line.spread for line in found.lines)]
     caption = "Large dot: mean over seeds. Bar: one standard deviation to each side. Small dots: the seeds."
     return _panels(kept, len(table.rows), _draw_means, MEANS, "Every row and its seeds", caption)
 
 
-def differences(table: SweepTable) -> Art | None:
-    """Draw each row's difference with its interval, a panel a figure; nothing where no row has one."""
+def differences(table: SweepTable) -> Plot | None:
+    """Draw each row's difference with its interval, a panel a metric; nothing where no row has one."""
     return _panels(
-        [found for found in table.figures if any(line.difference for line in found.lines)],
+        [found for found in table.metrics if any(line.difference for line in found.lines)],
         len(table.rows) - 1,
         _draw_differences,
         "differences",
@@ -33,24 +33,24 @@ def differences(table: SweepTable) -> Art | None:
 
 
 def _panels(
-    kept: list[FigureTable],
+    kept: list[MetricTable],
     rows: int,
-    draw: Callable[[Axes, FigureTable], None],
+    draw: Callable[[Axes, MetricTable], None],
     name: str,
     title: str,
     caption: str,
-) -> Art | None:
+) -> Plot | None:
     if not kept:
         return None
     height = 0.24 * rows + 0.8
     with canvas(9.6, height * -(-len(kept) // 2) + 0.6) as figure:
         for axes, found in zip(panels_of(figure, len(kept)), kept, strict=True):
             draw(axes, found)
-            axes.set_title(found.figure.title)
+            axes.set_title(found.metric.title)
         return finish(figure, name, title, caption)
 
 
-def _draw_means(axes: Axes, found: FigureTable) -> None:
+def _draw_means(axes: Axes, found: MetricTable) -> None:
     for place, line in enumerate(reversed(found.lines)):
         if line.spread is None:
             continue
@@ -68,7 +68,7 @@ def _draw_means(axes: Axes, found: FigureTable) -> None:
     axes.set_ylim(-0.5, len(found.lines) - 0.5)  # rows without a value too
 
 
-def _draw_differences(axes: Axes, found: FigureTable) -> None:
+def _draw_differences(axes: Axes, found: MetricTable) -> None:
     lines = [(line.row, line.difference) for line in reversed(found.lines) if line.difference is not None]
     axes.axvline(0, color=PALETTE["muted"][0], linewidth=1)
     for place, (_, difference) in enumerate(lines):

@@ -6,22 +6,21 @@ Pure functions of a RunRecord. The rules are explained in docs/report.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
-from jepalm.numbers import three
+from jepalm.numbers import change, percent, three
 from jepalm.report.analysis.article import CE_STEP
-from jepalm.report.analysis.numbers import change, percent
+from jepalm.report.analysis.phases import PhaseRecord
 from jepalm.report.analysis.run import (
-    Phase,
-    Span,
-    choice,
+    StepMean,
     composition,
     epoch_means,
     mean_distance,
     moving_average,
+    squared_embedding,
     term_series,
     variation,
 )
@@ -53,35 +52,33 @@ class Finding:
 
     number: int
     title: str
-    measured: str
-    """In words, with what it was measured on."""
     article: str
-    word: Word
-    why: str
-    values: Mapping[str, float | None]
-
-    @property
-    def verdict(self) -> str:
-        """The word, with what is missing when it cannot tell."""
-        return f"{self.word} ({self.why})" if self.word == "cannot tell" else self.word
+    measured: str = "not measured"
+    """In words, with what it was measured on."""
+    word: Word = "cannot tell"
+    why: str = ""
+    values: Mapping[str, float | None] = field(default_factory=dict)
 
 
-def findings(record: RunRecord, phase: Phase | None) -> list[Finding]:
+RECONSTRUCTION = Finding(1, "reconstruction CE", "0.029 at the start, about 0 by batch 500, flat after")
+EMBEDDING = Finding(
+    2,
+    "embedding distance",
+    "242 to 181 (-25.3 %) over 10 epochs, sums over 256 dims; R2 about 0.05 to 0.29",
+)
+LENGTH = Finding(3, "length loss", "0 to over 1,500 per batch; 42.5 % of the stable loss")
+
+
+def findings(record: RunRecord, phase: PhaseRecord | None) -> list[Finding]:
     """Return the article's three findings as measured on this run."""
-    return [
-        reconstruction_finding(record),
-        embedding_finding(record),
-        length_finding(record, phase),
-    ]
+    return [reconstruction_finding(record), embedding_finding(record), length_finding(record, phase)]
 
 
 def reconstruction_finding(record: RunRecord) -> Finding:
     """Finding 1: reconstruction CE is about 0 by batch 500 and stays there."""
-    article = "0.029 at the start, about 0 by batch 500, flat after"
-    title = "reconstruction CE"
     series = term_series(record, "reconstruction").finite()
     if not len(series):
-        return _untold(1, title, article, f"no reconstruction recorded; needs {CE_STEP} steps")
+        return replace(RECONSTRUCTION, why=f"no reconstruction recorded; needs {CE_STEP} steps")
     per_batch = "reconstruction" in record.batches
     span = _around(series, CE_STEP, CE_WINDOW if per_batch else 1)
     reached = int(series.step[-1])
@@ -105,22 +102,20 @@ def reconstruction_finding(record: RunRecord) -> Finding:
     else:
         word, why = "reproduced", f"under {CE_SOLVED}" + (" and stays there" if highest is not None else "")
     values = {"ce": span.mean, "first_step": span.first, "last_step": span.last, "highest_after": highest}
-    return Finding(1, title, measured, article, word, why, values)
+    return replace(RECONSTRUCTION, measured=measured, word=word, why=why, values=values)
 
 
 def embedding_finding(record: RunRecord) -> Finding:
     """Finding 2: the embedding distance falls, yet most of it remains."""
-    article = "242 to 181 (-25.3 %) over 10 epochs, sums over 256 dims; R2 about 0.05 to 0.29"
-    title = "embedding distance"
-    if choice(record, "embedding", "distance", "mse") != "mse":
-        return _untold(2, title, article, "this run's embedding loss is not a squared distance")
+    if not squared_embedding(record):
+        return replace(EMBEDDING, why="this run's embedding loss is not a squared distance")
     means = epoch_means(record, "embedding")
     r2 = record.series("validation/r2").finite()
     values: dict[str, float | None] = {"first": None, "last": None, "change": None, "r2": r2.last}
     if not means:
         epoch = record.steps_per_epoch
         missing = f"needs {2 * epoch:,} steps" if epoch else "no embedding distance recorded"
-        return _untold(2, title, article, missing, values)
+        return replace(EMBEDDING, why=missing, values=values)
     first_epoch, last_epoch = min(means), max(means)
     first, last = means[first_epoch], means[last_epoch]
     fall = (last.mean - first.mean) / first.mean if first.mean else None
@@ -131,7 +126,7 @@ def embedding_finding(record: RunRecord) -> Finding:
     if first_epoch == last_epoch:
         measured = f"{three(first.mean)} in epoch {first_epoch} (train mean){held_out}"
         needed = 2 * (record.steps_per_epoch or 1)
-        return Finding(2, title, measured, article, "cannot tell", f"needs {needed:,} steps", values)
+        return replace(EMBEDDING, measured=measured, why=f"needs {needed:,} steps", values=values)
     values["change"] = fall
     unit = f", sums over {record.dim} dims" if record.dim else ""
     measured = (
@@ -148,42 +143,34 @@ def embedding_finding(record: RunRecord) -> Finding:
         why = f"it falls under half of {named}, {three(control)}"
     else:
         word, why = "reproduced", f"it falls, yet stays over half of {named}, {three(control)}"
-    return Finding(2, title, measured, article, word, why, values)
+    return replace(EMBEDDING, measured=measured, word=word, why=why, values=values)
 
 
-def length_finding(record: RunRecord, phase: Phase | None) -> Finding:
+def length_finding(record: RunRecord, phase: PhaseRecord | None) -> Finding:
     """Finding 3: the length loss swings from batch to batch and does not settle."""
-    article = "0 to over 1,500 per batch; 42.5 % of the stable loss"
-    title = "length loss"
     series = term_series(record, "length").finite()
     if not len(series) or phase is None:
-        return _untold(3, title, article, "no length loss recorded")
-    if choice(record, "length", "kind", "mse") != "mse":
-        return _untold(3, title, article, "this run's length loss is a cross-entropy, not a squared error")
+        return replace(LENGTH, why="no length loss recorded")
+    if (record.setting("objective.length.kind") or "mse") != "mse":
+        return replace(LENGTH, why="this run's length loss is a cross-entropy, not a squared error")
     stable = series.between(phase.first, phase.last)
     share = composition(record, phase).get("length")
     if "length" not in record.batches or len(stable) < LENGTH_BATCHES:
         needed = 2 * LENGTH_BATCHES
-        return _untold(3, title, article, f"needs {needed} steps with per-batch values", {"share": share})
+        why = f"needs {needed} steps with per-batch values"
+        return replace(LENGTH, why=why, values={"share": share})
     low, high = (float(q) for q in np.percentile(stable.value, [1, 99]))
     swing = variation(stable.value)
     quarter = len(stable) // 4
     start, end = float(stable.value[:quarter].mean()), float(stable.value[-quarter:].mean())
+    least, most = float(stable.value.min()), float(stable.value.max())
     measured = (
-        f"{three(float(stable.value.min()))} to {three(float(stable.value.max()))} per batch "
+        f"{three(least)} to {three(most)} per batch "
         f"(train, {phase.text}; 1st to 99th percentile {three(low)} to {three(high)}), "
         f"{percent(share)} of the loss"
     )
-    values = {
-        "min": float(stable.value.min()),
-        "max": float(stable.value.max()),
-        "p1": low,
-        "p99": high,
-        "variation": swing,
-        "first_quarter": start,
-        "last_quarter": end,
-        "share": share,
-    }
+    values = {"min": least, "max": most, "p1": low, "p99": high, "variation": swing, "share": share}
+    values |= {"first_quarter": start, "last_quarter": end}
     swings = high > LENGTH_RATIO * low or (swing is not None and swing > LENGTH_VARIATION)
     word: Word
     if not swings:
@@ -191,20 +178,18 @@ def length_finding(record: RunRecord, phase: Phase | None) -> Finding:
     elif end <= LENGTH_SETTLED * start:
         word, why = "not reproduced", f"it settles: {three(start)} to {three(end)}, first to last quarter"
     else:
-        word = "reproduced"
-        why = (
-            f"it varies by {percent(swing)} of its mean and does not settle ({three(start)} to {three(end)})"
-        )
-    return Finding(3, title, measured, article, word, why, values)
+        ends = f"{three(start)} to {three(end)}"
+        word, why = "reproduced", f"it varies by {percent(swing)} of its mean and does not settle ({ends})"
+    return replace(LENGTH, measured=measured, word=word, why=why, values=values)
 
 
-def _around(series: Series, step: int, window: int) -> Span:
+def _around(series: Series, step: int, window: int) -> StepMean:
     """Mean of the last `window` values up to a step, or of the first ones when all come later."""
     before = series.between(0, step)
     kept = (before if len(before) else series.between(0, int(series.step[0]) + window - 1)).value[-window:]
     steps = (before if len(before) else series).step
     chosen = steps[-window:] if len(before) else steps[: len(kept)]
-    return Span(int(chosen[0]), int(chosen[-1]), float(kept.mean()))
+    return StepMean(int(chosen[0]), int(chosen[-1]), float(kept.mean()))
 
 
 def _highest_window_mean(series: Series, window: int) -> float | None:
@@ -213,9 +198,3 @@ def _highest_window_mean(series: Series, window: int) -> float | None:
         return None
     means = moving_average(series.value, window)
     return float(means[min(window, len(means)) - 1 :].max())
-
-
-def _untold(
-    index: int, title: str, article: str, why: str, values: Mapping[str, float | None] | None = None
-) -> Finding:
-    return Finding(index, title, "not measured", article, "cannot tell", why, values or {})

@@ -5,14 +5,16 @@ The rules are explained in docs/report.md.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 
-from jepalm.numbers import three
-from jepalm.report.analysis.numbers import percent
-from jepalm.report.analysis.run import MOVING_AVERAGE, Phase, composition, shares, variation
+from jepalm.numbers import percent, three
+from jepalm.report.analysis.phases import PhaseRecord
+from jepalm.report.analysis.run import MOVING_AVERAGE, composition, shares, variation
 from jepalm.report.analysis.weighted_terms import (
+    encoder_share,
     gradient_cosines,
     limit_reached,
     weight_limits,
@@ -44,9 +46,8 @@ COSINES = 5
 """Fewest log points for that median."""
 
 
-def silent_terms(record: RunRecord) -> list[Verdict]:
+def silent_terms(record: RunRecord) -> Iterator[Verdict]:
     """Terms that stopped adding to the loss, and what they still do to the encoder."""
-    found = []
     for term, series in shares(record).items():
         if record.weight(term) == 0 or len(series) < 2:
             continue
@@ -57,38 +58,32 @@ def silent_terms(record: RunRecord) -> list[Verdict]:
             continue
         when = f"since step {since:,}" if since else "at any log point"
         text = f"{term} has not contributed {when} (under {percent(DEAD_SHARE)} of the train loss)"
-        still = _encoder_share(record, term)
+        still = encoder_share(record, term)
         if still is not None and still >= 0.5:
             part = "all" if still > 0.9995 else percent(still)
             text += f", yet is {part} of the gradient on the encoder"
         reason = f"share under {percent(DEAD_SHARE)} to the end"
-        found.append(Verdict("warning", "silent", text, reason, term))
-    return found
+        yield Verdict("warning", "silent", text, reason, term)
 
 
-def dominating_term(record: RunRecord, phase: Phase | None) -> list[Verdict]:
+def dominating_term(record: RunRecord, phase: PhaseRecord | None) -> Iterator[Verdict]:
     """A term that is nearly all of the loss."""
     if phase is None:
-        return []
+        return
     measured = composition(record, phase)
-    return [
-        Verdict(
-            "warning",
-            "dominates",
-            f"{term} dominates: {percent(share)} of the loss (train, {phase.text})",
-            f"share over {percent(DOMINATES)} in the stable phase",
-        )
-        for term, share in measured.items()
-        if share > DOMINATES and len(measured) > 1
-    ]
+    for term, share in measured.items():
+        if share > DOMINATES and len(measured) > 1:
+            text = f"{term} dominates: {percent(share)} of the loss (train, {phase.text})"
+            yield Verdict(
+                "warning", "dominates", text, f"share over {percent(DOMINATES)} in the stable phase"
+            )
 
 
-def volatile_terms(record: RunRecord, phase: Phase | None) -> list[Verdict]:
+def volatile_terms(record: RunRecord, phase: PhaseRecord | None) -> Iterator[Verdict]:
     """Terms whose value swings from batch to batch."""
     if phase is None:
-        return []
+        return
     measured = composition(record, phase)
-    found = []
     for term, series in record.batches.items():
         stable = series.between(phase.first, phase.last)
         swing = variation(stable.value) if len(stable) >= MOVING_AVERAGE else None
@@ -97,15 +92,13 @@ def volatile_terms(record: RunRecord, phase: Phase | None) -> list[Verdict]:
                 f"{term} is volatile: it varies by {percent(swing)} of its mean from batch to batch "
                 f"(train, {phase.text})"
             )
-            found.append(Verdict("note", "volatile", text, f"standard deviation over {VOLATILE} of the mean"))
-    return found
+            yield Verdict("note", "volatile", text, f"standard deviation over {VOLATILE} of the mean")
 
 
-def muted_terms(record: RunRecord) -> list[Verdict]:
+def muted_terms(record: RunRecord) -> Iterator[Verdict]:
     """Terms that are next to nothing of the loss for most of the run, yet not silent to its end."""
     silent = {verdict.about for verdict in silent_terms(record)}
     weighed = weights(record)
-    found = []
     for term, series in shares(record).items():
         off = weighed[term].step[weighed[term].value == 0] if term in weighed else []
         on = series.value[~np.isin(series.step, off)]
@@ -118,15 +111,14 @@ def muted_terms(record: RunRecord) -> list[Verdict]:
                 "log points"
             )
             reason = f"share under {percent(MUTED_SHARE)} for over {percent(MUTED_STRETCH)} of the run"
-            found.append(Verdict("warning", "muted", text, reason, term))
-    return found
+            yield Verdict("warning", "muted", text, reason, term)
 
 
-def weights_at_limits(record: RunRecord) -> list[Verdict]:
+def weights_at_limits(record: RunRecord) -> Iterator[Verdict]:
     """Weights that ended at an end of the range that the weighting leaves them."""
     if not weights_move(record):
-        return []
-    limits, found = weight_limits(record), []
+        return
+    limits = weight_limits(record)
     for term, series in weights(record).items():
         last = int(series.step[-1])
         for limit in limits.get(term, []):
@@ -142,13 +134,11 @@ def weights_at_limits(record: RunRecord) -> list[Verdict]:
             # A floor is there to be reached; a clamp stops what would go on.
             level: Literal["warning", "note"] = "warning" if limit.name == "clamp" else "note"
             reason = f"within 5 % of its limit for the last {percent(AT_LIMIT_STRETCH)} of the run or longer"
-            found.append(Verdict(level, "at-limit", text, reason, term))
-    return found
+            yield Verdict(level, "at-limit", text, reason, term)
 
 
-def opposing_terms(record: RunRecord) -> list[Verdict]:
+def opposing_terms(record: RunRecord) -> Iterator[Verdict]:
     """Pairs of terms whose gradients on the encoder point against each other."""
-    found = []
     for (first, second), series in gradient_cosines(record).items():
         median = float(np.median(series.value))
         if len(series) >= COSINES and median < OPPOSED:
@@ -156,13 +146,4 @@ def opposing_terms(record: RunRecord) -> list[Verdict]:
                 f"{first} and {second} oppose each other on the encoder: median cosine {three(median)} of "
                 f"their gradients (train, {len(series):,} log points)"
             )
-            found.append(Verdict("note", "opposed", text, f"median cosine under {OPPOSED}"))
-    return found
-
-
-def _encoder_share(record: RunRecord, term: str) -> float | None:
-    """A term's last gradient norm on the encoder over the sum of all terms'."""
-    last = {other: record.series(f"train/grad_norm_encoder/{other}").finite().last for other in record.terms}
-    known = {other: value for other, value in last.items() if value is not None}
-    total = sum(known.values())
-    return known[term] / total if term in known and total > 0 else None
+            yield Verdict("note", "opposed", text, f"median cosine under {OPPOSED}")

@@ -5,21 +5,19 @@ The rules are explained in docs/report.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 
-from jepalm.numbers import three
-from jepalm.report.analysis.numbers import percent
-from jepalm.report.analysis.phases import last_phase_start
+from jepalm.numbers import percent, three
+from jepalm.report.analysis.phases import PhaseRecord, last_phase_start
 from jepalm.report.analysis.run import (
     MOVING_AVERAGE,
-    Phase,
-    choice,
     copy_control,
     mean_distance,
     moving_average,
+    squared_embedding,
     term_series,
 )
 from jepalm.report.read import RunRecord, Series, number
@@ -42,7 +40,7 @@ FORGETS_CE = 1.0
 NEAR_ZERO_DISTANCE = 0.05
 """Share of the predicting-the-mean distance that counts as near zero."""
 OVERFIT_RISE = 0.05
-"""Rise of a validation figure over its best."""
+"""Rise of a validation metric over its best."""
 DIVERGED = 10.0
 """Loss over its best, both as 20-batch means."""
 MEAN_ACCURACY = 0.5
@@ -51,30 +49,29 @@ READS_BACK = 0.5
 """Reconstruction accuracy from which the decoder is not to blame for the generated text."""
 
 
-def verdicts(record: RunRecord, phase: Phase | None) -> list[Verdict]:
+def verdicts(record: RunRecord, phase: PhaseRecord | None) -> list[Verdict]:
     """Return what is wrong with the run, worst first, or one line that nothing is."""
-    rules: list[Callable[[], Iterable[Verdict]]] = [
-        lambda: unfinished(record),
-        lambda: diverged(record),
-        lambda: collapsed(record),
-        lambda: overfit(record),
-        lambda: conditional_mean(record),
-        lambda: no_better_than_control(record),
-        lambda: silent_terms(record),
-        lambda: muted_terms(record),
-        lambda: weights_at_limits(record),
-        lambda: dominating_term(record, phase),
-        lambda: volatile_terms(record, phase),
-        lambda: opposing_terms(record),
-        lambda: unreadable(record),
+    found = [
+        *unfinished(record),
+        *diverged(record),
+        *collapsed(record),
+        *overfit(record),
+        *conditional_mean(record),
+        *no_better_than_control(record),
+        *silent_terms(record),
+        *muted_terms(record),
+        *weights_at_limits(record),
+        *dominating_term(record, phase),
+        *volatile_terms(record, phase),
+        *opposing_terms(record),
+        *(Verdict("note", "unreadable", text, "read as far as possible") for text in record.problems),
     ]
-    found = [verdict for rule in rules for verdict in rule()]
     if not any(verdict.level == "warning" for verdict in found) and record.train:
         found.append(Verdict("good", "sound", "nothing wrong found", "no rule of this list spoke"))
     return found
 
 
-def unfinished(record: RunRecord) -> list[Verdict]:
+def unfinished(record: RunRecord) -> Iterator[Verdict]:
     """A run that did not reach its last step, or has no rows."""
     planned = number(record.manifest.get("steps"))
     where = f"step {record.step:,}" + (f" of {planned:,.0f}" if planned else "")
@@ -86,15 +83,13 @@ def unfinished(record: RunRecord) -> list[Verdict]:
         "failed": f"failed at {where}" + (f": {error}" if error else ""),
         "unknown": f"the run does not say whether it finished; it reached {where}",
     }
-    found = []
     if record.status in words:
-        found.append(Verdict("warning", "unfinished", words[record.status], f"status is {record.status}"))
+        yield Verdict("warning", "unfinished", words[record.status], f"status is {record.status}")
     if not record.train and not record.validation:
-        found.append(Verdict("warning", "empty", "nothing was recorded yet", "metrics.jsonl has no rows"))
-    return found
+        yield Verdict("warning", "empty", "nothing was recorded yet", "metrics.jsonl has no rows")
 
 
-def diverged(record: RunRecord) -> list[Verdict]:
+def diverged(record: RunRecord) -> Iterator[Verdict]:
     """A loss or term that is not finite, or a loss ten times its best of the last phase."""
     names = [("loss", record.series("train/loss"))]
     for term in record.terms:
@@ -108,62 +103,53 @@ def diverged(record: RunRecord) -> list[Verdict]:
     ]
     if bad:
         step, name = min(bad)
-        return [
-            Verdict(
-                "warning", "diverged", f"{name} is not finite from step {step:,} (train)", "NaN or infinity"
-            )
-        ]
+        text = f"{name} is not finite from step {step:,} (train)"
+        yield Verdict("warning", "diverged", text, "NaN or infinity")
+        return
     loss = _smooth(record.series("train/loss").between(last_phase_start(record) + 1, record.step))
     if len(loss) and loss.value.min() > 0 and loss.value[-1] > DIVERGED * loss.value.min():
         best, at = float(loss.value.min()), int(loss.step[loss.value.argmin()])
         text = f"diverged: loss {three(loss.last)} at the end, {three(best)} at step {at:,} (train)"
-        return [
-            Verdict("warning", "diverged", text, f"loss over {DIVERGED:.0f} times its best, 20-batch means")
-        ]
-    return []
+        reason = f"loss over {DIVERGED:.0f} times its best, 20-batch means"
+        yield Verdict("warning", "diverged", text, reason)
 
 
-def collapsed(record: RunRecord) -> list[Verdict]:
+def collapsed(record: RunRecord) -> Iterator[Verdict]:
     """Embeddings that lost their rank, their spread, or the text."""
-    found = []
     for key, whose in (("effective_rank", "target"), ("predicted_effective_rank", "predicted")):
         rank = record.series(f"validation/{key}").finite().last
         if rank is not None and record.dim and rank < RANK_COLLAPSE * record.dim:
             text = f"{whose} embeddings collapsed: effective rank {three(rank)} of {record.dim} (validation)"
             level: Literal["warning", "note"] = "warning" if whose == "target" else "note"
-            found.append(Verdict(level, "collapse", text, f"rank under {percent(RANK_COLLAPSE)} of dim"))
+            yield Verdict(level, "collapse", text, f"rank under {percent(RANK_COLLAPSE)} of dim")
     spread = record.series("validation/embedding_std").finite()
     if len(spread) > 1 and spread.value[-1] < STD_COLLAPSE * spread.value[0]:
-        spreads = f"{three(spread.first)} to {three(spread.last)}"
-        text = f"embeddings shrank: standard deviation {spreads} (validation)"
-        found.append(
-            Verdict("warning", "collapse", text, f"under {percent(STD_COLLAPSE)} of its first value")
-        )
+        ends = f"{three(spread.first)} to {three(spread.last)}"
+        text = f"embeddings shrank: standard deviation {ends} (validation)"
+        reason = f"under {percent(STD_COLLAPSE)} of its first value"
+        yield Verdict("warning", "collapse", text, reason)
     ce, distance = _late(record, "reconstruction"), _late(record, "embedding")
     control, _ = mean_distance(record)
     if ce is None or distance is None or control is None:
-        return found
-    squared = choice(record, "embedding", "distance", "mse") == "mse"
-    if squared and ce > FORGETS_CE and distance < NEAR_ZERO_DISTANCE * control:
+        return
+    if squared_embedding(record) and ce > FORGETS_CE and distance < NEAR_ZERO_DISTANCE * control:
         text = (
             f"the encoder forgets the text to be easy to predict: embedding distance {three(distance)}, "
             f"yet reconstruction CE {three(ce)} (train, last rows)"
         )
         near_zero = f"{percent(NEAR_ZERO_DISTANCE)} of {three(control)}"
         reason = f"CE over {FORGETS_CE} while the distance is under {near_zero}"
-        found.append(Verdict("warning", "collapse", text, reason))
-    return found
+        yield Verdict("warning", "collapse", text, reason)
 
 
-def overfit(record: RunRecord) -> list[Verdict]:
-    """A validation figure that rose from its best of the last phase while the same figure of train fell."""
-    found = []
+def overfit(record: RunRecord) -> Iterator[Verdict]:
+    """A loss or distance that rose on validation from its best of the last phase while it fell on train."""
     phase = last_phase_start(record) + 1, record.step
-    squared = choice(record, "embedding", "distance", "mse") == "mse"
-    embedding = "embedding" if squared else "embedding_distance"
-    for key, train_key in (("loss", "train/loss"), (embedding, "train/term/embedding")):
-        held_out = record.series(f"validation/{key}").finite().between(*phase)
-        train = _smooth(record.series(train_key).finite().between(*phase))
+    for name, validation, train in (
+        ("loss", record.series("validation/loss").finite(), record.series("train/loss")),
+        ("embedding", record.held_out("embedding"), record.series("train/term/embedding")),
+    ):
+        held_out, train = validation.between(*phase), _smooth(train.finite().between(*phase))
         if len(held_out) < 2 or not len(train):
             continue
         best_at = int(held_out.value.argmin())
@@ -174,56 +160,42 @@ def overfit(record: RunRecord) -> list[Verdict]:
             continue
         if last > best + OVERFIT_RISE * abs(best) and train.last < then:
             text = (
-                f"overfit: validation {key} {three(last)} is over its best {three(best)} of step {step:,}, "
+                f"overfit: validation {name} {three(last)} is over its best {three(best)} of step {step:,}, "
                 f"while train fell from {three(then)} to {three(train.last)}"
             )
-            found.append(
-                Verdict("warning", "overfit", text, f"validation over {percent(OVERFIT_RISE)} above its best")
-            )
-    return found
+            reason = f"validation over {percent(OVERFIT_RISE)} above its best"
+            yield Verdict("warning", "overfit", text, reason)
 
 
-def conditional_mean(record: RunRecord) -> list[Verdict]:
+def conditional_mean(record: RunRecord) -> Iterator[Verdict]:
     """A decoder that reads target embeddings well and predicted ones badly, of a predictor without noise."""
-    if noise_of(record) != "none":
-        return []
+    if (record.setting("model.predictor.noise") or "none") != "none":
+        return
     reads = record.series("validation/reconstruction_accuracy").finite().last
     writes = record.series("validation/generation_accuracy").finite().last
     ce = record.series("validation/generation_ce").finite().last
     if reads is None or writes is None or reads < READS_BACK or writes >= MEAN_ACCURACY * reads:
-        return []
+        return
     text = (
         f"one-shot text is the conditional mean (generation CE {three(ce)}, accuracy {percent(writes)} on "
         f"predicted embeddings against {percent(reads)} on target embeddings, validation)"
     )
     reason = f"generation accuracy under {percent(MEAN_ACCURACY)} of reconstruction accuracy"
-    return [Verdict("warning", "conditional-mean", text, reason)]
+    yield Verdict("warning", "conditional-mean", text, reason)
 
 
-def noise_of(record: RunRecord) -> str:
-    """The kind of randomness that the predictor has."""
-    return str(record.setting("model.predictor.noise") or "none")
+def no_better_than_control(record: RunRecord) -> Iterator[Verdict]:
+    """Predictions no closer to the targets than a control that predicts nothing.
 
-
-def no_better_than_control(record: RunRecord) -> list[Verdict]:
-    """Predictions no closer to the targets than a control that predicts nothing; draws need not be.
-
-    Gumbel noise is no draw in validation: it says the held-out text.
+    Noise does not excuse them: in validation, Gumbel noise is that of the held-out text.
     """
-    if noise_of(record) == "gaussian":
-        return []
     r2 = record.series("validation/r2").finite().last
     copy = copy_control(record).last
     if r2 is None or (r2 > 0 and (copy is None or r2 > copy)):
-        return []
+        return
     control = "the mean" if r2 <= 0 else f"a copy of the source (R2 {three(copy)})"
     text = f"predicted embeddings are no better than {control}: R2 {three(r2)} (validation)"
-    return [Verdict("warning", "no-prediction", text, "R2 at or under that of a control")]
-
-
-def unreadable(record: RunRecord) -> list[Verdict]:
-    """Files and lines that could not be read."""
-    return [Verdict("note", "unreadable", problem, "read as far as possible") for problem in record.problems]
+    yield Verdict("warning", "no-prediction", text, "R2 at or under that of a control")
 
 
 def _smooth(series: Series) -> Series:

@@ -13,9 +13,10 @@ from jepalm.evaluation.evaluate import evaluate
 from jepalm.evaluation.rows import Evaluation
 from jepalm.evaluation.settings import EvaluationSettings
 from jepalm.generation.loading import TrainedModel, load_trained
-from jepalm.report.analysis.evaluation import cell, columns, header
+from jepalm.report.analysis.evaluation import columns, header
 from jepalm.report.plots.evaluation import faintness
-from jepalm.report.render.terminal import evaluation_table
+from jepalm.report.render.run import evaluation_table
+from jepalm.report.render.terminal import blocks_view
 
 CPU = HardwareConfig(device="cpu", precision="fp32", threads=1)
 
@@ -133,7 +134,7 @@ def test_a_file_of_them_reads_back_and_is_shown(evaluation: Evaluation):
     assert (read.passes, read.order) == ([2, 4], "random")
     assert read["scorer/nll"].values == evaluation["scorer/nll"].values
     assert list(columns(read).values()) == ["model", "2 passes", "4 passes", "real", "5-gram"]
-    assert cell(read["text/characters"], "passes_2") == "8.00"
+    assert read["text/characters"].values["passes_2"] == 8
     assert "model writes in one pass; in more passes it decides by order random" in header(read)
 
 
@@ -161,7 +162,7 @@ def test_numbers_of_passes_are_a_list_with_commas():
 
 def test_every_figure_keeps_its_name_beside_many_columns(evaluation: Evaluation):
     console = Console(width=80, file=io.StringIO())
-    console.print(evaluation_table(evaluation))
+    console.print(blocks_view([evaluation_table(evaluation)]))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     for text in ("valid words", "length, chars/text", "2 passes", "4 passes", "  [8.00, 8.00]"):
         assert text in shown, text

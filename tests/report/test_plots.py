@@ -3,20 +3,18 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from synthetic_run import evaluation, healthy_rows, laboratory_rows, phase_event
+from synthetic_run import evaluation, healthy_rows, laboratory_rows, phase_event, summary_of
 
 from jepalm.config import Config
 from jepalm.errors import JepalmError
-from jepalm.report.analysis.compare import compare
-from jepalm.report.analysis.summary import analyse
+from jepalm.report.comparison import compare
 from jepalm.report.plots.article import composition_bars, embedding_by_epoch
-from jepalm.report.plots.catalogue import RUN_FIGURES, article_figures, evaluation_figures, run_figures
-from jepalm.report.plots.compare import COMPARISON_FIGURES, comparison_figures
+from jepalm.report.plots.catalogue import ALL_PLOTS, ARTICLE_PLOTS, RUN_PLOTS, draw
+from jepalm.report.plots.compare import COMPARISON_PLOTS, comparison_plots
 from jepalm.report.plots.draw import PALETTE, inline_svg, thin
 from jepalm.report.plots.evaluation import nll_by_position
 from jepalm.report.plots.heatmap import embedding_heatmap
-from jepalm.report.plots.run import curves, r2
-from jepalm.report.plots.weighted_terms import cosines_over_time, weights_over_time
+from jepalm.report.plots.run import cosines_over_time, curves, r2, weights_over_time
 from jepalm.report.read import read_run
 
 
@@ -29,27 +27,27 @@ def uncertain():
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def test_a_full_run_draws_every_figure_once_and_no_two_share_an_id(make_run):
+def test_a_full_run_draws_every_plot_once_and_no_two_share_an_id(make_run):
     record = read_run(make_run(laboratory_rows(1000), evaluations={"validation": evaluation()}))
-    arts = article_figures(record) + run_figures(record) + evaluation_figures(record)
-    assert [art.name for art in arts] == list(RUN_FIGURES)
-    ids = [found for art in arts for found in re.findall(r'\bid="([^"]+)"', art.svg)]
+    plots = draw(record)
+    assert [plot.name for plot in plots] == list(ALL_PLOTS)
+    ids = [found for plot in plots for found in re.findall(r'\bid="([^"]+)"', plot.svg)]
     assert len(ids) == len(set(ids))
-    for art in arts:
-        ElementTree.fromstring(art.svg)
-        assert art.png.startswith(PNG)
-        used = set(re.findall(r'(?:url\(|href=")#([^")]+)', art.svg))
+    for plot in plots:
+        ElementTree.fromstring(plot.svg)
+        assert plot.png.startswith(PNG)
+        used = set(re.findall(r'(?:url\(|href=")#([^")]+)', plot.svg))
         assert used <= set(ids)
 
 
 def test_a_run_without_rows_draws_nothing(make_run):
     record = read_run(make_run([]))
-    assert article_figures(record) + run_figures(record) == []
+    assert draw(record) == []
 
 
 def test_a_single_row_is_drawn(make_run):
     record = read_run(make_run(healthy_rows(25)))
-    names = [art.name for art in article_figures(record) + run_figures(record)]
+    names = [plot.name for plot in draw(record)]
     assert names == ["reconstruction", "embedding", "length", "composition", "curves", "optimisation"]
 
 
@@ -65,10 +63,10 @@ def test_values_that_are_not_finite_or_not_positive_are_no_fault(make_run):
         for k, value in enumerate([0.0, -1.0, float("nan"), float("inf"), 1e30], start=1)
     ]
     record = read_run(make_run(rows))
-    assert {"length", "curves"} <= {art.name for art in article_figures(record) + run_figures(record)}
+    assert {"length", "curves"} <= {plot.name for plot in draw(record)}
 
 
-def test_figures_are_the_same_bytes_each_time(make_run):
+def test_plots_are_the_same_bytes_each_time(make_run):
     record = read_run(make_run(healthy_rows(500)))
     assert composition_bars(record) == composition_bars(record)
 
@@ -105,13 +103,13 @@ def test_thinning_keeps_the_extremes():
     assert kept.min() == -7.0
 
 
-OVER_STEPS = set(RUN_FIGURES) - {"embedding", "composition", "nll_by_position", "frontier"}
+OVER_STEPS = {*ARTICLE_PLOTS, *RUN_PLOTS} - {"embedding", "composition"}
 
 
-def test_every_figure_over_steps_names_the_phases(make_run):
+def test_every_plot_over_steps_names_the_phases(make_run):
     record = read_run(make_run(laboratory_rows(1000)))
-    arts = article_figures(record) + run_figures(record)
-    assert {art.name for art in arts if ">predictor<" in art.svg} == OVER_STEPS
+    plots = draw(record)
+    assert {plot.name for plot in plots if ">predictor<" in plot.svg} == OVER_STEPS
 
 
 def test_a_run_of_one_phase_names_none(make_run):
@@ -123,9 +121,9 @@ def test_a_run_of_one_phase_names_none(make_run):
 def test_fixed_weights_are_not_drawn_and_moving_ones_are(make_run):
     assert weights_over_time(read_run(make_run(healthy_rows(100)))) is None
     rows = laboratory_rows(1000)
-    art = weights_over_time(read_run(make_run(rows, name="b", config=uncertain())))
+    plot = weights_over_time(read_run(make_run(rows, name="b", config=uncertain())))
     # Reconstruction ends at exp(4), the default clamp; the others keep 1, far from it.
-    assert art.svg.count(">clamp<") == 1
+    assert plot.svg.count(">clamp<") == 1
     assert ">clamp<" not in weights_over_time(read_run(make_run(rows[:20], name="c", config=uncertain()))).svg
 
 
@@ -134,8 +132,8 @@ def test_gradients_of_one_term_have_no_cosine_to_draw(make_run):
 
 
 def test_nll_by_position_has_a_panel_a_split_and_a_line_a_text(make_run):
-    conditioning = {split: evaluation(split) for split in ("validation", "test")}
-    svg = nll_by_position(read_run(make_run([], evaluations=conditioning))).svg
+    measured = {split: evaluation(split) for split in ("validation", "test")}
+    svg = nll_by_position(read_run(make_run([], evaluations=measured))).svg
     assert [f"{split}, 999 prompts" in svg for split in ("train", "validation", "test")] == [
         False,
         True,
@@ -146,8 +144,8 @@ def test_nll_by_position_has_a_panel_a_split_and_a_line_a_text(make_run):
 
 def test_comparison_draws_every_overlay(make_run):
     runs = [make_run(healthy_rows(500), name=name) for name in ("a", "b")]
-    arts = comparison_figures(compare([analyse(read_run(run)) for run in runs]))
-    assert [art.name for art in arts] == list(COMPARISON_FIGURES)
+    plots = comparison_plots(compare([summary_of(run) for run in runs]))
+    assert [plot.name for plot in plots] == list(COMPARISON_PLOTS)
 
 
 @pytest.mark.parametrize(("name", "start"), [("map.png", PNG), ("map.svg", b"<?xml")])
