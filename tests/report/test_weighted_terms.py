@@ -8,6 +8,7 @@ from synthetic_run import laboratory_rows, phase_event, term, train_row
 
 from jepalm.config import Config, ModelConfig, ObjectiveConfig
 from jepalm.objective.jepalm import JepalmObjective
+from jepalm.objective.terms import loss_terms
 from jepalm.objective.weighting import build_weighting
 from jepalm.report.analysis.phases import stable_phase
 from jepalm.report.analysis.weighted_terms import (
@@ -85,9 +86,9 @@ def test_the_last_phase_may_replace_the_weight_that_is_limited(make_run):
 
 def test_limit_of_a_running_mean_is_the_weight_of_a_term_that_is_zero(make_run):
     tree = config(weighting="ema", ema={"floor": 0.02}, length={"weight": 3.0})
-    weighting = build_weighting(
-        ObjectiveConfig(**tree["objective"]), {"length": 3.0}, cross_entropies=frozenset()
-    )
+    objective = ObjectiveConfig(**tree["objective"])
+    terms = [one for one in loss_terms("jepalm", objective) if one.name == "length"]
+    weighting = build_weighting(objective, terms, {"length": 3.0})
     weighting.begin(torch.zeros(1))
     (limit,) = weight_limits(read_run(make_run([train_row(25)], config=tree)))["length"]
     assert limit.value == pytest.approx(float(weighting({"length": torch.ones(())}, 1.0).weights["length"]))
