@@ -71,7 +71,7 @@ def print_json(row: dict[str, Any]) -> None:
 def print_cost(
     trained: TrainedModel, nfe: int, characters: int, seconds: float, picture: Path | None
 ) -> None:
-    """Print forward passes, characters and time beside the run, then the file of a picture, if there is one."""
+    """Print forward passes, characters and time beside the run, and the file of a picture if there is one."""
     print_dim(
         f"{nfe} forward pass{'es' if nfe > 1 else ''} · {characters} characters · {1000 * seconds:.0f} ms"
         f" · {trained.run.name} at step {trained.checkpoint.step:,}"

@@ -98,9 +98,9 @@ def show_verified(
                 "prompt": verifying.tokenizer.decode(source.ids),
                 "texts": texts,
                 "nfe": made.batch_nfe,
-                "checks": made.batch_checks,
+                "checks": max(made.checks),
                 "checks_of_each": made.checks,
-                "drafts": made.batch_drafts,
+                "drafts": max(made.drafts),
                 "characters": characters,
                 "characters_per_check": per_check,
                 "seconds": round(seconds, 6),
@@ -118,7 +118,7 @@ def show_verified(
         drafts = f"{drafting.run.name} at step {drafting.checkpoint.step:,}"
     print_texts(texts)
     print_dim(
-        f"{made.batch_checks} verifying passes, {made.batch_drafts} drafts · {characters} characters,"
+        f"{max(made.checks)} verifying passes, {max(made.drafts)} drafts · {characters} characters,"
         f" {three(per_check)} a verifying pass · {1000 * seconds:.0f} ms"
         f" · text of {verifying.run.name} at step {verifying.checkpoint.step:,}"
         f" · drafts of {drafts}"

@@ -171,18 +171,11 @@ def decide(
 ) -> Tensor:
     """Tokens (...) of logits (..., V), with or without Gumbel noise (..., V).
 
-    Without noise tokens are drawn. Noise that the predictor read has decided the text already: the likeliest
-    tokens are taken. Noise that it did not read is added here.
+    Without noise tokens are drawn, or the likeliest taken at temperature 0. Noise that the predictor read has
+    decided the text already: the likeliest tokens are taken. Noise that it did not read is added here.
     """
-    if noise is None:
-        return choose(logits, temperature, generator)
-    if not objective.reads_gumbel:
-        logits = logits + noise
-    return logits.argmax(-1)
-
-
-def choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
-    """Tokens (...) of logits (..., V): the most likely ones at temperature 0, drawn above."""
+    if noise is not None:
+        return (logits if objective.reads_gumbel else logits + noise).argmax(-1)
     if temperature == 0:
         return logits.argmax(-1)
     probabilities = (logits / temperature).softmax(-1).flatten(0, -2)

@@ -11,8 +11,7 @@ least (Parallel Token Prediction, arXiv 2512.21323; without shared noise, specul
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -90,28 +89,6 @@ class OneShotDrafter:
 
 
 @dataclass(frozen=True)
-class VerifiedText(GeneratedText):
-    """What was written after each prompt; its `nfe` are verifying passes and those of the drafts.
-
-    Attributes:
-        checks: verifying passes of each text.
-        drafts: drafts of each text.
-        batch_checks: verifying passes of all texts together, as many as the slowest of a batch takes.
-        batch_drafts: drafts of all texts together.
-    """
-
-    checks: list[int] = field(default_factory=list)
-    drafts: list[int] = field(default_factory=list)
-    batch_checks: int = 0
-    batch_drafts: int = 0
-
-    @property
-    def tokens_per_check(self) -> float:
-        """Tokens that a verifying pass writes of one text, mean over all passes."""
-        return sum(map(len, self.ids)) / sum(self.checks)
-
-
-@dataclass(frozen=True)
 class VerifiedWriter:
     """Writes what an autoregressive model writes alone with the same seed, from the drafts of another.
 
@@ -135,7 +112,7 @@ class VerifiedWriter:
 
     def write(
         self, prompts: Sequence[Prompt], *, seed: int = 0, lengths: Sequence[int] | None = None
-    ) -> VerifiedText:
+    ) -> GeneratedText:
         """Write after each prompt, with the noise of its number; see `Writer`."""
         longest = self.length if lengths is None else max(lengths)
         parts = []
@@ -151,17 +128,10 @@ class VerifiedWriter:
                     noise=noise,
                 )
             parts.append(part)
-        together = joined(parts)
-        cut = [longest] * len(prompts) if lengths is None else lengths
-        return VerifiedText(
-            [row[:length] for row, length in zip(together.ids, cut, strict=True)],
-            together.nfe,
-            together.batch_nfe,
-            checks=list(chain.from_iterable(part.checks for part in parts)),
-            drafts=list(chain.from_iterable(part.drafts for part in parts)),
-            batch_checks=sum(part.batch_checks for part in parts),
-            batch_drafts=sum(part.batch_drafts for part in parts),
-        )
+        made = joined(parts)
+        if lengths is None:
+            return made
+        return replace(made, ids=[row[:length] for row, length in zip(made.ids, lengths, strict=True)])
 
 
 def drafter_of(trained: TrainedModel) -> Drafter:
@@ -281,7 +251,7 @@ def verify(
     length: int,
     sampling: Sampling = GREEDY,
     noise: GumbelNoise | None = None,
-) -> VerifiedText:
+) -> GeneratedText:
     """Write `length` tokens after each prompt, those that `token_by_token.generate` writes after it alone.
 
     They are the same up to the rounding of logits: a pass over many positions adds up in another order than
@@ -300,7 +270,6 @@ def verify(
     longest, context = drafter.longest, model.context_len
     texts = [_Text(list(prompt), context, length, max(0, len(prompt) - context)) for prompt in prompts]
     cache = model.new_cache(len(texts), context + longest + 1)
-    batch_drafts = batch_checks = 0
     while unfinished := [row for row, text in enumerate(texts) if text.left]:
         drawn = None
         if noise is not None and sampling.temperature:
@@ -310,7 +279,6 @@ def verify(
         if any(texts[row].room for row in unfinished):
             sources = [texts[row].ids for row in unfinished]
             drafts = drafter.draft(sources, None if drawn is None else drawn[:, :longest], sampling)
-            batch_drafts += 1
             for row in unfinished:
                 texts[row].drafts += 1
         parts = [
@@ -324,15 +292,13 @@ def verify(
             fresh = model.new_cache(len(unread), cache.room)
             _check(model, fresh, [replace(part, row=row) for row, part in enumerate(unread)], sampling)
             cache.take(fresh, [part.row for part in unread])
-        batch_checks += 1
-    return VerifiedText(
+    checks, drafted = [text.checks for text in texts], [text.drafts for text in texts]
+    return GeneratedText(
         [text.ids[-length:] for text in texts],
         [text.checks + drafter.nfe * text.drafts for text in texts],
-        batch_checks + drafter.nfe * batch_drafts,
-        checks=[text.checks for text in texts],
-        drafts=[text.drafts for text in texts],
-        batch_checks=batch_checks,
-        batch_drafts=batch_drafts,
+        max(checks) + drafter.nfe * max(drafted),  # the text that takes longest is in every pass
+        checks=checks,
+        drafts=drafted,
     )
 
 

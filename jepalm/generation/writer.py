@@ -45,12 +45,16 @@ class GeneratedText:
         nfe: forward passes of each text; of texts that are refined in one batch, those of the batch.
         batch_nfe: forward passes of all texts together, where a pass over a batch counts once.
         passages: each passage of a one-shot model as it was written, for the texts that were not yet done.
+        checks: passes of a verifier for each text, which are part of `nfe`; none where nothing was drafted.
+        drafts: drafts of each text.
     """
 
     ids: list[list[int]]
     nfe: list[int]
     batch_nfe: int
     passages: list[Passage] = field(default_factory=list)
+    checks: list[int] = field(default_factory=list)
+    drafts: list[int] = field(default_factory=list)
 
     @property
     def mean_nfe(self) -> float:
@@ -84,8 +88,10 @@ def joined(batches: Iterable[GeneratedText]) -> GeneratedText:
     """The texts of several batches as one record."""
     parts = list(batches)
     return GeneratedText(
-        list(chain.from_iterable(part.ids for part in parts)),
-        list(chain.from_iterable(part.nfe for part in parts)),
-        sum(part.batch_nfe for part in parts),
-        list(chain.from_iterable(part.passages for part in parts)),
+        ids=list(chain.from_iterable(part.ids for part in parts)),
+        nfe=list(chain.from_iterable(part.nfe for part in parts)),
+        batch_nfe=sum(part.batch_nfe for part in parts),
+        passages=list(chain.from_iterable(part.passages for part in parts)),
+        checks=list(chain.from_iterable(part.checks for part in parts)),
+        drafts=list(chain.from_iterable(part.drafts for part in parts)),
     )

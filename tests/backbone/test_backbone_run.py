@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
-from jepalm.evaluation.speed.writing import parameters, untrained_writer
+from jepalm.evaluation.speed.writing import n_parameters, untrained_counterpart
 from jepalm.evaluation.text.likelihood import CausalScorer
 from jepalm.generation.export import export_backbone
 from jepalm.generation.loading import load_trained
@@ -113,7 +113,7 @@ def test_a_checkpoint_of_adapters_holds_nothing_else(runs):
     assert all(".adapters." in name for name in moments)
     manifest = json.loads(runs["llama", 2].manifest.read_text())
     assert manifest["parameters"] == {"total": sum(parts.values()), **parts}
-    assert parameters(trained.objective) == parts["adapters"] + parts["frozen"]
+    assert n_parameters(trained.objective) == parts["adapters"] + parts["frozen"]
 
 
 def test_the_optimizer_gets_the_adapters_alone(runs, build):
@@ -219,7 +219,7 @@ def test_data_of_another_tokenizer_is_refused(config, pairs_data):
 
 def test_nothing_of_equal_size_is_built_beside_a_backbone(runs):
     with pytest.raises(UsageError, match="give --baseline RUN"):
-        untrained_writer(loaded(runs["gemma", 0]), None)
+        untrained_counterpart(loaded(runs["gemma", 0]), None)
 
 
 def test_phases_teach_the_adapters(config, train, tmp_path):

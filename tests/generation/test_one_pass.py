@@ -57,7 +57,7 @@ def test_the_heads_lengths_are_rounded_and_clamped_to_the_model(
     expected: Any,
 ):
     objective = random_objective(packing=True)
-    monkeypatch.setattr(objective, "predict_lengths", lambda *_: torch.tensor(predicted))
+    monkeypatch.setattr(objective, "_length_output", lambda *_: torch.tensor(predicted))
     passage = generate(objective, make_batch((2, 3, 4), (1, 1, 1)).source)
     assert passage.lengths.tolist() == expected
     assert [len(row) for row in passage.rows()] == expected
@@ -68,7 +68,7 @@ def test_beyond_a_texts_length_ids_and_embeddings_are_zero(
     random_objective: Any, make_batch: Any, monkeypatch: pytest.MonkeyPatch, packing: bool
 ):
     objective = random_objective(packing=packing)
-    monkeypatch.setattr(objective, "predict_lengths", lambda *_: torch.tensor([2.0, 5.0]))
+    monkeypatch.setattr(objective, "_length_output", lambda *_: torch.tensor([2.0, 5.0]))
     passage = generate(objective, make_batch((2, 3), (1, 1)).source)
     assert passage.ids[0, 2:].tolist() == [0, 0, 0]
     assert not passage.embeddings[0, 2:].any()

@@ -8,7 +8,9 @@ from jepalm.data.batches import pad_rows
 from jepalm.generation import token_by_token
 from jepalm.generation.noise import GumbelNoise
 from jepalm.generation.token_by_token import GREEDY, Sampling
-from jepalm.generation.verify import OneShotDrafter, verify
+from jepalm.generation.verify import OneShotDrafter, VerifiedWriter, verify
+from jepalm.generation.writer import Prompt
+from jepalm.hardware import Hardware
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.jepalm import JepalmObjective
 
@@ -103,7 +105,8 @@ def test_drafts_are_accepted_as_far_as_they_are_right(wrong_every, a_pass):
     oracle = Oracle(text, row, longest=4, wrong_every=wrong_every)
     made = verify(objective, [row], oracle, length=30, sampling=Sampling(1.0), noise=GumbelNoise(0, VOCAB))
     assert made.ids == [text]
-    assert (made.batch_checks, made.checks, made.tokens_per_check) == (30 // a_pass, [30 // a_pass], a_pass)
+    assert made.checks == [30 // a_pass]
+    assert made.batch_nfe == made.nfe[0] == made.checks[0] + made.drafts[0]
 
 
 def test_a_pass_reads_the_draft_and_what_the_last_one_wrote(monkeypatch):
@@ -140,3 +143,17 @@ def test_a_drafter_without_noise_input_takes_the_highest_sum_of_log_probability_
         logits = objective.model.decoder(objective.predict(source, layout, target), target)[0]
     logits[:, :3] = float("-inf")
     assert draft == (logits.log_softmax(-1) / 0.5 + noise[0]).argmax(-1).tolist()
+
+
+def test_a_writer_writes_the_same_in_batches_and_counts_both_models_passes():
+    hardware = Hardware(torch.device("cpu"), "fp32", 1, False, "auto", False, "")
+    asked = [Prompt(row) for row in prompts(2)]
+    whole, parts = (
+        VerifiedWriter("tiny", build(3), hardware, build_drafter(4), 20, Sampling(1.0), n).write(
+            asked, seed=1
+        )
+        for n in (3, 2)
+    )
+    assert (whole.ids, whole.checks) == (parts.ids, parts.checks)
+    assert whole.nfe == [a + b for a, b in zip(whole.checks, whole.drafts, strict=True)]
+    assert whole.batch_nfe == max(whole.nfe) < parts.batch_nfe

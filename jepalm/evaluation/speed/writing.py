@@ -23,7 +23,7 @@ from jepalm.generation.loading import TrainedModel
 from jepalm.generation.prompts import longest_source
 from jepalm.generation.roll import PassageWriter
 from jepalm.generation.token_by_token import CausalWriter, Sampling
-from jepalm.generation.verify import Drafter, VerifiedText, verified_writer
+from jepalm.generation.verify import Drafter, verified_writer
 from jepalm.generation.writer import GeneratedText, Prompt, Writer
 from jepalm.objective import Objective
 
@@ -379,7 +379,6 @@ def measure_verified(
     found = {}
     for name in drafters:
         written = made[name]
-        assert isinstance(written, VerifiedText)
         found[name] = DraftedSpeed(
             sum(len(tokenizer.decode(row)) for row in written.ids) / sum(written.checks),
             sum(written.checks) / len(prompts),
