@@ -44,7 +44,7 @@ def test_many_prompts_become_a_json_row_each(work, jepalm_command, name):
     assert [row["prompt"] for row in rows] == ["1 and 2?", "1 and 30?", "who?"]
     single = json.loads(jepalm_command("generate", "who?", "--json", *run, cwd=work)[1])
     assert rows[2]["texts"] == single["texts"]
-    assert re.search(r"3 prompts · \d+ passes · \d+ characters · .* characters/s · .* at step 4", err)
+    assert re.search(r"3 prompts · \d+ forward pass(es)? · \d+ characters · .* characters/s · .* at step 4", err)
 
 
 def test_samples_of_many_prompts_repeat_with_their_seed(work, jepalm_command):
@@ -86,7 +86,7 @@ def test_a_causal_run_is_evaluated_by_its_answers_beside_another(work, jepalm_co
     head = out.splitlines()
     assert re.fullmatch(r".*-ar at step 4 · 8 answers to test, likeliest text, task gsm8k · seed 0", head[0])
     assert head[4].startswith("baseline: ")
-    for words in ("final answer", "exact match", "nearest source's answer", "passes/answer"):
+    for words in ("right answer", "exact match", "nearest source's answer", "passes/answer"):
         assert words in out
     tree = json.loads((work / "runs-ar" / "latest" / "report" / "evaluation-test.json").read_text())
     rows = {row["name"]: row for row in tree["rows"]}
@@ -99,7 +99,7 @@ def test_a_jepalm_says_what_it_answered(work, jepalm_command):
     code, out, err = jepalm_command("evaluate", *arguments, cwd=work, COLUMNS="120")
     assert code == 0, err
     assert out.splitlines()[1] == "4 answers to test, likeliest text, task gsm8k"
-    assert out.index("final answer") < out.index("CE on target")
+    assert out.index("right answer") < out.index("CE on target")
 
 
 @pytest.mark.parametrize(
