@@ -276,7 +276,6 @@ def _batches(
         tokens_per_latent=config.model.latent.tokens,
         static_shapes=hardware.compile and split == "train",
         spans=config.data.spans,
-        own_text=config.objective.own_text if split == "train" else None,
     )
 
 
@@ -319,9 +318,6 @@ def _check_pairing(config: Config, pairing: str) -> None:
     if pairing == "windows" and objective.latent.weight > 0:
         message = f"objective.latent.weight does nothing with {config.data.name}, whose pairing is windows"
         raise UsageError(message, "a window has no second view: train on lines or pairs")
-    if pairing != "windows" and objective.own_text.share > 0:
-        message = f"objective.own_text does nothing with {config.data.name}, whose pairing is {pairing}"
-        raise UsageError(message, "prepare the text with --pairing windows for it")
     if pairing != "spans":
         only = {
             "data.spans": config.data.spans != SpansConfig(),

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jepalm.config import OwnTextConfig, SpansConfig
+from jepalm.config import SpansConfig
 from jepalm.data.prepared import Role, Split
 from jepalm.data.shuffling import shuffled
 from jepalm.data.spans import draw_places, hide
@@ -28,8 +28,6 @@ RESIDENT_BYTES = 2 << 30
 _BYTES_A_TOKEN = 4  # resident ids are int32
 _GAPS = 1
 """Keeps the draws of hidden spans apart from those of the texts they are hidden in."""
-_OWN = 2
-"""Keeps the draws of the sources that are to hold own text apart from the others."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +87,6 @@ class Batch:
     """Latents of the global batch's targets, of `tokens_per_latent` tokens each."""
     n_with_three: int = 0
     """Pairs of the global batch that have three tokens or more, all parts and the ends between them."""
-    earlier: Tokens | None = None
-    """The `target_len` tokens before each source, where some sources are to hold the model's own text."""
-    own: Tensor | None = None  # (K,) int64
-    """Rows of these sources."""
 
     def first(self, n: int) -> Batch:
         """The first n pairs; counts stay those of the whole."""
@@ -102,8 +96,6 @@ class Batch:
             target=self.target.first(n),
             action=None if self.action is None else self.action.first(n),
             whole=None if self.whole is None else self.whole[:n],
-            earlier=None if self.earlier is None else self.earlier.first(n),
-            own=None if self.own is None else self.own[self.own < n],
         )
 
     def to(self, device: torch.device | str) -> Batch:
@@ -114,8 +106,6 @@ class Batch:
             target=self.target.to(device),
             action=None if self.action is None else self.action.to(device),
             whole=None if self.whole is None else self.whole.to(device, non_blocking=True),
-            earlier=None if self.earlier is None else self.earlier.to(device),
-            own=None if self.own is None else self.own.to(device, non_blocking=True),
         )
 
 
@@ -127,15 +117,11 @@ class _Texts:
         spans: [start, end) by role, each (B, 2).
         whole: (B,) bool, whether nothing was cut off the target's end; None for windows and spans.
         hidden: (B, K) places inside the source that are the target; None but for spans.
-        earlier: [start, end) of what stands before the source, (B, 2); None unless it is asked for.
-        own: (B,) bool, whether the source is to hold own text.
     """
 
     spans: dict[Role, NDArray[np.int64]]
     whole: NDArray[np.bool_] | None = None
     hidden: NDArray[np.int64] | None = None
-    earlier: NDArray[np.int64] | None = None
-    own: NDArray[np.bool_] | None = None
 
 
 class Batches:
@@ -144,8 +130,7 @@ class Batches:
     Sources longer than `source_len` and actions longer than `action_len` keep their last tokens, targets
     longer than `target_len` their first. Stored pairs are seen once a pass, in an order that (seed, pass)
     decides, and a batch may cross from one pass into the next. Windows are drawn anywhere; so are the
-    texts of `source_len` tokens in which spans are hidden, and the spans are drawn anew at each visit. With
-    own text windows are drawn `target_len` tokens after the split's start or later, for what stands before.
+    texts of `source_len` tokens in which spans are hidden, and the spans are drawn anew at each visit.
 
     Args:
         split: where from.
@@ -161,8 +146,6 @@ class Batches:
         tokens_per_latent: target tokens that one latent holds; the latents are counted.
         static_shapes: pad to exactly `source_len` and `target_len` instead of the longest text.
         spans: how much of a text is hidden, of data with that pairing.
-        own_text: how many sources of windows are to hold the model's own text; a batch then has what stands
-            before its sources. `fixed` gives none.
         resident: keep all tokens on the device; when empty, if they are under 2 GiB and under a
             quarter of its free memory. Changes speed only.
 
@@ -186,7 +169,6 @@ class Batches:
         tokens_per_latent: int = 1,
         static_shapes: bool = False,
         spans: SpansConfig | None = None,
-        own_text: OwnTextConfig | None = None,
         resident: bool | None = None,
     ) -> None:
         if batch_size % world_size:
@@ -215,8 +197,6 @@ class Batches:
         self._spans = spans or SpansConfig()
         self._drawn = self._hides or split.pairing == "windows"
         self._window = source_len if self._hides else source_len + target_len
-        self._own_text = own_text or OwnTextConfig()
-        self._earlier = target_len if self._own_text.share > 0 else 0
         self.n_pairs = split.n_tokens // self._window if self._drawn else split.n_pairs
         """Pairs of one pass; of windows and of texts with hidden spans as many as fit side by side."""
         if not self.n_pairs:
@@ -224,12 +204,6 @@ class Batches:
             raise UsageError(
                 f"the {split.name} split has {split.n_tokens:,} tokens, fewer than one window of {parts}",
                 "prepare more text, or set smaller model.source_len and model.target_len",
-            )
-        if self._earlier and split.n_tokens < self._earlier + self._window:
-            message = f"the {split.name} split has {split.n_tokens:,} tokens, fewer than one window of"
-            raise UsageError(
-                f"{message} {source_len} + {target_len} and the {target_len} tokens before it",
-                "prepare more text, or set objective.own_text.share=0",
             )
         self.steps_per_pass = max(1, self.n_pairs // batch_size)
         self.resident = _fits(split.n_tokens, self.device) if resident is None else resident
@@ -243,8 +217,6 @@ class Batches:
             self._draw(step) if self._drawn else shuffled(rows, self.n_pairs, self._seed),
             [self._seed, step, _GAPS],
         )
-        if self._earlier and step >= self._own_text.after:
-            texts = self._with_own_text(texts, step)
         first = self._rank * self._share
         return [
             self._batch(texts, slice(at, at + self._micro), counted=slice(None))
@@ -282,13 +254,7 @@ class Batches:
     def _draw(self, step: int) -> NDArray[np.int64]:
         """First token of each window of a step."""
         last = self.split.n_tokens - self._window
-        return np.random.default_rng([self._seed, step]).integers(self._earlier, last + 1, self.batch_size)
-
-    def _with_own_text(self, texts: _Texts, step: int) -> _Texts:
-        """Texts of which a share, drawn for each step, is to hold own text."""
-        starts = texts.spans["source"][:, 0]  # (B,)
-        own = np.random.default_rng([self._seed, step, _OWN]).random(len(starts)) < self._own_text.share
-        return replace(texts, earlier=np.stack([starts - self._earlier, starts], axis=1), own=own)
+        return np.random.default_rng([self._seed, step]).integers(0, last + 1, self.batch_size)
 
     def _texts(self, picked: NDArray[np.int64], gaps_seed: list[int]) -> _Texts:
         """Where the texts of the picked pairs lie in the stream, after cutting, and what is hidden."""
@@ -320,10 +286,7 @@ class Batches:
         counts = {role: int(_lengths(spans[counted]).sum()) for role, spans in texts.spans.items()}
         latents = -(-_lengths(texts.spans["target"][counted]) // self.tokens_per_latent)
         lengths = [_lengths(spans[counted]) for spans in texts.spans.values()]
-        whole, earlier, own = texts.whole, None, None
-        if texts.earlier is not None and texts.own is not None:
-            earlier = self._gather(texts.earlier[rows], self._earlier)
-            own = torch.from_numpy(np.flatnonzero(texts.own[rows])).to(self.device)
+        whole = texts.whole
         ends = 0 if whole is None else len(lengths) - 1
         return Batch(
             tokens["source"],
@@ -336,8 +299,6 @@ class Batches:
             n_whole=0 if whole is None else int(whole[counted].sum()),
             n_target_latents=int(latents.sum()),
             n_with_three=int((np.sum(lengths, axis=0) + ends >= 3).sum()),
-            earlier=earlier,
-            own=own,
         )
 
     def _batch_with_gaps(

@@ -116,18 +116,15 @@ class Objective(nn.Module):
     def before_step(self, step: int) -> None:
         """Draw what is random once an optimizer step, the same on all devices; `step` counts from 0."""
 
-    def after_step(
-        self, step: int, steps: int, terms: Tensor | None = None, norms: Tensor | None = None
-    ) -> None:
+    def after_step(self, step: int, steps: int, terms: Tensor | None = None) -> None:
         """Change, once an optimizer step, what no gradient changes.
 
         Args:
             step: steps done in which the encoder learns.
             steps: all such steps of the run.
             terms: see `Weighting.after_step`.
-            norms: see `Weighting.after_step`.
         """
-        self.weighting.after_step(terms, norms)
+        self.weighting.after_step(terms)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """What several terms may pull on: each term's gradient norm on it is logged; empty: none is."""

@@ -144,13 +144,11 @@ class CausalObjective(Objective):
         rate = self.config.latent.dropout
         self.latent_counts = not self.may_leave_out or counts_at(step, rate, self._seed)
 
-    def after_step(
-        self, step: int, steps: int, terms: Tensor | None = None, norms: Tensor | None = None
-    ) -> None:
+    def after_step(self, step: int, steps: int, terms: Tensor | None = None) -> None:
         """Move the average after the model; see the base class."""
         if self.average is not None:
             self.average.follow(self.model, target_momentum(step - 1, steps, self.config.latent.ema_start))
-        super().after_step(step, steps, terms, norms)
+        super().after_step(step, steps, terms)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """All of the model's once there are terms to compare."""

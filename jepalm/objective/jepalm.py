@@ -25,9 +25,8 @@ from jepalm.objective.autoencoder import divergence
 from jepalm.objective.base import Scope
 from jepalm.objective.coupling import Coupling, Teacher
 from jepalm.objective.energy import EnergyScore, energy_score
-from jepalm.objective.jepalm_predictions import OF_SOURCES, JepalmPredictions, Views, any_of
+from jepalm.objective.jepalm_predictions import JepalmPredictions, Views
 from jepalm.objective.lengths import length_bins
-from jepalm.objective.own_text import with_own_text
 from jepalm.objective.regularizers import build_regularizer
 from jepalm.objective.targets import TargetEncoder, target_momentum
 from jepalm.objective.terms import (
@@ -117,8 +116,6 @@ class JepalmObjective(JepalmPredictions):
     def forward(self, batch: Batch) -> Losses:
         """Terms that count of one micro batch, each over the size of its global batch."""
         counted, noise, states = self.counted, None, None
-        if any_of(counted, *OF_SOURCES):
-            batch = with_own_text(self, batch)
         if self.coupling is not None and self.training:  # the teacher reads the source that the model reads
             coupled = self.coupling.couple(batch)
             batch, noise = coupled.batch, coupled.noise
@@ -169,14 +166,12 @@ class JepalmObjective(JepalmPredictions):
         super().enter(scope)
         self._encodes_as_teacher = None
 
-    def after_step(
-        self, step: int, steps: int, terms: Tensor | None = None, norms: Tensor | None = None
-    ) -> None:
+    def after_step(self, step: int, steps: int, terms: Tensor | None = None) -> None:
         """Move the target encoder after the trained one; see the base class."""
         if self.target_encoder is not None and self.learns("encoder"):
             momentum = target_momentum(step - 1, steps, self.config.targets.ema_start)
             self.target_encoder.follow(self.model.encoder, momentum)
-        super().after_step(step, steps, terms, norms)
+        super().after_step(step, steps, terms)
 
     def distance(self, predicted: Tensor, target: Tensor) -> Tensor:
         """The configured distance of each position's embeddings: two of (..., D) to (...)."""

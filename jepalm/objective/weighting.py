@@ -5,7 +5,7 @@ A term in a micro batch is a part of the global mean (see `terms`), so whatever 
 added in the micro batch's share of the global batch, and state changes once a step, with the whole
 term, the same on all devices. State lies in buffers: it is saved with the weights.
 
-None of them can repair an objective whose best answer is wrong; they only change who weighted terms how hard.
+None of them can repair an objective whose best answer is wrong; they only change how much each term counts.
 """
 
 from __future__ import annotations
@@ -15,11 +15,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from jepalm.config import GradNormConfig, ObjectiveConfig, RunningMeanConfig, UncertaintyConfig
+from jepalm.config import ObjectiveConfig, RunningMeanConfig, UncertaintyConfig
 from jepalm.objective.terms import Losses, weighted
-
-ADAM_BETAS = (0.9, 0.999)
-ADAM_EPS = 1e-8
 
 
 class Weighting(nn.Module):
@@ -32,10 +29,8 @@ class Weighting(nn.Module):
         constant: terms that keep their configured weight under every kind, such as a regularizer.
     """
 
-    reads_first_terms = False
-    """Whether `begin` must be given the terms of the first step before it is taken."""
     reads_terms = False
-    """Whether `after_step` needs the terms."""
+    """Whether `begin` needs the terms of the first step before it is taken, and `after_step` those of each."""
 
     def __init__(self, fixed: Mapping[str, float], constant: frozenset[str] = frozenset()) -> None:
         super().__init__()
@@ -72,16 +67,11 @@ class Weighting(nn.Module):
     def begin(self, terms: Tensor) -> None:
         """Take the balanced terms (T,) as they are before the first step."""
 
-    def gradients_due(self, step: int) -> bool:
-        """Whether `after_step` needs gradient norms after `step` steps of this balance."""
-        return False
-
-    def after_step(self, terms: Tensor | None, norms: Tensor | None) -> None:
+    def after_step(self, terms: Tensor | None) -> None:
         """Change the state, once an optimizer step.
 
         Args:
             terms: (T,) the balanced terms of the whole step, over all micro batches and devices.
-            norms: (T,) length of each balanced term's own gradient, unweighted; when due.
         """
 
 
@@ -131,7 +121,7 @@ class UncertaintyWeighting(Weighting):
         return Losses(torch.stack(parts).sum(), terms, weights)
 
     @torch.no_grad()
-    def after_step(self, terms: Tensor | None, norms: Tensor | None) -> None:
+    def after_step(self, terms: Tensor | None) -> None:
         """Put every s back within the clamp."""
         if self.clamp is not None:
             self.log_variances.clamp_(-self.clamp, self.clamp)
@@ -145,7 +135,6 @@ class RunningMeanWeighting(Weighting):
     share of 1 and pull as hard as ever at nothing.
     """
 
-    reads_first_terms = True
     reads_terms = True
     mean: Tensor
 
@@ -173,97 +162,10 @@ class RunningMeanWeighting(Weighting):
         self.mean[self.places] = terms.to(self.mean)
 
     @torch.no_grad()
-    def after_step(self, terms: Tensor | None, norms: Tensor | None) -> None:
+    def after_step(self, terms: Tensor | None) -> None:
         """Move the mean: decay * mean + (1 - decay) * term."""
         assert terms is not None
         self.mean[self.places] = self.mean[self.places].lerp(terms.to(self.mean), 1 - self.decay)
-
-
-class GradNormWeighting(Weighting):
-    """GradNorm (Chen et al. 2018, arXiv 1711.02257, eqs. 1 and 2, algorithm 1).
-
-    Weights w minimise `sum |G_i - mean(G) r_i^alpha|` with G_i the length of w_i's weighted gradient and
-    r_i = (L_i / L_i(0)) over its mean over terms; the target is held constant, and w is then scaled to
-    sum to the number of terms. Terms with configured weight 0 stay out.
-
-    Where this differs from the paper: gradients are taken over all parameters a term reaches, not over
-    the last shared layer, because in the reference arrangement the terms share none; the weights are
-    updated every `every` steps, by Adam; and they have a floor, because L1 steps overshoot 0.
-    L_i(0) is the first update's term, and configured weights only set where the balance begins from.
-    """
-
-    reads_terms = True
-    weights: Tensor
-    first: Tensor
-    moments: Tensor
-    updates: Tensor
-
-    def __init__(
-        self, fixed: Mapping[str, float], config: GradNormConfig, constant: frozenset[str] = frozenset()
-    ) -> None:
-        super().__init__(fixed, constant)
-        self.config = config
-        n = len(self.names)
-        self.register_buffer("weights", torch.ones(n))
-        self.register_buffer("first", torch.ones(n))
-        self.register_buffer("moments", torch.zeros(2, n))
-        self.register_buffer("updates", torch.zeros(()))
-
-    @property
-    def balanced(self) -> list[str]:
-        """The terms that count, but for those of weight 0 and those that keep their configured weight."""
-        return [name for name in super().balanced if self.fixed[name] > 0]
-
-    @torch.no_grad()
-    def enter(self, fixed: Mapping[str, float]) -> None:
-        """Begin with every weight at 1 and new first values; see the base class."""
-        super().enter(fixed)
-        self.weights.fill_(1)
-        self.first.fill_(1)
-        self.moments.zero_()
-        self.updates.zero_()
-
-    def forward(self, terms: dict[str, Tensor], share: float) -> Losses:
-        """Combine terms with weights that change between steps only."""
-        factors = dict(zip(self.names, self.weights.clone().unbind(), strict=True))
-        return weighted(terms, {name: factors.get(name, 1.0) * self.fixed[name] for name in terms})
-
-    def gradients_due(self, step: int) -> bool:
-        """After the first step, and then every `every` steps; never without a term to balance."""
-        return (step - 1) % self.config.every == 0 and bool(self.balanced)
-
-    @torch.no_grad()
-    def after_step(self, terms: Tensor | None, norms: Tensor | None) -> None:
-        """One step of Adam (arXiv 1412.6980, algorithm 1) on the weights, where norms are given."""
-        if norms is None:
-            return
-        assert terms is not None
-        here, weights = self.places, self.weights[self.places]  # (T,)
-        own = norms * torch.tensor([self.fixed[name] for name in self.balanced], device=norms.device)
-        first = torch.where(self.updates == 0, terms.clamp(min=ADAM_EPS), self.first[here])
-        gradient = gradnorm_gradient(weights, own, terms / first, self.config.alpha)
-        self.updates += 1
-        mean = self.moments[0, here].lerp(gradient, 1 - ADAM_BETAS[0])
-        square = self.moments[1, here].lerp(gradient.square(), 1 - ADAM_BETAS[1])
-        step = mean / (1 - ADAM_BETAS[0] ** self.updates)
-        scale = (square / (1 - ADAM_BETAS[1] ** self.updates)).sqrt() + ADAM_EPS
-        moved = (weights - self.config.lr * step / scale).clamp(min=self.config.floor)
-        self.first[here], self.weights[here] = first, moved * len(moved) / moved.sum()
-        self.moments[:, here] = torch.stack((mean, square))
-
-
-def gradnorm_gradient(weights: Tensor, norms: Tensor, loss_ratios: Tensor, alpha: float) -> Tensor:
-    """Gradient of GradNorm's L1 loss by the weights (arXiv 1711.02257, eq. 2), the target held constant.
-
-    Args:
-        weights: (T,).
-        norms: (T,) length of each unweighted term's gradient.
-        loss_ratios: (T,) each term over its first value.
-        alpha: strength of the restoring force.
-    """
-    lengths = weights * norms  # (T,)
-    rates = loss_ratios / loss_ratios.mean().clamp(min=torch.finfo(loss_ratios.dtype).tiny)  # (T,)
-    return torch.sign(lengths - lengths.mean() * rates**alpha) * norms
 
 
 def build_weighting(
@@ -285,6 +187,4 @@ def build_weighting(
         return UncertaintyWeighting(fixed, config.uncertainty, cross_entropies, constant)
     if config.weighting == "ema":
         return RunningMeanWeighting(fixed, config.ema, constant)
-    if config.weighting == "gradnorm":
-        return GradNormWeighting(fixed, config.gradnorm, constant)
     return Weighting(fixed, constant)

@@ -1,4 +1,4 @@
-"""What a weighting asks of the trainer: first terms, gradient norms, the terms of a step."""
+"""What a weighting asks of the trainer: first terms, the terms of a step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from jepalm.data.batches import Batch
 from jepalm.hardware import Hardware
 from jepalm.objective import Objective
 from jepalm.training.distributed import Processes
-from jepalm.training.gradients import gradient_norms_of_step
 from jepalm.training.metrics import StepBuffer
 from jepalm.training.randomness import seed_step
 
@@ -35,7 +34,7 @@ class Balance:
     def begin(self, step: int, micro_batches: list[Batch]) -> None:
         """Show the terms as they are before a balance's first step, the run's step `step` from 0."""
         weighting = self.objective.weighting
-        if not weighting.reads_first_terms or not weighting.balanced:
+        if not weighting.reads_terms or not weighting.balanced:
             return
         seed_step(self.seed, step, self.together.rank)
         terms = torch.zeros(len(weighting.balanced), device=self.hardware.device)
@@ -44,23 +43,6 @@ class Balance:
                 found = self.objective(batch).terms
                 terms += torch.stack([found[name].float() for name in weighting.balanced])
         weighting.begin(self.together.total(terms))
-
-    def norms(self, step: int, first: int, micro_batches: list[Batch]) -> Tensor | None:
-        """Gradient norms of the terms at a step, where they are due.
-
-        Args:
-            step: the run's, counted from 0.
-            first: the step that the balance began with.
-            micro_batches: this process's.
-        """
-        weighting = self.objective.weighting
-        if not weighting.gradients_due(step - first + 1):
-            return None
-        norms = gradient_norms_of_step(
-            self.objective, weighting.balanced, micro_batches, self.hardware, self.together
-        )
-        seed_step(self.seed, step, self.together.rank)  # the step itself draws as without
-        return norms
 
     def terms(self, recent: StepBuffer) -> Tensor | None:
         """The balanced terms of the last step over all processes."""

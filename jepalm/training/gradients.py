@@ -8,10 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from jepalm.data.batches import Batch
-from jepalm.hardware import Hardware
 from jepalm.objective.terms import Losses
-from jepalm.training.distributed import Processes
 
 
 def gradient_norm(module: nn.Module) -> Tensor:
@@ -65,31 +62,3 @@ def norms_and_cosines(
         product = float(torch.stack(products).sum()) if products else 0.0
         cosines[first, second] = product / (norms[first] * norms[second])
     return norms, cosines
-
-
-def gradient_norms_of_step(
-    objective: nn.Module, names: list[str], batches: list[Batch], hardware: Hardware, together: Processes
-) -> Tensor:
-    """Length of each term's own gradient over all parameters, for the whole batch of a step: (T,).
-
-    Args:
-        objective: turns a micro batch into `Losses`; not wrapped for several processes.
-        names: the terms, T of them.
-        batches: this process's micro batches.
-        hardware: its precision.
-        together: gradients are summed over these processes.
-    """
-    parameters = [p for p in objective.parameters() if p.requires_grad]
-    sums = [[torch.zeros_like(p) for p in parameters] for _ in names]
-    for batch in batches:
-        with hardware.autocast():
-            terms = objective(batch).terms
-        for name, own in zip(names, sums, strict=True):
-            if not terms[name].requires_grad:
-                continue
-            gradients = torch.autograd.grad(terms[name], parameters, retain_graph=True, allow_unused=True)
-            for place, gradient in enumerate(gradients):
-                if gradient is not None:
-                    own[place] += gradient
-    flat = [torch.cat([gradient.flatten() for gradient in own]) for own in sums]
-    return torch.stack([together.total(gradient).norm() for gradient in flat])

@@ -208,7 +208,6 @@ class Trainer:
         self.state.flops += self.flops.of_step(self.phase.index)
         seed_step(self.config.training.seed, step, self.together.rank)
         micro_batches = self.batches.at(step)
-        norms = self.balance.norms(step, self.phase.first, micro_batches)
         self.recent.start()
         self.weighted_terms.start()
         for place, batch in enumerate(micro_batches):
@@ -231,7 +230,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step = step + 1
         learned = self.plan.learned("encoder", step + 1)
-        self.objective.after_step(*learned, self.balance.terms(self.recent), norms)
+        self.objective.after_step(*learned, self.balance.terms(self.recent))
 
     def _log_due(self, step: int) -> bool:
         """At log points, and before anything that must not be done with a loss that is not finite."""

@@ -11,8 +11,7 @@ from jepalm.generation.text import continue_text, read_prompt
 from jepalm.session import new_session
 
 EVERYTHING = {
-    "objective__weighting": "gradnorm",
-    "objective__gradnorm__every": 2,
+    "objective__weighting": "ema",
     "objective__length__kind": "classification",
     "objective__targets__encoder": "ema",
     "objective__targets__normalisation": "layernorm",

@@ -20,14 +20,6 @@ CASES = {
     "dropout": {"model__dropout": 0.2},
     "micro_batches": {"training__micro_batch_size": 2},
     "windows": {"data__name": "windows"},
-    "own_text": {
-        "data__name": "windows",
-        "model__target_len": 5,
-        "model__dropout": 0.2,
-        "objective__own_text__share": 0.5,
-        "objective__own_text__after": 2,
-        "objective__generation__weight": 1.0,
-    },
     "spans": {
         "data__name": "spans",
         "objective__length__kind": "none",

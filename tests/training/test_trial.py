@@ -36,7 +36,7 @@ def test_parts_follow_one_another_in_every_micro_batch(trial_of):
     assert parts == [PARTS[0], *(PARTS[1:3] * 2), PARTS[3]]
 
 
-@pytest.mark.parametrize("weighting", ["ema", "gradnorm", "uncertainty"])
+@pytest.mark.parametrize("weighting", ["ema", "uncertainty"])
 def test_every_weighting_takes_its_step(trial_of, weighting):
     _, trial = trial_of(objective__weighting=weighting, optimizer__grad_clip=1.0)
     trial.step(0)
