@@ -1,4 +1,4 @@
-"""Numbers as people read them: three significant digits."""
+"""Numbers and times as people read them: three significant digits."""
 
 from __future__ import annotations
 
@@ -21,3 +21,16 @@ def three(value: float | None) -> str:
         mantissa, power = f"{value:.2e}".split("e")
         return f"{mantissa}e{int(power)}"
     return f"{rounded:,.{max(0, 2 - exponent)}f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time with its unit, such as `34.0 min`, or a dash where there is none."""
+    if seconds is None or not math.isfinite(seconds):
+        return NOTHING
+    if 0 < seconds < 1:
+        return f"{three(1000 * seconds)} ms"
+    if seconds < 120:
+        return f"{three(seconds)} s"
+    if seconds < 7200:
+        return f"{three(seconds / 60)} min"
+    return f"{three(seconds / 3600)} h"

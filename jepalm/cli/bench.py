@@ -166,8 +166,7 @@ def table(measured: Bench) -> Table:
 
 
 def _add_writing(shown: Table, measured: Bench) -> None:
-    from jepalm.numbers import three
-    from jepalm.report.analysis.numbers import duration
+    from jepalm.numbers import duration, three
 
     model, baseline = measured.writers["model"], measured.writers["baseline"]
     shown.add_row("writing 64 characters", "model", "baseline", "baseline / model", style="bold")
@@ -182,8 +181,7 @@ def _add_writing(shown: Table, measured: Bench) -> None:
 
 
 def _add_verified(shown: Table, verified: VerifiedSpeed) -> None:
-    from jepalm.numbers import three
-    from jepalm.report.analysis.numbers import duration
+    from jepalm.numbers import duration, three
 
     shown.add_row()
     title = f"writing {verified.tokens} tokens of {verified.verifier}, temperature {verified.temperature:g}"
@@ -203,8 +201,8 @@ def _add_verified(shown: Table, verified: VerifiedSpeed) -> None:
 def _add_training(shown: Table, training: StepSpeed) -> None:
     from rich.text import Text
 
-    from jepalm.numbers import three
-    from jepalm.report.analysis.numbers import count, duration, percent
+    from jepalm.numbers import duration, three
+    from jepalm.report.analysis.numbers import count, percent
 
     shown.add_row()
     shown.add_row(f"training step, batch {training.batch_size}", "", "", "share", style="bold")

@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from jepalm.data.batches import Batch
-from jepalm.objective.terms import Losses
+from jepalm.objective.terms import Losses, LossTerm
 from jepalm.objective.weighting import Weighting
 
 
@@ -59,6 +59,11 @@ class Objective(nn.Module):
     def all_terms(self) -> list[str]:
         """The terms that are on, in the order of `forward`."""
         raise NotImplementedError
+
+    @property
+    def terms(self) -> list[LossTerm]:
+        """A record of each term that is on, in the order of `forward`."""
+        return [LossTerm(name, name, "", "token") for name in self.all_terms]
 
     @property
     def counted(self) -> Mapping[str, float]:

@@ -30,7 +30,7 @@ class Weighting(nn.Module):
     """
 
     reads_terms = False
-    """Whether `begin` needs the terms of the first step before it is taken, and `after_step` those of each."""
+    """Whether `begin` needs the terms of the first step, before it is taken; `after_step` those of each."""
 
     def __init__(self, fixed: Mapping[str, float], constant: frozenset[str] = frozenset()) -> None:
         super().__init__()

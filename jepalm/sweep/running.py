@@ -13,7 +13,7 @@ from jepalm.data.prepared import open_prepared
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import Interrupted, JepalmError, UsageError, nearest
 from jepalm.evaluation.rows import PROMPTS, answers_alone
-from jepalm.numbers import three
+from jepalm.numbers import duration, three
 from jepalm.report.analysis.sweep import SweepTable
 from jepalm.run import RunFolder, locked, open_run, write_atomically
 from jepalm.sweep.file import Sweep, SweepRow, is_answered
@@ -21,7 +21,6 @@ from jepalm.sweep.pool import Pool
 from jepalm.sweep.results import evaluated_of, table_of, value_of
 from jepalm.sweep.runs import Cell, cells_of, task_of
 from jepalm.sweep.task import Evaluate, Outcome, Task
-from jepalm.training.progress import duration
 
 FOLDER = "sweeps"
 """Folder of sweeps among the runs."""

@@ -105,8 +105,7 @@ def test_importing_the_command_loads_nothing_heavy():
 
 def test_reporting_needs_no_torch():
     code = (
-        "import sys, jepalm.report.render.write, jepalm.report.render.terminal; "
-        "print('torch' in sys.modules)"
+        "import sys, jepalm.report.render.write, jepalm.report.render.terminal; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

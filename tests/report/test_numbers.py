@@ -1,4 +1,5 @@
-from jepalm.report.analysis.numbers import change, count, duration, percent, visible
+from jepalm.numbers import duration
+from jepalm.report.analysis.numbers import change, count, percent, visible
 
 
 def test_a_share_that_rounds_to_nothing_is_not_called_nothing():

@@ -6,8 +6,9 @@ from rich.console import Console
 
 from jepalm.config import TrainingConfig
 from jepalm.run import RunFolder
-from jepalm.training.progress import TrainingProgress, duration, train_line, validation_line
-from jepalm.training.schedule import Plan
+from jepalm.numbers import duration
+from jepalm.training.progress import TrainingProgress, train_line, validation_line
+from jepalm.training.schedule import Schedule
 
 TRAIN = {
     "train/loss": 312.4,
@@ -46,7 +47,7 @@ def test_validation_line_shows_the_sample_on_one_line_and_no_control_characters(
 def shown(tmp_path: Path, terminal: bool) -> str:
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=100)
-    with TrainingProgress(console, RunFolder(tmp_path), Plan(10, 5, 5, 5), 0) as progress:
+    with TrainingProgress(console, RunFolder(tmp_path), Schedule(10, 5, 5, 5), 0) as progress:
         progress.validated(5, "validation: [/red] [x]")
         progress.trained(10, TRAIN)
     return out.getvalue()
@@ -66,7 +67,7 @@ def test_the_last_step_is_shown_on_plain_output_and_in_the_log(tmp_path: Path):
 def test_time_left_counts_each_phase_at_its_own_pace(tmp_path: Path):
     out = io.StringIO()
     phases = [{"name": "quick", "steps": 400}, {"name": "slow"}]
-    plan = Plan.of(TrainingConfig.model_validate({"steps": 1000, "phases": phases}), 1000)
+    plan = Schedule.of(TrainingConfig.model_validate({"steps": 1000, "phases": phases}), 1000)
     paces = {"quick": 0.01, "slow": 0.04}
     with TrainingProgress(Console(file=out, width=200), RunFolder(tmp_path), plan, 0, paces) as progress:
         progress._last_plain = float("-inf")

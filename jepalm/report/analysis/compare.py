@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from jepalm.config import flatten
-from jepalm.numbers import NOTHING, three
+from jepalm.numbers import NOTHING, duration, three
 from jepalm.report.analysis import evaluation as evaluations
 from jepalm.report.analysis.frontier import short, table_of_runs
-from jepalm.report.analysis.numbers import count, duration, percent
+from jepalm.report.analysis.numbers import count, percent
 from jepalm.report.analysis.paired import Spread
 from jepalm.report.analysis.seeds import SEED, group_by_recipe, spread
 from jepalm.report.analysis.summary import Summary, setting_text

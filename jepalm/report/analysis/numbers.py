@@ -37,19 +37,6 @@ def count(number: float | None) -> str:
     return f"{number:,.0f}"
 
 
-def duration(seconds: float | None) -> str:
-    """Return a time with its unit, such as `34.0 min`."""
-    if seconds is None or not math.isfinite(seconds):
-        return NOTHING
-    if seconds < 1:
-        return f"{three(1000 * seconds)} ms"
-    if seconds < 120:
-        return f"{three(seconds)} s"
-    if seconds < 7200:
-        return f"{three(seconds / 60)} min"
-    return f"{three(seconds / 3600)} h"
-
-
 def mark_whitespace(text: str) -> list[tuple[str, bool]]:
     """Split text into (piece, is a mark): blanks and control characters become visible marks."""
     pieces: list[tuple[str, bool]] = []

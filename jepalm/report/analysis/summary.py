@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jepalm.config import flatten
-from jepalm.numbers import NOTHING, three
+from jepalm.numbers import NOTHING, duration, three
 from jepalm.report.analysis import evaluation as evaluations
 from jepalm.report.analysis.article import ARTICLE_COMPOSITION, ARTICLE_DEVICE, ARTICLE_SECONDS, ARTICLE_STEPS
-from jepalm.report.analysis.numbers import count, duration, percent
+from jepalm.report.analysis.numbers import count, percent
 from jepalm.report.analysis.phases import TrainingPhase, training_phases
 from jepalm.report.analysis.run import (
     Phase,
