@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from jepalm.numbers import three
+from jepalm.numbers import duration, three
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,9 @@ from jepalm.numbers import three
 )
 def test_three_significant_digits(value, text):
     assert three(value) == text
+
+
+def test_durations_carry_units():
+    assert [duration(s) for s in (0, 0.0824, 61, 2040, 30960)] == [
+        "0 s", "82.4 ms", "61.0 s", "34.0 min", "8.60 h"
+    ]  # fmt: skip

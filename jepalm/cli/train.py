@@ -100,7 +100,7 @@ def _train_teacher_first(config: Config, runs: Path, data: Path, *, agreed: bool
     Raises:
         UsageError: nobody agreed, or there is no such teacher.
     """
-    from jepalm.cli.console import line
+    from jepalm.cli.console import line, on_terminal
     from jepalm.errors import UsageError
     from jepalm.session import new_session, untrained_teacher
 
@@ -119,13 +119,6 @@ def _train_teacher_first(config: Config, runs: Path, data: Path, *, agreed: bool
     line("teacher", missing)
     with new_session(teacher, data, runs) as session:
         _train(session, runs, None, before=ask)
-
-
-def on_terminal() -> bool:
-    """Whether there is someone to ask."""
-    import sys
-
-    return sys.stdin.isatty()
 
 
 def _train(

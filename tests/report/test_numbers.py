@@ -1,4 +1,3 @@
-from jepalm.numbers import duration
 from jepalm.report.analysis.numbers import change, count, percent, visible
 
 
@@ -10,9 +9,8 @@ def test_change_carries_its_sign():
     assert (change(-0.253), change(0.1)) == ("-25.3 %", "+10.0 %")
 
 
-def test_counts_and_durations_carry_units():
+def test_counts_carry_units():
     assert (count(10_120_000), count(512)) == ("10.1 M", "512")
-    assert [duration(s) for s in (0.0824, 61, 2040, 30960)] == ["82.4 ms", "61.0 s", "34.0 min", "8.60 h"]
 
 
 def test_whitespace_becomes_visible():
