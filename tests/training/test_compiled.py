@@ -1,4 +1,4 @@
-"""A compiled run learns what an eager one does: backward, autocast, phases, what is left out of a step."""
+"""A compiled run learns what an eager one does: backward, autocast, phases, micro batches."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 
 from jepalm.training.checkpoint import MODEL, find_checkpoint
 
-PHASES = (
-    "[{name: autoencoder, share: 3, train: [encoder, decoder], terms: [reconstruction]},"
-    " {name: predictor, share: 5, train: [predictor, length], terms: [embedding, length]}]"
-)
-CASES = {"plain": {}, "phases": {"training__phases": PHASES, "training__micro_batch_size": 2}}
+SETTINGS = {
+    "training__phases": "[{name: autoencoder, share: 3, train: [encoder, decoder], terms: [reconstruction]},"
+    " {name: predictor, share: 5, train: [predictor, length], terms: [embedding, length]}]",
+    "training__micro_batch_size": 2,
+}
 
 
 def assert_compiled_is_eager(
@@ -32,13 +32,12 @@ def assert_compiled_is_eager(
         assert (value - weights[1][name]).norm() <= rel * (1 + value.norm()), name
 
 
-@pytest.mark.parametrize("case", CASES)
 def test_a_traced_run_learns_what_an_eager_one_does(
-    train_tiny: Any, rows_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+    train_tiny: Any, rows_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The graphs of forward and backward, without the code that inductor makes of them."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    assert_compiled_is_eager(train_tiny, rows_of, tmp_path, 1e-4, **CASES[case])
+    assert_compiled_is_eager(train_tiny, rows_of, tmp_path, 1e-4, **SETTINGS)
 
 
 @pytest.mark.slow
@@ -46,5 +45,5 @@ def test_a_traced_run_learns_what_an_eager_one_does(
 def test_a_run_compiled_by_inductor_learns_what_an_eager_one_does(
     train_tiny: Any, rows_of: Any, tmp_path: Path, precision: str, rel: float
 ):
-    changed = {**CASES["phases"], "hardware__precision": precision}
+    changed = {**SETTINGS, "hardware__precision": precision}
     assert_compiled_is_eager(train_tiny, rows_of, tmp_path, rel, **changed)
