@@ -98,16 +98,6 @@ class Batch:
             whole=None if self.whole is None else self.whole[:n],
         )
 
-    def to(self, device: torch.device | str) -> Batch:
-        """The same on a device."""
-        return replace(
-            self,
-            source=self.source.to(device),
-            target=self.target.to(device),
-            action=None if self.action is None else self.action.to(device),
-            whole=None if self.whole is None else self.whole.to(device, non_blocking=True),
-        )
-
 
 @dataclass(frozen=True)
 class _Texts:
