@@ -12,7 +12,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "length-classification": {"objective.length.kind": "classification"},
     "uncertainty": {"objective.weighting": "uncertainty"},
     "ema-weights": {"objective.weighting": "ema"},
-    "gradnorm": {"objective.weighting": "gradnorm"},
     "ema-target": {"objective.targets.encoder": "ema"},
     "vicreg": {"objective.regularizer.kind": "vicreg"},
     "sigreg": {"objective.regularizer.kind": "sigreg", "objective.regularizer.weight": 0.05},

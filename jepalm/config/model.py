@@ -39,12 +39,9 @@ class PredictorConfig(Section):
     """Heads; the model's own when empty."""
     unmasked: bool = False
     """Queries may carry tokens that are already decided, so that a passage is refined in several passes."""
-    noise: Literal["none", "gaussian", "gumbel"] = "none"
-    """Randomness of its own, so that one source has many predictions. `gaussian`: the queries carry normal
-    noise. `gumbel`: a number for each token of the vocabulary at each position is added to the
-    intermediate logits, so that the text is a function of source and noise."""
-    noise_dim: int = Field(32, ge=1, le=16384)
-    """Width of Gaussian noise: so much for each position or latent, and as much again for the whole text."""
+    noise: Literal["none", "gumbel"] = "none"
+    """`gumbel`: a number for each token of the vocabulary at each position is added to the intermediate
+    logits, so that the text is a function of source and noise, and one source has many texts."""
     intermediate_logits: bool = False
     """Each layer predicts the tokens; the prediction for position i - 1 is fed to position i of the next.
     Self-attention is then causal."""
@@ -163,10 +160,6 @@ class ModelConfig(Section):
     def _intermediate_logits_are_of_tokens_that_follow(self) -> ModelConfig:
         if self.predictor.noise == "gumbel" and not self.predictor.intermediate_logits:
             raise ValueError("model.predictor.noise=gumbel needs model.predictor.intermediate_logits=true")
-        if self.predictor.noise == "gaussian" and self.predictor.intermediate_logits:
-            raise ValueError(
-                "model.predictor.intermediate_logits does not go with model.predictor.noise=gaussian"
-            )
         if self.predictor.intermediate_logits and self.latent.tokens > 1:
             raise ValueError("model.predictor.intermediate_logits needs model.latent.tokens=1")
         if self.predictor.intermediate_logits and self.source_positions == "aligned":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -38,21 +38,10 @@ class EmbeddingConfig(Section):
     """Distance of predicted to target embeddings, mean over positions or latents."""
 
     weight: float = Field(1.0, ge=0)
-    distance: Literal["mse", "smooth_l1", "cosine", "energy"] = "mse"
-    """Squared or smooth L1 differences, summed over dims; 1 - cosine, which leaves the length free; or the
-    energy score of several predictions, for a predictor with noise of its own."""
+    distance: Literal["mse", "smooth_l1", "cosine"] = "mse"
+    """Squared or smooth L1 differences, summed over dims; or 1 - cosine, which leaves the length free."""
     smooth_l1_beta: float = Field(1.0, gt=0)
     """Difference at which smooth L1 turns from square to straight."""
-    samples: int = Field(8, ge=2, le=256)
-    """Energy: predictions from each source, N."""
-    target_samples: int = Field(1, ge=1, le=256)
-    """Energy: draws of each target, M; more than one of a variational encoder only."""
-    exponent: float = Field(1.0, gt=0, lt=2)
-    """Energy: of the distance. Near 2 little but the mean counts; below 1 near ones have large gradients."""
-    windows: tuple[Annotated[int, Field(ge=1)] | Literal["all"], ...] = Field(
-        (1, 2, 4, 8, "all"), min_length=1
-    )
-    """Energy: how many positions or latents in a row are compared as one vector; mean over these."""
     detach_source: bool = True
     """The predictor reads detached source embeddings, so the encoder does not learn from this term."""
     detach_target: bool = True
@@ -86,25 +75,6 @@ class UnmaskingConfig(Section):
     def _from_is_below_to(self) -> UnmaskingConfig:
         if self.share_from > self.share_to:
             raise ValueError(f"share_from {self.share_from:g} is above share_to {self.share_to:g}")
-        return self
-
-
-class OwnTextConfig(Section):
-    """The model's own text in sources of windows, in training, as longer texts have it when they are written.
-
-    Of a share of the sources the last `target_len` tokens are then a passage that the model has just written
-    from what stands before them.
-    """
-
-    share: float = Field(0.0, ge=0, le=1)
-    """Share of the sources."""
-    after: int = Field(0, ge=0)
-    """Steps at the start of training without, while what the model writes is no text yet."""
-
-    @model_validator(mode="after")
-    def _after_needs_a_share(self) -> OwnTextConfig:
-        if self.after and not self.share:
-            raise ValueError("objective.own_text.after does nothing without objective.own_text.share")
         return self
 
 
@@ -250,19 +220,6 @@ class RunningMeanConfig(Section):
     """Smallest mean a term is divided by, so that a term near 0 is left alone."""
 
 
-class GradNormConfig(Section):
-    """GradNorm: weights that make the terms train at like rates."""
-
-    alpha: float = Field(1.5, ge=0, le=10)
-    """How strongly slow terms are favoured; 0 makes all gradients equally long."""
-    lr: float = Field(0.025, gt=0, le=1)
-    """Learning rate of the weights."""
-    every: int = Field(10, ge=1)
-    """Steps between updates; each costs a forward pass and one backward pass a term."""
-    floor: float = Field(1e-4, gt=0, lt=1)
-    """Smallest weight before they are scaled to their fixed sum."""
-
-
 class ObjectiveConfig(Section):
     """The loss terms: what is trained and where its gradient flows."""
 
@@ -272,7 +229,6 @@ class ObjectiveConfig(Section):
     embedding: EmbeddingConfig = EmbeddingConfig()
     generation: GenerationConfig = GenerationConfig()
     unmasking: UnmaskingConfig = UnmaskingConfig()
-    own_text: OwnTextConfig = OwnTextConfig()
     intermediate_logits: IntermediateLogitsConfig = IntermediateLogitsConfig()
     coupling: CouplingConfig = CouplingConfig()
     local: LocalConfig = LocalConfig()
@@ -282,23 +238,15 @@ class ObjectiveConfig(Section):
     tube: TubeConfig = TubeConfig()
     regularizer: RegularizerConfig = RegularizerConfig()
     targets: TargetsConfig = TargetsConfig()
-    weighting: Literal["fixed", "uncertainty", "ema", "gradnorm"] = "fixed"
+    weighting: Literal["fixed", "uncertainty", "ema"] = "fixed"
     """How the terms become one loss: what each one's own `weight` is multiplied by."""
     uncertainty: UncertaintyConfig = UncertaintyConfig()
     ema: RunningMeanConfig = RunningMeanConfig()
-    gradnorm: GradNormConfig = GradNormConfig()
 
     @model_validator(mode="after")
     def _averages_take_no_gradient(self) -> ObjectiveConfig:
         if self.targets.encoder == "ema" and not self.embedding.detach_target:
             raise ValueError("objective.embedding.detach_target=false needs objective.targets.encoder=shared")
-        return self
-
-    @model_validator(mode="after")
-    def _points_have_one_draw(self) -> ObjectiveConfig:
-        embedding = self.embedding
-        if embedding.distance == "energy" and embedding.target_samples > 1 and self.kl.weight == 0:
-            raise ValueError("objective.embedding.target_samples above 1 needs objective.kl.weight above 0")
         return self
 
     @model_validator(mode="after")

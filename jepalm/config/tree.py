@@ -32,14 +32,10 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _noise_is_taught(self) -> Config:
+    def _predictor_is_taught(self) -> Config:
         predictor, objective = self.model.predictor, self.objective
-        if objective.embedding.distance == "energy" and predictor.noise != "gaussian":
-            raise ValueError("objective.embedding.distance=energy needs model.predictor.noise=gaussian")
         if predictor.noise == "gumbel" and objective.coupling.teacher is None:
             raise ValueError("model.predictor.noise=gumbel needs objective.coupling.teacher")
-        if predictor.noise == "gaussian" and objective.coupling.teacher is not None:
-            raise ValueError("objective.coupling.teacher does not go with model.predictor.noise=gaussian")
         if objective.intermediate_logits.weight > 0 and not predictor.intermediate_logits:
             raise ValueError(
                 "objective.intermediate_logits.weight does nothing without "
@@ -71,7 +67,6 @@ FAMILY_SECTIONS = {
         "objective.embedding",
         "objective.generation",
         "objective.unmasking",
-        "objective.own_text",
         "objective.intermediate_logits",
         "objective.coupling",
         "objective.local",

@@ -12,7 +12,6 @@ from jepalm.data.batches import Tokens
 from jepalm.data.tokenizer import SPECIALS
 from jepalm.model.conditioning import ActionView, Conditioning
 from jepalm.model.layout import Layout
-from jepalm.model.noise import PredictorNoise
 from jepalm.objective.jepalm import JepalmObjective
 
 
@@ -141,7 +140,7 @@ def write(objective: JepalmObjective, blank: Blank) -> Passage:
     """Write tokens at all positions in one pass of predictor and decoder."""
     target_layout, temperature, generator = blank.target_layout, blank.temperature, blank.generator
     lengths = target_layout.mask.sum(1)  # (B,)
-    conditioning: PredictorNoise | None = blank.noise
+    conditioning: Tensor | None = blank.noise
     if conditioning is None:
         conditioning = objective.draw_noise(target_layout, temperature, generator)
     predicted = objective.predict(
@@ -163,7 +162,7 @@ def write(objective: JepalmObjective, blank: Blank) -> Passage:
 def decide(
     objective: JepalmObjective,
     logits: Tensor,
-    noise: PredictorNoise | None,
+    noise: Tensor | None,
     temperature: float,
     generator: torch.Generator | None,
 ) -> Tensor:
@@ -174,7 +173,7 @@ def decide(
     """
     if noise is None:
         return choose(logits, temperature, generator)
-    if isinstance(noise, Tensor) and not objective.reads_gumbel:
+    if not objective.reads_gumbel:
         logits = logits + noise
     return logits.argmax(-1)
 

@@ -23,9 +23,7 @@ import torch
 from torch import Tensor
 
 from jepalm.generation.one_pass import Blank, Passage, decide
-from jepalm.model.conditioning import Conditioning
-from jepalm.model.noise import PredictorNoise
-from jepalm.model.queries import Known
+from jepalm.model.conditioning import Conditioning, Known
 from jepalm.objective.jepalm import JepalmObjective
 
 Order = Literal["confidence", "entropy", "random", "mask-predict", "prefix"]
@@ -52,8 +50,7 @@ class Refining:
     def __call__(self, objective: JepalmObjective, blank: Blank) -> Passage:
         """Write tokens at all positions in several passes; see `one_shot.write`.
 
-        Gumbel noise says the whole text and is the same in every pass. Gaussian noise is drawn anew for each,
-        as in training, where it knows nothing of the tokens that are unmasked.
+        Noise stands for the whole text and is the same in every pass.
         """
         target_layout, temperature, generator = blank.target_layout, blank.temperature, blank.generator
         text = target_layout.mask  # (B, T)
@@ -65,10 +62,10 @@ class Refining:
         ids = torch.zeros_like(target_layout.positions)  # (B, T)
         scores = torch.zeros(text.shape, device=text.device)  # (B, T)
         decided = torch.zeros_like(text)
-        conditioning: PredictorNoise | None = blank.noise
+        conditioning: Tensor | None = blank.noise
         for done in range(1, most + 1):
             known = Known(ids, decided) if done > 1 else None
-            if not isinstance(conditioning, Tensor):
+            if conditioning is None:
                 conditioning = objective.draw_noise(target_layout, temperature, generator)
             given = Conditioning(blank.action, known, conditioning)
             predicted = objective.predict(blank.embeddings, blank.layout, target_layout, given)

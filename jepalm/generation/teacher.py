@@ -8,7 +8,7 @@ from jepalm.config import Config, HardwareConfig, preset_names
 from jepalm.data.prepared import PreparedData
 from jepalm.errors import JepalmError, UsageError
 from jepalm.generation.loading import load_trained
-from jepalm.model.causal_model import CausalModel
+from jepalm.model.causal import CausalModel
 from jepalm.objective import CausalObjective
 from jepalm.run import CONFIG, MANIFEST, RunFolder, open_run
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from jepalm.data.batches import Tokens, pad_rows
 from jepalm.data.tokenizer import SPECIALS
 from jepalm.generation.noise import Noise
-from jepalm.model.causal_model import CausalModel
+from jepalm.model.causal import CausalModel
 from jepalm.objective.causal import CausalObjective
 
 

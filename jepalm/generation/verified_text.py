@@ -11,7 +11,7 @@ from jepalm.generation.noise import Noise
 from jepalm.generation.text import Source
 from jepalm.generation.token_by_token import Sampling
 from jepalm.generation.verify import Drafter, OneShotDrafter, Verified, verify
-from jepalm.model.causal_lm import CausalLM
+from jepalm.model.causal import CausalLM
 from jepalm.objective import CausalObjective, JepalmObjective
 
 

@@ -22,7 +22,7 @@ from jepalm.data.tokenizer import SPECIALS
 from jepalm.generation import one_pass as one_shot
 from jepalm.generation.noise import Noise
 from jepalm.generation.token_by_token import GREEDY, Sampling
-from jepalm.model.causal_lm import CausalLM, KVCache
+from jepalm.model.causal import CausalLM, KVCache
 from jepalm.objective import CausalObjective, JepalmObjective
 
 

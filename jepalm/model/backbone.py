@@ -20,7 +20,7 @@ from jepalm.data.backbone_tokenizer import hugging_face, load_backbone_tokenizer
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import JepalmError, UsageError
 from jepalm.model.backbone_loading import draw_like, fingerprint_of, load, reorder, restore
-from jepalm.model.causal_model import CausalModel
+from jepalm.model.causal import CausalModel
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 

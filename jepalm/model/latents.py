@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jepalm.config import ModelConfig
-from jepalm.model.layers import FeedForward, init_weights
+from jepalm.config import LatentConfig, ModelConfig
+from jepalm.model.blocks import FeedForward, init_weights
 from jepalm.model.layout import Layout, at_least_float32
 
 FIRST_LOG_STD = -1.0
@@ -36,12 +36,17 @@ class Posterior:
         return Posterior(change(self.mean), None if self.log_std is None else change(self.log_std))
 
 
+def has_bottleneck(config: ModelConfig, variational: bool) -> bool:
+    """Whether latents stand between encoder and decoder, or the embeddings themselves."""
+    return variational or config.latent != LatentConfig()
+
+
 class LatentHead(nn.Module):
     """Embeddings of K positions to one latent: squeeze, feed-forward, mean and log standard deviation.
 
-    Points are normalised as the encoder's embeddings are. Gaussians are not: their scale says how much of a
-    latent is told, and the divergence prices it. Their means begin with variance 1 and their deviations at
-    1 / e; from means near 0 under deviations of 1 the decoder would first learn to do without them.
+    Points are normalised as the encoder's embeddings are. Gaussians are not: their scale decides how much
+    information a latent carries, which the divergence penalises. Their means begin with variance 1 and their
+    deviations at 1 / e; from means near 0 under deviations of 1 the decoder would first learn to do without.
     """
 
     def __init__(self, config: ModelConfig, variational: bool) -> None:

@@ -38,7 +38,6 @@ class Layout:
     _angles: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
     _head_rows: dict[tuple[int, int], HeadRows] = field(default_factory=dict, repr=False)
     _latents: dict[int, Layout] = field(default_factory=dict, repr=False)
-    _copies: dict[int, Layout] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -106,19 +105,6 @@ class Layout:
             self._latents[tokens] = Layout(mask, index, self.positions[:, ::tokens] // tokens)
         return self._latents[tokens]
 
-    def copies(self, n: int) -> Layout:
-        """The layout of n copies of every text, one set of them behind the other; worked out once."""
-        if n == 1:
-            return self
-        if n not in self._copies:
-            batch, width = self.mask.shape
-            index = self.index
-            if index is not None:
-                sets = torch.arange(n, device=index.device)[:, None] * (batch * width)  # (n, 1)
-                index = (sets + index).flatten()  # (n * N,)
-            self._copies[n] = Layout(self.mask.repeat(n, 1), index, self.positions.repeat(n, 1), self.given)
-        return self._copies[n]
-
     def angles(self, head_dim: int) -> tuple[Tensor, Tensor]:
         """Cosine and sine of the rotary angles, two of (B, 1, T, C); worked out once for all layers."""
         if head_dim not in self._angles:
@@ -149,11 +135,6 @@ class Layout:
         weights = self.mask.to(x.dtype)
         padded = self.pad(x) * weights[..., None]  # (B, T, D)
         return padded.sum(1) / weights.sum(1, keepdim=True)
-
-
-def copied(x: Tensor, n: int) -> Tensor:
-    """Rows (R, ...) of n copies of every text, (n * R, ...), as `Layout.copies` lays them out."""
-    return x if n == 1 else x.repeat(n, *[1] * (x.ndim - 1))
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 The plain form spends most of its time on copies (padding, head permutations, stacked gradients) and in
 rotations of padding. Here rows are rotated while packed, moved once into (B, H, T, C) and moved
-once back; the backward does the same in reverse. Same function as `layers.attend`.
+once back; the backward does the same in reverse. Same function as `blocks.attend`.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from jepalm.config import ObjectiveConfig
 from jepalm.data.batches import Batch
-from jepalm.objective.terms import Losses, LossTerm
-from jepalm.objective.weighting import Weighting
+from jepalm.objective.terms import Losses, LossTerm, is_on, loss_terms, term_weight
+from jepalm.objective.weighting import Weighting, build_weighting
 
 
 class Model(Protocol):
@@ -43,6 +44,7 @@ class Objective(nn.Module):
 
     Attributes:
         model: the parts.
+        terms: what is known of each term that is on, in the order of `forward`.
         weights: configured weight of each term that the family has, also of those that are off.
         weighting: how the terms become one loss.
         optional_parts: parts of the family that a model may lack.
@@ -50,20 +52,23 @@ class Objective(nn.Module):
     """
 
     model: Model
+    terms: list[LossTerm]
     weights: Mapping[str, float]
     weighting: Weighting
     optional_parts: frozenset[str] = frozenset()
     scope: Scope | None = None
 
-    @property
-    def all_terms(self) -> list[str]:
-        """The terms that are on, in the order of `forward`."""
-        raise NotImplementedError
+    def set_terms(self, family: str, config: ObjectiveConfig) -> None:
+        """Take terms, weights and weighting from the config."""
+        terms = loss_terms(family, config)
+        self.terms = [term for term in terms if is_on(term, config)]
+        self.weights = {term.name: term_weight(term, config) for term in terms}
+        self.weighting = build_weighting(config, self.terms, self.weights)
 
     @property
-    def terms(self) -> list[LossTerm]:
-        """A record of each term that is on, in the order of `forward`."""
-        return [LossTerm(name, name, "", "token") for name in self.all_terms]
+    def all_terms(self) -> list[str]:
+        """Names of the terms that are on, in the order of `forward`."""
+        return [term.name for term in self.terms]
 
     @property
     def counted(self) -> Mapping[str, float]:

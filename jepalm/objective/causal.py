@@ -19,15 +19,13 @@ from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.model.backbone import Backbone
-from jepalm.model.causal_lm import CausalLM
-from jepalm.model.causal_model import CausalModel
+from jepalm.model.causal import CausalLM, CausalModel
 from jepalm.objective.base import Objective
 from jepalm.objective.latent import counts_at, latent_distance
 from jepalm.objective.targets import TargetLM, target_momentum
 from jepalm.objective.terms import IGNORE, Losses, cross_entropy
 from jepalm.objective.tube import draw_triples, tube_cosine
 from jepalm.objective.views import PADDING, PackedViews, closed, joined, pack_views, views_of
-from jepalm.objective.weighting import build_weighting
 
 
 @dataclass(frozen=True)
@@ -73,17 +71,7 @@ class CausalObjective(Objective):
         super().__init__()
         self.config = objective
         self.packing = packing
-        latent = objective.latent
-        rescaling = 1 / (1 - latent.dropout) if latent.rescale else 1.0
-        self.weights = {
-            "next_token": objective.next_token.weight,
-            "latent": latent.weight * rescaling,
-            "tube": objective.tube.weight,
-        }
-        fixed = {name: self.weights[name] for name in self.all_terms}
-        in_nats = {"next_token", *(["latent"] if latent.distance == "infonce" else [])}
-        self.weighting = build_weighting(objective, fixed, cross_entropies=frozenset(in_nats))
-        on = latent.weight > 0
+        latent, on = objective.latent, objective.latent.weight > 0
         build = CausalLM if model.backbone is None else partial(Backbone, half=half)
         self.model = build(
             model,
@@ -93,13 +81,9 @@ class CausalObjective(Objective):
             linear_predictor=on and latent.predictor == "linear",
         )
         self.average = TargetLM(self.model) if on and latent.target == "ema" else None
+        self.set_terms("causal", objective)
         self.latent_counts = True
         self._seed = torch.initial_seed()  # the run's, so that runs drop the term at different steps
-
-    @property
-    def all_terms(self) -> list[str]:
-        """The terms that are on, in the order of `forward`."""
-        return ["next_token", *(name for name in ("latent", "tube") if self.weights[name] > 0)]
 
     @property
     def left_out(self) -> tuple[str, ...]:

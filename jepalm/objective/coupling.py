@@ -16,7 +16,9 @@ from torch import Tensor
 from jepalm.config import CouplingConfig
 from jepalm.data.batches import Batch, Tokens
 from jepalm.data.tokenizer import SPECIALS
-from jepalm.model.causal_model import CausalModel
+from jepalm.errors import UsageError
+from jepalm.model.causal import CausalModel
+from jepalm.model.jepalm import JEPALM
 from jepalm.model.noise import draw_exponential, draw_gumbel, finest
 
 
@@ -142,3 +144,30 @@ class Coupling:
         if lowest == 1:
             return gumbel
         return gumbel * (lowest + (1 - lowest) * torch.rand(n, 1, 1, device=targets.device))
+
+
+def begin_as_teacher(model: JEPALM, teacher: CausalModel) -> None:
+    """Copy what has the teacher's shapes: a causal encoder's layers, the tokens of the intermediate logits.
+
+    Raises:
+        UsageError: the encoder is a causal one of other sizes.
+    """
+    encoder, head = model.encoder.causal_encoder, model.predictor.intermediate_logits
+    if encoder is not None:
+        if not encoder.fits(teacher):
+            sizes = teacher.config
+            message = "model.encoder.kind=causal needs the sizes of its teacher"
+            hint = (
+                f"set model.dim={sizes.dim} model.n_heads={sizes.n_heads} "
+                f"model.ffn_mult={sizes.ffn_mult:g} model.encoder.n_layers={sizes.causal.n_layers}"
+            )
+            raise UsageError(message, hint)
+        encoder.start_from(teacher)
+    if head is not None and head.head.weight.shape == teacher.tokens.weight.shape:
+        head.start_from(teacher.tokens.weight)
+
+
+def encodes_as_teacher(model: JEPALM, teacher: CausalModel) -> bool:
+    """Whether the encoder's layers are the teacher's: its states of the sources then need no second pass."""
+    encoder = model.encoder.causal_encoder
+    return encoder is not None and encoder.equals(teacher)

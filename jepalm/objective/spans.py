@@ -7,32 +7,11 @@ text around them, which is what makes them predictable; the decoder that reads t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from jepalm.data.batches import Tokens
 from jepalm.model.layout import Layout
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What an encoder reads to embed a target.
-
-    Attributes:
-        ids: (B, T) the target itself, or the whole text that it is a part of.
-        layout: of these.
-        places: the target's places in that text; None where it is the target itself.
-    """
-
-    ids: Tensor
-    layout: Layout
-    places: Layout | None = None
-
-    def pick(self, x: Tensor) -> Tensor:
-        """Rows (..., D) of what was read to those of the target."""
-        return x if self.places is None else picked(x, self.layout, self.places)
 
 
 def whole_text(source: Tokens, target: Tokens) -> Tokens:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jepalm.model.causal_model import CausalModel
-from jepalm.model.jepalm import TextEncoder
+from jepalm.model.causal import CausalModel
+from jepalm.model.encoder import TextEncoder
 from jepalm.model.latents import Posterior
 from jepalm.model.layout import Layout, at_least_float32
 

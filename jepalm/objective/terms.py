@@ -1,15 +1,19 @@
-"""Loss terms and their weighted sum. A term is a scalar; micro batches and devices add up to its mean."""
+"""Loss terms: one record for each, how they are summed, and the formulas of those that are one line.
+
+A term is a scalar; micro batches and devices add up to its mean.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from jepalm.config import ObjectiveConfig
 from jepalm.model.layout import at_least_float32
 
 IGNORE = -100
@@ -23,7 +27,7 @@ class LossTerm:
     Attributes:
         name: as in `train/term/NAME` and `objective.NAME`.
         label: for people.
-        unit: of the number.
+        unit: of the number; empty for one that has none.
         divisor: what the sum is divided by: `token`, `embedding`, `pair` or `batch`.
         nats: whether it is a cross-entropy.
         constant: whether a learned or running weighting leaves its weight as configured.
@@ -37,6 +41,69 @@ class LossTerm:
     nats: bool = False
     constant: bool = False
     validation: str | None = None
+
+
+EMBEDDING_UNITS = {
+    "mse": "squared distance, sum over dims",
+    "smooth_l1": "smooth L1 distance, sum over dims",
+    "cosine": "1 - cosine",
+}
+LATENT_UNITS = {
+    "cosine": "1 - cosine",
+    "mse": "squared difference, mean over dims",
+    "l2": "length of the difference",
+    "infonce": "nats a pair",
+}
+
+
+def loss_terms(family: str, config: ObjectiveConfig) -> list[LossTerm]:
+    """All terms of a family as they are configured, also those that are off, in the order of `forward`."""
+    if family == "causal":
+        latent = config.latent.distance
+        unit, nats = LATENT_UNITS[latent], latent == "infonce"
+        return [
+            _of_tokens("next_token", "next token"),
+            LossTerm("latent", "latent prediction", unit, "pair", nats, validation="validation/latent"),
+            LossTerm("tube", "semantic tube", "1 - cosine", "pair"),
+        ]
+    distance = config.embedding.distance
+    unit, key = EMBEDDING_UNITS[distance], "embedding" if distance == "mse" else "embedding_distance"
+    length = LossTerm("length", "length", "squared positions", "pair", validation="validation/length_mse")
+    if config.length.kind == "classification":
+        length = replace(length, unit="nats a pair", nats=True, validation="validation/length_ce")
+    return [
+        _of_tokens("reconstruction", "reconstruction"),
+        LossTerm("embedding", "embedding", unit, "embedding", validation=f"validation/{key}"),
+        _of_tokens("generation", "generation"),
+        _of_tokens("intermediate_logits", "intermediate logits"),
+        _of_tokens("local", "local head"),
+        length,
+        LossTerm("kl", "KL", "nats a latent", "embedding", False, True, "validation/kl"),
+        LossTerm("regularizer", "regularizer", "", "batch", False, True, "validation/regularizer"),
+    ]
+
+
+def _of_tokens(name: str, label: str) -> LossTerm:
+    """A cross-entropy over tokens."""
+    unit, key = "nats a character or token", f"validation/{name}_ce"
+    return LossTerm(name, label, unit, "token", nats=True, validation=key)
+
+
+def is_on(term: LossTerm, config: ObjectiveConfig) -> bool:
+    """Whether a term is computed at all; a phase may still leave it out."""
+    if term.name in ("reconstruction", "embedding", "next_token"):
+        return True
+    section = getattr(config, term.name)
+    if term.name in ("length", "regularizer"):
+        return bool(section.kind != "none")
+    return bool(section.weight > 0)
+
+
+def term_weight(term: LossTerm, config: ObjectiveConfig) -> float:
+    """The configured weight; under loss dropout that of the steps that count the term."""
+    weight: float = getattr(config, term.name).weight
+    latent = config.latent
+    return weight / (1 - latent.dropout) if term.name == "latent" and latent.rescale else weight
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which tokens of a target the predictor is told in training, and what the hidden ones weigh.
+"""Which tokens of a target the predictor is given in training, and what the hidden ones weigh.
 
 A text of L tokens has n of them unmasked, n uniform over the shares that are set, each set of n tokens as
 likely as any other. Its hidden tokens weigh L / (L - n) each: a text then costs L times the mean over its

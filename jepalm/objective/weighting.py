@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from jepalm.config import ObjectiveConfig, RunningMeanConfig, UncertaintyConfig
-from jepalm.objective.terms import Losses, weighted
+from jepalm.objective.terms import Losses, LossTerm, weighted
 
 
 class Weighting(nn.Module):
@@ -30,7 +30,7 @@ class Weighting(nn.Module):
     """
 
     reads_terms = False
-    """Whether `begin` needs the terms of the first step, before it is taken; `after_step` those of each."""
+    """Whether `begin` needs the first step's terms before it is taken, and `after_step` those of each."""
 
     def __init__(self, fixed: Mapping[str, float], constant: frozenset[str] = frozenset()) -> None:
         super().__init__()
@@ -169,22 +169,20 @@ class RunningMeanWeighting(Weighting):
 
 
 def build_weighting(
-    config: ObjectiveConfig,
-    fixed: Mapping[str, float],
-    *,
-    cross_entropies: frozenset[str],
-    constant: frozenset[str] = frozenset(),
+    config: ObjectiveConfig, terms: list[LossTerm], weights: Mapping[str, float]
 ) -> Weighting:
     """Build the configured kind.
 
     Args:
         config: the objective's section.
-        fixed: configured weight of each term, in the order of the terms.
-        cross_entropies: terms in nats; the others are regressions.
-        constant: terms that keep their configured weight under every kind.
+        terms: those that are on, in the order of `forward`.
+        weights: configured weight of each, and maybe of others.
     """
+    fixed = {term.name: weights[term.name] for term in terms}
+    constant = frozenset(term.name for term in terms if term.constant)
     if config.weighting == "uncertainty":
-        return UncertaintyWeighting(fixed, config.uncertainty, cross_entropies, constant)
+        in_nats = frozenset(term.name for term in terms if term.nats)
+        return UncertaintyWeighting(fixed, config.uncertainty, in_nats, constant)
     if config.weighting == "ema":
         return RunningMeanWeighting(fixed, config.ema, constant)
     return Weighting(fixed, constant)

@@ -28,7 +28,7 @@ def one_by_one(objective: JepalmObjective, batches: list[Batch]) -> dict[str, fl
             layout = Layout.of(torch.tensor([m]), m, packed=False)
             source = model.encoder(batch.source.ids[row : row + 1, :n], source_layout)
             target = model.encoder(batch.target.ids[row : row + 1, :m], layout)
-            predicted = model.predictor(layout, source, source_layout)
+            predicted = model.predictor(layout, source, source_layout).embeddings
             mean = sum(source[0, place] for place in range(n)) / n
             for place in range(m):
                 targets.append(target[0, place].double())

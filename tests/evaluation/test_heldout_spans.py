@@ -57,7 +57,7 @@ def test_figures_at_the_hidden_places_equal_loops_over_single_texts(
             )
             read = model.encoder(batch.source.ids[row : row + 1], layout)
             target = model.encoder(whole.ids[row : row + 1], layout)[:, hidden]
-            predicted = model.predictor(places, read, layout)
+            predicted = model.predictor(places, read, layout).embeddings
             local, decoded = model.local(read[:, hidden])[0], model.decoder(target, places)[0]
             for at, token in enumerate(whole.ids[row, hidden].tolist()):
                 n += 1

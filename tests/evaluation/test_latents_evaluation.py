@@ -39,7 +39,7 @@ def one_by_one(objective: Any, batches: list[Batch]) -> dict[str, list[Any]]:
             source = encoder(batch.source.ids[row : row + 1, :n], source_layout)
             target = encoder.posterior(batch.target.ids[row : row + 1, :m], layout)
             copied = encoder.squeeze(source, source_layout).mean[0]
-            predicted = objective.model.predictor(layout.latents(4), source, source_layout)[0]
+            predicted = objective.model.predictor(layout.latents(4), source, source_layout).embeddings[0]
             variance = (2 * target.log_std[0]).exp()
             nats = 0.5 * (target.mean[0] ** 2 + variance - 1 - variance.log())
             for place in range(-(-m // 4)):

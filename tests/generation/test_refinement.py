@@ -6,9 +6,8 @@ import torch
 
 from jepalm.generation.one_pass import Blank, generate
 from jepalm.generation.refine import ORDERS, Refining, within_bound
-from jepalm.model.conditioning import Conditioning
+from jepalm.model.conditioning import Conditioning, Known
 from jepalm.model.layout import Layout
-from jepalm.model.queries import Known
 
 FIRST = torch.tensor([[0.0, 1.0, 0.2, 0.1], [0.0, 0.3, 3.0, 0.1], [0.0, 0.1, 0.2, 2.0], [0.0, 0.5, 0.4, 0.3]])
 """Logits of the toy's four positions while nothing is decided; token 0 is never written."""

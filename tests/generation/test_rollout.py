@@ -91,7 +91,7 @@ def test_a_latent_rollout_is_the_predictor_applied_to_its_own_normalised_output(
                 ids, places = alone(action)
                 layout = Layout.of(torch.tensor([source.shape[1]]), source.shape[1], packed=False)
                 conditioning = Conditioning((model.encoder(ids, places), places))
-                source = model.predictor(target, source, layout, conditioning)
+                source = model.predictor(target, source, layout, conditioning).embeddings
                 torch.testing.assert_close(after.embeddings[row, :n], source[0], atol=1e-9, rtol=1e-9)
                 assert not after.embeddings[row, n:].any()
                 source = F.layer_norm(source, (16,))

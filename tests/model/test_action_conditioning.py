@@ -7,10 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from jepalm.config import ModelConfig
+from jepalm.model.blocks import Block, Modulation
 from jepalm.model.conditioning import Conditioning
-from jepalm.model.jepalm import JEPALM, Predictor, TextEncoder
-from jepalm.model.layers import Block, Modulation
+from jepalm.model.encoder import TextEncoder
+from jepalm.model.jepalm import JEPALM
 from jepalm.model.layout import Layout
+from jepalm.model.predictor import Predictor
 
 SIZES = {"dim": 8, "n_heads": 2, "ffn_mult": 2, "source_len": 5, "target_len": 5}
 
@@ -45,7 +47,9 @@ def test_a_fresh_predictor_is_blind_to_what_only_modulates_it() -> None:
     made = predictor("adaln")
     source, layout = view([4, 2], 1)
     target = Layout.of(torch.tensor([3, 5]), 5, packed=False)
-    one, other = (made(target, source, layout, Conditioning(view([2, 3], seed))) for seed in (2, 3))
+    one, other = (
+        made(target, source, layout, Conditioning(view([2, 3], seed))).embeddings for seed in (2, 3)
+    )
     assert torch.equal(one, other)
     assert one.abs().sum() > 0
 
@@ -102,9 +106,12 @@ def test_an_action_that_is_read_across_is_a_marked_continuation_of_the_source() 
     marked = action + made.action_mark
     steps = torch.cat((torch.arange(4), torch.arange(3))).expand(2, 7)
     one_text = Layout.of(torch.tensor([7, 7]), 7, packed=False, places=steps)
-    expected = made(target, torch.cat((source, marked), 1), one_text)
+    expected = made(target, torch.cat((source, marked), 1), one_text).embeddings
     torch.testing.assert_close(
-        made(target, source, layout, Conditioning((action, places))), expected, rtol=1e-12, atol=1e-12
+        made(target, source, layout, Conditioning((action, places))).embeddings,
+        expected,
+        rtol=1e-12,
+        atol=1e-12,
     )
 
 
@@ -114,7 +121,7 @@ def test_aligned_predictions_start_from_the_source_at_their_place(packed: bool) 
     torch.manual_seed(0)
     config = {**SIZES, "source_positions": "aligned", "predictor": {"n_layers": 1}}
     made = Predictor(ModelConfig.model_validate(config)).double()
-    assert made.carry is not None
+    assert made.source_in_query is not None
     with torch.no_grad():
         for name in ("attention.out", "cross.out", "ffn.down"):
             made.blocks[0].get_submodule(name).weight.zero_()
@@ -123,8 +130,8 @@ def test_aligned_predictions_start_from_the_source_at_their_place(packed: bool) 
         view([2, 4], 1, packed=packed),
         Layout.of(torch.tensor([3, 1]), 3, packed=packed),
     )
-    found = target.pad(made(target, source, layout))
-    there = layout.pad(source) @ made.carry.weight.T
+    found = target.pad(made(target, source, layout).embeddings)
+    there = layout.pad(source) @ made.source_in_query.weight.T
     for row, place, carried in ((0, 0, there[0, 0]), (0, 1, there[0, 1]), (0, 2, 0), (1, 0, there[1, 0])):
         torch.testing.assert_close(found[row, place], F.layer_norm(made.queries[0] + carried, (8,)))
 
@@ -137,7 +144,7 @@ def test_aligned_sources_have_one_query_for_targets_of_any_length() -> None:
     assert made.queries.shape == (1, 8)
     torch.nn.init.normal_(made.project.weight)
     source, layout = torch.randn(1, 1, 8).expand(1, 9, 8), Layout.of(torch.tensor([9]), 9, packed=False)
-    found = made(layout, source, layout)  # (1, 9, 8)
+    found = made(layout, source, layout).embeddings  # (1, 9, 8)
     torch.testing.assert_close(found, found[:, :1].expand_as(found))
 
 
@@ -164,7 +171,7 @@ def test_an_aligned_query_starts_as_its_source_where_attention_matches(
     config = ModelConfig.model_validate(
         {**SIZES, "source_positions": "aligned", "mimetic_init": mimetic_init}
     )
-    carry = Predictor(config).carry
+    carry = Predictor(config).source_in_query
     assert carry is not None
     assert torch.equal(carry.weight, 0.25 * torch.eye(8)) == same
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from jepalm.config import from_mapping
-from jepalm.model.causal_lm import CausalLM, attend_before
+from jepalm.model.causal import CausalLM, attend_before
 
 VOCAB = 11
 

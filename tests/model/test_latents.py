@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jepalm.model.jepalm import TextEncoder
+from jepalm.model.encoder import TextEncoder
 from jepalm.model.latents import one_below_the_other, side_by_side
 from jepalm.model.layout import Layout
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jepalm.model.layers import Attention, attend, init_weights, rotate
+from jepalm.model.blocks import Attention, attend, init_weights, rotate
 from jepalm.model.layout import Layout
 from jepalm.model.token_shift import TokenShift
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from jepalm.model.layers import MATMUL_ATTENTION_UP_TO, Attention
+from jepalm.model.blocks import MATMUL_ATTENTION_UP_TO, Attention
 from jepalm.model.layout import Layout
 from jepalm.model.packed_attention import PackedAttention
 

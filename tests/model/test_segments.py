@@ -5,7 +5,7 @@ import torch
 
 from jepalm.config import from_mapping
 from jepalm.data.batches import pad_rows
-from jepalm.model.causal_lm import CausalLM
+from jepalm.model.causal import CausalLM
 from jepalm.objective.views import PADDING, pack_views
 
 VOCAB = 11
@@ -50,7 +50,7 @@ def test_packed_views_have_the_embeddings_of_views_read_alone(dtype, tolerance, 
 @pytest.mark.parametrize("tokens", [0, 2])
 def test_every_position_sees_its_segment_up_to_itself_and_nothing_else(tokens):
     model, views = build(tokens=tokens), packed(tokens)
-    mask = model._reading_apart(views.segments).mask[:, 0]  # (B, T, T)
+    mask = model._segments_context(views.segments).mask[:, 0]  # (B, T, T)
     for row, segments in zip(mask, views.segments, strict=True):
         for here, seen in enumerate(row):
             expected = [there <= here and segments[there] == segments[here] for there in range(len(seen))]
@@ -68,8 +68,8 @@ def test_segments_are_the_first_view_its_predictor_tokens_the_second_view_and_pa
 def test_positions_start_anew_in_each_segment():
     model = build(tokens=0)
     segments = torch.tensor([[0, 0, 0, 1, 1, 2]])
-    cos, sin = model._reading_apart(segments).angles
-    whole = model._reading(torch.zeros(1, 3, dtype=torch.long), None).angles
+    cos, sin = model._segments_context(segments).angles
+    whole = model._context(torch.zeros(1, 3, dtype=torch.long), None).angles
     for found, alone in ((cos, whole[0]), (sin, whole[1])):
         torch.testing.assert_close(found[0, 0], alone[0, 0, [0, 1, 2, 0, 1, 0]], rtol=0, atol=0)
 

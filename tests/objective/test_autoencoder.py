@@ -219,7 +219,7 @@ def test_the_kl_term_is_the_mean_over_latents(random_objective: Any, make_batch:
     assert objective(counted(batch, 4)).terms["kl"].item() == pytest.approx(sum(found) / 8, rel=1e-5)
 
 
-@pytest.mark.parametrize("weighting", ["uncertainty", "ema", "gradnorm"])
+@pytest.mark.parametrize("weighting", ["uncertainty", "ema"])
 def test_it_keeps_its_configured_weight_under_every_weighting(weighting: str):
     objective = tiny_objective({"weighting": weighting, "kl": {"weight": 0.3}})
     assert objective(tiny_batch()).weights["kl"] == 0.3

@@ -6,7 +6,7 @@ import torch
 
 from jepalm.config import ModelConfig
 from jepalm.data.batches import Batch, Tokens
-from jepalm.model.causal_lm import CausalLM
+from jepalm.model.causal import CausalLM
 from jepalm.model.noise import draw_gumbel
 from jepalm.objective.coupling import Teacher, posterior_noise
 

@@ -42,7 +42,6 @@ def test_a_held_decoder_still_learns_reconstruction() -> None:
     [
         {"weighting": "uncertainty"},
         {"weighting": "ema"},
-        {"weighting": "gradnorm"},
         {"length": {"kind": "classification"}},
         {"targets": {"encoder": "ema", "normalisation": "instance"}},
         {"embedding": {"distance": "cosine"}},

@@ -131,7 +131,7 @@ def test_views_equal_single_texts_without_padding(random_objective: Any, batch: 
         expected = model.encoder(whole, layout)[0, hidden]
         assert torch.allclose(decodable[row, : len(hidden)], expected, atol=1e-10)
         read = model.encoder(source, layout)
-        expected = model.predictor(places, read, layout)[0]
+        expected = model.predictor(places, read, layout).embeddings[0]
         assert torch.allclose(predicted[row, : len(hidden)], expected, atol=1e-10)
 
 

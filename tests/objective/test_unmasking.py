@@ -15,8 +15,7 @@ from tiny_objective import (
 from jepalm.config import ModelConfig, ObjectiveConfig, UnmaskingConfig, from_mapping
 from jepalm.data.batches import Batch
 from jepalm.errors import UsageError
-from jepalm.model.conditioning import Conditioning
-from jepalm.model.queries import Known
+from jepalm.model.conditioning import Conditioning, Known
 from jepalm.objective.jepalm import JepalmObjective
 from jepalm.objective.terms import IGNORE, cross_entropy
 from jepalm.objective.unmasking import draw_unmasked, hidden_weights, share_left
@@ -85,10 +84,25 @@ def test_the_model_without_has_the_same_weights_as_ever() -> None:
     assert other.keys() - one.keys() == extra
 
 
-def test_evaluation_unmasks_nothing() -> None:
+@pytest.fixture
+def weighed(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """What the objective weighs positions by, pass after pass."""
+    found: list[torch.Tensor] = []
+
+    def noted(mask: torch.Tensor, unmasked: torch.Tensor) -> torch.Tensor:
+        found.append(hidden_weights(mask, unmasked))
+        return found[-1]
+
+    monkeypatch.setattr("jepalm.objective.jepalm.hidden_weights", noted)
+    return found
+
+
+def test_evaluation_unmasks_nothing(weighed: list[torch.Tensor]) -> None:
     objective, batch = built().eval(), tiny_batch()
-    assert objective.encode_and_predict(batch).weights is None
-    assert objective.train().encode_and_predict(batch).weights is not None
+    objective(batch)
+    assert not weighed
+    objective.train()(batch)
+    assert len(weighed) == 1
 
 
 def test_packed_is_padded() -> None:
@@ -105,7 +119,7 @@ def test_micro_batches_add_up_to_the_batch(monkeypatch: pytest.MonkeyPatch) -> N
     def same(mask: torch.Tensor, *_: object) -> torch.Tensor:
         return pattern[:, : mask.shape[1]].expand_as(mask)
 
-    monkeypatch.setattr("jepalm.objective.jepalm_predictions.draw_revealed", same)
+    monkeypatch.setattr("jepalm.objective.jepalm.draw_unmasked", same)
     whole = terms(objective, batch)
     parts = [terms(objective, part) for part in split(batch, 3, 5)]
     for name in ("embedding", "generation"):
@@ -164,18 +178,16 @@ def test_a_prefix_is_the_first_tokens() -> None:
     assert unmasked.sum(1).unique().tolist() == list(range(8))
 
 
-def test_shares_fall_to_none_in_a_straight_line() -> None:
+def test_shares_fall_to_none_in_a_straight_line(weighed: list[torch.Tensor]) -> None:
     config = UnmaskingConfig(share_from=0.8, share_to=0.8, until=10)
     assert [share_left(config, step) for step in (0, 5, 10, 25)] == [1, 0.5, 0, 0]
     mask = torch.ones(4, 10, dtype=torch.bool)
     assert draw_unmasked(mask, config, torch.tensor(0.5)).sum(1).tolist() == [4] * 4
     objective, batch = built(share_from=0.8, share_to=0.8, until=10), tiny_batch()
-    hidden = []
     for step in (0, 10):
         objective.before_step(step)
-        weights = objective.encode_and_predict(batch).weights
-        assert weights is not None
-        hidden.append(int((weights > 0).sum()))
+        objective(batch)
+    hidden = [int((weights > 0).sum()) for weights in weighed]
     assert hidden[0] < hidden[1] == batch.n_target_tokens
 
 

@@ -14,16 +14,14 @@ from tiny_objective import (
     tiny_trainer,
 )
 
-from jepalm.config import GradNormConfig, RunningMeanConfig, UncertaintyConfig
+from jepalm.config import RunningMeanConfig, UncertaintyConfig
 from jepalm.objective.weighting import (
-    GradNormWeighting,
     RunningMeanWeighting,
     UncertaintyWeighting,
-    gradnorm_gradient,
 )
 from jepalm.training.optimizer import build_optimizer, set_learning_rate
 
-KINDS = ("fixed", "uncertainty", "ema", "gradnorm")
+KINDS = ("fixed", "uncertainty", "ema")
 NATS = frozenset({"reconstruction", "generation"})
 
 
@@ -72,7 +70,7 @@ def test_s_at_the_clamp_comes_back_when_its_term_grows() -> None:
             weighting({"embedding": torch.tensor(term)}, 1.0).total.backward()
             optimizer.step()
             optimizer.zero_grad()
-            weighting.after_step(None, None)
+            weighting.after_step(None)
         assert weighting.log_variances.item() == expected
 
 
@@ -86,7 +84,7 @@ def vanishing_term(clamp: float | None, steps: int = 2000) -> tuple[float, float
         losses.total.backward()
         optimizer.step()
         optimizer.zero_grad()
-        weighting.after_step(None, None)
+        weighting.after_step(None)
     return float(losses.weights["reconstruction"]), losses.total.item()
 
 
@@ -109,51 +107,8 @@ def test_ema_divides_by_the_running_mean_and_not_by_less_than_the_floor() -> Non
     terms = {"reconstruction": torch.tensor(0.1), "embedding": torch.tensor(4.0)}
     losses = weighting(terms, 1.0)
     assert losses.total.item() == pytest.approx(0.1 / 0.5 + 3 * 4 / 8)
-    weighting.after_step(torch.tensor([0.1, 4.0]), None)
+    weighting.after_step(torch.tensor([0.1, 4.0]))
     assert weighting.mean.tolist() == pytest.approx([0.1, 0.75 * 8 + 0.25 * 4])
-
-
-def test_gradnorm_gradient_is_that_of_the_paper_by_hand() -> None:
-    # lengths (3, 2), mean 2.5; loss ratios (0.5, 1.5), rates (0.5, 1.5); targets at alpha 1 (1.25, 3.75)
-    found = gradnorm_gradient(
-        torch.tensor([1.0, 2.0]), torch.tensor([3.0, 1.0]), torch.tensor([0.5, 1.5]), alpha=1.0
-    )
-    assert found.tolist() == [3.0, -1.0]
-
-
-def test_gradnorm_gradient_is_the_slope_of_its_loss() -> None:
-    weights, norms = [0.4, 1.1, 1.5], [5.0, 0.3, 2.0]
-    ratios, alpha = [0.9, 0.2, 0.7], 1.5
-    mean = sum(w * n for w, n in zip(weights, norms, strict=True)) / 3
-    rate = sum(ratios) / 3
-    targets = [mean * (ratio / rate) ** alpha for ratio in ratios]
-
-    def loss(at: list[float]) -> float:
-        return sum(abs(w * n - t) for w, n, t in zip(at, norms, targets, strict=True))
-
-    slopes = []
-    for place in range(3):
-        up, down = (list(weights) for _ in range(2))
-        up[place] += 1e-6
-        down[place] -= 1e-6
-        slopes.append((loss(up) - loss(down)) / 2e-6)
-    found = gradnorm_gradient(*(torch.tensor(part).double() for part in (weights, norms, ratios)), alpha)
-    assert found.tolist() == pytest.approx(slopes, rel=1e-6)
-
-
-def test_gradnorm_moves_weight_from_the_long_gradient_and_keeps_the_sum() -> None:
-    weighting = GradNormWeighting({"reconstruction": 1.0, "embedding": 1.0}, GradNormConfig(lr=0.1))
-    weighting.after_step(torch.tensor([4.0, 200.0]), torch.tensor([1.0, 50.0]))
-    assert weighting.weights.tolist() == pytest.approx([1.1, 0.9])  # the first step of Adam is lr long
-    assert weighting.first.tolist() == [4.0, 200.0]
-
-
-def test_gradnorm_weights_stay_positive() -> None:
-    weighting = GradNormWeighting({"a": 1.0, "b": 1.0}, GradNormConfig(lr=1.0, floor=0.01, alpha=0))
-    for _ in range(10):
-        weighting.after_step(torch.tensor([1.0, 1.0]), torch.tensor([1.0, 1000.0]))
-    assert min(weighting.weights.tolist()) > 0
-    assert weighting.weights.sum().item() == pytest.approx(2)
 
 
 def test_uncertainty_begins_anew_with_the_terms_it_enters() -> None:
@@ -170,20 +125,10 @@ def test_ema_begins_anew_with_the_terms_it_enters() -> None:
     weighting.begin(torch.tensor([5.0, 6.0, 7.0]))
     weighting.enter({"a": 1.0, "c": 2.0})
     weighting.begin(torch.tensor([8.0, 4.0]))
-    weighting.after_step(torch.tensor([4.0, 4.0]), None)
+    weighting.after_step(torch.tensor([4.0, 4.0]))
     losses = weighting({"a": torch.tensor(3.0), "c": torch.tensor(2.0)}, 1.0)
     assert losses.total.item() == 3 / 6 + 2 * 2 / 4
     assert weighting.mean.tolist() == [6.0, 1.0, 4.0]
-
-
-def test_gradnorm_begins_anew_and_keeps_the_sum_of_the_terms_it_enters() -> None:
-    weighting = GradNormWeighting({"a": 1.0, "b": 1.0, "c": 1.0, "d": 0.0}, GradNormConfig(lr=0.1))
-    weighting.after_step(torch.tensor([1.0, 1.0, 1.0]), torch.tensor([1.0, 2.0, 3.0]))
-    weighting.enter({"a": 1.0, "c": 1.0, "d": 0.0})
-    assert weighting.weights.tolist() == [1.0] * 4
-    weighting.after_step(torch.tensor([4.0, 200.0]), torch.tensor([1.0, 50.0]))
-    assert weighting.weights.tolist() == pytest.approx([1.1, 1.0, 0.9, 1.0])
-    assert weighting.first.tolist() == [4.0, 1.0, 200.0, 1.0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -194,7 +139,7 @@ def test_micro_batches_add_up_to_the_batch(kind: str) -> None:
     torch.testing.assert_close(parts, whole)
 
 
-@pytest.mark.parametrize("kind", ["uncertainty", "ema", "gradnorm"])
+@pytest.mark.parametrize("kind", ["uncertainty", "ema"])
 def test_weights_do_not_depend_on_micro_batches(kind: str, tmp_path: Path) -> None:
     found = []
     for sizes in ((8,), (2, 6)):
@@ -209,7 +154,7 @@ def test_weights_do_not_depend_on_micro_batches(kind: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_resuming_is_exact(kind: str, tmp_path: Path) -> None:
-    config = tiny_config({"weighting": kind, "gradnorm": {"every": 2}})
+    config = tiny_config({"weighting": kind})
     assert_resuming_is_exact(tmp_path / "run", config)
 
 

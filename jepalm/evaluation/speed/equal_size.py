@@ -15,7 +15,7 @@ from jepalm.config import (
     PredictorConfig,
 )
 from jepalm.hardware import Hardware
-from jepalm.model.causal_lm import CausalLM
+from jepalm.model.causal import CausalLM
 from jepalm.model.jepalm import JEPALM
 from jepalm.objective import Objective, build_objective
 

@@ -19,8 +19,8 @@ from jepalm.generation.one_pass import generate
 from jepalm.model.layout import Layout
 from jepalm.objective import CausalObjective, Objective
 from jepalm.objective.autoencoder import divergence
+from jepalm.objective.encoded import Views
 from jepalm.objective.jepalm import JepalmObjective
-from jepalm.objective.jepalm_predictions import Views
 from jepalm.objective.spans import picked
 from jepalm.training.trainer import HeldOutResult
 
@@ -91,8 +91,7 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
         `validation/...` figures: `loss`, the terms that count as configured; reconstruction CE (nats
         a token) and accuracy from the trained encoder's embeddings of the target; generation CE and
         accuracy from predicted ones; `embedding`, the squared distance to the target embeddings summed over
-        dimensions (and `embedding_distance`, where another is configured; of an energy score
-        `sample_distance` too, the mean distance between samples), beside that of predicting the
+        dimensions (and `embedding_distance`, where another is configured), beside that of predicting the
         held-out mean target and of copying the source's embedding at the same place (its mean where the
         source is shorter; in a gap, that of the mask token there; of latents, the source's own); R2
         against both; length errors in positions, of a classification those of the expected length, beside
@@ -132,10 +131,7 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
         sums.add(**local_sums(views, batch))
         sums.add(copy=(copied - target).square().sum(), embeddings=len(target))
         sums.add(tokens=len(ids), pairs=len(batch.target.lengths))
-        if views.samples is not None:
-            score, each = objective.energy(views), places.mask.sum(1)  # (B,)
-            sums.add(distance=(score.total * each).sum(), between=(score.between * each).sum())
-        elif objective.config.embedding.distance != "mse":
+        if objective.config.embedding.distance != "mse":
             sums.add(distance=objective.distance(predicted, target).sum())
         if views.lengths is not None:
             error = views.lengths.float() - batch.target.lengths
@@ -181,8 +177,6 @@ def _figures(objective: JepalmObjective, sums: _Sums, target: Tensor, predicted:
     }
     if "distance" in sums.values:
         terms["embedding"] = figures["embedding_distance"] = sums["distance"] / embeddings
-    if "between" in sums.values:
-        figures["sample_distance"] = sums["between"] / embeddings
     if "kl" in sums.values:
         terms["kl"] = figures["kl"] = sums["kl"] / embeddings
         figures["posterior_std"] = sums["posterior_std"] / embeddings

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jepalm.data.batches import Batch, Tokens
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.generation.infill import infill
+from jepalm.objective.encoded import Views
 from jepalm.objective.jepalm import JepalmObjective
-from jepalm.objective.jepalm_predictions import Views
 from jepalm.objective.spans import whole_text
 from jepalm.objective.terms import IGNORE
 

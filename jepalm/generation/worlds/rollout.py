@@ -20,7 +20,7 @@ from jepalm.errors import UsageError
 from jepalm.generation import one_pass as one_shot
 from jepalm.generation import token_by_token as autoregressive
 from jepalm.model.conditioning import Conditioning
-from jepalm.model.jepalm import has_bottleneck
+from jepalm.model.latents import has_bottleneck
 from jepalm.model.layout import Layout
 from jepalm.objective import CausalObjective, JepalmObjective, Objective
 from jepalm.objective.views import prompt_of

@@ -189,7 +189,7 @@ def test_distances_of_a_batch_are_those_of_each_transition_alone(random_objectiv
         with torch.no_grad():
             predicted = objective.model.predictor(
                 wanted, encoder(state, sources), sources, Conditioning((encoder(action, acts), acts))
-            )[0]
+            ).embeddings[0]
             target = objective.normalise(encoder(observed, wanted), wanted)[0]
             logits = objective.model.decoder(predicted[None], wanted)[0]
         distance = float((predicted - target).square().sum(-1).mean())

@@ -1,7 +1,7 @@
 """The CausalLM: a decoder-only Transformer that predicts each token from those before it.
 
-RMSNorm, rotary attention, SwiGLU, one table of tokens for reading and writing. Reads top to bottom:
-cache, attention, feed-forward, block, model.
+RMSNorm, rotary attention, SwiGLU, one table of tokens for context and writing. Reads top to bottom:
+cache, attention, feed-forward, block, what every causal model offers, model.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepalm.config import ModelConfig
-from jepalm.model.causal_model import CausalModel
-from jepalm.model.layers import EMBEDDING_STD, MATMUL_ATTENTION_UP_TO, init_weights, rotate
+from jepalm.model.blocks import EMBEDDING_STD, MATMUL_ATTENTION_UP_TO, init_weights, rotate
 from jepalm.model.layout import Layout, rotary_angles
 
 
@@ -63,7 +63,7 @@ class KVCache:
 
 
 @dataclass(frozen=True)
-class Reading:
+class CausalContext:
     """What all layers share in one forward pass.
 
     Attributes:
@@ -98,16 +98,16 @@ class CausalAttention(nn.Module):
         self.query_key_value = nn.Linear(dim, 3 * dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
 
-    def forward(self, x: Tensor, reading: Reading) -> Tensor:
+    def forward(self, x: Tensor, context: CausalContext) -> Tensor:
         """(B, T, D) to (B, T, D), or (N, D) to (N, D) of the computed positions."""
-        split = reading.pad(self.query_key_value(x)).unflatten(-1, (3, self.n_heads, -1))  # (B, T, 3, H, C)
+        split = context.pad(self.query_key_value(x)).unflatten(-1, (3, self.n_heads, -1))  # (B, T, 3, H, C)
         q, k, v = split.permute(2, 0, 3, 1, 4).unbind(0)  # three of (B, H, T, C)
-        q, k = rotate(q, reading.angles), rotate(k, reading.angles)
-        if reading.cache is not None:
-            assert reading.positions is not None
-            k, v = reading.cache.write(self.layer, reading.positions, k, v)  # (B, H, filled, C)
-        mixed = attend_before(q, k, v, reading.mask, self.dropout if self.training else 0.0, self.kind)
-        return self.out(reading.pack(mixed.transpose(1, 2).flatten(2)))  # (B, T, D)
+        q, k = rotate(q, context.angles), rotate(k, context.angles)
+        if context.cache is not None:
+            assert context.positions is not None
+            k, v = context.cache.write(self.layer, context.positions, k, v)  # (B, H, filled, C)
+        mixed = attend_before(q, k, v, context.mask, self.dropout if self.training else 0.0, self.kind)
+        return self.out(context.pack(mixed.transpose(1, 2).flatten(2)))  # (B, T, D)
 
 
 def attend_before(
@@ -164,10 +164,95 @@ class CausalBlock(nn.Module):
         self.ffn = SwiGLU(config.dim, config.ffn_mult)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, reading: Reading) -> Tensor:
+    def forward(self, x: Tensor, context: CausalContext) -> Tensor:
         """(B, T, D) to (B, T, D), or (N, D) to (N, D) of the computed positions."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), reading))
+        x = x + self.dropout(self.attention(self.attention_norm(x), context))
         return x + self.dropout(self.ffn(self.ffn_norm(x)))
+
+
+class CausalModel(nn.Module):
+    """What objective, generation and scorer ask of a causal language model, of this kind or a backbone.
+
+    Texts are left-aligned, with padding on the right. For latent prediction (LLM-JEPA, arXiv 2509.14252) a
+    model may have tokens that stand in no vocabulary: the ids from its table's size on, which are read
+    and never written.
+
+    Attributes:
+        config: its sizes, as far as the configuration gives them.
+        vocab_size: tokens that are written.
+        tokens: the table of tokens.
+        predictor_tokens: the table of those beside it, where there are some.
+        predictor: a linear map of a view's embedding, where there is one.
+    """
+
+    config: ModelConfig
+    vocab_size: int
+    tokens: nn.Embedding
+    predictor_tokens: nn.Embedding | None
+    predictor: nn.Linear | None
+
+    @property
+    def context_len(self) -> int:
+        """Most positions that a token is predicted from."""
+        return self.config.causal.context_len
+
+    @property
+    def n_predictor_tokens(self) -> int:
+        """Tokens that are read beside the vocabulary."""
+        return 0 if self.predictor_tokens is None else self.predictor_tokens.num_embeddings
+
+    @property
+    def n_frozen(self) -> int:
+        """Parameters that never learn and that no checkpoint holds."""
+        return 0
+
+    def forward(self, ids: Tensor, cache: Any = None) -> Tensor:
+        """(B, T) token ids to (B, T, V) logits of each next token."""
+        return self.logits(self.hidden(ids, cache))
+
+    def hidden(
+        self,
+        ids: Tensor,
+        cache: Any = None,
+        segments: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Tensor:
+        """(B, T) token ids to (B, T, D), what the last layer makes of them, after the last norm.
+
+        Args:
+            ids: left-aligned; with a cache, those that follow what it holds.
+            cache: what `new_cache` gave; is written. Its lengths grow by T; who reads padded texts sets
+                them right after.
+            segments: (B, T) numbers that never fall along a row. Positions of one number are a text of
+                their own: blind to the others, its places counted from 0. None: each row is one text.
+            lengths: (B,) positions of each row to compute; the others are 0. None computes all, padding too.
+        """
+        raise NotImplementedError
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """(...) token ids to (..., D), those from the vocabulary's size on as predictor tokens."""
+        if self.predictor_tokens is None:
+            return self.tokens(ids)
+        beyond = ids - self.tokens.num_embeddings  # (...)
+        text = self.tokens(ids.clamp(max=self.tokens.num_embeddings - 1))  # (..., D)
+        others = self.predictor_tokens(beyond.clamp(min=0)).to(text.dtype)  # (..., D)
+        return torch.where((beyond >= 0)[..., None], others, text)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) to (..., V)."""
+        raise NotImplementedError
+
+    def new_cache(self, n_texts: int, room: int | None = None) -> Any:
+        """An empty cache of `room` positions for each text, `context_len` when not given."""
+        raise NotImplementedError
+
+    def parameters_by_part(self) -> dict[str, int]:
+        """Number of parameters of each part."""
+        return {
+            name: count
+            for name, part in self.named_children()
+            if (count := sum(p.numel() for p in part.parameters()))
+        }
 
 
 class CausalLM(CausalModel):
@@ -230,15 +315,15 @@ class CausalLM(CausalModel):
                 their own: blind to the others, its places counted from 0. None: each row is one text.
             lengths: (B,) positions of each row to compute; the others are 0. None computes all, padding too.
         """
-        reading = self._reading(ids, cache) if segments is None else self._reading_apart(segments)
+        context = self._context(ids, cache) if segments is None else self._segments_context(segments)
         if lengths is not None:
-            reading = replace(reading, text=Layout.of(lengths, ids.shape[1], packed=True))
-        x = self.dropout(self.embed(reading.pack(ids)))  # (B, T, D)
+            context = replace(context, text=Layout.of(lengths, ids.shape[1], packed=True))
+        x = self.dropout(self.embed(context.pack(ids)))  # (B, T, D)
         for block in self.blocks:
-            x = block(x, reading)
+            x = block(x, context)
         if cache is not None:
             cache.lengths = cache.lengths + ids.shape[1]
-        return reading.pad(self.norm(x))
+        return context.pad(self.norm(x))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) to (..., V)."""
@@ -255,18 +340,18 @@ class CausalLM(CausalModel):
         keys, values = torch.zeros(2, *shape, dtype=dtype, device=device)
         return KVCache(keys, values, torch.zeros(n_texts, dtype=torch.long, device=device))
 
-    def _reading(self, ids: Tensor, cache: KVCache | None) -> Reading:
+    def _context(self, ids: Tensor, cache: KVCache | None) -> CausalContext:
         head_dim = self.config.dim // self.config.n_heads
         steps = torch.arange(ids.shape[1], device=ids.device)[None]  # (1, T)
         if cache is None:
-            return Reading(rotary_angles(steps, head_dim))
+            return CausalContext(rotary_angles(steps, head_dim))
         positions = cache.lengths[:, None] + steps  # (B, T)
         cache.filled = min(cache.room, cache.filled + ids.shape[1])
         keys = torch.arange(cache.filled, device=ids.device)
         mask = keys <= positions[:, None, :, None]  # (B, 1, T, filled)
-        return Reading(rotary_angles(positions, head_dim), positions, mask, cache)
+        return CausalContext(rotary_angles(positions, head_dim), positions, mask, cache)
 
-    def _reading_apart(self, segments: Tensor) -> Reading:
+    def _segments_context(self, segments: Tensor) -> CausalContext:
         """Each segment causal in itself; every position sees at least itself."""
         width = segments.shape[1]
         steps = torch.arange(width, device=segments.device).expand_as(segments)  # (B, T)
@@ -275,4 +360,4 @@ class CausalLM(CausalModel):
         before = torch.ones(width, width, dtype=torch.bool, device=segments.device).tril()
         mask = before & (segments[:, :, None] == segments[:, None])  # (B, T, T)
         angles = rotary_angles(steps - starts, self.config.dim // self.config.n_heads)
-        return Reading(angles, mask=mask[:, None])
+        return CausalContext(angles, mask=mask[:, None])

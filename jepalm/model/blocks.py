@@ -1,4 +1,4 @@
-"""Layers: rotary attention, feed-forward, block.
+"""Transformer blocks: rotary attention, feed-forward, AdaLN modulation, initialisation.
 
 Shapes: B texts, T positions, D width, H heads, C = D / H; packed or padded as the layout says (`layout`).
 """
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jepalm.model.layout import Layout, copied
+from jepalm.model.layout import Layout
 from jepalm.model.packed_attention import PackedAttention
 from jepalm.model.token_shift import TokenShift
 
@@ -21,8 +21,8 @@ MATMUL_ATTENTION_UP_TO = 256
 
 EMBEDDING_STD = 0.02
 """Deviation that embeddings and most matrices start with."""
-MATCHING_LOGIT = 2.5
-"""About what a position's attention to its own likeness starts with, where queries and keys start alike."""
+MIMETIC_LOGIT = 2.5
+"""About the attention logit of a position to one with the same embedding under mimetic initialisation."""
 
 
 def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
@@ -60,7 +60,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, kind: str, *, causal: 
 class Attention(nn.Module):
     """Multi-head attention with rotary positions: over itself, or over another text.
 
-    A causal one sees of itself each position and those before it.
+    With `causal`, self-attention sees each position and those before it.
     """
 
     def __init__(
@@ -82,8 +82,11 @@ class Attention(nn.Module):
         self.out = nn.Linear(dim, dim, bias=False)
 
     @torch.no_grad()
-    def match(self) -> None:
-        """Give queries and keys the same weights, where they read embeddings of the same width."""
+    def mimetic_init(self) -> None:
+        """Give queries and keys the same weights, where they read embeddings of the same width.
+
+        After mimetic initialisation (arXiv 2305.09828).
+        """
         if self.query_key_value is not None:
             query, key, _ = self.query_key_value.weight.chunk(3)  # three of (D, D)
         else:
@@ -91,14 +94,11 @@ class Attention(nn.Module):
             assert self.key_value is not None
             query, key = self.query.weight, self.key_value.weight.chunk(2)[0]  # (D, D), (D, D')
         if query.shape == key.shape:
-            std = math.sqrt(MATCHING_LOGIT / (query.shape[1] * math.sqrt(self.head_dim)))
+            std = math.sqrt(MIMETIC_LOGIT / (query.shape[1] * math.sqrt(self.head_dim)))
             key.copy_(nn.init.normal_(query, std=std))
 
     def forward(self, x: Tensor, layout: Layout, memory: tuple[Tensor, Layout] | None = None) -> Tensor:
-        """Attend from `x` (packed or padded, D) to itself, or to `memory` = (embeddings, their layout).
-
-        Where `x` is of several copies of every text, each attends to its text's memory.
-        """
+        """Attend from `x` (packed or padded, D) to itself, or to `memory` = (embeddings, their layout)."""
         if memory is None:
             assert self.query_key_value is not None
             query, key_value, keys = self.query_key_value(x), None, layout
@@ -106,8 +106,7 @@ class Attention(nn.Module):
             assert self.query is not None
             assert self.key_value is not None
             source, keys = memory
-            n = len(layout.mask) // len(keys.mask)
-            query, key_value, keys = self.query(x), copied(self.key_value(source), n), keys.copies(n)
+            query, key_value = self.query(x), self.key_value(source)
         packed = layout.index is not None and self.kind == "auto" and self._short(layout, keys)
         if packed and not self.causal:
             rows = layout.head_rows(self.n_heads, self.head_dim)
@@ -149,7 +148,7 @@ class FeedForward(nn.Module):
         return self.down(F.silu(self.up(x)))
 
 
-Change = tuple[Tensor, Tensor, Tensor]
+BranchModulation = tuple[Tensor, Tensor, Tensor]
 """Shift, scale and gate of a branch, each (..., D)."""
 
 
@@ -170,10 +169,10 @@ class Modulation(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, condition: Tensor, layout: Layout) -> list[Change]:
+    def forward(self, condition: Tensor, layout: Layout) -> list[BranchModulation]:
         """(B, D') to shift, scale and gate of each branch, each (..., D) at the layout's positions."""
-        conditioning = layout.spread(self.linear(F.silu(condition)))  # (..., 3 * branches * D)
-        parts = conditioning.chunk(3 * self.n_branches, dim=-1)
+        modulation = layout.spread(self.linear(F.silu(condition)))  # (..., 3 * branches * D)
+        parts = modulation.chunk(3 * self.n_branches, dim=-1)
         return list(zip(parts[::3], parts[1::3], parts[2::3], strict=True))
 
 
@@ -214,30 +213,40 @@ class Block(nn.Module):
         condition: Tensor | None = None,
     ) -> Tensor:
         """(..., D) to (..., D); cross-attention reads `memory`, a `condition` (B, D') modulates."""
-        changes: list[Change | None] = [None, None, None]
         if self.modulation is not None:
             assert condition is not None
-            changes = [*self.modulation(condition, layout)]
-        x = self._branch(x, changes[0], self.attention_norm, self.attention, layout)
+            return self._modulated(x, layout, memory, self.modulation(condition, layout))
+        x = x + self.dropout(self.attention(self.attention_norm(x), layout))
         if self.cross is not None and self.cross_norm is not None:
             assert memory is not None
-            x = self._branch(x, changes[1], self.cross_norm, self.cross, layout, memory)
-        return self._branch(x, changes[-1], self.ffn_norm, self.ffn)
+            x = x + self.dropout(self.cross(self.cross_norm(x), layout, memory))
+        return x + self.dropout(self.ffn(self.ffn_norm(x)))
 
-    def _branch(
-        self, x: Tensor, change: Change | None, norm: nn.Module, part: nn.Module, *given: Any
+    def _modulated(
+        self,
+        x: Tensor,
+        layout: Layout,
+        memory: tuple[Tensor, Layout] | None,
+        modulations: list[BranchModulation],
     ) -> Tensor:
-        if change is None:
-            return x + self.dropout(part(norm(x), *given))
-        shift, scale, gate = change
-        return x + self.dropout(gate * part(norm(x) * (1 + scale) + shift, *given))
+        """The same with every branch modulated."""
+
+        def branch(norm: nn.Module, part: nn.Module, modulation: BranchModulation, *given: Any) -> Tensor:
+            shift, scale, gate = modulation
+            return self.dropout(gate * part(norm(x) * (1 + scale) + shift, *given))
+
+        x = x + branch(self.attention_norm, self.attention, modulations[0], layout)
+        if self.cross is not None and self.cross_norm is not None:
+            assert memory is not None
+            x = x + branch(self.cross_norm, self.cross, modulations[1], layout, memory)
+        return x + branch(self.ffn_norm, self.ffn, modulations[-1])
 
 
 def init_weights(module: nn.Module, n_layers: int, *, mimetic_init: bool = False) -> None:
     """Normal(0, 0.02) for all matrices; those that write to the residual stream shrink by sqrt(2 n_layers).
 
-    The scheme of GPT-2 (Radford et al. 2019, section 2.3). With `matching` queries and keys start
-    alike (after mimetic initialisation, arXiv 2305.09828): each position first attends to what is like it.
+    The scheme of GPT-2 (Radford et al. 2019, section 2.3). With `mimetic_init` queries and keys start with
+    the same weights, so that each position first attends to those with embeddings like its own.
     """
     for name, parameter in module.named_parameters():
         if parameter.ndim < 2:
@@ -250,4 +259,4 @@ def init_weights(module: nn.Module, n_layers: int, *, mimetic_init: bool = False
     if mimetic_init:
         for part in module.modules():
             if isinstance(part, Attention):
-                part.match()
+                part.mimetic_init()
