@@ -1,13 +1,13 @@
-"""A training session put together: data, hardware, objective, validation, run folder.
+"""A training put together: data, hardware, objective, validation, run folder.
 
-The command line and whatever trains many runs in a row start here, so that both train alike.
+The command line and sweeps start here, so that both train alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,18 @@ from rich.console import Console
 
 from jepalm.config import (
     Config,
-    SpansConfig,
     apply_overrides,
     differences,
     dump,
     from_mapping,
+    preset_names,
     read_config,
+    resolve,
     runs_root,
 )
-from jepalm.data.backbone_tokenizer import load_backbone_tokenizer
 from jepalm.data.batches import Batches
-from jepalm.data.prepared import Meta, PreparedData, open_prepared
+from jepalm.data.compatibility import check_data, view_lengths
+from jepalm.data.prepared import PreparedData, open_prepared
 from jepalm.errors import JepalmError, UsageError
 from jepalm.evaluation.validation.held_out import HeldOut
 from jepalm.generation.loading import TOKENIZER
@@ -35,10 +36,10 @@ from jepalm.hardware import Hardware, choose_hardware
 from jepalm.objective import JepalmObjective, Objective, build_objective
 from jepalm.run import RunFolder, create_run, locked, open_run, write_atomically
 from jepalm.training.checkpoint import Checkpoint, find_checkpoint
-from jepalm.training.distributed import Processes, processes
+from jepalm.training.distributed import Processes, join_processes
 from jepalm.training.estimate import Estimate, estimate
 from jepalm.training.phases import scope_of, settled
-from jepalm.training.schedule import Plan
+from jepalm.training.schedule import Schedule
 from jepalm.training.trainer import Trainer
 
 FIXED_ON_RESUME = {
@@ -56,10 +57,10 @@ class Session:
     config: Config
     prepared: PreparedData
     hardware: Hardware
-    together: Processes
+    processes: Processes
     batches: Batches
     objective: Objective
-    plan: Plan
+    schedule: Schedule
     resumed: tuple[RunFolder, Checkpoint] | None = None
 
     @property
@@ -78,17 +79,17 @@ class Session:
             UsageError: the run is finished, or a phase teaches nothing.
         """
         done = self.resumed[1].step if self.resumed else 0
-        if done >= self.plan.steps:
+        if done >= self.schedule.steps:
             if self.resumed is not None and self.resumed[0].read_manifest().get("status") != "finished":
                 return Estimate(0.0, 0, 0, 0)
             hint = "give more --epochs or --steps"
-            raise UsageError(f"nothing left to train: step {done:,} of {self.plan.steps:,}", hint)
+            raise UsageError(f"nothing left to train: step {done:,} of {self.schedule.steps:,}", hint)
         return estimate(self.objective, self.batches, self.config, self.hardware, done)
 
     def open_folder(self, runs: Path, name: str | None, cost: Estimate) -> RunFolder:
         """The folder to train in: the resumed run's, or one made by the first process."""
         path = ""
-        if self.together.first:
+        if self.processes.first:
             if self.resumed is not None:
                 run = self.resumed[0]
             else:
@@ -96,7 +97,7 @@ class Session:
                 run = create_run(runs, name, dump(self.config), self._manifest(cost))
                 self.prepared.tokenizer.save(run.path / TOKENIZER)
             path = str(run.path)
-        return RunFolder(Path(self.together.share(path)))
+        return RunFolder(Path(self.processes.broadcast(path)))
 
     def train(self, run: RunFolder, console: Console | None, cost: Estimate | None = None) -> None:
         """Train in the folder; see `Trainer.train` for what it raises.
@@ -104,9 +105,9 @@ class Session:
         Args:
             run: what `open_folder` gave.
             console: where progress is shown; None shows nothing.
-            cost: lets the progress know how long other phases take.
+            cost: tells the progress how long a step of each phase takes.
         """
-        with locked(run) if self.together.first else nullcontext():
+        with locked(run) if self.processes.first else nullcontext():
             trainer = Trainer(
                 run,
                 self.config,
@@ -114,12 +115,12 @@ class Session:
                 self.batches,
                 self._held_out(),
                 self.hardware,
-                self.together,
+                self.processes,
                 console,
-                cost.by_phase if cost is not None else None,
+                cost.seconds_by_phase if cost is not None else None,
             )
             if self.resumed is not None:
-                if self.together.first:
+                if self.processes.first:
                     write_atomically(run.config, dump(self.config))
                 trainer.resume(self.resumed[1])
             trainer.train()
@@ -141,9 +142,10 @@ class Session:
             "precision": hardware.precision,
             "threads": hardware.threads,
             "compiled": hardware.compile,
-            "world_size": self.together.world_size,
+            "world_size": self.processes.world_size,
             "seed": self.config.training.seed,
             "parameters": {"total": sum(parts.values()), **parts},
+            "terms": [asdict(term) for term in self.objective.terms],
             "data": {
                 "name": self.config.data.name,
                 "corpus": meta.corpus,
@@ -152,8 +154,8 @@ class Session:
                 "canonical": meta.origin.canonical,
                 "content_sha256": meta.content_sha256,
             },
-            "steps": self.plan.steps,
-            "steps_per_epoch": self.plan.steps_per_epoch,
+            "steps": self.schedule.steps,
+            "steps_per_epoch": self.schedule.steps_per_epoch,
             "flops_per_step": cost.flops_per_step,
         }
 
@@ -172,10 +174,37 @@ def new_session(config: Config, data_root: Path, runs: Path | None = None) -> It
     """
     runs = runs or runs_root()
     name = config.objective.coupling.teacher
-    if name is not None:
-        config = _taught_by(config, str(find_teacher(name, runs).path))
+    if name is not None:  # its folder in place of its name, which may be a newer run's later
+        tree = config.model_dump()
+        tree["objective"]["coupling"]["teacher"] = str(find_teacher(name, runs).path)
+        config = from_mapping(tree)
     with _session(config, data_root, runs, None) as session:
         yield session
+
+
+def untrained_teacher(config: Config, runs: Path) -> Config | None:
+    """The config that trains the teacher of a run, if that is a preset of which no run is finished.
+
+    It has the data and the hardware of the run that it is to teach.
+
+    Args:
+        config: of the run.
+        runs: folder of runs, where the teacher is looked for.
+
+    Raises:
+        UsageError: there is no such teacher, nor a preset of its name.
+    """
+    name = config.objective.coupling.teacher
+    if name is None:
+        return None
+    try:
+        find_teacher(name, runs)
+    except UsageError:
+        if name not in preset_names():
+            raise
+        hardware = {f"hardware.{key}": value for key, value in config.hardware.model_dump().items()}
+        return resolve(name, flags={"data.name": config.data.name, **hardware})
+    return None
 
 
 @contextmanager
@@ -210,51 +239,28 @@ def _session(
     config: Config, data_root: Path, runs: Path, resumed: tuple[RunFolder, Checkpoint] | None
 ) -> Iterator[Session]:
     prepared = open_prepared(config.data.name, data_root)
-    _check_pairing(config, prepared.meta.pairing)
-    _check_tokenizer(config, prepared)
-    _check_actions(config, prepared.meta.has_action)
+    check_data(config, prepared)
     hardware = choose_hardware(config.hardware, _planned_steps(config))
-    with processes(hardware) as together:
+    with join_processes(hardware) as processes:
         torch.manual_seed(config.training.seed)
         objective = build_objective(config.model, config.objective, prepared.meta.vocab_size, hardware)
         if config.objective.coupling.teacher is not None:
             assert isinstance(objective, JepalmObjective)
             teacher = find_teacher(config.objective.coupling.teacher, runs)
             objective.couple(load_teacher(teacher, config, prepared, config.hardware))
-        batches = _batches(config, prepared, "train", hardware, together)
+        batches = _batches(config, prepared, "train", hardware, processes)
         if resumed is not None:
             old, done = read_config(resumed[0].config).training, resumed[1].step
             training = settled(old, config.training, batches.steps_per_pass, done)
             config = config.model_copy(update={"training": training})
-        plan = Plan.of(config.training, batches.steps_per_pass)
-        for phase in plan.phases:
+        schedule = Schedule.of(config.training, batches.steps_per_pass)
+        for phase in schedule.phases:
             scope_of(phase.config, objective)
-        yield Session(config, prepared, hardware, together, batches, objective, plan, resumed)
-
-
-def _taught_by(config: Config, teacher: str) -> Config:
-    """The config with the folder of its teacher in place of a name."""
-    coupling = config.objective.coupling.model_copy(update={"teacher": teacher})
-    objective = config.objective.model_copy(update={"coupling": coupling})
-    return config.model_copy(update={"objective": objective})
-
-
-def _check_tokenizer(config: Config, prepared: PreparedData) -> None:
-    """Check that the data was prepared with the backbone's tokenizer.
-
-    Raises:
-        UsageError: it was not, or the backbone's cannot be read.
-    """
-    name = config.model.backbone
-    if name is None:
-        return
-    if load_backbone_tokenizer(name).text.to_json() != prepared.tokenizer.to_json():
-        message = f"{prepared.path} was not prepared with the tokenizer of {name}"
-        raise UsageError(message, f"prepare it with --tokenizer {name}")
+        yield Session(config, prepared, hardware, processes, batches, objective, schedule, resumed)
 
 
 def _planned_steps(config: Config) -> int:
-    """Steps of the run where the config alone tells them, else many; a backbone is compiled only if asked."""
+    """Steps of the run if the config alone says, else many; 0 of a backbone, compiled only if asked."""
     if config.model.backbone is not None:
         return 0
     training = config.training
@@ -263,9 +269,9 @@ def _planned_steps(config: Config) -> int:
 
 
 def _batches(
-    config: Config, prepared: PreparedData, split: str, hardware: Hardware, together: Processes
+    config: Config, prepared: PreparedData, split: str, hardware: Hardware, processes: Processes
 ) -> Batches:
-    source_len, target_len = _view_lengths(config, prepared.meta)
+    source_len, target_len = view_lengths(config, prepared.meta)
     return Batches(
         prepared.split("train" if split == "train" else "validation"),
         batch_size=config.training.batch_size,
@@ -273,8 +279,8 @@ def _batches(
         target_len=target_len,
         seed=config.training.seed,
         device=hardware.device,
-        rank=together.rank,
-        world_size=together.world_size,
+        rank=processes.rank,
+        world_size=processes.world_size,
         micro_batch_size=config.training.micro_batch_size,
         action_len=config.model.longest_action,
         tokens_per_latent=config.model.latent.tokens,
@@ -283,85 +289,8 @@ def _batches(
     )
 
 
-def _view_lengths(config: Config, meta: Meta) -> tuple[int, int]:
-    """Most tokens of a source and of a target.
-
-    A causal model reads a window as its first token and the `context_len` that it predicts.
-
-    Raises:
-        UsageError: a pair does not fit the context, or windows are to be learned in part.
-    """
-    model = config.model
-    if model.family == "causal":
-        context = model.causal.context_len
-        if meta.pairing == "windows":
-            if config.objective.next_token.loss_on != "all":
-                message = "objective.next_token.loss_on=target does nothing with windows"
-                raise UsageError(message, "a window has no source: train on lines or pairs")
-            return 1, context
-        lengths = {"source_len": model.source_len, "target_len": model.target_len}
-        if meta.has_action:
-            lengths["action_len"] = model.longest_action
-        ends = len(lengths) - 1  # behind each part but the target
-        if sum(lengths.values()) + ends > context:
-            parts = " + ".join(f"model.{key} {length}" for key, length in lengths.items())
-            raise UsageError(
-                f"{parts} + {ends} for the ends between is more than model.causal.context_len {context}",
-                f"set model.causal.context_len={sum(lengths.values()) + ends}",
-            )
-    return model.source_len, model.target_len
-
-
-def _check_pairing(config: Config, pairing: str) -> None:
-    """Check the settings that go with hidden spans only, with two views, and not with hidden spans.
-
-    Raises:
-        UsageError: the data has another pairing than a setting needs.
-    """
-    model, objective = config.model, config.objective
-    if pairing == "windows" and objective.latent.weight > 0:
-        message = f"objective.latent.weight does nothing with {config.data.name}, whose pairing is windows"
-        raise UsageError(message, "a window has no second view: train on lines or pairs")
-    if pairing != "spans":
-        only = {
-            "data.spans": config.data.spans != SpansConfig(),
-            "objective.local.weight": objective.local.weight > 0,
-        }
-        for key in (key for key, asked in only.items() if asked):
-            message = f"{key} does nothing with {config.data.name}, whose pairing is {pairing}"
-            raise UsageError(message, "prepare the text with --pairing spans for it")
-        return
-    if model.family != "jepalm":
-        message = f"model.family={model.family} does not go with data of pairing spans"
-        raise UsageError(message, "prepare the text with --pairing windows for it")
-    if objective.length.kind != "none":
-        message = "hidden spans have no length to predict: their places are given"
-        raise UsageError(message, "set objective.length.kind=none, or take --preset shakespeare-spans")
-    if model.source_len != model.target_len or model.source_len < 2:
-        sizes = f"model.source_len {model.source_len} and model.target_len {model.target_len}"
-        message = f"{sizes} do not go with hidden spans, which lie inside the source"
-        raise UsageError(message, "set both to the same, 2 or more")
-    if model.predictor.intermediate_logits:
-        message = "model.predictor.intermediate_logits does not go with hidden spans"
-        raise UsageError(message, "what is hidden next need not follow: set it to false")
-    if model.latent.tokens > 1:
-        message = f"model.latent.tokens={model.latent.tokens} does not go with hidden spans"
-        raise UsageError(message, "one latent would hold hidden and visible tokens: set it to 1")
-
-
-def _check_actions(config: Config, has_action: bool) -> None:
-    """Check that there are actions where the model is conditioned on them.
-
-    Raises:
-        UsageError: the data has none.
-    """
-    if config.model.action.conditioning != "none" and not has_action:
-        message = f"{config.data.name} has no actions, and this model is conditioned on one"
-        raise UsageError(message, "train on transitions, or set model.action.conditioning=none")
-
-
 def _changed(run: RunFolder, flags: dict[str, Any], settings: list[str]) -> Config:
-    """The run's config with what may be changed on resuming."""
+    """The run's config with the changes of a resumption, which must be allowed ones."""
     old = read_config(run.config)
     tree = old.model_dump()
     apply_overrides(tree, [*(f"{key}={value}" for key, value in flags.items()), *settings])

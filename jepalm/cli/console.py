@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from rich.console import Console
 from rich.text import Text
 
@@ -14,3 +16,8 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 def line(label: str, text: str) -> None:
     """Print one labelled line: the label padded to a column, then the text as it is."""
     console.print(Text(f"{label:<{LABEL_WIDTH}}", style="bold"), Text(text), sep="")
+
+
+def on_terminal() -> bool:
+    """Whether there is someone to ask."""
+    return sys.stdin.isatty()

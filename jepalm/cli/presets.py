@@ -134,8 +134,8 @@ def _steps(config: Config) -> int | None:
 
 
 def _cells(entry: PresetEntry) -> tuple[str, ...]:
-    from jepalm.training.progress import duration
+    from jepalm.numbers import duration
 
     size = f"{entry.parameters / 1e6:.2f} M" if entry.parameters else "backbone"
-    took = f", about {duration(entry.seconds)}" if entry.seconds else ""
+    took = f", about {duration(entry.seconds, digits=2)}" if entry.seconds else ""
     return entry.name, size, entry.data, entry.length + took

@@ -10,13 +10,9 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jepalm.config import Config
     from jepalm.run import RunFolder
     from jepalm.session import Session
-    from jepalm.training.estimate import Estimate
-
-LONG_RUN_S = 600
-QUICK_PRESET = "nano"
-QUICK_PRESET_TAKES = "about 1 min on two CPU cores"
 
 
 def train(
@@ -73,7 +69,7 @@ def train(
     }
     flags = {key: value for key, value in flags.items() if value is not None}
     from jepalm.cli.console import line
-    from jepalm.cli.teaching import with_teacher
+    from jepalm.cli.introduction import introduce
     from jepalm.config import data_root, resolve, runs_root
     from jepalm.errors import UsageError
     from jepalm.session import new_session, resumed_session
@@ -88,21 +84,48 @@ def train(
     else:
         resolved = resolve(preset, config, flags, settings)
         if not dry_run:
-            resolved = with_teacher(resolved, runs, data_root(data_dir), agreed=yes)
+            _train_teacher_first(resolved, runs, data_root(data_dir), agreed=yes)
         opened = new_session(resolved, data_root(data_dir), runs)
     with opened as session:
         if dry_run:
             cost = session.cost()  # by every process, as a training's steps are
-            if session.together.first:
-                _introduce(session, cost, runs)
+            if session.processes.first:
+                introduce(session, cost, runs)
             return
-        run = perform(session, runs, name)
-        if session.together.first:
+        run = _train(session, runs, name)
+        if session.processes.first:
             line("next", f"{_example(session)}   ·   jepalm report {run.path}")
 
 
-def perform(
-    session: Session, runs: Path, name: str | None, before: Callable[[], None] | None = None
+def _train_teacher_first(config: Config, runs: Path, data: Path, *, agreed: bool) -> None:
+    """Train a missing teacher, if the user agrees: beforehand, or when asked on a terminal.
+
+    Raises:
+        UsageError: nobody agreed, or there is no such teacher.
+    """
+    from jepalm.cli.console import line, on_terminal
+    from jepalm.errors import UsageError
+    from jepalm.session import new_session, untrained_teacher
+
+    teacher = untrained_teacher(config, runs)
+    if teacher is None:
+        return
+    missing = f"no finished run {teacher.preset} in {runs} to be the teacher"
+    hint = f"train it first: jepalm train --preset {teacher.preset}, or give --yes"
+    if not agreed and not on_terminal():
+        raise UsageError(missing, hint)
+
+    def ask() -> None:
+        if not agreed and not typer.confirm(f"train the teacher {teacher.preset} first?"):
+            raise UsageError(missing, hint)
+
+    line("teacher", missing)
+    with new_session(teacher, data, runs) as session:
+        _train(session, runs, None, before=ask)
+
+
+def _train(
+    session: Session, runs: Path, name: str | None, before: Callable[[], None] = lambda: None
 ) -> RunFolder:
     """Show what will be trained, and train it.
 
@@ -110,60 +133,20 @@ def perform(
         session: what to train.
         runs: folder of runs.
         name: of the run; the preset's when None.
-        before: is called when all is shown and nothing is written.
+        before: called when all is shown and nothing is written.
     """
     from jepalm.cli.console import console, line
+    from jepalm.cli.introduction import introduce
 
     cost = session.cost()
-    if session.together.first:
-        _introduce(session, cost, runs)
-    if before is not None:
-        before()
+    if session.processes.first:
+        introduce(session, cost, runs)
+    before()
     run = session.open_folder(runs, name, cost)
-    if session.together.first:
+    if session.processes.first:
         line("run", str(run.path))
     session.train(run, console, cost)
     return run
-
-
-def _introduce(session: Session, cost: Estimate, runs: Path) -> None:
-    """Print what will be trained and what it costs here."""
-    import shutil
-
-    from jepalm.cli.console import errors, line
-    from jepalm.numbers import three
-    from jepalm.training.progress import duration
-
-    config, batches, plan = session.config, session.batches, session.plan
-    done = session.resumed[1].step if session.resumed else 0
-    parts = session.objective.parameters_by_part()
-    inside = " · ".join(f"{part} {_millions(count)}" for part, count in parts.items())
-    seconds = cost.seconds_per_step * (plan.steps - done)
-    free = shutil.disk_usage(_existing(runs)).free
-    line("model", f"{config.preset}, {_millions(sum(parts.values()))} parameters ({inside})")
-    line("data", f"{session.prepared.path}, {batches.n_pairs:,} pairs, batch {config.training.batch_size}")
-    if batches.truncated:
-        line("", f"{batches.truncated:,} pairs are longer than the model and are cut")
-    if session.unread_actions:
-        line("", "its actions are not read: model.action.conditioning is none")
-    line("hardware", session.hardware.describe())
-    going_on = f", going on from step {done:,}" if done else ""
-    line("steps", f"{plan.steps_per_epoch:,} an epoch, {plan.steps:,} in all{going_on}")
-    for phase in plan.phases:
-        pace = cost.by_phase.get(phase.name)
-        timed = f"{three(1000 * pace)} ms a step (timed)" if pace is not None else "done"
-        line("" if phase.index else "phases", f"{phase.name}, {phase.steps:,} steps, {timed}")
-    line(
-        "cost",
-        f"{three(1000 * cost.seconds_per_step)} ms a step (timed)"
-        f" · {three(cost.flops_per_step / 1e9)} GFLOP a step · {cost.memory / 1e6:.0f} MB memory"
-        f" · {cost.disk / 1e6:.0f} MB disk ({free / 1e9:.0f} GB free)",
-    )
-    line("time", f"about {duration(seconds)} here")
-    if seconds > LONG_RUN_S and config.preset != QUICK_PRESET:
-        line("", f"quick look instead: jepalm train --preset {QUICK_PRESET}   ({QUICK_PRESET_TAKES})")
-    if cost.disk > free:
-        errors.print("warning: the checkpoints of this run may not fit on the disk")
 
 
 def _example(session: Session) -> str:
@@ -171,11 +154,3 @@ def _example(session: Session) -> str:
         return "jepalm generate STATE --action ACTION"
     fills = session.prepared.meta.pairing == "spans"
     return 'jepalm infill "To be, or ____ to be"' if fills else 'jepalm generate "To be"'
-
-
-def _millions(count: int) -> str:
-    return f"{count / 1e6:.2f} M" if count >= 10_000 else f"{count:,}"
-
-
-def _existing(path: Path) -> Path:
-    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())

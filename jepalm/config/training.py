@@ -28,7 +28,7 @@ class OptimizerConfig(Section):
 
 
 class PhaseConfig(Section):
-    """A stretch of a run with its own trained parts, terms and schedule; an item of `training.phases`."""
+    """A part of a run, with its own trained parts, terms and learning rate; an item of `training.phases`."""
 
     name: str = Field(min_length=1, max_length=40)
     """What it is called."""
@@ -51,7 +51,7 @@ class PhaseConfig(Section):
 
 
 class TrainingConfig(Section):
-    """How long to train, on how much at a time, and what to write down on the way."""
+    """How long to train, on how much at a time, and what to record."""
 
     epochs: int = Field(10, ge=1)
     steps_per_epoch: int | None = Field(None, ge=1)
@@ -72,6 +72,9 @@ class TrainingConfig(Section):
     """Held-out sources whose one-shot text is written down at each validation."""
     checkpoint_every: int | None = Field(None, ge=1)
     """Steps between checkpoints; as validation when empty."""
+    encoder_gradients_every: int | None = Field(None, ge=0)
+    """Steps between measurements of each term's gradient on the encoder, in the next row of `metrics.jsonl`;
+    a twentieth of the run, or as validation if that is more often, when empty; 0: never."""
     keep: int = Field(2, ge=1)
     """Newest checkpoints to keep, beside the best."""
     phases: tuple[PhaseConfig, ...] = ()
@@ -98,7 +101,7 @@ class HardwareConfig(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool | Literal["auto"] = "auto"
     threads: int | None = Field(None, ge=1, le=1024)
-    """CPU threads; all physical cores when empty."""
+    """CPU threads; as many as torch chooses when empty."""
     packing: bool | Literal["auto"] = "auto"
     """Compute only the positions that hold text; `auto`: on a CPU."""
     attention: Literal["auto", "sdpa", "matmul"] = "auto"

@@ -26,7 +26,7 @@ from jepalm.errors import UsageError
 RESIDENT_BYTES = 2 << 30
 """Largest stream of tokens that is copied to the device."""
 _BYTES_A_TOKEN = 4  # resident ids are int32
-_GAPS = 1
+_HIDDEN = 1
 """Keeps the draws of hidden spans apart from those of the texts they are hidden in."""
 
 
@@ -98,23 +98,13 @@ class Batch:
             whole=None if self.whole is None else self.whole[:n],
         )
 
-    def to(self, device: torch.device | str) -> Batch:
-        """The same on a device."""
-        return replace(
-            self,
-            source=self.source.to(device),
-            target=self.target.to(device),
-            action=None if self.action is None else self.action.to(device),
-            whole=None if self.whole is None else self.whole.to(device, non_blocking=True),
-        )
-
 
 @dataclass(frozen=True)
 class _Texts:
-    """Texts of a batch in the split's stream.
+    """Where the texts of a batch lie in the split's stream of tokens.
 
     Attributes:
-        spans: [start, end) by role, each (B, 2).
+        spans: [start, end) by role, each (B, 2); of hidden spans the whole text alone, as the source.
         whole: (B,) bool, whether nothing was cut off the target's end; None for windows and spans.
         hidden: (B, K) places inside the source that are the target; None but for spans.
     """
@@ -197,6 +187,7 @@ class Batches:
         self._spans = spans or SpansConfig()
         self._drawn = self._hides or split.pairing == "windows"
         self._window = source_len if self._hides else source_len + target_len
+        self._roles: tuple[Role, ...] = ("source", "target", *(("action",) if split.has_action else ()))
         self.n_pairs = split.n_tokens // self._window if self._drawn else split.n_pairs
         """Pairs of one pass; of windows and of texts with hidden spans as many as fit side by side."""
         if not self.n_pairs:
@@ -211,27 +202,21 @@ class Batches:
         self._columns = torch.arange(max(source_len, target_len, self.action_len), device=self.device)
 
     def at(self, step: int) -> list[Batch]:
-        """This rank's micro batches of the batch of a step (from 0)."""
-        rows = np.arange(self.batch_size, dtype=np.int64) + step * self.batch_size
-        texts = self._texts(
-            self._draw(step) if self._drawn else shuffled(rows, self.n_pairs, self._seed),
-            [self._seed, step, _GAPS],
-        )
+        """This process's micro batches of the batch of a step (from 0)."""
+        texts = self._texts(self._picked(step), [self._seed, step, _HIDDEN])
         first = self._rank * self._share
-        return [
-            self._batch(texts, slice(at, at + self._micro), counted=slice(None))
-            for at in range(first, first + self._share, self._micro)
-        ]
+        starts = range(first, first + self._share, self._micro)
+        return [self._batch(texts, slice(at, at + self._micro), counted=slice(None)) for at in starts]
 
     def fixed(self, n_batches: int) -> list[Batch]:
-        """Evenly spaced pairs, the same at every call, with every seed and on every rank.
+        """Evenly spaced pairs, the same at every call, with every seed and in every process.
 
         At most `n_batches * batch_size` pairs, in batches of the micro batch size; the counts of
         each are its own.
         """
         total = min(n_batches * self.batch_size, self.n_pairs)
         pairs = np.arange(total, dtype=np.int64) * self.n_pairs // total
-        texts = self._texts(pairs * self._window if self._drawn else pairs, [_GAPS])
+        texts = self._texts(pairs * self._window if self._drawn else pairs, [_HIDDEN])
         parts = [slice(at, at + self._micro) for at in range(0, total, self._micro)]
         return [self._batch(texts, part, counted=part) for part in parts]
 
@@ -251,71 +236,81 @@ class Batches:
     def _limit(self, role: Role) -> int:
         return {"source": self.source_len, "target": self.target_len, "action": self.action_len}[role]
 
-    def _draw(self, step: int) -> NDArray[np.int64]:
-        """First token of each window of a step."""
-        last = self.split.n_tokens - self._window
-        return np.random.default_rng([self._seed, step]).integers(0, last + 1, self.batch_size)
-
-    def _texts(self, picked: NDArray[np.int64], gaps_seed: list[int]) -> _Texts:
-        """Where the texts of the picked pairs lie in the stream, after cutting, and what is hidden."""
-        if self._hides:
-            rng = np.random.default_rng(gaps_seed)
-            hidden = draw_places(rng, len(picked), self._window, self._spans)
-            return _Texts({"source": np.stack([picked, picked + self._window], axis=1)}, hidden=hidden)
+    def _picked(self, step: int) -> NDArray[np.int64]:
+        """The stored pairs of a step; of texts that are drawn anywhere, their first tokens: (B,)."""
         if self._drawn:
-            middle = picked + self.source_len
-            source = np.stack([picked, middle], axis=1)
-            return _Texts({"source": source, "target": np.stack([middle, middle + self.target_len], axis=1)})
-        roles: tuple[Role, ...] = (
-            ("source", "target", "action") if self.split.has_action else ("source", "target")
-        )
-        spans = {role: self.split.spans(role, picked) for role in roles}
-        whole = _lengths(spans["target"]) <= self.target_len
-        for role, found in spans.items():
-            if role == "target":
-                found[:, 1] = np.minimum(found[:, 1], found[:, 0] + self.target_len)
-            else:
-                found[:, 0] = np.maximum(found[:, 0], found[:, 1] - self._limit(role))
+            last = self.split.n_tokens - self._window
+            return np.random.default_rng([self._seed, step]).integers(0, last + 1, self.batch_size)
+        places = np.arange(self.batch_size, dtype=np.int64) + step * self.batch_size
+        return shuffled(places, self.n_pairs, self._seed)
+
+    def _texts(self, picked: NDArray[np.int64], hidden_seed: list[int]) -> _Texts:
+        if self._hides:
+            return self._with_hidden_spans(picked, hidden_seed)
+        return self._windows(picked) if self._drawn else self._stored_pairs(picked)
+
+    def _stored_pairs(self, pairs: NDArray[np.int64]) -> _Texts:
+        """The texts of stored pairs, cut to the longest lengths."""
+        spans = {role: self.split.spans(role, pairs) for role in self._roles}
+        source, target = spans["source"], spans["target"]
+        whole = _lengths(target) <= self.target_len
+        target[:, 1] = np.minimum(target[:, 1], target[:, 0] + self.target_len)
+        source[:, 0] = np.maximum(source[:, 0], source[:, 1] - self.source_len)
+        if "action" in spans:
+            action = spans["action"]
+            action[:, 0] = np.maximum(action[:, 0], action[:, 1] - self.action_len)
         return _Texts(spans, whole)
 
+    def _windows(self, starts: NDArray[np.int64]) -> _Texts:
+        """Sources and the targets that go on from them."""
+        middle = starts + self.source_len
+        source = np.stack([starts, middle], axis=1)
+        return _Texts({"source": source, "target": np.stack([middle, middle + self.target_len], axis=1)})
+
+    def _with_hidden_spans(self, starts: NDArray[np.int64], seed: list[int]) -> _Texts:
+        """Whole texts, and which places in them are hidden."""
+        hidden = draw_places(np.random.default_rng(seed), len(starts), self._window, self._spans)
+        return _Texts({"source": np.stack([starts, starts + self._window], axis=1)}, hidden=hidden)
+
     def _batch(self, texts: _Texts, rows: slice, counted: slice) -> Batch:
-        """The micro batch of some rows, with the counts of the batch it is a part of."""
-        if texts.hidden is not None:
-            return self._batch_with_gaps(texts.spans["source"], texts.hidden, rows, counted)
+        """The micro batch of some rows, with the counts of the batch that it is a part of."""
         tokens = {role: self._gather(spans[rows], self._limit(role)) for role, spans in texts.spans.items()}
-        counts = {role: int(_lengths(spans[counted]).sum()) for role, spans in texts.spans.items()}
-        latents = -(-_lengths(texts.spans["target"][counted]) // self.tokens_per_latent)
-        lengths = [_lengths(spans[counted]) for spans in texts.spans.values()]
-        whole = texts.whole
-        ends = 0 if whole is None else len(lengths) - 1
+        if texts.hidden is not None:
+            tokens["source"], tokens["target"] = self._hide(tokens["source"], texts.hidden[rows])
         return Batch(
             tokens["source"],
             tokens["target"],
             tokens.get("action"),
-            n_pairs=len(texts.spans["target"][counted]),
-            n_target_tokens=counts["target"],
-            n_read_tokens=counts["source"] + counts.get("action", 0),
-            whole=None if whole is None else torch.from_numpy(whole[rows]).to(self.device),
-            n_whole=0 if whole is None else int(whole[counted].sum()),
-            n_target_latents=int(latents.sum()),
-            n_with_three=int((np.sum(lengths, axis=0) + ends >= 3).sum()),
+            whole=None if texts.whole is None else torch.from_numpy(texts.whole[rows]).to(self.device),
+            **self._counts(texts, counted),
         )
 
-    def _batch_with_gaps(
-        self, spans: NDArray[np.int64], hidden: NDArray[np.int64], rows: slice, counted: slice
-    ) -> Batch:
-        """Texts with the mask token where a target token was; both count places from the text's start."""
+    def _counts(self, texts: _Texts, counted: slice) -> dict[str, int]:
+        """The counts of a `Batch`, over these rows."""
+        lengths = {role: _lengths(spans[counted]) for role, spans in texts.spans.items()}
+        counts = {
+            "n_pairs": len(lengths["source"]),
+            "n_read_tokens": sum(int(n.sum()) for role, n in lengths.items() if role != "target"),
+        }
+        if texts.hidden is not None:
+            return {**counts, "n_target_tokens": texts.hidden[counted].size}
+        ends = 0 if texts.whole is None else len(lengths) - 1
+        return {
+            **counts,
+            "n_target_tokens": int(lengths["target"].sum()),
+            "n_whole": 0 if texts.whole is None else int(texts.whole[counted].sum()),
+            "n_target_latents": int((-(-lengths["target"] // self.tokens_per_latent)).sum()),
+            "n_with_three": int((np.sum(list(lengths.values()), axis=0) + ends >= 3).sum()),
+        }
+
+    def _hide(self, text: Tokens, hidden: NDArray[np.int64]) -> tuple[Tokens, Tokens]:
+        """The text with the mask token at hidden places (B, K), and the tokens there."""
         assert self.split.mask_id is not None
-        text = self._gather(spans[rows], self._window)
-        places = torch.from_numpy(hidden[rows]).to(self.device)  # (B, K)
+        places = torch.from_numpy(hidden).to(self.device)  # (B, K)
         source, target = hide(text.ids, places, self.split.mask_id)  # (B, T), (B, K)
-        return Batch(
+        return (
             Tokens(source, text.lengths, self._columns[: self._window].expand_as(source)),
             Tokens(target, torch.full_like(text.lengths, places.shape[1]), places),
-            None,
-            n_pairs=len(spans[counted]),
-            n_target_tokens=hidden[counted].size,
-            n_read_tokens=int(_lengths(spans[counted]).sum()),
         )
 
     def _gather(self, spans: NDArray[np.int64], limit: int) -> Tokens:

@@ -13,7 +13,7 @@ from jepalm.data.prepared import open_prepared
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import Interrupted, JepalmError, UsageError, nearest
 from jepalm.evaluation.rows import PROMPTS, answers_alone
-from jepalm.numbers import three
+from jepalm.numbers import duration, three
 from jepalm.report.analysis.sweep import SweepTable
 from jepalm.run import RunFolder, locked, open_run, write_atomically
 from jepalm.sweep.commands import Commands
@@ -21,7 +21,6 @@ from jepalm.sweep.evaluations import EvaluationRequest
 from jepalm.sweep.file import Sweep, SweepRow, is_of_pairs
 from jepalm.sweep.results import evaluated_of, table_of, value_of
 from jepalm.sweep.runs import Cell, cells_of
-from jepalm.training.progress import duration
 
 FOLDER = "sweeps"
 """Folder of sweeps among the runs."""
@@ -270,7 +269,7 @@ class _Progress:
             return []
         now, mean = time.monotonic(), sum(self.spent) / len(self.spent)
         ahead = self.left * mean - sum(min(mean, now - start) for start in list(self.begun.values()))
-        return [f"about {duration(max(ahead, mean / 2) / min(self.jobs, self.left))} left"]
+        return [f"about {duration(max(ahead, mean / 2) / min(self.jobs, self.left), digits=2)} left"]
 
 
 def _is_causal(path: Path) -> bool:

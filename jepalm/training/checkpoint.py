@@ -16,7 +16,7 @@ import json
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,18 @@ from jepalm.training.optimizer import load_named_state, named_state
 MODEL, OPTIMIZER, STATE, FILES = "model.safetensors", "optimizer.safetensors", "state.json", "files.json"
 BEST = "best"
 _STEP = re.compile(r"step-(\d{8,})$")
+
+
+@dataclass
+class TrainingState:
+    """What changes while training beside the tensors, and is saved with them."""
+
+    step: int = 0
+    seconds: float = 0.0
+    flops: int = 0
+    best: float = float("inf")
+    best_step: int = -1
+    resumed: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

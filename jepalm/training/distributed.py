@@ -6,7 +6,7 @@ import gc
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -30,33 +30,24 @@ class Processes:
         return self.rank == 0
 
     def wrap(self, objective: nn.Module, hardware: Hardware, *, partial: bool = False) -> nn.Module:
-        """Make gradients the mean over all processes.
+        """The objective with gradients that are the mean over all processes.
 
         Args:
-            objective: the module, with what learns marked so.
+            objective: the module, with what is trained marked so.
             hardware: its device.
-            partial: a step may leave some of what learns without a gradient; costs a walk of the graph.
+            partial: a step may leave some of what is trained without a gradient; costs a walk of the graph.
         """
-        if self.world_size == 1:
-            return objective
         gc.collect()  # a wrapper of an earlier phase would hold on to the gradients
         ids = [hardware.device.index] if hardware.device.type == "cuda" else None
         return DistributedDataParallel(objective, device_ids=ids, find_unused_parameters=partial)
 
-    def accumulate(self, model: nn.Module, last: bool) -> AbstractContextManager[None]:
-        """Context of one micro batch: processes exchange gradients after the last one only."""
-        if last or not isinstance(model, DistributedDataParallel):
-            return nullcontext()
-        context: AbstractContextManager[None] = model.no_sync()
-        return context
-
-    def total(self, values: Tensor) -> Tensor:
-        """Sum over all processes."""
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over all processes, in place."""
         if self.world_size > 1:
             dist.all_reduce(values)
         return values
 
-    def agree(self, value: int) -> int:
+    def max(self, value: int) -> int:
         """The largest value over all processes, so that all leave a loop at the same step."""
         if self.world_size == 1:
             return value
@@ -65,7 +56,7 @@ class Processes:
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)
         return int(flag.item())
 
-    def share(self, text: str) -> str:
+    def broadcast(self, text: str) -> str:
         """The first process's text, in all of them."""
         if self.world_size == 1:
             return text
@@ -73,14 +64,14 @@ class Processes:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Go on once all processes have come here."""
         if self.world_size > 1:
             dist.barrier()
 
 
 @contextmanager
-def processes(hardware: Hardware) -> Iterator[Processes]:
+def join_processes(hardware: Hardware) -> Iterator[Processes]:
     """Join the processes that torchrun started; alone, do nothing."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:

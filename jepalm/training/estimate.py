@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -14,30 +15,32 @@ from jepalm.objective import Objective
 from jepalm.training.checkpoint import checkpoint_bytes
 from jepalm.training.flops import count_flops
 from jepalm.training.phases import check_reach
-from jepalm.training.schedule import Phase, Plan
+from jepalm.training.schedule import Phase, Schedule
 from jepalm.training.trial import Trial
 
 WARM_UP_STEPS, TIMED_STEPS = 2, 6
+TIMED_MEASUREMENTS = 2
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Measured on this machine.
+    """Measured on this machine; with phases, numbers of a step are means over the steps that are left.
 
     Attributes:
-        seconds_per_step: median over the timed steps, not compiled; with phases the mean over what is left.
+        seconds_per_step: median over the timed steps, not compiled, and the step's share of the time in
+            which each term's gradient on the encoder is measured.
         flops_per_step: floating-point operations of the matrix products of one step with all its terms,
-            forward and backward; with phases the mean over what is left.
+            forward and backward.
         memory: most bytes held so far, on the device or resident.
         disk: bytes that the checkpoints of the run will take at most.
-        by_phase: seconds a step of each phase that is left, by its name; empty without phases.
+        seconds_by_phase: seconds a step of each phase that is left, by its name; empty without phases.
     """
 
     seconds_per_step: float
     flops_per_step: int
     memory: int
     disk: int
-    by_phase: Mapping[str, float] = field(default_factory=dict)
+    seconds_by_phase: Mapping[str, float] = field(default_factory=dict)
 
 
 def estimate(
@@ -55,35 +58,44 @@ def estimate(
     Raises:
         UsageError: a phase trains a part that none of its terms reaches.
     """
-    plan = Plan.of(config.training, batches.steps_per_pass)
-    left = [phase for phase in plan.stretches if phase.end > done]
-    found = [_try(phase, objective, batches, config, hardware) for phase in left]
-    steps = [phase.end - max(done, phase.first) for phase in left]
-    seconds, flops = (
-        sum(own * n for own, n in zip(column, steps, strict=True)) / sum(steps)
-        for column in zip(*found, strict=True)
-    )
-    by_phase = {phase.name: own for phase, (own, _) in zip(left, found, strict=True) if phase.name}
+    schedule = Schedule.of(config.training, batches.steps_per_pass)
+    steps, seconds, flops = 0, 0.0, 0
+    by_phase: dict[str, float] = {}
+    for phase in schedule.stretches:
+        if phase.end <= done:
+            continue
+        trial = Trial(objective, batches, config, hardware, phase)
+        left = phase.end - max(done, phase.first)
+        flops += left * _flops_of_step(trial, phase)
+        a_step = _median_seconds(trial.step, hardware, WARM_UP_STEPS, TIMED_STEPS)
+        every = schedule.encoder_gradients_every
+        if every:
+            once = _median_seconds(trial.measure_encoder_gradients, hardware, 1, TIMED_MEASUREMENTS)
+            a_step += once * math.ceil(left / every) / left
+        steps, seconds = steps + left, seconds + left * a_step
+        if phase.name:
+            by_phase[phase.name] = a_step
     disk = (config.training.keep + 2) * checkpoint_bytes(objective)
-    return Estimate(seconds, round(flops), peak_memory(hardware.device), disk, by_phase)
+    return Estimate(seconds / steps, round(flops / steps), peak_memory(hardware.device), disk, by_phase)
 
 
-def _try(
-    phase: Phase, objective: Objective, batches: Batches, config: Config, hardware: Hardware
-) -> tuple[float, int]:
-    """Seconds and matrix-product operations of one step of a phase."""
-    trial = Trial(objective, batches, config, hardware, phase)
+def _flops_of_step(trial: Trial, phase: Phase) -> int:
+    """Count the first step's operations, and check that gradients reach what the phase trains."""
 
     def after(part: str) -> None:
         if part == "backward":
             check_reach(phase.config, trial.objective)
 
-    flops = count_flops(lambda: trial.step(0, after))
+    return count_flops(lambda: trial.step(0, after))
+
+
+def _median_seconds(action: Callable[[int], None], hardware: Hardware, warm_up: int, timed: int) -> float:
+    """Median seconds of an action of the step that it is given, after `warm_up` calls that do not count."""
     times = []
-    for number in range(1, 1 + WARM_UP_STEPS + TIMED_STEPS):
+    for number in range(1, 1 + warm_up + timed):
         hardware.synchronize()
         start = time.perf_counter()
-        trial.step(number)
+        action(number)
         hardware.synchronize()
         times.append(time.perf_counter() - start)
-    return median(times[WARM_UP_STEPS:]), flops
+    return median(times[warm_up:])

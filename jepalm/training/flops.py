@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from jepalm.data.batches import Batch, Batches
-from jepalm.hardware import Hardware
+from jepalm.data.batches import Batch
 from jepalm.objective import Objective
-from jepalm.training.distributed import Processes
 
 Shape = tuple[int, ...]
 
@@ -41,34 +40,19 @@ def count_flops(action: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-class StepFlops:
-    """Operations of an optimizer step, over all devices; measured once for each kind of step.
+def step_flops(
+    objective: Objective, micro_batches: list[Batch], autocast: AbstractContextManager[object]
+) -> int:
+    """Operations of forward and backward over one process's micro batches, by those of the first.
 
-    Every kind is measured on the run's first batch, so that the same run counts the same, resumed or not.
-    Steps are of one kind when they belong to the same phase and leave the same terms out. What varies
-    with the widths of the batches is not in the figure.
+    Leaves no gradient, but draws random numbers.
     """
 
-    def __init__(
-        self, objective: Objective, batches: Batches, hardware: Hardware, together: Processes
-    ) -> None:
-        self.objective, self.batches = objective, batches
-        self.hardware, self.together = hardware, together
-        self.measured: dict[tuple[int, tuple[str, ...]], int] = {}
-
-    def of_step(self, phase: int) -> int:
-        """Operations of the step that `before_step` prepared; draws random numbers where it measures."""
-        kind = phase, self.objective.left_out
-        if kind not in self.measured:
-            micro_batches = self.batches.at(0)
-            alone = count_flops(lambda: self._pass(micro_batches[0]))
-            self.measured[kind] = alone * len(micro_batches) * self.together.world_size
-        return self.measured[kind]
-
-    def _pass(self, batch: Batch) -> None:
-        """Forward and backward, leaving no gradient."""
-        with self.hardware.autocast():
-            total = self.objective(batch).total
+    def forward_and_backward() -> None:
+        with autocast:
+            total = objective(micro_batches[0]).total
         if total.requires_grad:
-            parameters = [p for p in self.objective.parameters() if p.requires_grad]
+            parameters = [p for p in objective.parameters() if p.requires_grad]
             torch.autograd.grad(total, parameters, allow_unused=True)
+
+    return len(micro_batches) * count_flops(forward_and_backward)

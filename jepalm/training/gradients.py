@@ -1,19 +1,47 @@
-"""Which term weighted terms how hard, and where: gradients of the whole objective and of each term."""
+"""Gradients of the whole loss, and of each weighted term on the encoder."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 
+from jepalm.data.batches import Batch
+from jepalm.objective import Objective
 from jepalm.objective.terms import Losses
 
 
 def gradient_norm(module: nn.Module) -> Tensor:
     """Euclidean norm of the gradient over all parameters that have one, as a scalar on the device."""
     return nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
+
+
+def encoder_gradients(
+    objective: Objective, batch: Batch, autocast: AbstractContextManager[object]
+) -> dict[str, float]:
+    """Norm and cosines of each weighted term's gradient on the encoder, as metrics of a train row.
+
+    Costs a forward pass and a backward pass a term, and changes no gradient. Empty where the encoder is not
+    trained.
+
+    Args:
+        objective: not wrapped for several processes.
+        batch: one micro batch.
+        autocast: the run's precision.
+    """
+    parameters = [p for p in objective.encoder_parameters() if p.requires_grad]
+    if not parameters:
+        return {}
+    with autocast:
+        losses = objective(batch)
+    norms, cosines = norms_and_cosines(gradients_by_term(losses, parameters))
+    return {
+        **{f"train/grad_norm_encoder/{name}": value for name, value in norms.items()},
+        **{f"train/grad_cosine/{a}/{b}": value for (a, b), value in cosines.items()},
+    }
 
 
 Gradients = list[Tensor | None]

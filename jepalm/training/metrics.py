@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,48 +13,132 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from jepalm.objective.terms import Losses
 from jepalm.run import RunFolder, write_atomically
+from jepalm.training.distributed import Processes
 
 
-class StepBuffer:
-    """The terms of the last steps, kept on the device until a log point reads them.
+class RecentSteps:
+    """Loss and terms of the steps since the last row, kept on the device until a row is written.
 
-    Reading a number from the device makes it wait; this does so once a log point.
+    Reading a number from the device makes the CPU wait for it; this does so once a row.
 
     Args:
-        names: of the terms.
-        capacity: most steps between two log points.
+        capacity: most steps between two rows.
         device: of the terms.
-        missing: stands for a term that a step leaves out.
+
+    Attributes:
+        terms: names of the terms that count, in order.
+        weights: the last weight of each, as configured before the first step.
+        target_tokens: target tokens of these steps.
     """
 
-    def __init__(self, names: list[str], capacity: int, device: torch.device, missing: float = 0.0) -> None:
-        self.names = names
-        self.missing = torch.tensor(missing, device=device)
-        self.values = torch.zeros(capacity, len(names), device=device)
-        self.filled = 0
+    def __init__(self, capacity: int, device: torch.device) -> None:
+        self.capacity, self.device = capacity, device
+        self.terms: list[str] = []
+        self.weights: dict[str, float | Tensor] = {}
+        self.target_tokens = 0
+        self._missing = torch.tensor(math.nan, device=device)
+        self._none = torch.zeros((), device=device)
+        self._raw = self._weighted = torch.zeros(0, device=device)
+        self._filled = 0
 
-    def start(self) -> None:
+    def count(self, terms: Mapping[str, float]) -> None:
+        """From now on keep these terms, given by name with their configured weight."""
+        self.terms, self.weights = list(terms), dict(terms)
+        self._raw = torch.zeros(self.capacity, 1 + len(terms), device=self.device)
+        self._weighted = torch.zeros(self.capacity, len(terms), device=self.device)
+        self._filled = self.target_tokens = 0
+
+    def __len__(self) -> int:
+        """Steps since the last row."""
+        return self._filled
+
+    def start(self, target_tokens: int) -> None:
         """Begin a step."""
-        self.values[self.filled].zero_()
-        self.filled += 1
+        self._raw[self._filled].zero_()
+        self._weighted[self._filled].zero_()
+        self._filled += 1
+        self.target_tokens += target_tokens
 
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add a micro batch's share to the step that began last."""
-        row = torch.stack(
-            [values[name].detach().float() if name in values else self.missing for name in self.names]
-        )
-        self.values[self.filled - 1] += row
+    def add(self, losses: Losses) -> None:
+        """Add a micro batch to the step that began last; a term that it leaves out becomes not a number."""
+        raw = {name: term.detach() for name, term in losses.terms.items()}
+        weighted = {name: losses.weights[name] * term for name, term in raw.items()}
+        row = [losses.total.detach(), *(raw.get(name, self._missing) for name in self.terms)]
+        self._raw[self._filled - 1] += torch.stack([value.float() for value in row])
+        row = [weighted.get(name, self._none) for name in self.terms]
+        self._weighted[self._filled - 1] += torch.stack([value.float() for value in row])
+        self.weights.update(losses.weights)
 
-    def last(self) -> Tensor:
-        """The (names,) values of the step that began last."""
-        return self.values[self.filled - 1].clone()
+    def last(self, names: list[str]) -> Tensor:
+        """The (T,) terms of these names of the step that began last, over this process's micro batches."""
+        return self._raw[self._filled - 1, [1 + self.terms.index(name) for name in names]]
 
-    def take(self) -> Tensor:
-        """Return the (steps, names) values since the last call and begin anew."""
-        taken = self.values[: self.filled].clone()
-        self.filled = 0
+    def take(self, processes: Processes) -> StepValues:
+        """The values of the steps since the last row, over all processes; begin anew."""
+        raw = processes.sum(self._raw[: self._filled].clone()).cpu()
+        shares = processes.sum(self._weighted[: self._filled].clone()).mean(0).tolist()
+        weights = [float(self.weights[name]) for name in self.terms]
+        taken = StepValues(self.terms, raw, weights, shares, self.target_tokens)
+        self._filled = self.target_tokens = 0
         return taken
+
+
+@dataclass(frozen=True)
+class StepValues:
+    """What some steps gave, over all processes.
+
+    Attributes:
+        terms: names of the T terms that count.
+        raw: (steps, 1 + T) loss and unweighted terms, on the CPU; not a number where a step left a term out.
+        weights: the last weight of each term.
+        weighted: mean of each weighted term.
+        target_tokens: of the global batches.
+    """
+
+    terms: list[str]
+    raw: Tensor
+    weights: list[float]
+    weighted: list[float]
+    target_tokens: int
+
+    def metrics(self, all_terms: list[str]) -> dict[str, Any]:
+        """`train/loss` and of each term `train/term`, `train/weight` and `train/share`, for a row.
+
+        Args:
+            all_terms: a term that does not count now has weight and share 0, and no value.
+        """
+        loss, *means = self.raw.nanmean(0).tolist()
+        terms = zip(self.terms, means, strict=True)
+        total = sum(self.weighted)
+        shares = [value / total if total else 0.0 for value in self.weighted]
+        idle = dict.fromkeys((name for name in all_terms if name not in self.terms), 0.0)
+        weights = dict(zip(self.terms, self.weights, strict=True)) | idle
+        return {
+            "train/loss": loss,
+            **{f"train/term/{name}": value for name, value in terms if not math.isnan(value)},
+            **{f"train/weight/{name}": value for name, value in weights.items()},
+            **{
+                f"train/share/{name}": value
+                for name, value in (dict(zip(self.terms, shares, strict=True)) | idle).items()
+            },
+        }
+
+    def by_step(self) -> dict[str, list[float]]:
+        """Unweighted value of each term at each step."""
+        return {name: self.raw[:, 1 + place].tolist() for place, name in enumerate(self.terms)}
+
+    def first_not_finite(self) -> int | None:
+        """The first step, counted from 0, whose loss is not finite; a term that is not makes the loss so."""
+        bad = (~torch.isfinite(self.raw[:, 0])).nonzero().flatten().tolist()
+        return int(bad[0]) if bad else None
+
+    def describe(self, place: int) -> str:
+        """Loss and terms of a step (from 0), for an error message."""
+        names = ("loss", *self.terms)
+        values = self.raw[place].tolist()
+        return ", ".join(f"{name} {value:.4g}" for name, value in zip(names, values, strict=True))
 
 
 class MetricLog:

@@ -1,4 +1,4 @@
-"""Phases: what counts and what learns in each stretch of a run, checked against the model."""
+"""Phases: which terms count and which parts are trained in each, checked against the model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from jepalm.config import PhaseConfig, TrainingConfig
 from jepalm.errors import UsageError, nearest
 from jepalm.objective import Objective, Scope
-from jepalm.training.schedule import Plan
+from jepalm.training.schedule import Schedule
 
 
 def scope_of(phase: PhaseConfig, objective: Objective) -> Scope:
@@ -39,7 +39,7 @@ def scope_of(phase: PhaseConfig, objective: Objective) -> Scope:
 
 
 def check_reach(phase: PhaseConfig, objective: Objective) -> None:
-    """Make sure, after a backward pass, that the parts a phase names do learn from its terms.
+    """Check, after a backward pass, that a gradient reaches every part that a phase names.
 
     Raises:
         UsageError: no gradient came to a part, or to any.
@@ -67,7 +67,7 @@ def settled(old: TrainingConfig, new: TrainingConfig, steps_per_pass: int, done:
     Raises:
         UsageError: a phase that has begun is another one now.
     """
-    begun = [phase for phase in Plan.of(old, steps_per_pass).phases if phase.first < done]
+    begun = [phase for phase in Schedule.of(old, steps_per_pass).phases if phase.first < done]
     for phase in begun:
         if phase.index >= len(new.phases) or new.phases[phase.index] != phase.config:
             message = f"phase {phase.name} cannot change on resuming: it began at step {phase.first:,}"
@@ -76,7 +76,7 @@ def settled(old: TrainingConfig, new: TrainingConfig, steps_per_pass: int, done:
         raise UsageError("training.phases cannot change on resuming: the run has none", "start a new run")
     kept = [phase.config.model_copy(update={"steps": phase.steps}) for phase in begun[: len(new.phases) - 1]]
     pinned = new.model_copy(update={"phases": (*kept, *new.phases[len(kept) :])})
-    as_given = Plan.of(new, steps_per_pass).phases[: len(kept)]
+    as_given = Schedule.of(new, steps_per_pass).phases[: len(kept)]
     return new if [phase.steps for phase in as_given] == [config.steps for config in kept] else pinned
 
 

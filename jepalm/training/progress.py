@@ -12,9 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from jepalm.numbers import three
+from jepalm.numbers import duration, three
 from jepalm.run import RunFolder
-from jepalm.training.schedule import Plan
+from jepalm.training.schedule import Schedule
 
 PLAIN_EVERY_S = 10.0
 SAMPLE_SHOWN = 80
@@ -32,7 +32,7 @@ def train_line(row: Mapping[str, Any]) -> str:
 
 
 def validation_line(row: Mapping[str, Any], dim: int, sample: str = "") -> str:
-    """The held-out figures people watch, and what the model makes of a held-out source."""
+    """The held-out metrics that people watch, and the text that the model writes for a held-out source."""
     shown = " ".join("".join(c if c.isprintable() else " " for c in sample).split())
     shown = shown if len(shown) <= SAMPLE_SHOWN else shown[:SAMPLE_SHOWN] + "…"
     right = row.get("validation/exact_match")
@@ -54,18 +54,24 @@ def validation_line(row: Mapping[str, Any], dim: int, sample: str = "") -> str:
 
 
 class TrainingProgress:
-    """Shows how far training is; a context manager around the loop."""
+    """Shows how far training is; a context manager around the loop.
+
+    Args:
+        console: where to; None shows nothing and writes no `log.txt`.
+        run: the run's folder.
+        schedule: of the run.
+        seconds_by_phase: estimated seconds a step of each phase by its name; empty: all phases alike.
+    """
 
     def __init__(
         self,
         console: Console | None,
         run: RunFolder,
-        plan: Plan,
-        start: int,
-        paces: Mapping[str, float] | None = None,
+        schedule: Schedule,
+        seconds_by_phase: Mapping[str, float] | None = None,
     ) -> None:
-        self.console, self.run, self.plan = console, run, plan
-        self.paces = paces or {}
+        self.console, self.run, self.schedule = console, run, schedule
+        self.seconds_by_phase = seconds_by_phase or {}
         self._last_plain = time.monotonic()
         self._live: Progress | None = None
         if console is not None and console.is_terminal:
@@ -78,16 +84,13 @@ class TrainingProgress:
                 ),
                 console=console,
             )
-            self._task = self._live.add_task(
-                "train",
-                total=plan.steps,
-                completed=start,
-                place=self._place(start),
-                speed="",
-                left="",
-                terms="",
-                held_out="",
-            )
+            empty = dict.fromkeys(("place", "speed", "left", "terms", "held_out"), "")
+            self._task = self._live.add_task("train", total=schedule.steps, **empty)  # type: ignore[arg-type]
+
+    def start(self, step: int) -> None:
+        """Begin with so many steps done."""
+        if self._live is not None:
+            self._live.update(self._task, completed=step, place=self._place(step))
 
     def __enter__(self) -> TrainingProgress:
         if self._live is not None:
@@ -102,7 +105,7 @@ class TrainingProgress:
 
     def trained(self, step: int, row: Mapping[str, Any]) -> None:
         """Show a train row."""
-        left = f"{duration(self._seconds_left(step, 1 / max(row['speed/steps_per_s'], 1e-9)))} left"
+        left = f"{duration(self._seconds_left(step, 1 / max(row['speed/steps_per_s'], 1e-9)), digits=2)} left"
         speed = f"{three(row['speed/steps_per_s'])} steps/s · {row['speed/tokens_per_s'] / 1e3:.1f} k tok/s"
         terms = train_line(row)
         if self._live is not None:
@@ -110,13 +113,13 @@ class TrainingProgress:
             self._live.update(
                 self._task, completed=step, place=place, speed=speed, left=f"· {left}", terms=terms
             )
-        elif time.monotonic() - self._last_plain >= PLAIN_EVERY_S or step >= self.plan.steps:
+        elif time.monotonic() - self._last_plain >= PLAIN_EVERY_S or step >= self.schedule.steps:
             self._last_plain = time.monotonic()
             self._plain(f"{self._place(step)} · {speed} · {left} · {terms}")
         self._log(f"step {step} · {speed} · {terms}")
 
     def validated(self, step: int, text: str) -> None:
-        """Show a line of held-out figures."""
+        """Show a line of held-out metrics."""
         if self._live is not None:
             self._live.update(self._task, held_out=text)
         else:
@@ -128,20 +131,22 @@ class TrainingProgress:
         self._plain(text)
         self._log(text)
 
-    def _seconds_left(self, step: int, pace: float) -> float:
-        """Seconds to the last step, at `pace` seconds a step now and in other phases by their estimates."""
-        now = self.paces.get(self.plan.phase_of(step - 1).name, 0.0)
+    def _seconds_left(self, step: int, seconds_per_step: float) -> float:
+        """Seconds to the last step: measured in this phase, of later ones scaled by their estimates."""
+        estimated = self.seconds_by_phase.get(self.schedule.phase_of(step - 1).name, 0.0)
         seconds = 0.0
-        for phase in self.plan.stretches:
-            slower = self.paces.get(phase.name, now) / now if now else 1.0
-            seconds += max(0, phase.end - max(step, phase.first)) * pace * slower
+        for phase in self.schedule.stretches:
+            scale = self.seconds_by_phase.get(phase.name, estimated) / estimated if estimated else 1.0
+            seconds += max(0, phase.end - max(step, phase.first)) * seconds_per_step * scale
         return seconds
 
     def _place(self, step: int) -> str:
-        epochs = -(-self.plan.steps // self.plan.steps_per_epoch)
-        epoch = min(epochs, step // self.plan.steps_per_epoch + 1)
-        phase = self.plan.phase_of(step - 1).name if len(self.plan.phases) > 1 else ""
-        return f"{f'{phase} · ' if phase else ''}epoch {epoch}/{epochs} · step {step:,}/{self.plan.steps:,}"
+        epochs = -(-self.schedule.steps // self.schedule.steps_per_epoch)
+        epoch = min(epochs, step // self.schedule.steps_per_epoch + 1)
+        steps = f"epoch {epoch}/{epochs} · step {step:,}/{self.schedule.steps:,}"
+        if len(self.schedule.phases) > 1:
+            return f"{self.schedule.phase_of(step - 1).name} · {steps}"
+        return steps
 
     def _plain(self, text: str) -> None:
         if self.console is not None:
@@ -158,12 +163,3 @@ def silent_console() -> Iterator[Console]:
     """A console that shows nothing, for trainings whose progress goes to `log.txt` alone."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         yield Console(file=nowhere)
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: `42 s`, `3.5 min`, `8.6 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.1f} min" if seconds < 600 else f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

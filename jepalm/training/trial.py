@@ -13,9 +13,11 @@ from jepalm.config import Config
 from jepalm.data.batches import Batches
 from jepalm.hardware import Hardware
 from jepalm.objective import Objective
+from jepalm.training.gradients import encoder_gradients
+from jepalm.training.metrics import RecentSteps
 from jepalm.training.optimizer import build_optimizer, set_learning_rate
 from jepalm.training.phases import scope_of
-from jepalm.training.schedule import Phase, Plan
+from jepalm.training.schedule import Phase, Schedule
 
 PARTS = ("data", "forward", "backward", "optimizer")
 
@@ -23,8 +25,8 @@ PARTS = ("data", "forward", "backward", "optimizer")
 class Trial:
     """Steps of the trainer's arithmetic on a copy of the objective, in the last phase if none is given.
 
-    The learning rate is 0, so that every step finds the same weights. Left out are log rows, validation,
-    checkpoints, and the further backward passes that GradNorm asks for now and then.
+    The learning rate is 0, so that every step finds the same weights. Left out are log rows, validation and
+    checkpoints; the gradients on the encoder that go into some rows are timed by themselves.
     """
 
     def __init__(
@@ -38,12 +40,13 @@ class Trial:
         compiled: bool = False,
     ) -> None:
         self.objective = copy.deepcopy(objective).train()
-        phase = phase or Plan.of(config.training, batches.steps_per_pass).stretches[-1]
+        phase = phase or Schedule.of(config.training, batches.steps_per_pass).stretches[-1]
         if phase.name:
             self.objective.enter(scope_of(phase.config, self.objective))
         self.model = cast(nn.Module, torch.compile(self.objective)) if compiled else self.objective
         self.optimizer = build_optimizer(self.objective, config.optimizer)
-        self.batches, self.hardware, self.clip = batches, hardware, config.optimizer.grad_clip
+        self.batches, self.autocast, self.clip = batches, hardware.autocast(), config.optimizer.grad_clip
+        self.recent = RecentSteps(1, hardware.device)
         set_learning_rate(self.optimizer, 0.0)
 
     def step(self, number: int, done: Callable[[str], None] = lambda part: None) -> None:
@@ -56,13 +59,12 @@ class Trial:
         self.objective.before_step(number)
         micro_batches = self.batches.at(number)
         done("data")
-        balanced = self.objective.weighting.balanced if self.objective.weighting.reads_terms else []
-        terms = torch.zeros(len(balanced), device=self.hardware.device)
+        self.recent.count(self.objective.counted)
+        self.recent.start(micro_batches[0].n_target_tokens)
         for batch in micro_batches:
-            with self.hardware.autocast():
+            with self.autocast:
                 losses = self.model(batch)
-            if balanced:
-                terms += torch.stack([losses.terms[name].detach().float() for name in balanced])
+            self.recent.add(losses)
             done("forward")
             if any(term.requires_grad for term in losses.terms.values()):
                 losses.total.backward()
@@ -71,5 +73,11 @@ class Trial:
             nn.utils.clip_grad_norm_(self.objective.parameters(), self.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.objective.after_step(number + 1, number + 1, terms if balanced else None)
+        weighting = self.objective.weighting
+        terms = self.recent.last(weighting.balanced) if weighting.reads_terms else None
+        self.objective.after_step(number + 1, number + 1, terms)
         done("optimizer")
+
+    def measure_encoder_gradients(self, number: int) -> None:
+        """Measure each term's gradient on the encoder as the trainer does for some rows."""
+        encoder_gradients(self.objective, self.batches.at(number)[0], self.autocast)

@@ -5,7 +5,8 @@ from unittest import mock
 
 import pytest
 
-from jepalm.cli import teaching
+from jepalm import session
+from jepalm.cli import console
 from jepalm.config import resolve
 
 SETTINGS = (
@@ -44,7 +45,7 @@ TEACHER = [
 @pytest.fixture
 def train(jepalm_command, data_root, tmp_path, monkeypatch):
     """The command, with a tiny model in place of the preset's teacher."""
-    monkeypatch.setattr(teaching, "teacher_config", lambda name, _: resolve(name, overrides=TEACHER))
+    monkeypatch.setattr(session, "resolve", lambda name, flags: resolve(name, overrides=TEACHER))
     return lambda *words: jepalm_command("train", *SETTINGS, "--data-dir", data_root, *words, cwd=tmp_path)
 
 
@@ -83,7 +84,7 @@ def test_a_dry_run_trains_no_teacher(train, tmp_path):
 
 
 def test_on_a_terminal_it_shows_the_cost_asks_and_takes_no(train, tmp_path, monkeypatch):
-    monkeypatch.setattr(teaching, "on_terminal", lambda: True)
+    monkeypatch.setattr(console, "on_terminal", lambda: True)
     with mock.patch("typer.confirm", return_value=False) as asked:
         code, out, err = train()
     assert (code, asked.call_count) == (2, 1)
@@ -98,8 +99,8 @@ def test_a_teacher_that_is_no_preset_is_not_trained(train):
     assert "no finished run nobody" in err
 
 
-def test_the_teacher_has_the_data_and_the_hardware_of_its_pupil():
+def test_the_teacher_has_the_data_and_the_hardware_of_its_pupil(tmp_path):
     pupil = resolve("shakespeare-oneshot-small", overrides=["data.name=mine", "hardware.threads=1"])
-    config = teaching.teacher_config("shakespeare-ar-small", pupil)
+    config = session.untrained_teacher(pupil, tmp_path)
     assert (config.preset, config.data.name) == ("shakespeare-ar-small", "mine")
     assert config.hardware == pupil.hardware

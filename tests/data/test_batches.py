@@ -249,11 +249,6 @@ def test_fixed_pairs_are_at_most_all(data: PreparedData):
     assert len(texts(data, batches(data.split("test")).fixed(1000))) == 8
 
 
-def test_to_moves_every_tensor(data: PreparedData):
-    moved = batches(data.split("train")).at(0)[0].to("meta")
-    assert {moved.source.ids.device.type, moved.target.lengths.device.type} == {"meta"}
-
-
 @pytest.mark.parametrize(
     ("changed", "why"),
     [

@@ -296,7 +296,7 @@ def gradients_of_a_process(rank, folder):
         total = model(pairs(slice(2 * rank, 2 * rank + 2))).total
         (total * 2).backward()
         found[counted] = {n: p.grad.clone() for n, p in objective.named_parameters() if p.grad is not None}
-        found[counted]["loss"] = together.total(total.detach().clone())
+        found[counted]["loss"] = together.sum(total.detach().clone())
         objective.zero_grad(set_to_none=True)
     if rank == 0:
         torch.save(found, os.path.join(folder, "gradients.pt"))

@@ -224,7 +224,7 @@ def gradients_of_a_process(rank: int, folder: str, kind: str) -> None:
     total = model(split(tiny_batch(), 4, 4)[rank]).total
     (total * 2).backward()
     gradients = {name: p.grad for name, p in objective.named_parameters()}
-    gradients["loss"] = together.total(total.detach().clone())
+    gradients["loss"] = together.sum(total.detach().clone())
     if rank == 0:
         torch.save(gradients, os.path.join(folder, "gradients.pt"))
     leave_group()

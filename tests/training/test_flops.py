@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -5,9 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from jepalm.hardware import Hardware
-from jepalm.training.distributed import Processes
-from jepalm.training.flops import StepFlops, count_flops
+from jepalm.training.flops import count_flops, step_flops
 
 M, K, N = 3, 5, 7
 B, H, T, C = 2, 3, 8, 16
@@ -33,27 +32,21 @@ def test_fused_attention_on_a_cpu_counts(causal):
 
 
 class OneProduct(nn.Module):
-    """A matrix product of (M, K) and (K, N), left out when told so."""
+    """A matrix product of (M, K) and (K, N)."""
 
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(K, N))
-        self.left_out = ()
         self.calls = 0
 
     def forward(self, batch):
         self.calls += 1
-        return SimpleNamespace(total=self.weight.sum() if self.left_out else (batch @ self.weight).sum())
+        return SimpleNamespace(total=(batch @ self.weight).sum())
 
 
-def test_a_step_is_measured_once_a_kind_over_micro_batches_and_devices():
+def test_a_step_has_the_operations_of_its_first_micro_batch_for_each_and_leaves_no_gradient():
     objective = OneProduct()
-    batches = SimpleNamespace(at=lambda step: [torch.ones(M, K), torch.zeros(M, K)])
-    hardware = Hardware(torch.device("cpu"), "fp32", 1, False, "auto", False, "cpu")
-    flops = StepFlops(objective, batches, hardware, Processes(0, 3))
-    forward_and_gradient = 2 * 2 * M * K * N
-    assert [flops.of_step(0) for _ in range(3)] == [forward_and_gradient * 2 * 3] * 3
-    objective.left_out = ("latent",)
-    assert [flops.of_step(0), flops.of_step(0)] == [0, 0]
-    assert objective.calls == 2
+    micro_batches = [torch.ones(M, K), torch.zeros(M, K)]
+    assert step_flops(objective, micro_batches, nullcontext()) == 2 * (2 * 2 * M * K * N)
+    assert objective.calls == 1
     assert objective.weight.grad is None

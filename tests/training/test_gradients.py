@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from jepalm.objective.terms import Losses
+from jepalm.training.checkpoint import MODEL, find_checkpoint
 from jepalm.training.gradients import gradients_by_term, norms_and_cosines
 
 
@@ -77,3 +78,16 @@ def test_train_rows_have_the_cosine_of_terms_that_both_reach_the_encoder(
     cosines = {key: value for key, value in row.items() if key.startswith("train/grad_cosine/")}
     assert list(cosines) == ["train/grad_cosine/reconstruction/embedding"]
     assert -1 <= cosines["train/grad_cosine/reconstruction/embedding"] <= 1
+
+
+def test_measuring_at_intervals_or_never_changes_nothing_that_is_learned(
+    tmp_path: Path, train_tiny: Any, rows_of: Any
+):
+    measured, weights = {}, []
+    for every in (2, 4, 0):
+        run = train_tiny(tmp_path, training__encoder_gradients_every=every, model__dropout=0.2)
+        keys = [[key for key in row if "encoder" in key or "cosine" in key] for row in rows_of(run)]
+        measured[every] = [row["step"] for row, found in zip(rows_of(run), keys, strict=True) if found]
+        weights.append((find_checkpoint(run).path / MODEL).read_bytes())
+    assert measured == {2: [2, 4, 6, 8], 4: [4, 8], 0: []}
+    assert weights[0] == weights[1] == weights[2]

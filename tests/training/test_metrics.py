@@ -6,8 +6,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from jepalm.objective.terms import Losses
 from jepalm.run import RunFolder
-from jepalm.training.metrics import MetricLog, StepBuffer, drop_after, short
+from jepalm.training.distributed import Processes
+from jepalm.training.metrics import MetricLog, RecentSteps, drop_after, short
 
 
 def test_short_keeps_five_significant_digits_and_makes_null_of_what_is_not_finite():
@@ -15,28 +17,59 @@ def test_short_keeps_five_significant_digits_and_makes_null_of_what_is_not_finit
     assert short(given) == {"a": 123460.0, "b": [1.2346e-7, 3], "c": "text", "d": None, "e": None}
 
 
-def test_buffer_adds_micro_batches_of_a_step_and_begins_anew_after_take():
-    buffer = StepBuffer(["loss", "length"], 3, torch.device("cpu"))
+def losses(loss: float, **terms: float) -> Losses:
+    """Losses of which every term weighs 2."""
+    values = {name: torch.tensor(value) for name, value in terms.items()}
+    return Losses(torch.tensor(loss), values, dict.fromkeys(values, 2.0))
+
+
+@pytest.fixture
+def recent() -> RecentSteps:
+    buffer = RecentSteps(3, torch.device("cpu"))
+    buffer.count({"embedding": 1.0, "length": 1.0})
+    return buffer
+
+
+def test_micro_batches_of_a_step_are_added_and_taking_them_begins_anew(recent: RecentSteps):
     for parts in ([1.0, 2.0], [4.0]):
-        buffer.start()
+        recent.start(target_tokens=10)
         for part in parts:
-            buffer.add({"length": torch.tensor(10 * part), "loss": torch.tensor(part)})
-    assert buffer.take().tolist() == [[3.0, 30.0], [4.0, 40.0]]
-    assert buffer.take().tolist() == []
-    buffer.start()
-    assert buffer.take().tolist() == [[0.0, 0.0]]
+            recent.add(losses(part, length=10 * part, embedding=part))
+    assert recent.last(["length"]).tolist() == [40.0]
+    taken = recent.take(Processes())
+    assert taken.raw.tolist() == [[3.0, 3.0, 30.0], [4.0, 4.0, 40.0]]
+    assert taken.by_step() == {"embedding": [3.0, 4.0], "length": [30.0, 40.0]}
+    assert (taken.weights, taken.weighted, taken.target_tokens) == ([2.0, 2.0], [7.0, 70.0], 20)
+    assert len(recent) == len(recent.take(Processes()).raw) == 0
 
 
-def test_a_term_that_a_step_leaves_out_is_missing():
-    buffer = StepBuffer(["loss", "latent"], 2, torch.device("cpu"), missing=math.nan)
-    for values in ({"loss": 1.0, "latent": 5.0}, {"loss": 2.0}):
-        buffer.start()
+def test_a_term_that_steps_leave_out_has_no_value_there(recent: RecentSteps):
+    for values in ({"embedding": 1.0, "length": 5.0}, {"embedding": 2.0}):
+        recent.start(0)
         for _ in range(2):
-            buffer.add({name: torch.tensor(value) for name, value in values.items()})
-    first, second = buffer.take().tolist()
-    assert first == [2.0, 10.0]
-    assert second[0] == 4.0
-    assert math.isnan(second[1])
+            recent.add(losses(1.0, **values))
+    taken = recent.take(Processes())
+    first, second = taken.by_step()["length"]
+    assert first == 10.0
+    assert math.isnan(second)
+    assert taken.metrics([])["train/term/length"] == 10.0
+    assert taken.metrics([])["train/share/length"] == pytest.approx(10 / 16)
+
+
+def test_a_term_that_does_not_count_has_weight_and_share_0_and_no_value(recent: RecentSteps):
+    recent.start(0)
+    recent.add(losses(4.0, embedding=1.0, length=3.0))
+    assert recent.take(Processes()).metrics(["embedding", "kl", "length"]) == {
+        "train/loss": 4.0,
+        "train/term/embedding": 1.0,
+        "train/term/length": 3.0,
+        "train/weight/embedding": 2.0,
+        "train/weight/length": 2.0,
+        "train/weight/kl": 0.0,
+        "train/share/embedding": 0.25,
+        "train/share/length": 0.75,
+        "train/share/kl": 0.0,
+    }
 
 
 def test_drop_after_removes_later_rows_and_a_torn_last_line(tmp_path: Path):

@@ -226,7 +226,7 @@ def test_a_phase_to_come_may_change(two: Any, data_root: Path, tmp_path: Path):
     settings = ["training.phases.1.terms=[embedding]", "training.phases.1.train=[predictor]"]
     with resumed_session(copy.path, {}, settings, data_root) as session:
         assert session.config.training.phases[1].terms == ("embedding",)
-        assert [phase.first for phase in session.plan.phases] == [0, BOUNDARY]
+        assert [phase.first for phase in session.schedule.phases] == [0, BOUNDARY]
 
 
 def test_a_plain_run_takes_no_phases_on_resuming(trained_run: Any, data_root: Path):
@@ -294,10 +294,10 @@ def test_cost_knows_each_phase_that_is_left_and_progress_names_it(
         cost = session.cost()
         run = session.open_folder(tmp_path, None, cost)
         session.train(run, Console(file=out, width=300), cost)
-    seconds = cost.by_phase
+    seconds = cost.seconds_by_phase
     assert list(seconds) == ["autoencoder", "predictor"]
     assert cost.seconds_per_step == pytest.approx((3 * seconds["autoencoder"] + 5 * seconds["predictor"]) / 8)
     assert "predictor · epoch 2/2 · step 8/8" in out.getvalue()
     copy = back_at(run, 4, tmp_path / "copy")
     with resumed_session(copy.path, {}, [], data_root) as session:
-        assert list(session.cost().by_phase) == ["predictor"]
+        assert list(session.cost().seconds_by_phase) == ["predictor"]

@@ -5,9 +5,10 @@ import pytest
 from rich.console import Console
 
 from jepalm.config import TrainingConfig
+from jepalm.numbers import duration
 from jepalm.run import RunFolder
-from jepalm.training.progress import TrainingProgress, duration, train_line, validation_line
-from jepalm.training.schedule import Plan
+from jepalm.training.progress import TrainingProgress, train_line, validation_line
+from jepalm.training.schedule import Schedule
 
 TRAIN = {
     "train/loss": 312.4,
@@ -26,13 +27,6 @@ HELD_OUT = {
 }
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(42.4, "42 s"), (210, "3.5 min"), (1500, "25 min"), (31000, "8.6 h")]
-)
-def test_duration_for_people(seconds: float, text: str):
-    assert duration(seconds) == text
-
-
 def test_train_line_has_terms_and_shares():
     assert train_line(TRAIN) == "loss 312 = reconstruction 0.00312 (0 %) + length 1,200 (40 %)"
 
@@ -46,7 +40,7 @@ def test_validation_line_shows_the_sample_on_one_line_and_no_control_characters(
 def shown(tmp_path: Path, terminal: bool) -> str:
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=100)
-    with TrainingProgress(console, RunFolder(tmp_path), Plan(10, 5, 5, 5), 0) as progress:
+    with TrainingProgress(console, RunFolder(tmp_path), Schedule(10, 5, 5, 5)) as progress:
         progress.validated(5, "validation: [/red] [x]")
         progress.trained(10, TRAIN)
     return out.getvalue()
@@ -63,12 +57,13 @@ def test_the_last_step_is_shown_on_plain_output_and_in_the_log(tmp_path: Path):
     assert f"step 10 · {line}" in (tmp_path / "log.txt").read_text(encoding="utf-8")
 
 
-def test_time_left_counts_each_phase_at_its_own_pace(tmp_path: Path):
+def test_time_left_counts_each_phase_at_its_own_speed(tmp_path: Path):
     out = io.StringIO()
     phases = [{"name": "quick", "steps": 400}, {"name": "slow"}]
-    plan = Plan.of(TrainingConfig.model_validate({"steps": 1000, "phases": phases}), 1000)
-    paces = {"quick": 0.01, "slow": 0.04}
-    with TrainingProgress(Console(file=out, width=200), RunFolder(tmp_path), plan, 0, paces) as progress:
+    schedule = Schedule.of(TrainingConfig.model_validate({"steps": 1000, "phases": phases}), 1000)
+    seconds = {"quick": 0.01, "slow": 0.04}
+    console = Console(file=out, width=200)
+    with TrainingProgress(console, RunFolder(tmp_path), schedule, seconds) as progress:
         progress._last_plain = float("-inf")
         progress.trained(100, {**TRAIN, "speed/steps_per_s": 20.0})
     # 300 steps at 0.05 s, and 600 that are four times as long

@@ -1,5 +1,7 @@
 """Steps to be timed change nothing that stays."""
 
+import time
+
 import pytest
 import torch
 
@@ -36,16 +38,31 @@ def test_parts_follow_one_another_in_every_micro_batch(trial_of):
     assert parts == [PARTS[0], *(PARTS[1:3] * 2), PARTS[3]]
 
 
-@pytest.mark.parametrize("weighting", ["ema", "uncertainty"])
-def test_every_weighting_takes_its_step(trial_of, weighting):
-    _, trial = trial_of(objective__weighting=weighting, optimizer__grad_clip=1.0)
+def test_a_running_mean_moves_by_the_terms_of_the_whole_step(trial_of):
+    _, trial = trial_of(objective__weighting="ema", training__micro_batch_size=2, optimizer__grad_clip=1.0)
+    weighting = trial.objective.weighting
+    with torch.no_grad():
+        parts = [trial.objective(batch).terms for batch in trial.batches.at(0)]
+    terms = torch.stack([sum(part[name] for part in parts) for name in weighting.balanced])
     trial.step(0)
-    trial.step(1)
+    assert torch.allclose(weighting.mean, torch.ones(len(terms)).lerp(terms, 1 - weighting.decay))
+
+
+def test_the_learned_weights_of_uncertainty_stay(trial_of):
+    _, trial = trial_of(objective__weighting="uncertainty")
+    trial.step(0)
+    assert not trial.objective.weighting.log_variances.any()
 
 
 def test_an_averaged_target_encoder_follows(trial_of):
-    _, trial = trial_of(objective__targets__encoder="ema")
+    objective, trial = trial_of(objective__targets__encoder="ema")
+    with torch.no_grad():
+        for parameter in trial.objective.target_encoder.parameters():
+            parameter.zero_()
     trial.step(0)
+    share = 1 - objective.config.targets.ema_start
+    averages, trained = trial.objective.target_encoder.parameters(), objective.model.encoder.parameters()
+    assert all(torch.allclose(a, share * b) for a, b in zip(averages, trained, strict=True))
 
 
 def test_an_estimate_counts_the_first_steps_operations(data_root, tiny_config):
@@ -57,3 +74,19 @@ def test_an_estimate_counts_the_first_steps_operations(data_root, tiny_config):
         found = estimate(session.objective, session.batches, config, place)
         trial = Trial(session.objective, session.batches, config, place)
         assert found.flops_per_step == count_flops(lambda: trial.step(0)) > 0
+
+
+def test_an_estimate_counts_the_gradients_on_the_encoder_where_they_are_measured(
+    data_root, tiny_config, monkeypatch
+):
+    calls = []
+    monkeypatch.setattr(Trial, "measure_encoder_gradients", lambda trial, number: calls.append(number))
+    seconds = iter([*[0.0, 1.0] * 8, *[0.0, 0.0], *[0.0, 4.0] * 2])  # 8 steps, then 3 measurements
+    monkeypatch.setattr(time, "perf_counter", lambda: next(seconds))
+    for every, expected in ((4, 1.0 + 4.0 * 2 / 8), (0, 1.0)):
+        config = tiny_config(training__encoder_gradients_every=every)
+        with new_session(config, data_root) as session:
+            found = estimate(session.objective, session.batches, config, session.hardware)
+        assert found.seconds_per_step == expected
+        seconds = iter([0.0, 1.0] * 8)
+    assert calls == [1, 2, 3]
