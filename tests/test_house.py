@@ -25,6 +25,7 @@ ROOMS = (
     "run",
     "hardware",
     "config",
+    "encodings",
     "errors",
     "numbers",
 )

@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from jepalm.config.base import Section
 from jepalm.config.tree import DEFAULT_PRESET, Config
+from jepalm.encodings import read_text
 from jepalm.errors import UsageError, nearest
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -96,15 +97,7 @@ def load_file(path: Path, hint: str = "--config takes a YAML file") -> dict[str,
     Raises:
         UsageError: missing, unreadable, not UTF-8, not YAML, or not a mapping.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UsageError(f"no such file: {path}", hint) from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8 text", hint) from None
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", hint) from None
-    return _parse(text, str(path))
+    return _parse(read_text(path, hint), str(path))
 
 
 def resolve(
