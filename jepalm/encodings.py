@@ -29,7 +29,7 @@ _PACKED = (
     (
         b"PAR1\x15",
         "a Parquet file",
-        "jepalm prepare dataset FOLDER, or pairs --from FOLDER, reads a folder of them",
+        "jepalm prepare dataset FOLDER reads a folder of them",
     ),
 )
 """First bytes, what they show, what to do."""

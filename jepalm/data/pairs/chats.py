@@ -1,6 +1,7 @@
 """Chats as people have them: turns of several roles, and the pairs of a question and its answer in them.
 
-Two forms are read: `{"messages": [{"role", "content"}]}` and ShareGPT's `{"conversations": [{"from", "value"}]}`.
+Two forms are read: `{"messages": [{"role", "content"}]}` and, of ShareGPT,
+`{"conversations": [{"from", "value"}]}`.
 What is no text is left out and counted, not refused.
 """
 

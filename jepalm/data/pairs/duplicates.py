@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from jepalm.data.prepared import Request, SplitName
 from jepalm.data.text.splitting import Block
 from jepalm.errors import UsageError
+from jepalm.numbers import counted
 
 SPLIT_NAMES: tuple[SplitName, ...] = get_args(SplitName)
 LEFT_OUT = -1

@@ -1,4 +1,4 @@
-"""SQL queries, run so that they can change nothing, and what of them can be checked without their database."""
+"""SQL queries, run so that they change nothing, and what can be checked without their database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs in files of JSON rows: `{"source", "target", "action"?}`, chats, instructions, and logged transitions."""
+"""Pairs in files of JSON rows: `{"source", "target", "action"?}`, chats, instructions, transitions."""
 
 from __future__ import annotations
 

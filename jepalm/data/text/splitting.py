@@ -57,7 +57,8 @@ def row_blocks(
     sizes = {name: max(1, round(cut * percent / 100)) for name, percent in shares if name not in given}
     train = cut - sum(sizes.values())
     if train < 1:
-        message = f"{counted(cut, 'good row')} leave none for train beside {' and '.join(sizes)}"
+        few = f"{counted(cut, 'good row')} {'is' if cut == 1 else 'are'} too few"
+        message = f"{few} for train and {' and '.join(sizes)}: train would be empty"
         raise UsageError(message, "give more rows, or a larger share of train with --split")
     ends = accumulate([train, *sizes.values(), *given.values()])
     return list(zip(("train", *sizes, *given), ends, strict=True))
