@@ -185,3 +185,13 @@ def test_memory_is_flat_in_the_inputs_size(tmp_path: Path, pairing: str):
     kilobyte = 1 if sys.platform != "darwin" else 1024
     assert max(peaks) < 600_000 * kilobyte
     assert peaks[1] < peaks[0] + 300_000 * kilobyte
+
+
+def test_a_folder_is_made_by_one_process_at_a_time(tmp_path):
+    from jepalm.data.writing import at_work
+    from jepalm.errors import JepalmError
+
+    with at_work(tmp_path, "race"), pytest.raises(JepalmError, match="another prepare is making"):
+        with at_work(tmp_path, "race"):
+            pass
+    assert list(tmp_path.iterdir()) == []

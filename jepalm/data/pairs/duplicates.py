@@ -37,7 +37,7 @@ class RowKeys(NamedTuple):
     @classmethod
     def of(cls, keys: Sequence[int], ends: Sequence[int]) -> RowKeys:
         """Of the hash of each pair, and where each row ends among the pairs."""
-        counts = np.diff(np.asarray(ends, dtype=np.int64), prepend=0)
+        counts = np.diff(np.asarray(ends, dtype=np.int64), prepend=0).astype(np.int64)
         return cls(np.asarray(keys, dtype=np.int64), np.repeat(np.arange(len(counts)), counts))
 
 
@@ -104,11 +104,9 @@ def grouped_splits(
             of_group[candidates[left]] = SPLIT_NAMES.index(name)
             filled += int(sizes[candidates[left]])
     if not left:
-        n = len(candidates)
-        what = f"{n:,} different pair{'' if n == 1 else 's'}"
-        raise UsageError(
-            f"with --dedup train would be empty: {what}, equal ones in one split", "give more rows"
-        )
+        shown = counted(len(candidates), "different row")
+        message = f"with equal pairs in one split train would be empty: there are {shown}"
+        raise UsageError(message, "give more rows")
     grouped = np.where(free, of_group[group], places).astype(np.int8)
     grouped[gone] = LEFT_OUT
     return grouped, int(gone.sum())

@@ -119,3 +119,17 @@ def test_a_held_out_file_without_a_pair_is_refused(tmp_path: Path):
     (tmp_path / "test").write_text("\n")
     with pytest.raises(UsageError, match="holds no pair for test"):
         pairs_of(PairFiles(tmp_path / "train", held_out={"test": tmp_path / "test"}))
+
+
+def test_the_mark_is_dropped_and_an_array_is_rows(tmp_path: Path):
+    (tmp_path / "rows.jsonl").write_bytes(b'\xef\xbb\xbf{"source": "a", "target": "b"}\r\n')
+    (tmp_path / "rows.json").write_text('[\n{"source": "a",\n "target": "b"}]')
+    for name in ("rows.jsonl", "rows.json"):
+        assert pairs_of(PairFiles(tmp_path / name)) == [[PairRecord("a", "b")]]
+
+
+def test_skipping_is_no_hint_where_it_would_skip_everything(tmp_path: Path):
+    (tmp_path / "rows.jsonl").write_text('{"question": "a"}\n{"question": "b"}\n')
+    with pytest.raises(BadRowError) as caught:
+        pairs_of(PairFiles(tmp_path / "rows.jsonl"))
+    assert "--skip-bad" not in str(caught.value)

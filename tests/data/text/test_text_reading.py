@@ -59,3 +59,9 @@ def test_text_cut_within_a_character_is_not_utf8(tmp_path: Path, monkeypatch: py
 
 def test_whole_lines_never_cut_a_line():
     assert list(whole_lines(["ab", "c\nd", "e\nf", "g\n"])) == ["abc\n", "de\n", "fg\n"]
+
+
+def test_newlines_are_normalized_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reading, "CHUNK_BYTES", 2)
+    (tmp_path / "a.txt").write_bytes(b"a\r\nb\rc\r\n")
+    assert "".join(RawText((tmp_path / "a.txt",), normalize_newlines=True).chunks()) == "a\nb\nc\n"
