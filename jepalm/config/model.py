@@ -48,9 +48,23 @@ class PredictorConfig(Section):
 
 
 class DecoderConfig(Section):
-    """The TextDecoder."""
+    """The TextDecoder: how embeddings become text."""
 
+    kind: Literal["parallel", "local", "recurrent"] = "parallel"
+    """`parallel`: a Transformer that gives all tokens at once. `local` and `recurrent` are light and
+    autoregressive: each token depends on its embedding and on the tokens before it, and an end token ends the
+    text. `local` reads the last `context` tokens, `recurrent` is a GRU."""
     n_layers: int = Field(4, ge=0, le=128)
+    """Layers of a `parallel` decoder."""
+    context: int = Field(8, ge=0, le=16)
+    """Tokens before the position that a `local` decoder reads; 0: the embedding alone."""
+    dim: int | None = Field(None, ge=8, le=16384)
+    """Hidden width of a `local` or `recurrent` decoder; `model.dim` when empty."""
+
+    @property
+    def autoregressive(self) -> bool:
+        """Whether a token depends on the tokens before it, and the decoder ends a text itself."""
+        return self.kind != "parallel"
 
 
 class LatentConfig(Section):
