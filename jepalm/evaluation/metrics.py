@@ -177,6 +177,11 @@ _ALL = [
     Metric("cost/passes", "forward passes", "passes/text", "down", "baseline"),
     Metric("cost/latency", "time of a text by itself", "ms", "down", "baseline"),
     Metric("cost/characters_per_s", "64 texts at once", "chars/s", "up", "baseline"),
+    *(
+        Metric(f"cost/{part}_{n}", f"{label}, {n} text{'s' if n > 1 else ''}", "ms", "down")
+        for n in (1, 64)
+        for part, label in (("predicting", "encoder and predictor"), ("decoding", "decoder"))
+    ),
 ]
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 """All metrics by name, in the order of the table, but those of a range of positions: see `find_metric`."""

@@ -127,10 +127,12 @@ class LeftToRight:
     def __call__(self, objective: JepalmObjective, request: PassageRequest) -> Passage:
         """Write the passages of a request; a text has as many tokens as asked for, or ends before."""
         assert not objective.training, "a model writes in evaluation mode"
+        return self.decode(objective, request, predicted_embeddings(objective, request))
+
+    @torch.no_grad()
+    def decode(self, objective: JepalmObjective, request: PassageRequest, embeddings: Tensor) -> Passage:
+        """Write what predicted embeddings (B, T, D') say, token by token."""
         layout, temperature = request.target_layout, request.temperature
-        given = Conditioning(request.action)
-        predicted = objective.predict(request.embeddings, request.layout, layout, given)  # (..., D')
-        embeddings = layout.pad(predicted) * layout.mask[..., None]  # (B, T, D')
         steps = steps_of(objective, embeddings, last_embeddings(request.embeddings, request.layout))
         noise = None
         if temperature and request.noise is not None:
@@ -249,6 +251,14 @@ def passage_of(written: Written, layout: Layout, embeddings: Tensor) -> Passage:
         embeddings[:, :width] * mask[..., None],
         log_probs[:, :width].masked_fill(~mask, 0.0),
     )
+
+
+@torch.no_grad()
+def predicted_embeddings(objective: JepalmObjective, request: PassageRequest) -> Tensor:
+    """The predicted embeddings of a request (B, T, D'), 0 beyond each text's length."""
+    layout, given = request.target_layout, Conditioning(request.action)
+    predicted = objective.predict(request.embeddings, request.layout, layout, given)  # (..., D')
+    return layout.pad(predicted) * layout.mask[..., None]
 
 
 def text_and_places(source: Tokens, layout: Layout, n_previous: int) -> tuple[Tensor, Tensor]:
