@@ -39,8 +39,8 @@ class Predictor(nn.Module):
     action's embeddings are keys beside the source's, told apart by a learned vector; or their mean modulates
     every block; or both. Queries of unmasked positions get the vector of the token that is decided there.
 
-    Where the decoder ends a text itself, self-attention is causal: how many positions there are would tell where
-    the text ends.
+    Where the decoder ends a text itself, self-attention is causal: how many positions there are would tell
+    where the text ends.
 
     With intermediate logits self-attention is causal. Each layer predicts the tokens; the prediction for
     position i - 1 is fed to position i of the next layer, and position 0 is fed the source's last embedding.

@@ -13,8 +13,8 @@ from jepalm.objective.spans import whole_text
 def previous_tokens(source: Tokens, target: Tokens, n: int) -> Tensor:
     """The n tokens before each target position, the nearest first: (B, T, n).
 
-    Before a target's first token stand the last ones of its source, before these padding. Before a hidden token
-    stands the text with all that was hidden in it, so that each gap is read from left to right.
+    Before a target's first token stand the last ones of its source, before these padding. Before a hidden
+    token stands the text with all that was hidden in it, so that each gap is read from left to right.
 
     Args:
         source: the sources.

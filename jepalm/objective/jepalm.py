@@ -440,7 +440,7 @@ class JepalmObjective(Objective):
         return functional_call(decoder, fixed, decoder_input(predicted, layout, context))
 
     def decoder_context(self, batch: Batch, source: Tensor, source_layout: Layout) -> DecoderContext:
-        """What an autoregressive decoder reads of the targets of a batch, teacher-forced, and of their sources.
+        """What an autoregressive decoder reads beside embeddings: the tokens before each, and the source.
 
         Args:
             batch: the pairs.

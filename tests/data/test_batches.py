@@ -282,7 +282,7 @@ def test_targets_that_are_whole_end_with_the_end_token_and_cut_ones_do_not(data_
     assert ending.n_target_tokens == int(ending.target.lengths.sum())
 
 
-def test_windows_have_no_end(data_root: Path):
+def test_windows_get_no_end_token(data_root: Path):
     split = open_prepared("windows", data_root).split("train")
     settings = {"batch_size": 4, "source_len": 12, "target_len": 6, "seed": 0, "device": "cpu"}
     batch = Batches(split, **settings, end_targets=True).at(0)[0]

@@ -1,4 +1,4 @@
-"""What an autoregressive decoder is given: the right tokens before each position, and nothing that it must not know."""
+"""What an autoregressive decoder is given: the right tokens before each position, and no later ones."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 def ending_itself(kind: str = "local", *, packing: bool = False, **terms: Any) -> JepalmObjective:
-    """A tiny objective with a light decoder, in evaluation mode; terms by name, of weight 0 when not given."""
+    """A tiny objective with a light decoder, in evaluation mode; terms not given have weight 0."""
     decoder = {"kind": kind, "context": 3, "dim": 24}
     weights = {name: {"weight": 0.0} for name in ("reconstruction", "embedding", "generation")}
     given = {**weights, "length": {"kind": "none"}, **terms}

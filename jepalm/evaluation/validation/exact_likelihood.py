@@ -1,8 +1,8 @@
 """What the embeddings are worth to an autoregressive decoder, whose cross-entropy is an exact likelihood.
 
-With its embedding such a decoder need not read the tokens before a position, and with these it need not read its
-embedding. So beside each cross-entropy stand two controls: the same tokens before each position, but another pair's
-embedding, or the mean of all embeddings.
+With its embedding such a decoder need not read the tokens before a position, and with these it need not read
+its embedding. So beside each cross-entropy stand two controls: the same tokens before each position, but
+another pair's embedding, or the mean of all embeddings.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def without_embeddings(objective: JepalmObjective, views: Views, batch: Batch) -
     """Nats of all target tokens with embeddings that are not theirs, summed over positions.
 
     Returns:
-        `..._ce_other_source`: with the embeddings of the next pair of the batch at the same positions, their mean
-        where that pair's target is shorter; `..._ce_mean_embedding`: with their mean everywhere.
+        `..._ce_other_source`: with the embeddings of another pair of the batch at the same positions, their
+        mean where its target is shorter; `..._ce_mean_embedding`: with their mean everywhere.
     """
     layout = views.target_layout
     labels = objective.labels(batch.target, layout).flatten()

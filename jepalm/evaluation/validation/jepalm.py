@@ -66,7 +66,8 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
         head; standard deviation and effective rank of target and predicted embeddings; of a variational
         encoder `kl` in nats a latent, and `posterior_std`, the mean over dimensions; of intermediate logits
         `intermediate_logits_ce`, the mean over layers; with a teacher what `Matches` says; and of an
-        autoregressive decoder, whose generation CE is an exact NLL, what `without_embeddings` and `ByPosition` say.
+        autoregressive decoder, whose generation CE is an exact NLL, what `without_embeddings` and
+        `ByPosition` say.
     """
     sums, by_position = _Sums(), ByPosition()
     matches = None if objective.coupling is None else Matches(objective)
