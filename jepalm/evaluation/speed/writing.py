@@ -22,9 +22,11 @@ from jepalm.evaluation.speed.timing import Clock, TimingQuartiles, in_turns, rat
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.prompts import longest_source
 from jepalm.generation.roll import PassageWriter
-from jepalm.generation.token_by_token import CausalWriter, Sampling
+from jepalm.generation.sampling import Sampling
+from jepalm.generation.token_by_token import CausalWriter
 from jepalm.generation.verify import Drafter, verified_writer
 from jepalm.generation.writer import GeneratedText, Prompt, Writer
+from jepalm.generation.writers import left_to_right
 from jepalm.objective import Objective
 
 ALONE = 8
@@ -222,6 +224,7 @@ def timed_model(trained: TrainedModel, text: RealText, name: str | None = None) 
             trained.jepalm,
             trained.hardware,
             length=tokens,
+            method=left_to_right(trained),
             passage_length=model.target_len,
             next_source=lambda source, written: written,
         )

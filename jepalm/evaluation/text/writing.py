@@ -149,7 +149,7 @@ def _writers(
     if verified is not None:
         found[VERIFIED] = verified
         found[VERIFIED_NGRAM] = replace(verified, drafter=NGramDrafter(ngram))
-    found |= {passes_column(n): write(refining=Refining(n, settings.order)) for n in settings.passes}
+    found |= {passes_column(n): write(method=Refining(n, settings.order)) for n in settings.passes}
     return found | {kept_column(keep): write(keep=keep) for keep in settings.kept}
 
 
