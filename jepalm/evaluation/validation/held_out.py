@@ -38,8 +38,6 @@ class HeldOut:
             assert isinstance(objective, JepalmObjective)
             values = measure(objective, self.batches)
             write = writes_at_once(objective)
-            if objective.model.config.decoder.autoregressive:
-                return HeldOutResult(values, [])
             samples = jepalm_samples(objective, *shown)
         if self.exact:
             values["validation/exact_match"] = exact_match(self.batches, write)

@@ -21,6 +21,7 @@ from jepalm.evaluation.validation.exact_likelihood import (
 from jepalm.evaluation.validation.health import effective_rank, mean_std, r2
 from jepalm.evaluation.validation.loss import held_out_loss
 from jepalm.evaluation.validation.spans import gap_samples, local_sums
+from jepalm.generation.left_to_right import LeftToRight
 from jepalm.generation.one_pass import generate
 from jepalm.model.layout import Layout
 from jepalm.objective.autoencoder import divergence
@@ -140,15 +141,26 @@ def _metrics(sums: _Sums, target: Tensor, predicted: Tensor) -> dict[str, float]
 def jepalm_samples(
     objective: JepalmObjective, batch: Batch, tokenizer: TextTokenizer, n_samples: int
 ) -> list[tuple[str, str, str]]:
-    """(source, target, written) texts of the first pairs, the likeliest ones where no noise is read."""
+    """(source, target, written) texts of the first pairs: the likeliest ones, but where noise is read.
+
+    Those of windows that are written from left to right are drawn too: the likeliest text goes in circles.
+    """
     if not n_samples:
         return []
     if batch.target.places is not None:
         return gap_samples(objective, batch, tokenizer, n_samples)
     drawn = torch.Generator(batch.source.ids.device).manual_seed(0)
     temperature = float(objective.reads_gumbel)  # without noise such a model writes what it never saw
+    method = None
+    if objective.model.config.decoder.autoregressive and batch.whole is None:
+        temperature, method = 1.0, LeftToRight(ends=False)
     written = generate(
-        objective, batch.source, action=batch.action, temperature=temperature, generator=drawn
+        objective,
+        batch.source,
+        action=batch.action,
+        temperature=temperature,
+        generator=drawn,
+        method=method,
     ).rows()
     texts = zip(shown_sources(batch, tokenizer), batch.target.ids.tolist(), written, strict=True)
     shown = [(source, tokenizer.decode(target), tokenizer.decode(ids)) for source, target, ids in texts]
