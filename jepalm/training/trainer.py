@@ -385,7 +385,7 @@ class Trainer:
 
     def _end(self, status: str, error: str | None = None, *, early: bool = False) -> None:
         self._tick()
-        reason = {"error": error} if error else {}
+        reason: dict[str, Any] = {"error": error} if error else {}
         if status == "finished":
             when = {"early": True} if early else {}
             self._write_event(self.state.step, status, **when)
