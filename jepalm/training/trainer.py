@@ -202,11 +202,12 @@ class Trainer:
 
     def _train_step(self) -> None:
         step = self.state.step
-        micro_batches = self.batches.at(step)
         set_learning_rate(self.optimizer, self._learning_rate(step))
         self.objective.before_step(step)
         self._count_flops()
+        log_due = self._log_due(step + 1)
         seed_step(self.config.training.seed, step, self.processes.rank)
+        micro_batches = self.batches.at(step)
         self.recent.start(micro_batches[0].n_target_tokens)
         for place, batch in enumerate(micro_batches):
             if isinstance(self.model, DistributedDataParallel):  # exchange gradients after the last one only
@@ -215,7 +216,7 @@ class Trainer:
                 losses = self.model(batch)
             (losses.total * self.processes.world_size).backward()
             self.recent.add(losses)
-        self._clip_gradient(step + 1)
+        self._clip_gradient(measure=log_due)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step = step + 1
@@ -236,11 +237,11 @@ class Trainer:
             self.flops_by_kind[kind] = alone * self.processes.world_size
         self.state.flops += self.flops_by_kind[kind]
 
-    def _clip_gradient(self, step: int) -> None:
+    def _clip_gradient(self, *, measure: bool) -> None:
         clip = self.config.optimizer.grad_clip
         if clip is not None:
             self.grad_norm = nn.utils.clip_grad_norm_(self.objective.parameters(), clip)
-        elif self._log_due(step):
+        elif measure:
             self.grad_norm = gradient_norm(self.objective)
 
     def _balanced_terms(self) -> Tensor | None:
