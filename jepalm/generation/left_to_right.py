@@ -133,7 +133,7 @@ class LeftToRight:
     def decode(self, objective: JepalmObjective, request: PassageRequest, embeddings: Tensor) -> Passage:
         """Write what predicted embeddings (B, T, D') say, token by token."""
         layout, temperature = request.target_layout, request.temperature
-        steps = steps_of(objective, embeddings, last_embeddings(request.embeddings, request.layout))
+        steps = steps_of(objective, embeddings, request.layout.last(request.embeddings))
         noise = None
         if temperature and request.noise is not None:
             noise = as_array(request.noise / temperature)  # a request's is scaled by the temperature
@@ -275,12 +275,6 @@ def text_and_places(source: Tokens, layout: Layout, n_previous: int) -> tuple[Te
     before = ids.gather(1, last.clamp(min=0)).masked_fill(last < 0, TextTokenizer.PAD)
     places = torch.arange(n_previous, n_previous + width, device=ids.device).expand(n, width)
     return F.pad(before, (0, width), value=TextTokenizer.PAD), places
-
-
-def last_embeddings(embeddings: Tensor, layout: Layout) -> Tensor:
-    """The last embedding (B, D) of each of texts (..., D) that are laid out so."""
-    rows = torch.arange(len(layout.mask), device=embeddings.device)
-    return layout.pad(embeddings)[rows, layout.mask.sum(1) - 1]
 
 
 def steps_of(objective: JepalmObjective, embeddings: Tensor, source: Tensor) -> Steps:

@@ -124,14 +124,14 @@ class Trainer:
         self._begin()
         try:
             with self.stop, self.progress:
-                while self.state.step < self.schedule.steps:
+                while self.state.step < self.schedule.steps and not self._out_of_patience():
                     self._begin_phase_if_due()
                     self._train_step()
                     self._log_if_due()
                     self._validate_if_due()
                     self._save_if_due()
                     self._stop_if_asked()
-            self._end("finished")
+            self._end("finished", early=self._out_of_patience())
         except Interrupted:
             self._end("interrupted")
             raise
@@ -180,6 +180,7 @@ class Trainer:
             self._enter(phase)
             forget_at_boundary(self.optimizer, self.objective)
             self.state.best, self.state.best_step = math.inf, -1  # losses of other terms do not compare
+            self.state.lowest, self.state.not_lower = math.inf, 0
             self._wrap()
         if self.scopes:
             self._write_event(step, "phase", phase=phase.name, index=phase.index)
@@ -201,11 +202,12 @@ class Trainer:
 
     def _train_step(self) -> None:
         step = self.state.step
-        micro_batches = self.batches.at(step)
         set_learning_rate(self.optimizer, self._learning_rate(step))
         self.objective.before_step(step)
         self._count_flops()
+        log_due = self._log_due(step + 1)
         seed_step(self.config.training.seed, step, self.processes.rank)
+        micro_batches = self.batches.at(step)
         self.recent.start(micro_batches[0].n_target_tokens)
         for place, batch in enumerate(micro_batches):
             if isinstance(self.model, DistributedDataParallel):  # exchange gradients after the last one only
@@ -214,7 +216,7 @@ class Trainer:
                 losses = self.model(batch)
             (losses.total * self.processes.world_size).backward()
             self.recent.add(losses)
-        self._clip_gradient(step + 1)
+        self._clip_gradient(measure=log_due)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step = step + 1
@@ -235,11 +237,11 @@ class Trainer:
             self.flops_by_kind[kind] = alone * self.processes.world_size
         self.state.flops += self.flops_by_kind[kind]
 
-    def _clip_gradient(self, step: int) -> None:
+    def _clip_gradient(self, *, measure: bool) -> None:
         clip = self.config.optimizer.grad_clip
         if clip is not None:
             self.grad_norm = nn.utils.clip_grad_norm_(self.objective.parameters(), clip)
-        elif self._log_due(step):
+        elif measure:
             self.grad_norm = gradient_norm(self.objective)
 
     def _balanced_terms(self) -> Tensor | None:
@@ -310,6 +312,9 @@ class Trainer:
                 result = self.validate(self.objective)
             self.objective.train()
             self._write_validation(self.log, step, result)
+        if self.config.training.patience is not None:
+            not_lower = self.state.not_lower if self.processes.first else 0  # the first alone validates
+            self.state.not_lower = self.processes.max(not_lower)
         self._tick()
         self.logged_at = time.monotonic()
 
@@ -319,17 +324,30 @@ class Trainer:
             log.sample(step, *sample)
         first = result.samples[0][2] if result.samples else ""
         self.progress.validated(step, validation_line(result.values, self.config.model.target_dim, first))
-        saved_too = self.schedule.due(step, self.schedule.checkpoint_every)
-        if saved_too and result.values["validation/loss"] < self.state.best:
-            self.state.best, self.state.best_step = result.values["validation/loss"], step
+        loss = result.values["validation/loss"]
+        lower = loss < self.state.lowest
+        self.state.not_lower = 0 if lower else self.state.not_lower + 1
+        self.state.lowest = min(self.state.lowest, loss)
+        saved_too = self._save_due()
+        if saved_too and loss < self.state.best:
+            self.state.best, self.state.best_step = loss, step
+
+    def _out_of_patience(self) -> bool:
+        """Whether the held-out loss has not fallen for as many validations as the config allows."""
+        patience = self.config.training.patience
+        return patience is not None and self.state.not_lower >= patience
+
+    def _save_due(self) -> bool:
+        due = self.schedule.due(self.state.step, self.schedule.checkpoint_every)
+        return due or self._out_of_patience()
 
     def _save_if_due(self) -> None:
-        if not self.schedule.due(self.state.step, self.schedule.checkpoint_every):
+        if not self._save_due():
             return
         try:
             self._save()
         except JepalmError as error:
-            if self.state.step >= self.schedule.steps:
+            if self.state.step >= self.schedule.steps or self._out_of_patience():
                 raise
             self.progress.note(f"warning: {error}; training goes on without this checkpoint")
         self.logged_at = time.monotonic()
@@ -366,12 +384,16 @@ class Trainer:
         hint = f"go on with: jepalm train --resume {self.run.path}"
         raise Interrupted(f"saved step {step:,}", hint, number)
 
-    def _end(self, status: str, error: str | None = None) -> None:
+    def _end(self, status: str, error: str | None = None, *, early: bool = False) -> None:
         self._tick()
+        reason: dict[str, Any] = {"error": error} if error else {}
         if status == "finished":
-            self._write_event(self.state.step, status)
-            self.progress.note(f"finished   {self.state.step:,} steps in {duration(self.state.seconds)}")
-        self._manifest(status=status, ended=now(), **({"error": error} if error else {}))
+            when = {"early": True} if early else {}
+            self._write_event(self.state.step, status, **when)
+            how = "finished early" if early else "finished  "
+            self.progress.note(f"{how} {self.state.step:,} steps in {duration(self.state.seconds)}")
+            reason |= {"finished_early": True} if early else {}
+        self._manifest(status=status, ended=now(), **reason)
 
     def _tick(self) -> None:
         moment = time.monotonic()
