@@ -302,6 +302,7 @@ def _batches(
         micro_batch_size=config.training.micro_batch_size,
         action_len=config.model.longest_action,
         tokens_per_latent=config.model.latent.tokens,
+        end_targets=config.model.family == "jepalm" and config.model.decoder.autoregressive,
         static_shapes=hardware.compile and split == "train",
         spans=config.data.spans,
     )
