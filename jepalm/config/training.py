@@ -114,9 +114,10 @@ class HardwareConfig(Section):
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bf16 on a GPU that has it; on a CPU the faster one in some timed steps."""
     compile: bool | Literal["auto"] = "auto"
     threads: int | None = Field(None, ge=1, le=1024)
-    """CPU threads; as many as torch chooses when empty."""
+    """CPU threads; when empty, one or as many as torch takes, whichever is faster in some timed steps."""
     packing: bool | Literal["auto"] = "auto"
     """Compute only the positions that hold text; `auto`: on a CPU."""
     attention: Literal["auto", "sdpa", "matmul"] = "auto"
