@@ -46,8 +46,8 @@ class Interrupted(JepalmError):
 class Stopped(BaseException):
     """SIGINT or SIGTERM outside of a training step: unwinds, so that temporary files are removed.
 
-    No `KeyboardInterrupt`, which the command line's library would take for itself, and no `JepalmError`, which
-    somebody might handle.
+    No `KeyboardInterrupt`, which the command line's library would take for itself, and no `JepalmError`,
+    which somebody might handle.
     """
 
     def __init__(self, signal_number: int) -> None:

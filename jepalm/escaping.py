@@ -11,8 +11,8 @@ import re
 from typing import Any
 
 _ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
-"""What acts on a terminal or turns the reading direction: C0 but tab and line feed, C1, bidi controls; and halves
-of surrogate pairs, which cannot be written."""
+"""What acts on a terminal or turns the reading direction: C0 but tab and line feed, C1, bidi controls; and
+halves of surrogate pairs, which cannot be written."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
 
 

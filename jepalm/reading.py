@@ -171,7 +171,7 @@ class _PlainLoader(yaml.SafeLoader):
         self._depth = self._nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         refused = ""
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             refused = "anchors and aliases are not taken"

@@ -148,7 +148,9 @@ def apply_overrides(tree: dict[str, Any], overrides: list[str]) -> None:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
-            raise UsageError(f"cannot read {short_repr(override)}", "settings have the form section.key=value")
+            raise UsageError(
+                f"cannot read {short_repr(override)}", "settings have the form section.key=value"
+            )
         try:
             value = parse_yaml(text)
         except NotReadable as error:
