@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 import jepalm
 from jepalm.cli.bench import bench
+from jepalm.cli.doctor import doctor
 from jepalm.cli.evaluate import evaluate
 from jepalm.cli.export import export
 from jepalm.cli.generate import generate
@@ -53,6 +54,7 @@ COMMANDS = [
     "presets",
     "bench",
     "export",
+    "doctor",
 ]
 """In the order a newcomer needs them."""
 
@@ -85,6 +87,7 @@ app.command()(sweep)
 app.command()(presets)
 app.command()(bench)
 app.command()(export)
+app.command()(doctor)
 
 
 def _version(asked: bool) -> None:

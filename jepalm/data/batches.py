@@ -199,6 +199,7 @@ class Batches:
         self.steps_per_pass = max(1, self.n_pairs // batch_size)
         self.resident = _fits(split.n_tokens, self.device) if resident is None else resident
         self._stream = self._load() if self.resident else None
+        self._pair_spans = self._load_spans() if self.resident and not self._drawn else None
         self._columns = torch.arange(max(source_len, target_len, self.action_len), device=self.device)
 
     def at(self, step: int) -> list[Batch]:
@@ -251,7 +252,10 @@ class Batches:
 
     def _stored_pairs(self, pairs: NDArray[np.int64]) -> _Texts:
         """The texts of stored pairs, cut to the longest lengths."""
-        spans = {role: self.split.spans(role, pairs) for role in self._roles}
+        if self._pair_spans is not None:
+            spans = {role: known[pairs] for role, known in self._pair_spans.items()}
+        else:
+            spans = {role: self.split.spans(role, pairs) for role in self._roles}
         source, target = spans["source"], spans["target"]
         whole = _lengths(target) <= self.target_len
         target[:, 1] = np.minimum(target[:, 1], target[:, 0] + self.target_len)
@@ -327,6 +331,10 @@ class Batches:
         for row, (start, end) in enumerate(spans.tolist()):
             table[row, : end - start] = self.split.tokens(start, end)
         return Tokens(torch.from_numpy(table), torch.from_numpy(lengths)).to(self.device)
+
+    def _load_spans(self) -> dict[Role, NDArray[np.int64]]:
+        everything = np.arange(self.n_pairs)
+        return {role: self.split.spans(role, everything) for role in self._roles}
 
     def _load(self) -> Tensor:
         stream = torch.empty(self.split.n_tokens, dtype=torch.int32, device=self.device)

@@ -1,4 +1,4 @@
-"""The Predictor: source embeddings to all target embeddings in one pass."""
+"""What is predicted from a source in one pass: all target embeddings, the length, hidden tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from jepalm.config import ModelConfig
 from jepalm.model.blocks import Block, Modulation, init_weights
-from jepalm.model.conditioning import Conditioning, UnmaskedTokens
+from jepalm.model.conditioning import ActionView, Conditioning, UnmaskedTokens
 from jepalm.model.intermediate_logits import IntermediateLogits
 from jepalm.model.layout import Layout
 
@@ -165,3 +165,36 @@ class Predictor(nn.Module):
         logits.append(head(x, noise))
         embeddings = self.project(self.norm(x)) + head.to_embedding(logits[-1].softmax(-1))
         return Prediction(embeddings, tuple(logits))
+
+
+class LengthHead(nn.Module):
+    """Length of the target from the mean embeddings of source and action: one number, or a logit a length."""
+
+    def __init__(self, config: ModelConfig, n_bins: int = 1) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(config.dim, config.dim)
+        self.out = nn.Linear(config.dim, n_bins)
+        conditioned = config.action.conditioning != "none"
+        self.action = nn.Linear(config.dim, config.dim, bias=False) if conditioned else None
+
+    def forward(self, source: Tensor, layout: Layout, action: ActionView | None = None) -> Tensor:
+        """Source embeddings (..., D) to (B,) predicted lengths, or to (B, n_bins) logits."""
+        hidden = self.hidden(layout.mean(source))  # (B, D)
+        if self.action is not None:
+            assert action is not None
+            embeddings, action_layout = action
+            hidden = hidden + self.action(action_layout.mean(embeddings))
+        return self.out(F.silu(hidden)).squeeze(-1)
+
+
+class LocalHead(nn.Module):
+    """A hidden token from the source's own embedding at its place, without predictor and decoder."""
+
+    def __init__(self, config: ModelConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(config.dim, config.dim)
+        self.vocabulary = nn.Linear(config.dim, vocab_size, bias=False)
+
+    def forward(self, source: Tensor) -> Tensor:
+        """Source embeddings (..., D) to (..., V) logits."""
+        return self.vocabulary(F.silu(self.hidden(source)))

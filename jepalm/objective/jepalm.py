@@ -455,6 +455,8 @@ class JepalmObjective(Objective):
             source = source.detach()
             action = action and (action[0].detach(), action[1])
         found: Tensor = self.model.length(source, layout, action)
+        if not self.config.length.relative:
+            return found
         return as_lengths(found, layout.mask.sum(1), self.model.config, self.config.length)
 
     # Measuring

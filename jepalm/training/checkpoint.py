@@ -169,7 +169,7 @@ def settle(run: RunFolder, checkpoint: Checkpoint, state: TrainingState, keep: i
         JepalmError: the folder cannot be written.
     """
     sweep_temporary(run.checkpoints)
-    for step, folder in _step_folders(run):
+    for step, folder in step_folders(run):
         if step > checkpoint.step:
             set_aside(folder)
     best = run.checkpoints / f"step-{state.best_step:08d}"
@@ -203,7 +203,7 @@ def prune(run: RunFolder, keep: int) -> None:
     A folder is renamed first, so that nobody reads half of it. One that resists is left.
     """
     best = (run.checkpoints / BEST).resolve()
-    for _, folder in _step_folders(run)[keep:]:
+    for _, folder in step_folders(run)[keep:]:
         if folder.resolve() != best:
             going = folder.parent / f".{folder.name}-gone-{os.getpid()}.tmp"
             with contextlib.suppress(OSError):
@@ -221,7 +221,7 @@ def find_checkpoint(run: RunFolder, which: str = "last") -> Checkpoint:
         UsageError: there is none, or the one named is missing.
         JepalmError: the one named is damaged.
     """
-    folders = _step_folders(run)
+    folders = step_folders(run)
     if not folders:
         raise UsageError(f"{run.path} has no checkpoint yet", "let jepalm train reach its first one")
     if which == "last":
@@ -299,7 +299,8 @@ def _folder_name(which: str) -> str:
     return f"step-{int(which):08d}" if which.isdecimal() and len(which) < 20 else Path(which).name
 
 
-def _step_folders(run: RunFolder) -> list[tuple[int, Path]]:
+def step_folders(run: RunFolder) -> list[tuple[int, Path]]:
+    """Step and folder of each checkpoint, whole or not, the newest first."""
     if not run.checkpoints.is_dir():
         return []
     found = [(_STEP.fullmatch(folder.name), folder) for folder in run.checkpoints.iterdir()]

@@ -216,11 +216,12 @@ class Trainer:
 
     def _train_step(self) -> None:
         step = self.state.step
-        micro_batches = self._batches_of(step)
         set_learning_rate(self.optimizer, self._learning_rate(step))
         self.objective.before_step(step)
         self._count_flops()
+        log_due = self._log_due(step + 1)
         seed_step(self.config.training.seed, step, self.processes.rank)
+        micro_batches = self._batches_of(step)
         self.recent.start(micro_batches[0].n_target_tokens)
         for place, batch in enumerate(micro_batches):
             if isinstance(self.model, DistributedDataParallel):  # exchange gradients after the last one only
@@ -229,7 +230,7 @@ class Trainer:
                 losses = self.model(batch)
             (losses.total * self.processes.world_size).backward()
             self.recent.add(losses)
-        self._clip_gradient(step + 1)
+        self._clip_gradient(measure=log_due)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step = step + 1
@@ -253,11 +254,11 @@ class Trainer:
             self.flops_by_kind[kind] = alone * self.processes.world_size
         self.state.flops += self.flops_by_kind[kind]
 
-    def _clip_gradient(self, step: int) -> None:
+    def _clip_gradient(self, *, measure: bool) -> None:
         clip = self.config.optimizer.grad_clip
         if clip is not None:
             self.grad_norm = nn.utils.clip_grad_norm_(self.objective.parameters(), clip)
-        elif self._log_due(step):
+        elif measure:
             self.grad_norm = gradient_norm(self.objective)
 
     def _balanced_terms(self) -> Tensor | None:
@@ -305,7 +306,7 @@ class Trainer:
         return {"epoch": self.state.step / self.schedule.steps_per_epoch, "time": self.state.seconds}
 
     def _not_finite(self, seen: StepValues) -> bool:
-        """Whether a loss is not finite, or the last update made weights so; then it went back to a checkpoint.
+        """Whether a loss is not finite, or the last update made weights so; then it went to a checkpoint.
 
         Raises:
             JepalmError: it is not to go back, or has done so too often.
