@@ -208,9 +208,14 @@ except JepalmError as error:
 
 def test_a_name_taken_meanwhile_is_refused_at_the_rename(tmp_path: Path):
     root = tmp_path / "data"
-    with pytest.raises(JepalmError, match="another prepare is at work"), new_folder(root, "mine", 0) as folder:
-        folder.write("train-00000.safetensors", b"ours")
-        (root / "mine").mkdir()
-        (root / "mine" / "meta.json").write_text("theirs")
+
+    def both() -> None:
+        with new_folder(root, "mine", 0) as folder:
+            folder.write("train-00000.safetensors", b"ours")
+            (root / "mine").mkdir()
+            (root / "mine" / "meta.json").write_text("theirs")
+
+    with pytest.raises(JepalmError, match="another prepare is at work"):
+        both()
     assert (root / "mine" / "meta.json").read_text() == "theirs"
     assert [path.name for path in root.iterdir()] == ["mine"]
