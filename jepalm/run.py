@@ -128,7 +128,6 @@ def create_run(
     """
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H%M")
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:40] or "run"
-    shown = name.encode("utf-8", "replace").decode()  # halves of surrogate pairs fit in no file
     temporary = RunFolder(root / f".{stamp}-{safe}-{os.getpid()}.tmp")
     made: RunFolder | None = None
     try:
@@ -138,7 +137,7 @@ def create_run(
         write_atomically(temporary.config, config_yaml)
         for file, text in (files or {}).items():
             write_atomically(temporary.path / file, text)
-        temporary.update_manifest(status="created", name=shown, **provenance(), **manifest)
+        temporary.update_manifest(status="created", name=name, **provenance(), **manifest)
         made = RunFolder(_take_name(temporary.path, root, f"{stamp}-{safe}"))
         point_latest(made)
     except BaseException as error:
@@ -255,10 +254,12 @@ def locked(run: RunFolder) -> Iterator[None]:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file's content: temporary sibling, flushed to disk, renamed.
 
+    A text is written as UTF-8, halves of surrogate pairs as `?`.
+
     Raises:
         OSError: it could not be written, flushed or renamed; the old content stands, or the new.
     """
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    data = content.encode("utf-8", "replace") if isinstance(content, str) else content
     descriptor, temporary_name = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.name}-", suffix=f"-{os.getpid()}.tmp"
     )
