@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 
 import pytest
-from torture import FULL, count, write_failure
+from torture import FULL, RUNS, count, write_failure
 
 from jepalm.run import open_run
 from jepalm.training.checkpoint import step_folders
@@ -148,7 +148,7 @@ def test_killed_at_any_write_and_resumed_a_run_ends_in_the_same_bytes(
     train_tiny, resume_tiny, straight, tmp_path, chance, case
 ):
     wanted = straight(case)
-    for trial in range(40 if FULL else 1):
+    for trial in range(RUNS if FULL else 1):
         runs = tmp_path / f"killed-{trial}"
         kills = [chance.randrange(1, 140) for _ in range(6)]
         path, done = train_until_finished(
@@ -169,7 +169,7 @@ def test_killed_at_any_time_and_resumed_a_run_ends_in_the_same_bytes(
     train_tiny, resume_tiny, straight, tmp_path, chance, case
 ):
     wanted = straight(case)
-    for trial in range(30):
+    for trial in range(RUNS):
         runs = tmp_path / f"killed-{trial}"
         times = [chance.uniform(0.0, 1.5) for _ in range(6)]
         path, done = train_until_finished(
