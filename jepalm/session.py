@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from rich.console import Console
 
 from jepalm.config import (
     Config,
+    HardwareConfig,
     apply_overrides,
     differences,
     dump,
@@ -43,6 +44,7 @@ from jepalm.training.estimate import Estimate, estimate
 from jepalm.training.phases import scope_of, settled
 from jepalm.training.schedule import Schedule
 from jepalm.training.trainer import Trainer
+from jepalm.training.tuning import TimedChoice, tune
 
 FIXED_ON_RESUME = {
     "training.batch_size",
@@ -65,6 +67,7 @@ class Session:
     schedule: Schedule
     held_out: HeldOut
     resumed: tuple[RunFolder, Checkpoint] | None = None
+    timed: Sequence[TimedChoice] = ()
 
     @property
     def unread_actions(self) -> bool:
@@ -138,6 +141,7 @@ class Session:
             "device_name": hardware.name,
             "precision": hardware.precision,
             "threads": hardware.threads,
+            "timed": [asdict(choice) for choice in self.timed],
             "compiled": hardware.compile,
             "world_size": self.processes.world_size,
             "seed": self.config.training.seed,
@@ -242,7 +246,8 @@ def _session(
 ) -> Iterator[Session]:
     prepared = open_prepared(config.data.name, data_root)
     check_data(config, prepared)
-    hardware = choose_hardware(config.hardware, _planned_steps(config))
+    asked = config.hardware if resumed is None else _chosen_before(config, resumed[0])
+    hardware = choose_hardware(asked, _planned_steps(config))
     with join_processes(hardware) as processes:
         torch.manual_seed(config.training.seed)
         objective = build_objective(config.model, config.objective, prepared.meta.vocab_size, hardware)
@@ -258,8 +263,23 @@ def _session(
         schedule = Schedule.of(config.training, batches.steps_per_pass)
         for phase in schedule.phases:
             scope_of(phase.config, objective)
+        timed: list[TimedChoice] = []
+        if resumed is None and processes.world_size == 1:
+            hardware, timed = tune(objective, batches, config, hardware)
         held_out = _held_out(config, prepared, hardware)
-        yield Session(config, prepared, hardware, processes, batches, objective, schedule, held_out, resumed)
+        yield Session(
+            config, prepared, hardware, processes, batches, objective, schedule, held_out, resumed, timed
+        )
+
+
+def _chosen_before(config: Config, run: RunFolder) -> HardwareConfig:
+    """The precision and the threads that a run was begun with, where nothing else is asked for."""
+    asked, manifest = config.hardware, run.read_manifest()
+    if manifest.get("device") != "cpu":
+        return asked
+    precision = manifest.get("precision") if asked.precision == "auto" else asked.precision
+    threads = manifest.get("threads") if asked.threads is None else asked.threads
+    return HardwareConfig.model_validate(asked.model_dump() | {"precision": precision, "threads": threads})
 
 
 def _held_out(config: Config, prepared: PreparedData, hardware: Hardware) -> HeldOut:
@@ -295,6 +315,7 @@ def _batches(
         micro_batch_size=config.training.micro_batch_size,
         action_len=config.model.longest_action,
         tokens_per_latent=config.model.latent.tokens,
+        end_targets=config.model.family == "jepalm" and config.model.decoder.autoregressive,
         static_shapes=hardware.compile and split == "train",
         spans=config.data.spans,
     )

@@ -184,6 +184,8 @@ def _add_writing(shown: Table, measured: Bench) -> None:
         shown.add_row(f"latency, batch {speed.batch}", *medians, three(speed.ratio.median))
         shown.add_row(f"  middle half, {speed.ratio.n} rounds", *halves, style="dim")
         shown.add_row("  characters a second", *(three(rates[name]) for name in ("model", "baseline")))
+        for name, found in speed.further.items():
+            shown.add_row(f"  {name}", duration(found.median), "", _over(found, speed.model), style="dim")
 
 
 def _add_verified(shown: Table, verified: VerifiedSpeed) -> None:
@@ -227,6 +229,13 @@ def _add_training(shown: Table, training: StepSpeed) -> None:
     shown.add_row("top operators", "", "calls a step", "share of time", style="bold")
     for operator in training.operators:
         shown.add_row(Text(operator.name), "", three(operator.calls), percent(operator.share))
+
+
+def _over(times: TimingQuartiles, of: TimingQuartiles) -> str:
+    """How many times the other median."""
+    from jepalm.numbers import three
+
+    return three(times.median / of.median)
 
 
 def _half(times: TimingQuartiles, text: Callable[[float], str]) -> str:

@@ -63,12 +63,15 @@ def generate(
         ),
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(min=1, help="Causal models: draw from this many most likely tokens.")
+        int | None,
+        typer.Option(min=1, help="Models that write token by token: draw from this many most likely tokens."),
     ] = None,
     top_p: Annotated[
         float | None,
         typer.Option(
-            min=1e-6, max=1.0, help="Causal models: draw from the tokens that hold this probability."
+            min=1e-6,
+            max=1.0,
+            help="Models that write token by token: draw from the tokens that hold this probability.",
         ),
     ] = None,
     refine: Annotated[
@@ -133,7 +136,7 @@ def generate(
     from jepalm.errors import UsageError
     from jepalm.generation.loading import load_trained
     from jepalm.generation.prompts import read_action
-    from jepalm.generation.token_by_token import Sampling
+    from jepalm.generation.sampling import Sampling
     from jepalm.generation.writer import TEXTS_AT_ONCE
     from jepalm.generation.writers import WritingOptions
     from jepalm.run import open_run

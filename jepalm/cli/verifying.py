@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from jepalm.cli.texts import Asked
     from jepalm.config import HardwareConfig
     from jepalm.generation.loading import TrainedModel
-    from jepalm.generation.token_by_token import Sampling
+    from jepalm.generation.sampling import Sampling
     from jepalm.generation.verify import Drafter
 
 TEACHER = "teacher"

@@ -21,9 +21,10 @@ from jepalm.data.batches import pad_rows
 from jepalm.data.tokenizer import SPECIALS
 from jepalm.errors import UsageError
 from jepalm.generation import one_pass
+from jepalm.generation.left_to_right import LeftToRight
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.noise import GumbelNoise
-from jepalm.generation.token_by_token import GREEDY, Sampling
+from jepalm.generation.sampling import GREEDY, Sampling
 from jepalm.generation.writer import TEXTS_AT_ONCE, GeneratedText, Prompt, joined
 from jepalm.hardware import Hardware
 from jepalm.model.causal import CausalLM, KVCache
@@ -63,6 +64,8 @@ class Drafter(Protocol):
 class OneShotDrafter:
     """A JEPALM of windows: a draft is one pass of encoder, predictor and decoder.
 
+    An autoregressive decoder drafts token by token, with the noise of each position.
+
     Args:
         objective: the trained objective, in evaluation mode.
         device: where it lies.
@@ -81,10 +84,19 @@ class OneShotDrafter:
     def draft(
         self, texts: Sequence[Sequence[int]], noise: Tensor | None, sampling: Sampling
     ) -> list[list[int]]:
-        """Write a passage after each text; see `Drafter`. Top-k and top-p of `sampling` are not read."""
+        """Write a passage after each text; see `Drafter`.
+
+        Top-k and top-p of `sampling` are read by an autoregressive decoder.
+        """
         source = pad_rows([text[-self.objective.model.config.source_len :] for text in texts], self.device)
+        ordered = self.objective.model.config.decoder.autoregressive
         return one_pass.generate(
-            self.objective, source, length=self.longest, temperature=sampling.temperature, noise=noise
+            self.objective,
+            source,
+            length=self.longest,
+            temperature=sampling.temperature,
+            noise=noise,
+            method=LeftToRight(sampling.top_k, sampling.top_p, ends=False) if ordered else None,
         ).rows()
 
 

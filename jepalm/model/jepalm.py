@@ -13,7 +13,7 @@ from __future__ import annotations
 from torch import nn
 
 from jepalm.config import ModelConfig
-from jepalm.model.decoder import TextDecoder
+from jepalm.model.decoder import Decoder, build_decoder
 from jepalm.model.encoder import TextEncoder, action_encoder
 from jepalm.model.predictor import LengthHead, LocalHead, Predictor
 
@@ -36,7 +36,7 @@ class JEPALM(nn.Module):
         self.config = config
         self.encoder = TextEncoder(config, vocab_size, attention, variational=variational)
         self.predictor = Predictor(config, attention, vocab_size=vocab_size)
-        self.decoder = TextDecoder(config, vocab_size, attention, variational=variational)
+        self.decoder: Decoder = build_decoder(config, vocab_size, attention, variational=variational)
         self.length = LengthHead(config, length_bins) if length_head else None
         self.local = LocalHead(config, vocab_size) if local_head else None
         own = config.action.conditioning != "none" and config.action.encoder == "own"

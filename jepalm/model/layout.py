@@ -166,6 +166,13 @@ class Layout:
         """Sum over all positions that hold text: (...,) per position, packed or padded, to a scalar."""
         return x.sum() if self.index is not None else (x * self.mask).sum()
 
+    def last(self, x: Tensor) -> Tensor:
+        """Each text's last position: packed or padded (..., D) to (B, D)."""
+        lengths = self.mask.sum(1)  # (B,)
+        if self.index is not None:
+            return x[lengths.cumsum(0) - 1]
+        return x[torch.arange(len(lengths), device=x.device), lengths - 1]
+
     def mean(self, x: Tensor) -> Tensor:
         """Mean over each text's positions: packed or padded (..., D) to (B, D)."""
         weights = self.mask.to(x.dtype)

@@ -39,6 +39,9 @@ class Predictor(nn.Module):
     action's embeddings are keys beside the source's, told apart by a learned vector; or their mean modulates
     every block; or both. Queries of unmasked positions get the vector of the token that is decided there.
 
+    Where the decoder ends a text itself, self-attention is causal: how many positions there are would tell
+    where the text ends.
+
     With intermediate logits self-attention is causal. Each layer predicts the tokens; the prediction for
     position i - 1 is fed to position i of the next layer, and position 0 is fed the source's last embedding.
     An unmasked token is fed in place of its prediction, so no position is fed its own token and all may be
@@ -50,7 +53,7 @@ class Predictor(nn.Module):
         own = config.predictor
         dim, heads = own.dim or config.dim, own.n_heads or config.n_heads
         aligned = config.source_positions == "aligned"
-        n_queries = 1 if aligned else -(-config.target_len // config.latent.tokens)
+        n_queries = 1 if aligned else -(-config.n_target_positions // config.latent.tokens)
         self.queries = nn.Parameter(torch.empty(n_queries, dim))
         self.source_in_query = nn.Linear(config.dim, dim, bias=False) if aligned else None
         conditioning = config.action.conditioning
@@ -64,7 +67,7 @@ class Predictor(nn.Module):
                 source_dim=config.dim,
                 attention=attention,
                 condition_dim=config.dim if self.modulated else None,
-                causal=own.intermediate_logits,
+                causal=own.intermediate_logits or config.decoder.autoregressive,
             )
             for _ in range(own.n_layers)
         )

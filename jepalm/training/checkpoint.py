@@ -27,12 +27,11 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.optim import AdamW
 
 from jepalm.errors import DamageWarning, JepalmError, UsageError
 from jepalm.reading import read_json
 from jepalm.run import RunFolder, flush_folder, sweep_temporary
-from jepalm.training.optimizer import load_named_state, named_state
+from jepalm.training.optimizer import Optimizer, load_named_state, named_state
 
 MODEL, OPTIMIZER, STATE, FILES = "model.safetensors", "optimizer.safetensors", "state.json", "files.json"
 BEST = "best"
@@ -41,13 +40,26 @@ _STEP = re.compile(r"step-(\d{8,})$")
 
 @dataclass
 class TrainingState:
-    """What changes while training beside the tensors, and is saved with them."""
+    """What changes while training beside the tensors, and is saved with them.
+
+    Attributes:
+        step: steps done.
+        seconds: of training.
+        flops: of all steps.
+        best: `validation/loss` of the best checkpoint.
+        best_step: of that checkpoint.
+        lowest: the lowest `validation/loss`, with a checkpoint or without.
+        not_lower: validations since that one.
+        resumed: steps at which the run was taken up again.
+    """
 
     step: int = 0
     seconds: float = 0.0
     flops: int = 0
     best: float = float("inf")
     best_step: int = -1
+    lowest: float = float("inf")
+    not_lower: int = 0
     resumed: list[int] = field(default_factory=list)
     rollbacks: int = 0
     """How often training went back to a checkpoint for a loss that was not finite."""
@@ -94,7 +106,7 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    run: RunFolder, objective: nn.Module, optimizer: AdamW, state: dict[str, Any]
+    run: RunFolder, objective: nn.Module, optimizer: Optimizer, state: dict[str, Any]
 ) -> Checkpoint:
     """Write a checkpoint of `state["step"]`.
 
@@ -277,7 +289,7 @@ def load_model(checkpoint: Checkpoint, objective: nn.Module) -> None:
         raise JepalmError(f"{checkpoint.path} does not fit the model of its config", hint) from None
 
 
-def load_optimizer(checkpoint: Checkpoint, objective: nn.Module, optimizer: AdamW) -> None:
+def load_optimizer(checkpoint: Checkpoint, objective: nn.Module, optimizer: Optimizer) -> None:
     """Load the optimizer's moments.
 
     Raises:

@@ -136,14 +136,14 @@ class Trainer:
         try:
             with self.stop, self.progress:
                 self._begin()
-                while self.state.step < self.schedule.steps:
+                while self.state.step < self.schedule.steps and not self._out_of_patience():
                     self._begin_phase_if_due()
                     self._train_step()
                     self._log_if_due()
                     self._validate_if_due()
                     self._save_if_due()
                     self._stop_if_asked()
-            self._end("finished")
+            self._end("finished", early=self._out_of_patience())
         except Interrupted:
             self._end("interrupted")
             raise
@@ -195,6 +195,7 @@ class Trainer:
             self._enter(phase)
             forget_at_boundary(self.optimizer, self.objective)
             self.state.best, self.state.best_step = math.inf, -1  # losses of other terms do not compare
+            self.state.lowest, self.state.not_lower = math.inf, 0
             self._wrap()
         if self.scopes:
             self._write_event(step, "phase", phase=phase.name, index=phase.index)
@@ -371,6 +372,9 @@ class Trainer:
                 result = self.validate(self.objective)
             self.objective.train()
             self._write_validation(self.log, step, result)
+        if self.config.training.patience is not None:
+            not_lower = self.state.not_lower if self.processes.first else 0  # the first alone validates
+            self.state.not_lower = self.processes.max(not_lower)
         self._tick()
         self.logged_at = time.monotonic()
 
@@ -380,18 +384,30 @@ class Trainer:
             log.sample(step, *sample)
         first = result.samples[0][2] if result.samples else ""
         self.progress.validated(step, validation_line(result.values, self.config.model.target_dim, first))
-        saved_too = self.schedule.due(step, self.schedule.checkpoint_every)
-        if saved_too and result.values["validation/loss"] < self.state.best:
-            self.state.best, self.state.best_step = result.values["validation/loss"], step
+        loss = result.values["validation/loss"]
+        lower = loss < self.state.lowest
+        self.state.not_lower = 0 if lower else self.state.not_lower + 1
+        self.state.lowest = min(self.state.lowest, loss)
+        saved_too = self._save_due()
+        if saved_too and loss < self.state.best:
+            self.state.best, self.state.best_step = loss, step
+
+    def _out_of_patience(self) -> bool:
+        """Whether the held-out loss has not fallen for as many validations as the config allows."""
+        patience = self.config.training.patience
+        return patience is not None and self.state.not_lower >= patience
+
+    def _save_due(self) -> bool:
+        due = self.schedule.due(self.state.step, self.schedule.checkpoint_every)
+        return due or self._out_of_patience()
 
     def _save_if_due(self) -> None:
-        step = self.state.step
-        if step == self.saved_step or not self.schedule.due(step, self.schedule.checkpoint_every):
+        if self.state.step == self.saved_step or not self._save_due():
             return
         try:
             self._save()
         except JepalmError as error:
-            if self.state.step >= self.schedule.steps:
+            if self.state.step >= self.schedule.steps or self._out_of_patience():
                 raise
             self._degrade(f"{error}; training goes on without this checkpoint")
         self.logged_at = time.monotonic()
@@ -436,14 +452,18 @@ class Trainer:
         hint = f"go on with: jepalm train --resume {self.run.path}"
         raise Interrupted(f"saved step {step:,}", hint, number)
 
-    def _end(self, status: str, error: str | None = None) -> None:
+    def _end(self, status: str, error: str | None = None, *, early: bool = False) -> None:
         self._tick()
+        reason: dict[str, Any] = {"error": error} if error else {}
         if status == "finished":
-            self._write_event(self.state.step, status)
-            self.progress.note(f"finished   {self.state.step:,} steps in {duration(self.state.seconds)}")
+            when = {"early": True} if early else {}
+            self._write_event(self.state.step, status, **when)
+            how = "finished early" if early else "finished  "
+            self.progress.note(f"{how} {self.state.step:,} steps in {duration(self.state.seconds)}")
+            reason |= {"finished_early": True} if early else {}
         if self.log is not None:
             self.log.flush()
-        self._manifest(status=status, ended=now(), **({"error": error} if error else {}))
+        self._manifest(status=status, ended=now(), **reason)
         if self.pending:
             raise JepalmError(f"cannot write {self.run.manifest}", "free disk space, then resume the run")
 

@@ -9,9 +9,9 @@ import warnings
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from torture import FULL, SEED, count
+from torture import FULL, SEED, count, write_failure
 
-from jepalm.config import resolve
+from jepalm.config import apply_overrides, resolve
 from jepalm.data.prepared import open_prepared
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import JepalmError
@@ -103,17 +103,29 @@ MANIFEST_KEYS = st.sampled_from(
 
 
 @seed(SEED)
-@examples(300, 40_000)
+@examples(300, 4_000)
 @given(YAML_BITS | st.text(max_size=60))
 def test_yaml(text):
     total("YAML texts", lambda: parse_yaml(text), NotReadable)
 
 
 @seed(SEED)
-@examples(200, 10_000)
+@examples(200, 3_000)
 @given(st.text(max_size=60) | TREES.map(json.dumps))
 def test_json(text):
     total("JSON texts", lambda: parse_json(text), NotReadable)
+
+
+def test_many_yaml_texts_and_overrides(chance):
+    """Plain random texts, fifty times as fast as hypothesis draws them; a failure names its text."""
+    for _ in range(80_000 if FULL else 500):
+        text = "".join(chance.choices(YAML_WORDS, k=chance.randrange(1, 40)))
+        try:
+            total("YAML texts", lambda text=text: parse_yaml(text), NotReadable)
+            total("overrides", lambda text=text: apply_overrides({"model": {}}, [f"model.x={text}"]))
+        except Exception as error:
+            write_failure(test="yaml", text=text, error=repr(error))
+            raise
 
 
 @pytest.mark.parametrize(
@@ -138,7 +150,7 @@ def test_yaml_bombs_are_refused_in_time(text):
 
 
 @seed(SEED)
-@examples(80, 8_000)
+@examples(80, 3_000)
 @given(st.lists(st.tuples(KEYS, YAML_BITS | LEAVES.map(str)), max_size=3))
 def test_overrides(pairs):
     given_ = [f"{key}={value}" for key, value in pairs]
@@ -146,7 +158,7 @@ def test_overrides(pairs):
 
 
 @seed(SEED)
-@examples(60, 8_000)
+@examples(60, 2_000)
 @given(tree=TREES)
 def test_config_files(tmp_path_factory, tree):
     path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
@@ -157,7 +169,7 @@ def test_config_files(tmp_path_factory, tree):
 
 
 @seed(SEED)
-@examples(100, 10_000)
+@examples(100, 3_000)
 @given(tree=TREES)
 def test_evaluations_and_states(tree):
     row = {"name": "text/x", "model": tree, "interval": tree, "controls": tree}
@@ -181,7 +193,7 @@ def read_all(path):
 
 
 @seed(SEED)
-@examples(60, 6_000)
+@examples(60, 1_500)
 @given(lines=st.lists(st.dictionaries(LOG_KEYS, LOG_VALUES, max_size=6), max_size=6))
 def test_metrics_and_samples(copied, lines):
     text = "".join(json.dumps(line) + "\n" for line in lines)
@@ -191,7 +203,7 @@ def test_metrics_and_samples(copied, lines):
 
 
 @seed(SEED)
-@examples(40, 4_000)
+@examples(40, 1_000)
 @given(tree=TREES, key=MANIFEST_KEYS)
 def test_manifests(copied, trained_run, tree, key):
     manifest = trained_run.read_manifest()
@@ -201,7 +213,7 @@ def test_manifests(copied, trained_run, tree, key):
 
 
 @seed(SEED)
-@examples(60, 6_000)
+@examples(60, 1_500)
 @given(number=st.integers(0, 2**32))
 def test_broken_bytes(copied, trained_run, data_root, tmp_path_factory, number):
     """A byte changed, cut or put in: in a tokenizer, prepared data and a checkpoint's lists."""
