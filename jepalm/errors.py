@@ -43,6 +43,22 @@ class Interrupted(JepalmError):
         self.exit_code = 128 + signal_number
 
 
+class Stopped(BaseException):
+    """SIGINT or SIGTERM outside of a training step: unwinds, so that temporary files are removed.
+
+    No `KeyboardInterrupt`, which the command line's library would take for itself, and no `JepalmError`,
+    which somebody might handle.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__("stopped")
+        self.exit_code = 128 + signal_number
+
+
+class DamageWarning(UserWarning):
+    """Something on disk is broken and another was used in its place; the command line shows it as a line."""
+
+
 def nearest(word: str, known: Iterable[str], alike: float = 0.5) -> str:
     """Return `did you mean X?` for the known name closest to `word`, if so much alike, or an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=alike)

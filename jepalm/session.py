@@ -5,6 +5,8 @@ The command line and sweeps start here, so that both train alike.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -35,7 +37,7 @@ from jepalm.generation.loading import TOKENIZER
 from jepalm.generation.teacher import find_teacher, load_teacher
 from jepalm.hardware import Hardware, choose_hardware
 from jepalm.objective import JepalmObjective, Objective, build_objective
-from jepalm.run import RunFolder, create_run, locked, open_run, write_atomically
+from jepalm.run import RunFolder, create_run, locked, open_run, sweep_temporary, write_atomically
 from jepalm.training.checkpoint import Checkpoint, find_checkpoint
 from jepalm.training.distributed import Processes, join_processes
 from jepalm.training.estimate import Estimate, estimate
@@ -63,6 +65,7 @@ class Session:
     batches: Batches
     objective: Objective
     schedule: Schedule
+    held_out: HeldOut
     resumed: tuple[RunFolder, Checkpoint] | None = None
     timed: Sequence[TimedChoice] = ()
 
@@ -97,8 +100,8 @@ class Session:
                 run = self.resumed[0]
             else:
                 name = name or self.config.preset
-                run = create_run(runs, name, dump(self.config), self._manifest(cost))
-                self.prepared.tokenizer.save(run.path / TOKENIZER)
+                files = {TOKENIZER: self.prepared.tokenizer.to_json()}
+                run = create_run(runs, name, dump(self.config), self._manifest(cost), files)
             path = str(run.path)
         return RunFolder(Path(self.processes.broadcast(path)))
 
@@ -110,13 +113,14 @@ class Session:
             console: where progress is shown; None shows nothing.
             cost: tells the progress how long a step of each phase takes.
         """
-        with locked(run) if self.processes.first else nullcontext():
+        with locked(run) if self.processes.first and self.resumed is None else nullcontext():
+            sweep_temporary(run.path)
             trainer = Trainer(
                 run,
                 self.config,
                 self.objective,
                 self.batches,
-                self._held_out(),
+                self.held_out,
                 self.hardware,
                 self.processes,
                 console,
@@ -127,13 +131,6 @@ class Session:
                     write_atomically(run.config, dump(self.config))
                 trainer.resume(self.resumed[1])
             trainer.train()
-
-    def _held_out(self) -> HeldOut:
-        training, alone = self.config.training, Processes()
-        batches = _batches(self.config, self.prepared, "validation", self.hardware, alone)
-        exact = self.prepared.meta.pairing == "pairs"
-        fixed = batches.fixed(training.validation_batches)
-        return HeldOut(fixed, self.prepared.tokenizer, training.samples, exact=exact)
 
     def _manifest(self, cost: Estimate) -> dict[str, Any]:
         parts, meta, hardware = self.objective.parameters_by_part(), self.prepared.meta, self.hardware
@@ -228,10 +225,15 @@ def resumed_session(
         JepalmError: its data was changed since.
     """
     run = RunFolder(open_run(path).path.resolve())
-    config = _changed(run, flags, settings)
-    checkpoint = find_checkpoint(run)
-    with _session(config, data_root, run.path.parent, (run, checkpoint)) as session:
-        known = run.read_manifest().get("data", {}).get("content_sha256")
+    first = os.environ.get("RANK", "0") == "0"
+    with contextlib.ExitStack() as held:
+        if first:
+            held.enter_context(locked(run))
+        config = _changed(run, flags, settings)
+        checkpoint = find_checkpoint(run)
+        session = held.enter_context(_session(config, data_root, run.path.parent, (run, checkpoint)))
+        data = run.read_manifest().get("data")
+        known = data.get("content_sha256") if isinstance(data, dict) else None
         if known != session.prepared.meta.content_sha256:
             hint = "prepare the same text again, or train anew"
             raise JepalmError(f"{session.prepared.path} was changed since {run.name} was trained", hint)
@@ -264,7 +266,10 @@ def _session(
         timed: list[TimedChoice] = []
         if resumed is None and processes.world_size == 1:
             hardware, timed = tune(objective, batches, config, hardware)
-        yield Session(config, prepared, hardware, processes, batches, objective, schedule, resumed, timed)
+        held_out = _held_out(config, prepared, hardware)
+        yield Session(
+            config, prepared, hardware, processes, batches, objective, schedule, held_out, resumed, timed
+        )
 
 
 def _chosen_before(config: Config, run: RunFolder) -> HardwareConfig:
@@ -275,6 +280,14 @@ def _chosen_before(config: Config, run: RunFolder) -> HardwareConfig:
     precision = manifest.get("precision") if asked.precision == "auto" else asked.precision
     threads = manifest.get("threads") if asked.threads is None else asked.threads
     return HardwareConfig.model_validate(asked.model_dump() | {"precision": precision, "threads": threads})
+
+
+def _held_out(config: Config, prepared: PreparedData, hardware: Hardware) -> HeldOut:
+    training = config.training
+    batches = _batches(config, prepared, "validation", hardware, Processes())
+    exact = prepared.meta.pairing == "pairs"
+    fixed = batches.fixed(training.validation_batches)
+    return HeldOut(fixed, prepared.tokenizer, training.samples, exact=exact)
 
 
 def _planned_steps(config: Config) -> int:

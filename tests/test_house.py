@@ -25,6 +25,8 @@ ROOMS = (
     "run",
     "hardware",
     "config",
+    "reading",
+    "escaping",
     "errors",
     "numbers",
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,7 +60,7 @@ def bench(
 
     Example: jepalm bench runs/latest
     """
-    from jepalm.cli.console import console, errors, line
+    from jepalm.cli.console import console, errors, line, print_json
     from jepalm.cli.verifying import open_verifier
     from jepalm.config import data_root, read_config, runs_root
     from jepalm.evaluation.speed.bench import Bench
@@ -129,7 +128,7 @@ def bench(
     )
     path = folder.path / FILE
     if as_json:
-        typer.echo(json.dumps({**measured.as_json(), "file": str(path)}, ensure_ascii=False))
+        print_json({**measured.as_json(), "file": str(path)})
     else:
         line("run", f"{measured.run} at step {measured.step:,}")
         line("hardware", place.describe())

@@ -206,7 +206,8 @@ def _show(
     """Write after one prompt and print the texts."""
     import time
 
-    from jepalm.cli.texts import draw_embeddings, print_cost, print_json, print_notes, print_texts
+    from jepalm.cli.console import print_json
+    from jepalm.cli.texts import draw_embeddings, print_cost, print_notes, print_texts
     from jepalm.errors import UsageError
     from jepalm.generation.prompts import read_prompt
     from jepalm.generation.writer import Prompt

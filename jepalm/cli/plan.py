@@ -75,7 +75,8 @@ def plan(
     """
     import time
 
-    from jepalm.cli.texts import print_json, standard_input
+    from jepalm.cli.console import print_json
+    from jepalm.cli.texts import standard_input
     from jepalm.config import from_mapping, runs_root
     from jepalm.generation.loading import load_trained
     from jepalm.generation.worlds.plan import make_plan, usual_feedback

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jepalm.generation.loading import TrainedModel
@@ -64,14 +64,6 @@ def refuse(flags: dict[str, bool], beside: str, hint: str) -> None:
     for flag, given in flags.items():
         if given:
             raise UsageError(f"{flag} does not go with {beside}", hint)
-
-
-def print_json(row: dict[str, Any]) -> None:
-    """Print one object, as it is."""
-    import json
-    import sys
-
-    sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def print_cost(

@@ -74,7 +74,8 @@ def show_verified(
     """
     import time
 
-    from jepalm.cli.texts import print_dim, print_json, print_notes, print_texts
+    from jepalm.cli.console import print_json
+    from jepalm.cli.texts import print_dim, print_notes, print_texts
     from jepalm.generation.prompts import read_prompt
     from jepalm.generation.verify import check_verifier, drafter_of, verified_writer
     from jepalm.generation.writer import Prompt

@@ -92,6 +92,9 @@ class TrainingConfig(Section):
     a twentieth of the run, or as validation if that is more often, when empty; 0: never."""
     keep: int = Field(2, ge=1)
     """Newest checkpoints to keep, beside the best."""
+    on_nonfinite: Literal["stop", "rollback"] = "stop"
+    """A loss that is not finite: `stop` ends the run; `rollback` goes back to the newest checkpoint and
+    leaves out the batches from there to the step it happened in, at most three times a run."""
     phases: tuple[PhaseConfig, ...] = ()
     """One after the other; empty: all parts and terms from the first step to the last."""
 
