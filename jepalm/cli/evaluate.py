@@ -86,6 +86,12 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    chunks: Annotated[
+        bool,
+        typer.Option(
+            "--chunks", help="Score texts of random chunks and words of the training text as controls."
+        ),
+    ] = False,
     reading: Annotated[
         Word, typer.Option(help=r"What \b in a regular expression is: a word boundary, or the letter b.")
     ] = Word.boundary,
@@ -124,6 +130,7 @@ def evaluate(
         seed=seed,
         length=length,
         kept=kept_of("--keep", keep),
+        chunks=chunks,
         passes=numbers_of_passes(passes, order),
         order=known_order(order),
         reading=reading.value,

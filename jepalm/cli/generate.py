@@ -58,7 +58,8 @@ def generate(
         float | None,
         typer.Option(
             min=0.0,
-            help="0: the most likely token.  [default: 0; 1 for several samples, or a model with noise]",
+            help="0: the most likely token.  [default: 0; 1 for several samples, or a model with noise or a"
+            " light decoder]",
             show_default=False,
         ),
     ] = None,

@@ -45,10 +45,16 @@ def standard_input() -> str:
 
 
 def default_temperature(trained: TrainedModel, asked: float | None, samples: int) -> float:
-    """The temperature asked for; else 1 where the draws make the texts differ, and 0 elsewhere."""
+    """The temperature asked for; else 1 where the draws make the texts differ, and 0 elsewhere.
+
+    The likeliest text of a light decoder repeats itself where no right answer ends it, so it is drawn, too.
+    """
     if asked is not None:
         return asked
-    return float(samples > 1 or trained.config.model.predictor.noise != "none")
+    model = trained.config.model
+    endless = trained.pairing in ("windows", "lines") and not trained.is_causal
+    drawn = model.predictor.noise != "none" or (model.decoder.autoregressive and endless)
+    return float(samples > 1 or drawn)
 
 
 def refuse(flags: dict[str, bool], beside: str, hint: str) -> None:

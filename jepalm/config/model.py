@@ -60,6 +60,9 @@ class DecoderConfig(Section):
     """Tokens before the position that a `local` decoder reads; 0: the embedding alone."""
     dim: int | None = Field(None, ge=8, le=16384)
     """Hidden width of a `local` or `recurrent` decoder; `model.dim` when empty."""
+    embeddings: Literal["predicted", "positions"] = "predicted"
+    """`positions`: a `local` or `recurrent` decoder reads a learned vector a position in place of the
+    embeddings, as the control that shows what predicted embeddings are worth."""
 
     @property
     def autoregressive(self) -> bool:
@@ -73,7 +76,7 @@ class DecoderConfig(Section):
 
     @model_validator(mode="after")
     def _has_what_its_kind_reads(self) -> DecoderConfig:
-        for name in ("context", "dim"):
+        for name in ("context", "dim", "embeddings"):
             if not self.autoregressive and not kept(self, name):
                 raise ValueError(f"model.decoder.{name} does nothing with model.decoder.kind={self.kind}")
         return self

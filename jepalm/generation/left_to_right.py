@@ -51,9 +51,9 @@ class Steps(Protocol):
 class LocalSteps:
     """A `LocalDecoder` over predicted embeddings (B, T, D')."""
 
-    def __init__(self, decoder: LocalDecoder, embeddings: Tensor) -> None:
+    def __init__(self, decoder: LocalDecoder, embeddings: Tensor, layout: Layout) -> None:
         self.n_previous = len(decoder.tokens)
-        self._inputs = as_array(decoder.embedding(embeddings))  # (B, T, H)
+        self._inputs = as_array(read(decoder, embeddings, layout))  # (B, T, H)
         if self.n_previous:
             tables = tuple(decoder.tokens.parameters())  # m of (V, H)
             self._tables = as_array(torch.cat(tables))  # (m V, H)
@@ -83,9 +83,9 @@ class RecurrentSteps:
 
     n_previous = 1
 
-    def __init__(self, decoder: RecurrentDecoder, embeddings: Tensor, source: Tensor) -> None:
+    def __init__(self, decoder: RecurrentDecoder, embeddings: Tensor, layout: Layout, source: Tensor) -> None:
         weight, recurrent, bias, recurrent_bias = decoder.gru.parameters()
-        self._inputs = as_array(F.linear(decoder.embedding(embeddings), weight, bias))  # (B, T, 3 H)
+        self._inputs = as_array(F.linear(read(decoder, embeddings, layout), weight, bias))  # (B, T, 3 H)
         self._tokens = as_array(F.linear(decoder.tokens.weight, weight))  # (V, 3 H)
         self._recurrent = as_array(recurrent).T, as_array(recurrent_bias)
         self._vocabulary = transposed(decoder.vocabulary)
@@ -133,7 +133,7 @@ class LeftToRight:
     def decode(self, objective: JepalmObjective, request: PassageRequest, embeddings: Tensor) -> Passage:
         """Write what predicted embeddings (B, T, D') say, token by token."""
         layout, temperature = request.target_layout, request.temperature
-        steps = steps_of(objective, embeddings, request.layout.last(request.embeddings))
+        steps = steps_of(objective, embeddings, layout, request.layout.last(request.embeddings))
         noise = None
         if temperature and request.noise is not None:
             noise = as_array(request.noise / temperature)  # a request's is scaled by the temperature
@@ -277,13 +277,18 @@ def text_and_places(source: Tokens, layout: Layout, n_previous: int) -> tuple[Te
     return F.pad(before, (0, width), value=TextTokenizer.PAD), places
 
 
-def steps_of(objective: JepalmObjective, embeddings: Tensor, source: Tensor) -> Steps:
+def steps_of(objective: JepalmObjective, embeddings: Tensor, layout: Layout, source: Tensor) -> Steps:
     """The light decoder of a model over predicted embeddings (B, T, D') and the source's last ones (B, D)."""
     decoder = objective.model.decoder
     if isinstance(decoder, RecurrentDecoder):
-        return RecurrentSteps(decoder, embeddings, source)
+        return RecurrentSteps(decoder, embeddings, layout, source)
     assert isinstance(decoder, LocalDecoder), "a parallel decoder writes all tokens at once"
-    return LocalSteps(decoder, embeddings)
+    return LocalSteps(decoder, embeddings, layout)
+
+
+def read(decoder: LocalDecoder | RecurrentDecoder, embeddings: Tensor, layout: Layout) -> Tensor:
+    """What a decoder reads of padded embeddings (B, T, D'), (B, T, H)."""
+    return layout.pad(decoder.read(layout.pack(embeddings), layout))
 
 
 def transposed(linear: torch.nn.Linear) -> tuple[Array, Array]:

@@ -30,6 +30,9 @@ from jepalm.hardware import Hardware
 from jepalm.model.causal import CausalLM, KVCache
 from jepalm.objective import CausalObjective, JepalmObjective
 
+DRAFTED = 16
+"""Tokens that an autoregressive decoder drafts."""
+
 
 class Drafter(Protocol):
     """Proposes how an autoregressive model continues texts, at less cost.
@@ -78,8 +81,12 @@ class OneShotDrafter:
 
     @property
     def longest(self) -> int:
-        """Tokens of a passage: a predictor that learned to write all of them together writes all of them."""
-        return self.objective.model.config.target_len
+        """Tokens of a passage: a predictor that learned to write all of them together writes all of them.
+
+        An autoregressive decoder stops sooner, as few of its tokens are right beyond.
+        """
+        model = self.objective.model.config
+        return min(DRAFTED, model.target_len) if model.decoder.autoregressive else model.target_len
 
     def draft(
         self, texts: Sequence[Sequence[int]], noise: Tensor | None, sampling: Sampling

@@ -68,6 +68,7 @@ class LocalDecoder(nn.Module):
         super().__init__()
         width, m = config.decoder.dim or config.dim, config.decoder.context
         self.embedding = nn.Linear(config.target_dim, width)
+        self.positions = position_vectors(config)
         self.tokens = nn.ModuleList(nn.Embedding(vocab_size, width) for _ in range(m))
         self.hidden = nn.Linear(width, width)
         self.vocabulary = nn.Linear(width, vocab_size)
@@ -76,10 +77,16 @@ class LocalDecoder(nn.Module):
 
     def forward(self, embeddings: Tensor, layout: Layout, context: DecoderContext) -> Tensor:
         """(..., D') embeddings, laid out so, and the tokens before them to (..., V) logits."""
-        h = self.embedding(embeddings)  # (..., H)
+        h = self.read(embeddings, layout)  # (..., H)
         for k, table in enumerate(self.tokens):
             h = h + table(layout.pack(context.previous[..., k]))
         return self.logits(h)
+
+    def read(self, embeddings: Tensor, layout: Layout) -> Tensor:
+        """W e_i of embeddings (..., D') that are laid out so, (..., H)."""
+        if self.positions is not None:
+            embeddings = self.positions(layout.pack(layout.positions))  # (..., D')
+        return self.embedding(embeddings)
 
     def logits(self, h: Tensor) -> Tensor:
         """The sum of embedding and token vectors (..., H) to logits (..., V)."""
@@ -96,6 +103,7 @@ class RecurrentDecoder(nn.Module):
         super().__init__()
         width = config.decoder.dim or config.dim
         self.embedding = nn.Linear(config.target_dim, width)
+        self.positions = position_vectors(config)
         self.tokens = nn.Embedding(vocab_size, width)
         self.start = nn.Linear(config.dim, width)
         self.gru = nn.GRU(width, width, batch_first=True)
@@ -104,13 +112,26 @@ class RecurrentDecoder(nn.Module):
 
     def forward(self, embeddings: Tensor, layout: Layout, context: DecoderContext) -> Tensor:
         """(..., D') embeddings, laid out so, and the tokens before them to (..., V) logits."""
-        x = layout.pad(self.embedding(embeddings)) + self.tokens(context.previous[..., 0])  # (B, T, H)
+        x = layout.pad(self.read(embeddings, layout)) + self.tokens(context.previous[..., 0])  # (B, T, H)
         hidden, _ = self.gru(x, self.start_state(context.source)[None])  # (B, T, H)
         return self.vocabulary(layout.pack(hidden))
+
+    def read(self, embeddings: Tensor, layout: Layout) -> Tensor:
+        """W e_i of embeddings (..., D') that are laid out so, (..., H)."""
+        if self.positions is not None:
+            embeddings = self.positions(layout.pack(layout.positions))  # (..., D')
+        return self.embedding(embeddings)
 
     def start_state(self, source: Tensor) -> Tensor:
         """The source's last embedding (B, D) to the first state (B, H)."""
         return torch.tanh(self.start(source))
+
+
+def position_vectors(config: ModelConfig) -> nn.Embedding | None:
+    """A learned vector a position for a decoder that reads these in place of embeddings."""
+    if config.decoder.embeddings == "predicted":
+        return None
+    return nn.Embedding(max(config.n_target_positions, config.source_len), config.target_dim)
 
 
 Decoder = TextDecoder | LocalDecoder | RecurrentDecoder

@@ -64,6 +64,7 @@ class JepalmObjective(Objective):
         config: the objective's settings.
         vocab_size: tokens, V.
         packing: whether the positions of all texts lie behind one another, without padding.
+        reads_context: whether the decoder reads the tokens before each position.
         target_encoder: the average that makes the targets; None where the trained encoder does.
         unmasking: scalar, what the shares of unmasked tokens are multiplied by in this step.
         coupling: the teacher that couples texts to noise, while there is one; see `couple`.
@@ -87,6 +88,7 @@ class JepalmObjective(Objective):
     ) -> None:
         super().__init__()
         self.config, self.vocab_size, self.packing = objective, vocab_size, packing
+        self.reads_context = model.decoder.autoregressive
         self.model = JEPALM(
             model,
             vocab_size,
@@ -121,11 +123,10 @@ class JepalmObjective(Objective):
             encoded = self.encode_target(batch, layout, noisy=noisy)
         if "embedding" in on:
             target = encoded.embeddings if shared else self.average_target(batch, layout)
-        ends_itself = model.config.decoder.autoregressive
         context = None
-        if ends_itself or any(name in on for name in OF_SOURCES):
+        if self.reads_context or any(name in on for name in OF_SOURCES):
             source, source_layout = self.encode_source(batch.source, states)
-        if ends_itself:
+        if self.reads_context:
             context = self.decoder_context(batch, source, source_layout)
         if any(name in on for name in OF_SOURCES):
             action = self.encode_action(batch.action)
@@ -510,7 +511,6 @@ class JepalmObjective(Objective):
         given = Conditioning(action, noise=noise)
         prediction = self.predict_with_logits(source, source_layout, layout, given)
         has_length, has_local = self.model.length is not None, self.model.local is not None
-        ends_itself = self.model.config.decoder.autoregressive
         lengths = self._length_output(source, source_layout, action) if has_length else None
         logits = lengths if self._classifies_length else None
         return Views(
@@ -527,7 +527,7 @@ class JepalmObjective(Objective):
             source_layout=source_layout,
             target_layout=layout,
             embedding_layout=self.embedding_layout(layout),
-            context=self.decoder_context(batch, source, source_layout) if ends_itself else None,
+            context=self.decoder_context(batch, source, source_layout) if self.reads_context else None,
         )
 
 

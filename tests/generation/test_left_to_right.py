@@ -24,6 +24,7 @@ KINDS = {
     "m = 1": {"kind": "local", "context": 1, "dim": 24},
     "m = 8": {"kind": "local", "context": 8, "dim": 24},
     "recurrent": {"kind": "recurrent", "dim": 24},
+    "positions": {"kind": "local", "context": 2, "dim": 24, "embeddings": "positions"},
 }
 SOURCES = [[5, 6, 7], [4, 9, 8, 7, 6, 5, 4, 3, 9, 10], [11]]
 FORMS = pytest.mark.parametrize("packing", [True, False])

@@ -27,6 +27,7 @@ from jepalm.evaluation.rows import (
 from jepalm.evaluation.settings import EvaluationSettings
 from jepalm.evaluation.speed.parts import parts_of
 from jepalm.evaluation.speed.writing import measure_costs, numpy_writer
+from jepalm.evaluation.text.chunks import chunk_nll
 from jepalm.evaluation.text.embeddings import decoder_controls, measure_embeddings, pair_batches
 from jepalm.evaluation.text.held_out import pick_pairs, read_training_text
 from jepalm.evaluation.text.infilling import ORDER, other_places
@@ -102,6 +103,12 @@ def evaluate_texts(
         accuracy_controls=accuracy_controls,
     )
     scored, by_position = scored_rows(judge or ngram, prompts, samples, others, joins, seed=seed)
+    if settings.chunks:
+        sizes = [max(1, size) for size in samples["real"][0].characters.tolist()]
+        nll = chunk_nll(judge or ngram, tokenizer, prompts, training.text, sizes, seed)
+        real = scored[0].values["real"]
+        gaps = {name: value - real for name, value in nll.items()}
+        scored[:2] = [replace(scored[0], controls=nll), replace(scored[1], controls=gaps)]
     causal = next((run for run in baselines if run.is_causal), None)
     timed = dict(writers)
     if causal is not None and (fast := fastest(causal, max(lengths), settings.temperature)) is not None:
