@@ -22,7 +22,7 @@ class JepalmError(Exception):
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
-        self.message = message
+        self.message = " ".join(message.split("\n"))  # a key from outside may hold a line end
         self.hint = hint
 
     def __str__(self) -> str:
