@@ -55,6 +55,13 @@ def count(number: float | None) -> str:
     return f"{number:,.0f}"
 
 
+def counted(number: int, unit: str) -> str:
+    """Return how many of a thing there are, the thing's word in the right number: `1 row`, `2,000 rows`."""
+    if number == 1:
+        return f"1 {unit}"
+    return f"{number:,} {unit}{'es' if unit.endswith(('s', 'x')) else 's'}"
+
+
 def duration(seconds: float | None, digits: int = 3) -> str:
     """Return a time with its unit: `82.4 ms`, `34.0 min`, `8.60 h`.
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from jepalm.encodings import plain
+
 MAX_JSON_BYTES = 256 << 20
 """Of a JSON file; `tokenizer.json` of a million entries has about 50 MB."""
 MAX_YAML_BYTES = 1 << 18
@@ -33,13 +35,12 @@ class NotReadable(ValueError):
         self.line = line
 
 
-def read_text(path: Path, most_bytes: int = MAX_JSON_BYTES) -> str:
-    """Read a UTF-8 file, of which no more is read than is allowed.
+def read_bytes(path: Path, most_bytes: int = MAX_JSON_BYTES) -> bytes:
+    """Read a file, of which no more is read than is allowed.
 
     Raises:
         OSError: it cannot be read, or is no regular file.
         NotReadable: it is too large.
-        UnicodeDecodeError: it is not UTF-8.
     """
     if path.exists() and not path.is_file():
         raise OSError(f"{path} is not a file")  # a pipe would wait forever
@@ -47,7 +48,16 @@ def read_text(path: Path, most_bytes: int = MAX_JSON_BYTES) -> str:
         content = handle.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise NotReadable(f"larger than {most_bytes:,} bytes")
-    return content.decode("utf-8").replace("\r\n", "\n")
+    return content
+
+
+def read_text(path: Path, most_bytes: int = MAX_JSON_BYTES) -> str:
+    """Read a UTF-8 file of this program's own; see `read_bytes`.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return plain(read_bytes(path, most_bytes).decode("utf-8"))
 
 
 def parse_json(text: str) -> Any:

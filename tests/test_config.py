@@ -150,7 +150,7 @@ def test_empty_means_unset_where_that_is_allowed():
         (b"just text", "not a mapping of sections"),
         (b"model: {dim: 64", "not valid YAML"),
         (b"a: 1\nb: [", "line 2: not valid YAML"),
-        (b"model: \xff\xfe", "is not UTF-8 text"),
+        (b"model: \xff\xfe", "is not UTF-8: byte 7"),
         (b"\x00", "not valid YAML"),
     ],
 )

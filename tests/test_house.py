@@ -26,6 +26,7 @@ ROOMS = (
     "hardware",
     "config",
     "reading",
+    "encodings",
     "escaping",
     "errors",
     "numbers",

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 import jepalm
 from jepalm.cli.bench import bench
+from jepalm.cli.console import print_anywhere
 from jepalm.cli.doctor import doctor
 from jepalm.cli.evaluate import evaluate
 from jepalm.cli.export import export
@@ -71,7 +72,6 @@ app = typer.Typer(
     cls=InOrder,
     help=HELP,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -107,6 +107,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; faults of the user's or the machine's end in one line."""
+    print_anywhere()
     try:
         with _stopped_by_signals(), _damage_on_stderr():
             app()

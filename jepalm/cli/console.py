@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +15,9 @@ from rich.text import Text
 from jepalm.escaping import for_json, for_terminal
 
 LABEL_WIDTH = 10
+
+_LIVE = None if sys.stdout is not None and sys.stdout.isatty() else False
+"""FORCE_COLOR colours plain lines; only a terminal gets a live display."""
 
 
 class EscapingConsole(Console):
@@ -31,13 +35,20 @@ class EscapingConsole(Console):
                 yield Segment(for_terminal(segment.text), segment.style)
 
 
-console = EscapingConsole(highlight=False, soft_wrap=True)
+console = EscapingConsole(highlight=False, soft_wrap=True, force_interactive=_LIVE)
 errors = EscapingConsole(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_json(tree: Any, *, indent: int | None = None) -> None:
     """Print a tree for programs, as one JSON value."""
     typer.echo(for_json(tree, indent=indent))
+
+
+def print_anywhere() -> None:
+    """Let stdout and stderr replace what their encoding cannot show, whatever it is."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def line(label: str, text: str) -> None:

@@ -131,9 +131,10 @@ def generate(
     """
     from jepalm.cli.prompts import read_lines, show_many
     from jepalm.cli.refining import kept_of, refining_of
-    from jepalm.cli.texts import Asked, default_temperature, refuse, standard_input
+    from jepalm.cli.texts import Asked, default_temperature, given_text, refuse
     from jepalm.cli.verifying import open_drafter, open_verifier, show_verified
     from jepalm.config import from_mapping, runs_root
+    from jepalm.encodings import plain
     from jepalm.errors import UsageError
     from jepalm.generation.loading import load_trained
     from jepalm.generation.prompts import read_action
@@ -166,14 +167,14 @@ def generate(
         refuse(needless, "--verify", "give a prompt and --length")
         drafting = open_drafter(where, checkpoint, hardware)
         verifying = open_verifier(verify, drafting, hardware)
-        text = standard_input() if prompt == "-" else prompt or ""
+        text = given_text(prompt or "")
         sampling = Sampling(float(samples > 1) if temperature is None else temperature, top_k, top_p)
         show_verified(drafting, verifying, text, length, sampling, asked)
         return
     trained = load_trained(open_run(where), checkpoint, hardware)
     lines = [] if prompts is None else read_lines(prompts)
-    text = standard_input() if prompt == "-" else prompt or ""
-    act = read_action(trained, action)
+    text = given_text(prompt or "")
+    act = read_action(trained, None if action is None else plain(action))
     if act is not None and passages > 1:
         raise UsageError("--action does not go with --passages", "an action makes one passage")
     options = WritingOptions(

@@ -50,7 +50,7 @@ def infill(
     from rich.text import Text
 
     from jepalm.cli.console import console, print_json
-    from jepalm.cli.texts import default_temperature, draw_embeddings, print_cost, standard_input
+    from jepalm.cli.texts import default_temperature, draw_embeddings, given_text, print_cost
     from jepalm.config import from_mapping, runs_root
     from jepalm.generation.infill import fill, read_gaps
     from jepalm.generation.loading import load_trained
@@ -58,7 +58,7 @@ def infill(
 
     hardware = from_mapping({"hardware": {"device": device, "precision": precision}}).hardware
     trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
-    text = standard_input() if text == "-" else text
+    text = given_text(text)
     gapped, drawn = read_gaps(trained, text), default_temperature(trained, temperature, samples)
     start = time.perf_counter()
     made, passage = fill(trained, gapped, samples=samples, temperature=drawn, seed=seed)

@@ -76,15 +76,16 @@ def plan(
     import time
 
     from jepalm.cli.console import print_json
-    from jepalm.cli.texts import standard_input
+    from jepalm.cli.texts import given_text
     from jepalm.config import from_mapping, runs_root
+    from jepalm.encodings import plain
     from jepalm.generation.loading import load_trained
     from jepalm.generation.worlds.plan import make_plan, usual_feedback
     from jepalm.run import open_run
 
     folder = open_run(run or runs_root() / "latest")
     trained = load_trained(folder, checkpoint, from_mapping({"hardware": {"device": device}}).hardware)
-    state = standard_input() if state == "-" else state
+    state, goal = given_text(state), plain(goal)
     world = _world(trained, data_dir) if verify or actions is None else None
     choices = _read_actions(actions) if actions is not None else _actions_of(world, state)
     feedback = rollout.value if rollout is not None else usual_feedback(trained)
@@ -154,13 +155,10 @@ def _read_actions(file: Path) -> list[str]:
     Raises:
         UsageError: it cannot be read as text, or has no line.
     """
+    from jepalm.encodings import lines_of, read_text
     from jepalm.errors import UsageError
 
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise UsageError(f"cannot read {file}: {why}", "give a file with one action a line") from None
+    lines = lines_of(read_text(file, "give a file with one action a line"))
     found = list(dict.fromkeys(line for line in lines if line.strip()))
     if not found:
         raise UsageError(f"{file} has no action", "write one a line")

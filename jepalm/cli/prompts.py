@@ -18,18 +18,9 @@ def read_lines(path: Path) -> list[str]:
         UsageError: it cannot be read as text.
     """
     from jepalm.cli.texts import standard_input
-    from jepalm.errors import UsageError
+    from jepalm.encodings import lines_of, read_text
 
-    if str(path) == "-":
-        text = standard_input()
-    else:
-        try:
-            text = path.read_bytes().decode("utf-8-sig")
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}", "--prompts takes a text file") from None
-        except UnicodeDecodeError:
-            raise UsageError(f"{path} is not UTF-8 text", "convert it first") from None
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+    return lines_of(standard_input() if str(path) == "-" else read_text(path, "--prompts takes a text file"))
 
 
 def show_many(

@@ -29,19 +29,27 @@ class Asked:
 
 
 def standard_input() -> str:
-    """All of the standard input.
+    """All of the standard input, without a byte-order mark, every line end a newline.
 
     Raises:
         UsageError: it is not UTF-8.
     """
     import sys
 
-    from jepalm.errors import UsageError
+    from jepalm.encodings import decode
 
-    try:
-        return sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError:
-        raise UsageError("standard input is not UTF-8 text", "convert it first") from None
+    return decode(sys.stdin.buffer.read(), "standard input")
+
+
+def given_text(argument: str) -> str:
+    """The text that an argument gives; for `-`, the standard input without the newline at its end.
+
+    Raises:
+        UsageError: standard input is not UTF-8.
+    """
+    from jepalm.encodings import plain
+
+    return standard_input().removesuffix("\n") if argument == "-" else plain(argument)
 
 
 def default_temperature(trained: TrainedModel, asked: float | None, samples: int) -> float:

@@ -17,8 +17,9 @@ from pydantic_core import ErrorDetails
 
 from jepalm.config.base import Section
 from jepalm.config.tree import DEFAULT_PRESET, Config
+from jepalm.encodings import decode
 from jepalm.errors import UsageError, nearest
-from jepalm.reading import MAX_YAML_BYTES, NotReadable, check_limits, parse_yaml, read_text
+from jepalm.reading import MAX_YAML_BYTES, NotReadable, check_limits, parse_yaml, read_bytes
 
 _SHOWN = 120
 """Characters of a value in an error."""
@@ -101,16 +102,14 @@ def load_file(path: Path, hint: str = "--config takes a YAML file") -> dict[str,
         UsageError: missing, unreadable, not UTF-8, not YAML, or not a mapping.
     """
     try:
-        text = read_text(path, MAX_YAML_BYTES)
+        raw = read_bytes(path, MAX_YAML_BYTES)
     except FileNotFoundError:
         raise UsageError(f"no such file: {path}", hint) from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8 text", hint) from None
     except NotReadable as error:
         raise UsageError(f"{path}: {error}", hint) from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}", hint) from None
-    return _parse(text, str(path))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}", hint) from None
+    return _parse(decode(raw, str(path)), str(path))
 
 
 def resolve(

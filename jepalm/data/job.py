@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from jepalm.data.prepared import META, Meta, Origin, PreparedData, Request, SplitName, open_prepared
 from jepalm.data.text.reading import TextCounts
 from jepalm.data.tokenizer import TextTokenizer, parse_tokenizer
-from jepalm.data.writing import FolderWriter, SplitWriter, new_folder
+from jepalm.data.writing import FolderWriter, SplitWriter, at_work, new_folder
 from jepalm.errors import UsageError
 
 _SHOWN_UNKNOWN = 20
@@ -49,6 +50,10 @@ class Job:
         check_request(self.name, self.request)
         occupied(self.path)
 
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep every other process from making the same folder meanwhile."""
+        return at_work(self.root, self.name)
+
     def outcome(self, data: PreparedData, made: bool) -> Outcome:
         """What came of it, with the time since the job began."""
         return Outcome(data, made, time.perf_counter() - self.started)
@@ -72,6 +77,21 @@ class Outcome:
     def n_bytes(self) -> int:
         """Size of the folder's files, apart from `meta.json`."""
         return sum(self.data.meta.files.values())
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """What became of given rows beside their pairs.
+
+    Attributes:
+        skipped: broken ones left out.
+        left_out: what was left out of good ones, in words.
+        repeated: pairs of each held-out split that stand in train, too.
+    """
+
+    skipped: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    repeated: Mapping[SplitName, int] = field(default_factory=dict)
 
 
 def counter(watch: Watch, stage: str, total: int) -> Callable[[int], None]:
@@ -150,7 +170,7 @@ def write_prepared(
     splits: Iterable[SplitName],
     fill: Callable[[dict[SplitName, SplitWriter]], None],
     has_action: bool = False,
-    skipped_rows: int = 0,
+    rows: RowCounts = RowCounts(),
 ) -> Outcome:
     """Make the folder of a job, whole or not at all.
 
@@ -161,7 +181,7 @@ def write_prepared(
         splits: names of all splits.
         fill: writes the tokens of each split.
         has_action: whether pairs have an action.
-        skipped_rows: broken rows left out.
+        rows: what was left out of given rows.
 
     Raises:
         UsageError: the folder cannot be written.
@@ -173,7 +193,7 @@ def write_prepared(
         folder.write_tokenizer(tokenizer)
         writers = {name: SplitWriter(folder, name, tokenizer) for name in splits}
         fill(writers)
-        meta = describe(job, counts, tokenizer, folder, writers, has_action, skipped_rows)
+        meta = describe(job, counts, tokenizer, folder, writers, has_action, rows)
         folder.write_meta(meta.model_dump_json(indent=2) + "\n")
     return job.outcome(PreparedData(job.path, meta), True)
 
@@ -185,7 +205,7 @@ def describe(
     folder: FolderWriter,
     writers: dict[SplitName, SplitWriter],
     has_action: bool = False,
-    skipped_rows: int = 0,
+    rows: RowCounts = RowCounts(),
 ) -> Meta:
     """Close the splits and describe the whole."""
     splits = {name: writer.close() for name, writer in writers.items()}
@@ -212,7 +232,10 @@ def describe(
         unknown_tokens=sum(writer.unknown for writer in writers.values()),
         unknown_characters=sorted(unknown, key=lambda symbol: -counts.frequency[symbol])[:_SHOWN_UNKNOWN],
         has_action=has_action,
-        skipped_rows=skipped_rows,
+        skipped_rows=rows.skipped,
+        left_out=dict(rows.left_out),
+        carriage_returns=counts.frequency.get("\r", 0),
+        repeated=dict(rows.repeated),
         files=folder.files,
         content_sha256=folder.content_sha256,
     )

@@ -114,6 +114,12 @@ class Request(_Record):
     that follows a state and an action, or as a published task does."""
     drawn: Drawn | None = None
     simulated: Simulated | None = None
+    normalize_newlines: bool = False
+    """Whether CR LF, and CR alone, were read as a newline."""
+    system: bool = False
+    """Whether what the system says in a chat stands in front of its sources."""
+    dedup: bool = False
+    """Whether equal pairs were kept in one split."""
 
 
 class SplitCounts(_Record):
@@ -158,6 +164,12 @@ class Meta(_Record):
     """The most frequent characters outside the alphabet."""
     has_action: bool
     skipped_rows: int
+    left_out: dict[str, int] = {}
+    """What was left out of good rows, in words, and how often."""
+    carriage_returns: int = 0
+    """In the text."""
+    repeated: dict[SplitName, int] = {}
+    """Given pairs of a held-out split that stand in train, too."""
     files: dict[str, int]
     """Bytes of every other file of the folder."""
     content_sha256: str

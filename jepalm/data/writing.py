@@ -190,6 +190,46 @@ class FolderWriter:
 
 
 @contextmanager
+def at_work(root: Path, name: str) -> Iterator[None]:
+    """Hold the making of `root/NAME` for one process, by a lock on `.NAME.lock` that ends with it.
+
+    Raises:
+        JepalmError: another process is making it.
+        UsageError: the data folder cannot be written.
+    """
+    lock = root / f".{name}.lock"
+    try:
+        new = not root.exists()
+        root.mkdir(parents=True, exist_ok=True)
+        handle = _locked(lock)
+    except OSError as error:
+        raise for_people(error, root) from None
+    if handle is None:
+        raise JepalmError(f"another prepare is making {root / name}", "wait for it, or --name keeps both")
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+        if new and not any(root.iterdir()):
+            root.rmdir()  # nothing came of it
+
+
+def _locked(path: Path) -> int | None:
+    """A handle that holds a lock file, which may be gone by the time it is locked; None: it is held."""
+    while True:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and path.stat().st_ino == os.fstat(handle).st_ino:
+                return handle
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        os.close(handle)
+
+
+@contextmanager
 def new_folder(root: Path, name: str, needed_bytes: int) -> Iterator[FolderWriter]:
     """Make `root/NAME` whole or not at all, in place of an older one.
 

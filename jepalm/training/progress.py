@@ -76,7 +76,7 @@ class TrainingProgress:
         self.seconds_by_phase = seconds_by_phase or {}
         self._last_plain = time.monotonic()
         self._live: Progress | None = None
-        if console is not None and console.is_terminal:
+        if console is not None and console.is_interactive:
             self._live = Progress(
                 TextColumn("{task.fields[place]}", markup=False),
                 BarColumn(bar_width=24),

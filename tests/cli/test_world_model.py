@@ -178,7 +178,7 @@ PLAN = ("plan", "--state=a0 b1", "--goal=a1 b1", "--run", "switches")
         ((*PLAN[:-1], "plain", "--actions=actions.txt"), "was trained without actions"),
         (PLAN, "was not drawn from a world"),
         ((*PLAN, "--actions=actions.txt", "--verify"), "was not drawn from a world"),
-        ((*PLAN, "--actions=none.txt"), "cannot read none.txt"),
+        ((*PLAN, "--actions=none.txt"), "no such file: none.txt"),
         ((*PLAN, "--actions=actions.txt", "--goal="), "is empty"),
         ((*PLAN, "--actions=actions.txt", "--state=a0 b1 a0 b1"), "more than the 8 tokens"),
         (("plan", "--state=here", "--goal", STATE, "--run", "home"), "no state of the home world"),

@@ -117,8 +117,9 @@ def request_of(
     task: Task = "text",
     drawn: Drawn | None = None,
     simulated: Simulated | None = None,
+    **flags: bool,
 ) -> Request:
-    """The request that the options make.
+    """The request that the options make; flags by the name of their field in it.
 
     Raises:
         UsageError: `--split` is no three numbers.
@@ -139,6 +140,7 @@ def request_of(
             "task": task,
             "drawn": drawn,
             "simulated": simulated,
+            **flags,
         }
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ def progress_shown(by_bytes: bool = True) -> Iterator[Callable[[str, int, int], 
 
     from jepalm.cli.console import console
 
-    if not console.is_terminal:
+    if not console.is_interactive:
         yield _lines() if by_bytes else lambda stage, done, total: None
         return
     done = (DownloadColumn(), TransferSpeedColumn()) if by_bytes else (MofNCompleteColumn(),)
@@ -88,6 +89,7 @@ def show(outcome: Outcome) -> None:
     """What was made and what to do next."""
     from jepalm.data.text.resuming import PIECE_BYTES
     from jepalm.data.writing import size
+    from jepalm.numbers import counted
 
     data, meta = outcome.data, outcome.data.meta
     if not outcome.made:
@@ -96,11 +98,8 @@ def show(outcome: Outcome) -> None:
     labelled("source", _source(meta))
     by_pieces = " by pieces" if meta.origin.own_splits and meta.raw_bytes >= PIECE_BYTES else ""
     labelled("raw", f"{meta.raw_bytes:,} bytes, SHA-256{by_pieces} {meta.raw_sha256}")
-    unit = "rows" if meta.pairing == "pairs" else "lines"
-    labelled(
-        "text",
-        f"{meta.characters:,} characters, {meta.lines:,} {unit}, {meta.distinct_characters:,} distinct",
-    )
+    lines = counted(meta.lines, "row" if meta.pairing == "pairs" else "line")
+    labelled("text", f"{meta.characters:,} characters, {lines}, {meta.distinct_characters:,} distinct")
     if meta.origin.own_splits:
         labelled("documents", _documents(meta))
     labelled("pairs", _pairs(meta))
@@ -113,8 +112,24 @@ def show(outcome: Outcome) -> None:
             f"{meta.unknown_tokens:,} of {total:,} tokens are outside the alphabet ({shown}); "
             "--alphabet data or --tokenizer byte keeps them",
         )
+    if meta.carriage_returns:
+        labelled(
+            "newlines",
+            f"{counted(meta.carriage_returns, 'carriage return')} (CR LF line ends) are part of the text;"
+            " --normalize-newlines reads them as newlines",
+        )
+    if meta.request.system:
+        labelled("system", "what the system says stands in front of each source")
+    if meta.left_out:
+        labelled("left out", ", ".join(f"{count:,} {what}" for what, count in meta.left_out.items()))
+    if meta.repeated:
+        shown = " and ".join(
+            f"{count:,} of {counted(meta.splits[name].pairs, 'pair')} of {name}"
+            for name, count in meta.repeated.items()
+        )
+        labelled("repeated", f"{shown} stand in train, too; --dedup keeps equal pairs in one split")
     if meta.skipped_rows:
-        labelled("skipped", f"{meta.skipped_rows:,} broken rows")
+        labelled("skipped", counted(meta.skipped_rows, "broken row"))
     speed = size(meta.raw_bytes / max(outcome.seconds, 1e-9))
     labelled("wrote", f"{data.path}  ({size(outcome.n_bytes)}, {outcome.seconds:.2g} s, {speed}/s)")
     _show_next(data)
@@ -125,15 +140,15 @@ def _show_next(data: PreparedData) -> None:
     from jepalm.data.tokenizer import parse_tokenizer
 
     name: str = data.path.name
-    if data.path.parent != data_root():
-        name = str(data.path)
+    elsewhere = f" --data-dir {shlex.quote(str(data.path.parent))}" if data.path.parent != data_root() else ""
     if data.meta.pairing == "spans":
         command, preset_has = f"jepalm train --preset {SPANS_PRESET}", SPANS_PRESET
     else:
         command, preset_has = "jepalm train", "shakespeare"
     if parse_tokenizer(data.meta.request.tokenizer)[0] == "backbone":
-        command = f"jepalm train --preset lora model.backbone={data.meta.request.tokenizer}"
-    labelled("next", command if name == preset_has else f"{command} --data {name}")
+        command = f"jepalm train --preset lora model.backbone={shlex.quote(data.meta.request.tokenizer)}"
+    given = "" if name == preset_has else f" --data {name}"
+    labelled("next", f"{command}{given}{elsewhere}")
 
 
 def _source(meta: Meta) -> str:

@@ -46,7 +46,8 @@ def pairs(
         Path | None,
         typer.Argument(
             metavar="FILE.jsonl",
-            help='Rows {"source", "target", "action"?} or {"messages"}.',
+            help='Rows {"source", "target", "action"?}, chats {"messages"} or {"conversations"},'
+            ' or {"instruction", "input", "output"}.',
             show_default=False,
         ),
     ] = None,
@@ -70,6 +71,11 @@ def pairs(
     tokenizer: TokenizerOption = "char",
     alphabet: AlphabetOption = Alphabet.fixed,
     split: SplitOption = "90/5/5",
+    system: Annotated[
+        bool,
+        typer.Option("--system", help="Keep what the system says in a chat, in front of each source."),
+    ] = False,
+    dedup: Annotated[bool, typer.Option("--dedup", help="Keep equal pairs in one split.")] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave broken rows out and count them.")
     ] = False,
@@ -77,7 +83,7 @@ def pairs(
     data_dir: DataDirOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Your own pairs, one JSON row a line; the folder is named after the file.
+    """Your own pairs, one JSON row a line or one array of them; the folder is named after the file.
 
     Example: jepalm prepare pairs chats.jsonl --tokenizer byte
 
@@ -96,7 +102,7 @@ def pairs(
         raise UsageError("--validation and --test do not go with --from", "a dataset has splits of its own")
     if file is not None and (config or revision):
         raise UsageError("--config and --revision go with --from", "a file has neither")
-    request = request_of("pairs", tokenizer, alphabet, split, task=task.value)
+    request = request_of("pairs", tokenizer, alphabet, split, task=task.value, system=system, dedup=dedup)
     asked = asked_for(name or named_after(file or Path(str(given))), request, data_dir, force)
     if file is not None:
         origin, source = _from_files(file, files, request, skip_bad)
@@ -115,7 +121,7 @@ def _from_files(
     from jepalm.data.prepared import Origin
 
     where = [str(file), *(f"{split}: {path}" for split, path in held_out.items())]
-    source = PairFiles(file, skip_bad, held_out, format_of(request.task).parse)
+    source = PairFiles(file, skip_bad, held_out, format_of(request.task, request.system).pairs)
     return Origin(source="given pairs", where=where), source
 
 
@@ -126,7 +132,7 @@ def _from_dataset(
     from jepalm.data.pairs.datasets import DatasetPairs
     from jepalm.data.pairs.tasks import format_of
 
-    task_format = format_of(request.task)
+    task_format = format_of(request.task, request.system)
     opened = open_hub(Corpus(name, config, task_format.column), revision)
     return opened.origin, DatasetPairs(opened, task_format, skip_bad)
 

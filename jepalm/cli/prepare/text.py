@@ -64,6 +64,9 @@ def text(
     tokenizer: TokenizerOption = "char",
     alphabet: AlphabetOption = Alphabet.fixed,
     split: SplitOption = "90/5/5",
+    normalize_newlines: Annotated[
+        bool, typer.Option("--normalize-newlines", help="Read CR LF, and CR alone, as a newline.")
+    ] = False,
     licence: LicenceOption = "not stated",
     data_dir: DataDirOption = None,
     force: ForceOption = False,
@@ -76,10 +79,10 @@ def text(
     from jepalm.data.text.preparing import prepare_text
     from jepalm.data.text.reading import RawText
 
-    request = request_of(pairing, tokenizer, alphabet, split)
+    request = request_of(pairing, tokenizer, alphabet, split, normalize_newlines=normalize_newlines)
     origin = Origin(source="given text", where=[str(path) for path in files])
     asked = asked_for(name or named_after(files[0]), request, data_dir, force)
     with progress_shown() as watch:
         job = asked.job("text", origin, licence, watch)
-        outcome = prepare_text(job, RawText(tuple(files)))
+        outcome = prepare_text(job, RawText(tuple(files), normalize_newlines=normalize_newlines))
     show(outcome)

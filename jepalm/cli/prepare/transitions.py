@@ -119,13 +119,13 @@ def transitions(
 
 def _read(asked: Asked, file: Path, licence: str, skip_bad: bool) -> None:
     from jepalm.data.pairs.preparing import prepare_pairs
-    from jepalm.data.pairs.reading import PairFiles, parse_transition
+    from jepalm.data.pairs.reading import PairFiles, transition_of
     from jepalm.data.prepared import Origin
 
     origin = Origin(source="given transitions", where=[str(file)])
     with progress_shown() as watch:
         job = asked.job("transitions", origin, licence, watch)
-        outcome = prepare_pairs(job, PairFiles(file, skip_bad, parse=parse_transition))
+        outcome = prepare_pairs(job, PairFiles(file, skip_bad, pairs_of=transition_of))
     show(outcome)
 
 

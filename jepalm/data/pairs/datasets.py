@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from jepalm.data.hub import OpenDataset
-from jepalm.data.pairs.reading import BadRowError, PairRecord, located
+from jepalm.data.pairs.chats import LeftOut
+from jepalm.data.pairs.reading import SKIP_HINT, located
+from jepalm.data.pairs.records import BadRowError, PairRecord
 from jepalm.data.pairs.tasks import TaskFormat
 from jepalm.data.prepared import SplitName
 from jepalm.errors import UsageError
@@ -22,6 +25,7 @@ class DatasetPairs:
     skip_bad: bool = False
     skipped: int = 0
     """Broken rows left out by the last reading."""
+    left_out: LeftOut = field(default_factory=Counter)
     given: dict[SplitName, int] = field(default_factory=dict)
     """Rows of the held-out splits that the dataset has, once all are read."""
     _n_read: int = 0
@@ -39,21 +43,24 @@ class DatasetPairs:
             UsageError: train has no pair, or the files cannot be read.
             JepalmError: the network failed.
         """
-        self.skipped, self.given, n_read = 0, {}, 0
+        self.skipped, self.left_out, self.given, n_read = 0, Counter(), {}, 0
         for name in self.dataset.streams:
             yield f"\0{name}\0".encode(), []
             good = 0
             for number, row in enumerate(self.dataset.rows(name), 1):
                 try:
-                    pairs = self.task_format.pairs(row)
+                    left_out: LeftOut = Counter()
+                    pairs = self.task_format.pairs(row, left_out)
+                    self.left_out += left_out
                 except BadRowError as error:
                     if not self.skip_bad:
-                        raise located(error, f"{self.dataset.name}, {name}, row {number}") from None
+                        hint = SKIP_HINT if good else f"see the rows of {self.dataset.name}"
+                        raise located(error, f"{self.dataset.name}, {name}, row {number}", hint) from None
                     self.skipped += 1
                     continue
                 line = json.dumps([[pair.source, pair.target] for pair in pairs]).encode()
                 n_read += len(line)
-                good += 1
+                good += bool(pairs)
                 yield line, pairs
             if name == "train" and not good:
                 raise UsageError(f"{self.dataset.name} has no pair in train", "see its rows")

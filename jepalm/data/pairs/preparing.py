@@ -1,18 +1,28 @@
 """From given pairs to prepared data: count once, then encode batch by batch.
 
-Memory does not grow with the input: rows are read one after the other, shards are bounded.
+Memory grows by 25 bytes a pair: rows are read one after the other, shards are bounded.
 """
 
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from jepalm.data.job import Job, Outcome, counter, write_prepared
+from jepalm.data.job import Job, Outcome, RowCounts, counter, write_prepared
 from jepalm.data.learning import build_tokenizer, evenly_drawn
-from jepalm.data.pairs.reading import PairRecord, PairSource
+from jepalm.data.pairs.duplicates import (
+    LEFT_OUT,
+    SPLIT_NAMES,
+    RowKeys,
+    grouped_splits,
+    repeated_pairs,
+    splits_of_rows,
+)
+from jepalm.data.pairs.reading import PairSource
+from jepalm.data.pairs.records import PairRecord
 from jepalm.data.prepared import SPLITS, Role, SplitName
 from jepalm.data.text.reading import CharacterCounter, TextCounts, code_points
 from jepalm.data.text.splitting import row_blocks
@@ -31,26 +41,29 @@ def prepare_pairs(job: Job, source: PairSource) -> Outcome:
         JepalmError: too little room on the disk.
     """
     job.check()
-    counts, has_action = _count(source, counter(job.watch, "reading", source.n_bytes))
-    skipped = source.skipped
+    with job.alone():
+        return _prepare(job, source)
+
+
+def _prepare(job: Job, source: PairSource) -> Outcome:
+    counts, keys, has_action = _count(source, counter(job.watch, "reading", source.n_bytes))
+    skipped, left_out = source.skipped, +source.left_out
     if present := job.present(counts.raw_sha256):
         return present
     blocks = row_blocks(counts, job.request, source.given)
+    places = splits_of_rows(blocks, counts.lines)
+    if job.request.dedup:
+        places, gone = grouped_splits(places, keys, job.request, source.given)
+        left_out["pairs of train that stand in a given split"] += gone
+    repeated = repeated_pairs(places, keys)
 
     def rows(stage: str) -> Iterator[tuple[SplitName, list[PairRecord]]]:
         advance = counter(job.watch, stage, source.n_bytes)
-        remaining = iter(blocks)
-        name, end = next(remaining)
-        place = 0
+        remaining = iter(places.tolist())
         for raw, pairs in source.read():
             advance(len(raw))
-            if not pairs:
-                continue
-            if place == end:
-                name, end = next(remaining)
-            place += 1
-            if name is not None:
-                yield name, pairs
+            if pairs and (place := next(remaining)) != LEFT_OUT:
+                yield SPLIT_NAMES[place], pairs
 
     def training_text() -> Iterator[str]:
         learned = (pairs for name, pairs in rows("learning") if name == "train")
@@ -68,16 +81,18 @@ def prepare_pairs(job: Job, source: PairSource) -> Outcome:
             _write(writers[name], batch, tokenizer)
 
     splits = dict.fromkeys((*SPLITS, *source.given))
-    return write_prepared(job, counts, tokenizer, splits, fill, has_action, skipped)
+    row_counts = RowCounts(skipped, +left_out, repeated)
+    return write_prepared(job, counts, tokenizer, splits, fill, has_action, row_counts)
 
 
-def _count(source: PairSource, advance: Callable[[int], None]) -> tuple[TextCounts, bool]:
-    """Counts of all pairs, and whether they have actions."""
+def _count(source: PairSource, advance: Callable[[int], None]) -> tuple[TextCounts, RowKeys, bool]:
+    """Counts of all pairs, what equal ones share, and whether they have actions."""
     digest = hashlib.sha256()
     counts = TextCounts()
     characters = CharacterCounter()
     has_action = False
     pending: list[str] = []
+    keys, ends = array("q"), array("q")
 
     def count_pending() -> None:
         codes = code_points("".join(pending))
@@ -94,12 +109,14 @@ def _count(source: PairSource, advance: Callable[[int], None]) -> tuple[TextCoun
         if len(pending) >= _PAIRS_AT_ONCE or len(pending[-1]) >= _CHARACTERS_AT_ONCE:
             count_pending()
         counts.lines += 1
+        keys.extend(hash((pair.source, pair.target, pair.action)) for pair in pairs)
+        ends.append(len(keys))
         has_action = pairs[0].action is not None
     count_pending()
     counts.raw_bytes = source.n_bytes
     counts.raw_sha256 = digest.hexdigest()
     counts.frequency = characters.frequency()
-    return counts, has_action
+    return counts, RowKeys.of(keys, ends), has_action
 
 
 def _texts(pairs: list[PairRecord]) -> Iterator[str]:

@@ -1,32 +1,32 @@
-"""Pairs in files of JSON rows: `{"source", "target", "action"?}`, chats, and logged transitions."""
+"""Pairs in files of JSON rows: `{"source", "target", "action"?}`, chats, instructions, transitions."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from jepalm.data.pairs.chats import CHAT_KEYS, LeftOut, chat_pairs, instruction_pairs
+from jepalm.data.pairs.records import BadRowError, PairRecord, check_text, pair_of
 from jepalm.data.prepared import SplitName
 from jepalm.data.text.reading import size_of, unreadable
+from jepalm.encodings import HEAD_BYTES, MARK, check_encoding
 from jepalm.errors import UsageError
 
 LONGEST_ROW = 1 << 24
 """Bytes of one JSON row."""
-
-
-@dataclass(frozen=True)
-class PairRecord:
-    """One pair of texts as given."""
-
-    source: str
-    target: str
-    action: str | None = None
-
-
-class BadRowError(UsageError):
-    """A row that is no pair."""
+LONGEST_ARRAY = 1 << 28
+"""Bytes of a JSON array of rows, which is read whole."""
+_LOOKED_AHEAD = 1000
+"""Rows behind a broken first one among which a good one is looked for."""
+_FORMS = (
+    'rows are {"source": ..., "target": ...}, {"messages": [...]}, {"conversations": [...]}'
+    ' or {"instruction": ..., "output": ...}'
+)
 
 
 class PairSource(Protocol):
@@ -34,6 +34,8 @@ class PairSource(Protocol):
 
     skipped: int
     """Broken rows left out by the last reading."""
+    left_out: LeftOut
+    """What the last reading left out of good rows, such as turns without text."""
 
     @property
     def n_bytes(self) -> int:
@@ -47,18 +49,33 @@ class PairSource(Protocol):
         """Yield the bytes of each row, which are hashed, and its pairs, maybe none; the same each time."""
 
 
+class RawRow(NamedTuple):
+    """One row of a file.
+
+    Attributes:
+        place: such as `line 3`; empty for what is no row of its own.
+        raw: its bytes.
+        value: of a row of an array, which is parsed already.
+    """
+
+    place: str
+    raw: bytes
+    value: Any = None
+
+
 @dataclass
 class PairFiles:
-    """Files of JSON rows."""
+    """Files of JSON rows: one a line, or one array of them."""
 
     path: Path
     skip_bad: bool = False
     """Leave broken rows out and count them."""
     held_out: dict[SplitName, Path] = field(default_factory=dict)
     """Files of whole splits, apart from `path`."""
-    parse: Callable[[bytes], list[PairRecord]] = field(default_factory=lambda: parse_row)
-    """Reads the pairs of one line; raises `BadRowError` where there are none."""
+    pairs_of: Callable[[dict[str, Any], LeftOut], list[PairRecord]] = field(default_factory=lambda: pairs_of)
+    """The pairs of a row; counts what it leaves out, raises `BadRowError` where there are none."""
     skipped: int = 0
+    left_out: LeftOut = field(default_factory=Counter)
     given: dict[SplitName, int] = field(default_factory=dict)
 
     @property
@@ -67,90 +84,96 @@ class PairFiles:
         return sum(size_of(path) for path in (self.path, *self.held_out.values()))
 
     def read(self) -> Iterator[tuple[bytes, list[PairRecord]]]:
-        """Yield each line and its pairs: one, or one for each answered turn of a chat.
+        """Yield each row and its pairs: one, or one for each answered turn of a chat.
 
         Raises:
             BadRowError: a row is no pair and `skip_bad` is not set; names file and line number.
-            UsageError: a file cannot be read or is empty.
+            UsageError: a file cannot be read, is empty, or holds no pair.
         """
-        self.skipped = 0
-        self.given = {}
+        self.skipped, self.left_out, self.given = 0, Counter(), {}
         has_action: bool | None = None
         for name, path in {"train": self.path, **self.held_out}.items():
             if name != "train":
                 yield f"\0{name}\0".encode(), []  # the same rows split otherwise are other data
             count = 0
-            for number, line in _lines(path):
+            first_fault: BadRowError | None = None
+            for row in _rows(path):
                 pairs: list[PairRecord] = []
-                if number is not None and line.strip():
+                if row.place:
                     try:
-                        pairs = self.parse(line)
+                        left_out: LeftOut = Counter()
+                        pairs = self.pairs_of(_value(row), left_out)
                         has_action = _check_actions(pairs, has_action)
+                        self.left_out += left_out
                     except BadRowError as error:
                         if not self.skip_bad:
-                            raise located(error, f"{path}, line {number}") from None
+                            hint = SKIP_HINT if count else self._way_on(path, row.place)
+                            raise located(error, f"{path}, {row.place}", hint) from None
+                        first_fault = first_fault or located(error, row.place, "")
                         self.skipped += 1
                         pairs = []
                 count += bool(pairs)
-                yield line, pairs
+                yield row.raw, pairs
             if name in self.held_out:
                 self.given[name] = count
-                if not count:
-                    raise UsageError(
-                        f"{path} holds no pair for {name}", "give a file with one JSON row a line"
-                    )
+            if not count and (first_fault or name in self.held_out):
+                what = f"{path} holds no pair" + (f" for {name}" if name in self.held_out else "")
+                raise UsageError(what, str(first_fault or "give a file with one JSON row a line"))
+
+    def _way_on(self, path: Path, place: str) -> str:
+        """What to do about a broken row before which none was good: leave it out, if one behind it is."""
+        rows = iter(_rows(path))
+        for row in rows:
+            if row.place == place:
+                break
+        for row in islice(rows, _LOOKED_AHEAD):
+            try:
+                if row.place and self.pairs_of(_value(row), Counter()):
+                    return SKIP_HINT
+            except BadRowError:
+                continue
+        return _over_lines(path) or _FORMS
 
 
-def located(error: BadRowError, where: str) -> BadRowError:
+SKIP_HINT = "--skip-bad leaves such rows out"
+
+
+def located(error: BadRowError, where: str, hint: str = SKIP_HINT) -> BadRowError:
     """The same error with the place of the row, and the way to go on without it."""
-    return BadRowError(f"{where}: {error.message}", error.hint or "--skip-bad leaves such rows out")
+    return BadRowError(f"{where}: {error.message}", error.hint or hint)
 
 
-def parse_row(line: bytes) -> list[PairRecord]:
-    """Read `{"source", "target", "action"?}` or a chat row `{"messages": [...]}`.
+def pairs_of(row: dict[str, Any], left_out: LeftOut, system: bool = False) -> list[PairRecord]:
+    """Return the pairs of `{"source", "target", "action"?}`, of a chat row or of an instruction.
 
-    Raises:
-        BadRowError: says what is wrong; the caller knows where.
-    """
-    return pairs_of(read_object(line))
-
-
-def pairs_of(row: dict[str, Any]) -> list[PairRecord]:
-    """Return the pairs of `{"source", "target", "action"?}` or of a chat row.
+    Args:
+        row: as given.
+        left_out: counts what is left out of it.
+        system: whether what the system says in a chat is kept, in front of each source.
 
     Raises:
         BadRowError: says what is wrong.
     """
-    if "messages" in row:
-        return _chat_pairs(row["messages"], row.get("action"))
-    _has_all(row, ("source", "target"), 'rows are {"source": ..., "target": ...} or {"messages": [...]}')
+    for key in CHAT_KEYS:
+        if key in row:
+            return chat_pairs(row[key], row, left_out, system)
+    if "instruction" in row and "source" not in row:
+        return instruction_pairs(row, left_out, system)
+    _has_all(row, ("source", "target"), _FORMS)
     return [pair_of(row["source"], row["target"], row.get("action"))]
 
 
-def parse_transition(line: bytes) -> list[PairRecord]:
+def transition_of(row: dict[str, Any], left_out: LeftOut) -> list[PairRecord]:
     """Read `{"state", "action", "next_state"}` as source, action and target.
 
     Raises:
         BadRowError: says what is wrong; the caller knows where.
     """
-    row = read_object(line)
     keys = ("state", "action", "next_state")
     _has_all(row, keys, 'rows are {"state": ..., "action": ..., "next_state": ...}')
     for key in keys:
-        _check_text(key, row[key])
+        check_text(key, row[key])
     return [PairRecord(row["state"], row["next_state"], row["action"])]
-
-
-def pair_of(source: Any, target: Any, action: Any = None) -> PairRecord:
-    """Return a pair of texts.
-
-    Raises:
-        BadRowError: one of them is no text, or empty.
-    """
-    for key, value in (("source", source), ("target", target), ("action", action)):
-        if key != "action" or value is not None:
-            _check_text(key, value)
-    return PairRecord(source, target, action)
 
 
 def read_object(line: bytes) -> dict[str, Any]:
@@ -162,7 +185,7 @@ def read_object(line: bytes) -> dict[str, Any]:
     if len(line) > LONGEST_ROW:
         raise BadRowError(f"longer than {LONGEST_ROW >> 20} MiB")
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = json.loads(line.decode("utf-8").removeprefix(MARK))
     except UnicodeDecodeError as error:
         raise BadRowError(f"not UTF-8 at byte {error.start} of the line") from None
     except json.JSONDecodeError as error:
@@ -171,13 +194,23 @@ def read_object(line: bytes) -> dict[str, Any]:
         ) from None
     except (RecursionError, ValueError):
         raise BadRowError("not JSON that can be read") from None
-    if not isinstance(row, dict):
+    return _checked_object(row)
+
+
+def _value(row: RawRow) -> dict[str, Any]:
+    return read_object(row.raw) if row.value is None else _checked_object(row.value)
+
+
+def _checked_object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
         raise BadRowError("not a JSON object")
-    return row
+    return value
 
 
-def _check_actions(pairs: list[PairRecord], has_action: bool | None) -> bool:
+def _check_actions(pairs: list[PairRecord], has_action: bool | None) -> bool | None:
     """Whether all rows so far have an action; all or none do."""
+    if not pairs:
+        return has_action
     if has_action is None:
         has_action = pairs[0].action is not None
     elif any((pair.action is not None) != has_action for pair in pairs):
@@ -192,49 +225,82 @@ def _check_actions(pairs: list[PairRecord], has_action: bool | None) -> bool:
 def _has_all(row: dict[str, Any], keys: tuple[str, ...], hint: str) -> None:
     for key in keys:
         if key not in row:
-            raise BadRowError(f"has no {key}", hint)
+            raise BadRowError(f"has no {key}", _wrapped(row) or hint)
 
 
-def _chat_pairs(messages: Any, action: Any) -> list[PairRecord]:
-    if not isinstance(messages, list):
-        raise BadRowError("messages is not a list")
-    pairs = []
-    asked: Any = None
-    for message in messages:
-        if not isinstance(message, dict) or "role" not in message or "content" not in message:
-            raise BadRowError("a message lacks role or content")
-        if message["role"] == "user":
-            asked = message["content"]
-        elif message["role"] == "assistant" and asked is not None:
-            pairs.append(pair_of(asked, message["content"], action))
-            asked = None
-    if not pairs:
-        raise BadRowError("has no user turn that an assistant turn answers")
-    return pairs
+def _wrapped(value: Any) -> str:
+    """How to get at rows that stand in a list of an object; empty where none do."""
+    for key, rows in value.items() if isinstance(value, dict) else ():
+        if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
+            return f"its rows stand in {key}: jq -c '.[\"{key}\"][]' FILE > FILE.jsonl takes them out"
+    return ""
 
 
-def _check_text(key: str, value: Any) -> None:
-    if not isinstance(value, str):
-        raise BadRowError(f"{key} is not a text")
-    if not value:
-        raise BadRowError(f"{key} is empty")
+def _rows(path: Path) -> Iterator[RawRow]:
+    """Yield the rows of a file of lines, or of a file that is one JSON array.
+
+    Raises:
+        UsageError: it cannot be read, is empty, no UTF-8, or an array that is too long.
+    """
     try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise BadRowError(f"{key} holds half a surrogate pair") from None
+        with open(path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if not head:
+        raise UsageError(f"{path} is empty", "give a file with one JSON row a line")
+    check_encoding(head, str(path))
+    elements = _array(path) if head.removeprefix(MARK.encode()).lstrip().startswith(b"[") else None
+    if elements is None:
+        return _lines(path)
+    return (
+        RawRow(f"row {number}", json.dumps(element).encode() + b"\n", element)
+        for number, element in enumerate(elements, 1)
+    )
 
 
-def _lines(path: Path) -> Iterator[tuple[int | None, bytes]]:
-    """Yield each line and its number; what follows the first 16 MiB of a line comes apart, without one."""
+def _array(path: Path) -> list[Any] | None:
+    """The elements of a file that is one JSON array; None where it is something else."""
+    if size_of(path) > LONGEST_ARRAY:
+        hint = "jq -c '.[]' FILE > FILE.jsonl makes one row a line"
+        raise UsageError(f"{path} is a JSON array longer than {LONGEST_ARRAY >> 20} MiB", hint)
+    try:
+        found = json.loads(path.read_bytes().decode("utf-8").removeprefix(MARK))
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            return None
+        message = f"{error.msg[0].lower()}{error.msg[1:]} at line {error.lineno}, column {error.colno}"
+        raise UsageError(f"{path} is a JSON array that ends or breaks early: {message}", "mend it") from None
+    except (RecursionError, ValueError):
+        return None
+    return [{} if element is None else element for element in found]
+
+
+def _over_lines(path: Path) -> str:
+    """How to convert a file whose JSON values stand over several lines; empty where they do not."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(LONGEST_ROW).decode("utf-8", "ignore").removeprefix(MARK).lstrip()
+        value, end = json.JSONDecoder().raw_decode(text)
+    except (OSError, RecursionError, ValueError):
+        return ""
+    if "\n" not in text[:end]:
+        return ""
+    return _wrapped(value) or "its rows stand over several lines: jq -c . FILE > FILE.jsonl makes one a line"
+
+
+def _lines(path: Path) -> Iterator[RawRow]:
+    """Yield each line; what follows the first 16 MiB of a line comes apart, as no row of its own."""
     number = 0
     try:
         with open(path, "rb") as file:
             while line := file.readline(LONGEST_ROW + 1):
                 number += 1
-                yield number, line
+                blank = not line.removeprefix(MARK.encode()).strip()
+                yield RawRow("" if blank else f"line {number}", line)
                 while not line.endswith(b"\n") and (line := file.readline(LONGEST_ROW + 1)):
-                    yield None, line
+                    yield RawRow("", line)
     except OSError as error:
         raise unreadable(path, error) from None
-    if not number:
-        raise UsageError(f"{path} is empty", "give a file with one JSON row a line")

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
-from jepalm.data.pairs.reading import BadRowError, PairRecord, pair_of, pairs_of, read_object
+from jepalm.data.pairs.chats import CHAT_KEYS, LeftOut
+from jepalm.data.pairs.queries import fault_of
+from jepalm.data.pairs.reading import pairs_of
+from jepalm.data.pairs.records import BadRowError, PairRecord, pair_of
 from jepalm.data.prepared import Task
 from jepalm.data.regex.pairs import check_pair as check_expression
 
@@ -19,6 +23,7 @@ ALTERNATIVES = "; "
 """Stands between right answers of which each will do."""
 FINAL = "####"
 """Stands before the final answer of a solution."""
+_NUMBER = re.compile(r"([-+]?)\$?(\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)\.?", re.ASCII)
 _DATABASE = re.compile(r"For db_id:\[([^\]\n]+)\]\n")
 
 
@@ -34,29 +39,46 @@ class TaskFormat:
     """Reads a row of the published form; raises `BadRowError`."""
     check: Callable[[PairRecord], None] = lambda pair: None
     """Raises `BadRowError` for a pair that could not be scored."""
+    system: bool = False
+    """Keep what the system says in a chat, in front of each source."""
 
-    def pairs(self, row: dict[str, Any]) -> list[PairRecord]:
-        """Pairs of one row.
+    def pairs(self, row: dict[str, Any], left_out: LeftOut) -> list[PairRecord]:
+        """Pairs of one row; counts what is left out of it.
 
         Raises:
             BadRowError: says what is wrong.
         """
-        if self.convert is not None and self.key in row and not {"messages", "source"} & row.keys():
+        others = {"source", "instruction", *CHAT_KEYS}
+        if self.convert is not None and self.key in row and not others & row.keys():
             pairs = [self.convert(row)]
         else:
-            pairs = pairs_of(row)
+            pairs = pairs_of(row, left_out, self.system)
         for pair in pairs:
             self.check(pair)
         return pairs
 
-    def parse(self, line: bytes) -> list[PairRecord]:
-        """Pairs of one line of JSON."""
-        return self.pairs(read_object(line))
+
+def format_of(task: Task, system: bool = False) -> TaskFormat:
+    """Return how rows of a task are read.
+
+    Args:
+        task: its name.
+        system: whether what the system says in a chat is kept.
+    """
+    return replace(_FORMATS.get(task, TaskFormat()), system=system)
 
 
-def format_of(task: Task) -> TaskFormat:
-    """Return how rows of a task are read."""
-    return _FORMATS.get(task, TaskFormat())
+def final_answer(solution: str) -> Decimal | str | None:
+    """What stands behind the last `####` on its line, as a number where it is one; None where nothing does.
+
+    A dollar sign, commas between thousands, a closing full stop and zeros at the end change no number.
+    """
+    _, mark, rest = solution.rpartition(FINAL)
+    text = rest.split("\n")[0].strip()
+    if not mark or not text:
+        return None
+    number = _NUMBER.fullmatch(text)
+    return Decimal(number[1] + number[2].replace(",", "")) if number else text
 
 
 def database_of(source: str) -> str | None:
@@ -85,13 +107,15 @@ def _nq_open(row: dict[str, Any]) -> PairRecord:
 
 
 def _check_gsm8k(pair: PairRecord) -> None:
-    if not pair.target.rpartition(FINAL)[1] or not pair.target.rpartition(FINAL)[2].strip():
+    if final_answer(pair.target) is None:
         raise BadRowError(f"target has no final answer after {FINAL}")
 
 
 def _check_spider(pair: PairRecord) -> None:
     if database_of(pair.source) is None:
         raise BadRowError("source names no database", "it begins with For db_id:[NAME] on a line of its own")
+    if fault := fault_of(pair.target):
+        raise BadRowError(f"target is no SQL query: {fault}")
 
 
 def _text(row: dict[str, Any], key: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from jepalm.data.pairs.reading import BadRowError, PairRecord
+from jepalm.data.pairs.records import BadRowError, PairRecord
 from jepalm.data.prepared import SPLITS, Drawn, SplitName
 from jepalm.data.regex.automaton import Language, language
 from jepalm.data.regex.grammar import draw
@@ -37,6 +38,8 @@ class DrawnPairs:
     """Of these, how many say nothing: the empty language, or that of every line."""
     skipped: int = 0
     """No row is broken."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Nothing."""
 
     @property
     def given(self) -> dict[SplitName, int]:

@@ -24,6 +24,11 @@ def prepare_text(job: Job, raw: RawText) -> Outcome:
         JepalmError: too little room on the disk.
     """
     job.check()
+    with job.alone():
+        return _prepare(job, raw)
+
+
+def _prepare(job: Job, raw: RawText) -> Outcome:
     counts = count_text(raw, counter(job.watch, "reading", raw.n_bytes))
     if present := job.present(counts.raw_sha256):
         return present

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jepalm.encodings import HEAD_BYTES, MARK, check_encoding, not_utf8
 from jepalm.errors import UsageError
 
 CHUNK_BYTES = 1 << 20
@@ -28,6 +30,8 @@ class RawText:
 
     files: tuple[Path, ...] = ()
     content: bytes = b""
+    normalize_newlines: bool = False
+    """Read CR LF, and CR alone, as a newline."""
 
     @property
     def n_bytes(self) -> int:
@@ -37,16 +41,23 @@ class RawText:
     def chunks(self, digest: Any = None, advance: Advance | None = None) -> Iterator[str]:
         """Decode piece by piece; every file's last line ends in a newline, also where it lacks one.
 
-        A byte order mark at the start of a file is left out. Newlines stay as they are.
+        A byte order mark at the start of a file is left out. Newlines stay as they are, unless
+        `normalize_newlines` is set.
 
         Raises:
-            UsageError: unreadable, empty, or not UTF-8 (names file and byte offset).
+            UsageError: unreadable, empty, or not UTF-8 (names the encoding, or file and byte offset).
         """
         for path in self.files:
-            yield from _decoded(path, _file_pieces(path), digest, advance)
+            yield from self._text(path, _file_pieces(path), digest, advance)
         if self.content:
             pieces = (self.content[at : at + CHUNK_BYTES] for at in range(0, len(self.content), CHUNK_BYTES))
-            yield from _decoded(Path("text"), pieces, digest, advance)
+            yield from self._text(Path("text"), pieces, digest, advance)
+
+    def _text(
+        self, path: Path, pieces: Iterable[bytes], digest: Any, advance: Advance | None
+    ) -> Iterator[str]:
+        decoded = _decoded(path, pieces, digest, advance)
+        return _normalized(decoded) if self.normalize_newlines else decoded
 
 
 @dataclass
@@ -178,7 +189,10 @@ def _decoded(path: Path, pieces: Iterable[bytes], digest: Any, advance: Advance 
     decoder = codecs.getincrementaldecoder("utf-8")()
     position = 0
     last = ""
+    at_start = True
     for piece in pieces:
+        if not position:
+            check_encoding(piece[:HEAD_BYTES], str(path))
         pending = len(decoder.getstate()[0])
         text = _decode(decoder, piece, position - pending, path)
         position += len(piece)
@@ -186,8 +200,8 @@ def _decoded(path: Path, pieces: Iterable[bytes], digest: Any, advance: Advance 
             digest.update(piece)
         if advance is not None:
             advance(len(piece))
-        if position == len(piece):
-            text = text.removeprefix("\ufeff")
+        if at_start and text:
+            text, at_start = text.removeprefix(MARK), False
         if text:
             yield text
             last = text[-1]
@@ -204,7 +218,14 @@ def _decode(
     try:
         return decoder.decode(piece, final)
     except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{path} is not UTF-8: byte {start + error.start} is 0x{error.object[error.start]:02x}",
-            "convert it, for instance with iconv -t UTF-8",
-        ) from None
+        raise not_utf8(str(path), start + error.start, error.object[error.start]) from None
+
+
+def _normalized(chunks: Iterable[str]) -> Iterator[str]:
+    """The same text with newlines for CR LF and CR, also where a chunk ends between the two."""
+    decoder = io.IncrementalNewlineDecoder(None, translate=True)
+    for chunk in chunks:
+        if text := decoder.decode(chunk):
+            yield text
+    if text := decoder.decode("", final=True):
+        yield text

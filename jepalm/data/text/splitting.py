@@ -11,6 +11,7 @@ import numpy as np
 from jepalm.data.prepared import SPLITS, Request, SplitName
 from jepalm.data.text.reading import LONGEST_LINE, TextCounts, code_points
 from jepalm.errors import UsageError
+from jepalm.numbers import counted
 
 _LONGEST_GUARD = 1 << 16
 
@@ -33,13 +34,13 @@ def line_blocks(counts: TextCounts, request: Request) -> list[Block]:
             f"a line has {counts.longest_line:,} characters, more than {LONGEST_LINE:,}",
             "--pairing windows draws anywhere",
         )
-    return _blocks(counts.lines, request, guard=1, least=2, unit="lines")
+    return _blocks(counts.lines, request, guard=1, least=2, unit="line")
 
 
 def window_blocks(counts: TextCounts, request: Request) -> list[Block]:
     """Blocks of characters; between two, enough is left out to hold a whole line."""
     guard = min(2 * counts.longest_line, counts.characters // 200, _LONGEST_GUARD)
-    return _blocks(counts.characters, request, guard=guard, least=2, unit="characters")
+    return _blocks(counts.characters, request, guard=guard, least=2, unit="character")
 
 
 def row_blocks(
@@ -50,15 +51,15 @@ def row_blocks(
     Given splits stand at the end as they are; the others are cut from the rows before them.
     """
     if not given:
-        return _blocks(counts.lines, request, guard=0, least=1, unit="good rows")
+        return _blocks(counts.lines, request, guard=0, least=1, unit="good row")
     cut = counts.lines - sum(given.values())
     shares = zip(SPLITS[1:], request.split[1:], strict=True)
     sizes = {name: max(1, round(cut * percent / 100)) for name, percent in shares if name not in given}
     train = cut - sum(sizes.values())
     if train < 1:
-        raise UsageError(
-            f"{cut:,} good rows are too few for train and {' and '.join(sizes)}", "give more rows"
-        )
+        few = f"{counted(cut, 'good row')} {'is' if cut == 1 else 'are'} too few"
+        message = f"{few} for train and {' and '.join(sizes)}: train would be empty"
+        raise UsageError(message, "give more rows, or a larger share of train with --split")
     ends = accumulate([train, *sizes.values(), *given.values()])
     return list(zip(("train", *sizes, *given), ends, strict=True))
 
@@ -96,9 +97,15 @@ def _blocks(n: int, request: Request, guard: int, least: int, unit: str) -> list
     train = n - validation - test
     if train < least:
         needed = 3 * least + 2 * guard
-        raise UsageError(
-            f"{n:,} {unit} are too few for train, validation and test", f"at least {needed:,} are needed"
-        )
+        if n < needed:
+            is_few = "is" if n == 1 else "are"
+            message = (
+                f"{counted(n, unit)} {is_few} too few for train, validation and test: train would be empty"
+            )
+            raise UsageError(message, f"at least {needed:,} are needed")
+        shown = "/".join(f"{part:g}" for part in request.split)
+        message = f"split {shown} of {counted(n, unit)} leaves none for train: validation and test take"
+        raise UsageError(f"{message} {validation:,} and {test:,}", "--split can give train a larger share")
     ends: list[Block] = [("train", train), (None, train + guard), ("validation", train + validation)]
     ends += [(None, train + validation + guard), ("test", n)]
     return ends if guard else [block for block in ends if block[0] is not None]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import IO, NamedTuple
 
-from jepalm.data.pairs.reading import PairRecord
+from jepalm.data.pairs.records import PairRecord
 from jepalm.data.prepared import SPLITS, Simulated, SplitName
 from jepalm.data.worlds import world_of
 from jepalm.data.worlds.base import AnyWorld, Draw, State
@@ -109,6 +110,8 @@ class DrawnTransitions:
     n_bytes: int = 0
     skipped: int = 0
     """No row is broken."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Nothing."""
 
     @property
     def given(self) -> dict[SplitName, int]:

@@ -100,7 +100,7 @@ def test_pairs_count_skipped_rows(run: Run):
     Path("chats.jsonl").write_text("\n".join([*rows, "{oops", ""]))
     assert "chats.jsonl, line 21: not JSON" in refused(run("pairs", "chats.jsonl"))
     said = labelled(run("pairs", "chats.jsonl", "--skip-bad").output)
-    assert said["skipped"] == "1 broken rows"
+    assert said["skipped"] == "1 broken row"
     assert said["pairs"].startswith("pairs: 18 train / 1 validation / 1 test")
 
 
@@ -135,7 +135,7 @@ def test_both_held_out_files_leave_the_first_whole(run: Run):
 
 def test_one_row_is_too_few_beside_a_test_file(run: Run):
     Path("rows.jsonl").write_text(CHAT % (1, 1))
-    why = "1 good rows are too few for train and validation"
+    why = "1 good row is too few for train and validation"
     assert why in refused(run("pairs", "rows.jsonl", "--test", "rows.jsonl"))
     assert not Path("data").exists()
 
@@ -146,7 +146,7 @@ def test_a_target_that_is_no_expression_is_named_by_line(run: Run):
     assert why in refused(run("pairs", "rows.jsonl", "--task", "regex"))
     assert (
         labelled(run("pairs", "rows.jsonl", "--task", "regex", "--skip-bad").output)["skipped"]
-        == "1 broken rows"
+        == "1 broken row"
     )
     assert run("pairs", "rows.jsonl", "--name", "as-text").exit_code == 0
 
@@ -189,7 +189,7 @@ def test_windows_are_counted_in_tokens(run: Run):
 def test_data_folder_by_flag_and_environment(run: Run, monkeypatch: pytest.MonkeyPatch):
     lines_file()
     said = labelled(run("text", "poem.txt", "--data-dir", "there").output)
-    assert said["next"] == "jepalm train --data there/poem"
+    assert said["next"] == "jepalm train --data poem --data-dir there"
     monkeypatch.setenv("JEPALM_DATA", "elsewhere")
     said = labelled(run("text", "poem.txt").output)
     assert Path("elsewhere/poem/meta.json").exists()

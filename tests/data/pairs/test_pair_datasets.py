@@ -6,7 +6,7 @@ import pytest
 
 from jepalm.data.hub import Corpus, open_hub
 from jepalm.data.pairs.datasets import DatasetPairs
-from jepalm.data.pairs.reading import BadRowError
+from jepalm.data.pairs.records import BadRowError
 from jepalm.data.pairs.tasks import format_of
 from jepalm.errors import UsageError
 

@@ -1,12 +1,18 @@
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from jepalm.data.pairs import reading
-from jepalm.data.pairs.reading import BadRowError, PairFiles, PairRecord, parse_row
+from jepalm.data.pairs.reading import PairFiles, read_object
+from jepalm.data.pairs.records import BadRowError, PairRecord
 from jepalm.errors import UsageError
+
+
+def parse_row(line: bytes, left_out: Counter[str] | None = None, **options: bool) -> list[PairRecord]:
+    return reading.pairs_of(read_object(line), Counter() if left_out is None else left_out, **options)
 
 
 def pairs_of(source: PairFiles) -> list[list[PairRecord]]:

@@ -1,10 +1,11 @@
 """Rows of published tasks as pairs, and what is refused because it could not be scored."""
 
-import json
+from collections import Counter
 
 import pytest
 
-from jepalm.data.pairs.reading import BadRowError, PairFiles, PairRecord
+from jepalm.data.pairs.reading import PairFiles
+from jepalm.data.pairs.records import BadRowError, PairRecord
 from jepalm.data.pairs.tasks import database_of, format_of
 
 PUBLISHED = [
@@ -17,19 +18,19 @@ PUBLISHED = [
     ("nq-open", {"question": "who", "answer": ["Ann", " Bo "]}, PairRecord("who", "Ann; Bo")),
 ]
 FORMS = [
-    {"source": "For db_id:[shop]\n?", "target": "#### 1"},
+    {"source": "For db_id:[shop]\n?", "target": "VALUES (1) -- #### 1"},
     {
         "messages": [
             {"role": "system", "content": "Do."},
             {"role": "user", "content": "For db_id:[shop]\n?"},
-            {"role": "assistant", "content": "#### 1"},
+            {"role": "assistant", "content": "VALUES (1) -- #### 1"},
         ]
     },
 ]
 
 
 def pairs(task, row):
-    return format_of(task).parse(json.dumps(row).encode())
+    return format_of(task).pairs(row, Counter())
 
 
 @pytest.mark.parametrize(("task", "row", "pair"), PUBLISHED, ids=[task for task, _, _ in PUBLISHED])
@@ -40,7 +41,7 @@ def test_a_published_row_becomes_a_pair(task, row, pair):
 @pytest.mark.parametrize("row", FORMS)
 @pytest.mark.parametrize("task", ["text", "gsm8k", "spider", "nq-open"])
 def test_every_task_takes_pairs_and_chats(task, row):
-    assert pairs(task, row) == [PairRecord("For db_id:[shop]\n?", "#### 1")]
+    assert pairs(task, row) == [PairRecord("For db_id:[shop]\n?", "VALUES (1) -- #### 1")]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_a_file_names_the_line_of_a_bad_row(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"question": "a", "answer": ["b"]}\n{"question": "a", "answer": "b"}\n')
     with pytest.raises(BadRowError, match=r"line 2: answer is not a list of texts"):
-        list(PairFiles(path, parse=format_of("nq-open").parse).read())
+        list(PairFiles(path, pairs_of=format_of("nq-open").pairs).read())
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal
-
-from jepalm.data.pairs.tasks import FINAL
+from jepalm.data.pairs.tasks import FINAL, final_answer
 from jepalm.errors import UsageError
 from jepalm.evaluation.answers.tasks.shares import Answered, Share, exact_match
-
-_NUMBER = re.compile(r"([-+]?)\$?(\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)\.?", re.ASCII)
 
 
 def score_gsm8k(answered: Answered) -> list[Share]:
@@ -27,16 +22,3 @@ def score_gsm8k(answered: Answered) -> list[Share]:
             raise UsageError(f"the gold solution {gold!r} has no final answer after {FINAL}")
         right.append(final_answer(written) == wanted)
     return [Share.of("answer", right), exact_match(answered)]
-
-
-def final_answer(solution: str) -> Decimal | str | None:
-    """What stands behind the last `####` on its line, as a number where it is one; None where nothing does.
-
-    A dollar sign, commas between thousands, a closing full stop and zeros at the end change no number.
-    """
-    _, mark, rest = solution.rpartition(FINAL)
-    text = rest.split("\n")[0].strip()
-    if not mark or not text:
-        return None
-    number = _NUMBER.fullmatch(text)
-    return Decimal(number[1] + number[2].replace(",", "")) if number else text

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from jepalm.data.pairs.queries import SECONDS, QueryError, Rows, execute, orders
 from jepalm.data.pairs.tasks import database_of
 from jepalm.errors import UsageError
 from jepalm.evaluation.answers.tasks.shares import Answered, Share, exact_match
-
-SECONDS = 10.0
-"""Longest time of a query."""
-MOST_ROWS = 100_000
-"""Rows after which a result is too large to compare."""
-_LONGEST_VALUE = 1 << 24
-_STEPS_AT_ONCE = 1000
-_ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
-_QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/""", re.DOTALL)
-
-Rows = list[tuple[Any, ...]]
-
-
-class QueryError(Exception):
-    """A query that gives no result; says why."""
 
 
 @dataclass
@@ -101,49 +83,6 @@ def score_spider(answered: Answered, databases: Databases | None = None) -> list
     ]
 
 
-def execute(path: Path, query: str, seconds: float, clock: Callable[[], float] = time.monotonic) -> Rows:
-    """Run one query on a database file that is only read.
-
-    Raises:
-        QueryError: it fails, writes, is no single query, takes too long or finds too much.
-    """
-    start = clock()
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as database:
-            database.text_factory = lambda raw: raw.decode(errors="replace")
-            database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
-            database.set_authorizer(
-                lambda action, *_: sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
-            )
-            database.set_progress_handler(lambda: clock() - start > seconds, _STEPS_AT_ONCE)
-            cursor = database.execute(query)
-            if cursor.description is None:
-                raise QueryError("it is no query")
-            rows = cursor.fetchmany(MOST_ROWS + 1)
-    except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError) as error:
-        raise QueryError(str(error)) from None
-    if len(rows) > MOST_ROWS:
-        raise QueryError(f"it finds more than {MOST_ROWS:,} rows")
-    return [tuple(_plain(value) for value in row) for row in rows]
-
-
 def same_rows(wanted: Rows, found: Rows, *, ordered: bool) -> bool:
     """Whether two results are the same, as lists or each row as often."""
     return wanted == found if ordered else Counter(wanted) == Counter(found)
-
-
-def orders(query: str) -> bool:
-    """Whether a query orders its result, not only that of a query inside it."""
-    depth = 0
-    bare = _QUOTED.sub("''", query).lower()
-    for part in re.finditer(r"[()]|\border\s+by\b", bare):
-        if part[0] in "()":
-            depth += 1 if part[0] == "(" else -1
-        elif depth == 0:
-            return True
-    return False
-
-
-def _plain(value: Any) -> Any:
-    """Numbers to 12 digits: the order of a sum changes the last ones."""
-    return float(f"{value:.12g}") if isinstance(value, float) else value

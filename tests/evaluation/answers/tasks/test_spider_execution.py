@@ -5,10 +5,11 @@ from contextlib import closing
 
 import pytest
 
+from jepalm.data.pairs.queries import QueryError, execute, orders
 from jepalm.errors import UsageError
 from jepalm.evaluation.answers.tasks import score_of
 from jepalm.evaluation.answers.tasks.shares import Answered
-from jepalm.evaluation.answers.tasks.spider import Databases, QueryError, execute, orders
+from jepalm.evaluation.answers.tasks.spider import Databases
 
 SOURCE = "For db_id:[shop]\n\nWhich?"
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x FROM n) SELECT count(*) FROM n"
@@ -99,7 +100,7 @@ def test_an_endless_query_is_stopped_and_tried_once(folder):
 
 
 def test_a_huge_result_is_refused(folder, monkeypatch):
-    monkeypatch.setattr("jepalm.evaluation.answers.tasks.spider.MOST_ROWS", 3)
+    monkeypatch.setattr("jepalm.data.pairs.queries.MOST_ROWS", 3)
     with pytest.raises(QueryError, match="more than 3 rows"):
         execute(folder / "shop" / "shop.sqlite", "SELECT * FROM sold", 10)
 

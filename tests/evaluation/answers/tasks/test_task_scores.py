@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 
+from jepalm.data.pairs.tasks import final_answer
 from jepalm.errors import UsageError
 from jepalm.evaluation.answers.tasks import SCORES, score_of
-from jepalm.evaluation.answers.tasks.gsm8k import final_answer
 from jepalm.evaluation.answers.tasks.nq_open import normalised
 from jepalm.evaluation.answers.tasks.shares import Answered, Share
 from jepalm.evaluation.answers.tasks.transitions import score_transitions
