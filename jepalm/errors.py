@@ -22,7 +22,7 @@ class JepalmError(Exception):
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
-        self.message = message
+        self.message = " ".join(message.split("\n"))  # a key from outside may hold a line end
         self.hint = hint
 
     def __str__(self) -> str:
@@ -41,6 +41,22 @@ class Interrupted(JepalmError):
     def __init__(self, message: str, hint: str = "", signal_number: int = 2) -> None:
         super().__init__(message, hint)
         self.exit_code = 128 + signal_number
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM outside of a training step: unwinds, so that temporary files are removed.
+
+    No `KeyboardInterrupt`, which the command line's library would take for itself, and no `JepalmError`,
+    which somebody might handle.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__("stopped")
+        self.exit_code = 128 + signal_number
+
+
+class DamageWarning(UserWarning):
+    """Something on disk is broken and another was used in its place; the command line shows it as a line."""
 
 
 def nearest(word: str, known: Iterable[str], alike: float = 0.5) -> str:

@@ -58,9 +58,9 @@ class Hardware:
 
     def describe(self) -> str:
         """One line for people: device, threads, precision."""
-        where = (
-            f"cpu, {self.threads} threads" if self.device.type == "cpu" else f"{self.device} ({self.name})"
-        )
+        where = f"{self.device} ({self.name})"
+        if self.device.type == "cpu":
+            where = f"cpu, {self.threads} thread{'s' if self.threads > 1 else ''}"
         return f"{where}, {self.precision}{', compiled' if self.compile else ''}"
 
 

@@ -71,7 +71,7 @@ def duration(seconds: float | None, digits: int = 3) -> str:
     """
     if seconds is None or not math.isfinite(seconds):
         return NOTHING
-    if seconds < 1:
+    if 0 < seconds < 1:
         return f"{three(1000 * seconds, digits)} ms"
     for unit, size in (("s", 1), ("min", 60)):
         if seconds < 90 * size:

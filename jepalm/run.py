@@ -1,20 +1,23 @@
-"""The run folder: name, manifest, `latest`, lock.
+"""The run folder: name, manifest, `latest`, lock; files written whole or not at all.
 
 A run is one training, a folder under `runs/`. Everything in it but the weights is plain text.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import errno
 import fcntl
 import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +25,14 @@ from typing import Any
 
 import jepalm
 from jepalm.errors import JepalmError, UsageError
+from jepalm.reading import read_json
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
 SAMPLES = "samples.jsonl"
 CONFIG = "config.yaml"
 LOG = "log.txt"
+_TEMPORARY = re.compile(r"\..+-(\d+)\.tmp")
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class RunFolder:
             JepalmError: it is not readable JSON.
         """
         try:
-            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
+            manifest = read_json(self.manifest)
         except (OSError, ValueError):
             raise JepalmError(f"{self.manifest} cannot be read", "the run's manifest is damaged") from None
         if not isinstance(manifest, dict):
@@ -102,43 +107,106 @@ class RunFolder:
         write_atomically(self.manifest, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
 
-def create_run(root: Path, name: str, config_yaml: str, manifest: dict[str, Any]) -> RunFolder:
-    """Make `root/DATE_TIME-name[-k]` with its config and manifest, and point `latest` to it.
+def create_run(
+    root: Path,
+    name: str,
+    config_yaml: str,
+    manifest: dict[str, Any],
+    files: Mapping[str, str] | None = None,
+) -> RunFolder:
+    """Make `root/DATE_TIME-name[-k]` whole or not at all, and point `latest` to it.
+
+    Args:
+        root: the folder of runs; made when missing.
+        name: what the run is called.
+        config_yaml: text of `config.yaml`.
+        manifest: what else its manifest says.
+        files: text of further files by name.
 
     Raises:
-        JepalmError: the folder cannot be written.
+        JepalmError: the folder cannot be written. Nothing is left, and `latest` is where it was.
     """
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H%M")
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:40] or "run"
+    temporary = RunFolder(root / f".{stamp}-{safe}-{os.getpid()}.tmp")
+    made: RunFolder | None = None
     try:
         root.mkdir(parents=True, exist_ok=True)
-        for suffix in ("", *(f"-{k}" for k in range(2, 10_000))):
-            folder = root / f"{stamp}-{safe}{suffix}"
-            try:
-                folder.mkdir()
-                break
-            except FileExistsError:
-                continue
-        run = RunFolder(folder)
-        write_atomically(run.config, config_yaml)
-        run.update_manifest(status="created", name=name, **provenance(), **manifest)
-    except OSError as error:
-        raise JepalmError(
-            f"cannot write a run under {root}: {error.strerror}", "--run-dir moves it"
-        ) from None
-    point_latest(run)
-    return run
+        sweep_temporary(root)
+        temporary.path.mkdir()
+        write_atomically(temporary.config, config_yaml)
+        for file, text in (files or {}).items():
+            write_atomically(temporary.path / file, text)
+        temporary.update_manifest(status="created", name=name, **provenance(), **manifest)
+        made = RunFolder(_take_name(temporary.path, root, f"{stamp}-{safe}"))
+        point_latest(made)
+    except BaseException as error:
+        if made is not None:
+            shutil.rmtree(made.path, ignore_errors=True)
+        if isinstance(error, OSError):
+            message = f"cannot write a run under {root}: {error.strerror or error}"
+            raise JepalmError(message, "--run-dir moves it") from None
+        raise
+    finally:
+        shutil.rmtree(temporary.path, ignore_errors=True)
+    return made
+
+
+def _take_name(made: Path, root: Path, name: str) -> Path:
+    """Rename a folder to the first free name; another process may take one at the same moment."""
+    for suffix in ("", *(f"-{k}" for k in range(2, 10_000))):
+        target = root / f"{name}{suffix}"
+        if target.exists():
+            continue
+        try:
+            made.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+            continue
+        flush_folder(root)
+        return target
+    raise OSError(errno.EEXIST, f"too many runs are called {name}")
+
+
+def sweep_temporary(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder: `.NAME-PID.tmp`, and older forms.
+
+    What belongs to a process that lives stays, and so does what resists.
+    """
+    for path in folder.glob(".*"):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is None or process_lives(int(match[1])):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def process_lives(pid: int) -> bool:
+    """Whether another process of this number is alive on this machine."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()
 
 
 def point_latest(run: RunFolder) -> None:
     """Make `latest` beside the run a relative link to it, replaced atomically."""
     link = run.path.parent / "latest"
-    temporary = run.path.parent / f".latest-{os.getpid()}"
+    temporary = run.path.parent / f".latest-{os.getpid()}.tmp"
     try:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(run.path.name)
         temporary.replace(link)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise JepalmError(f"cannot point {link} to {run.name}: {error.strerror}", "move it away") from None
 
 
@@ -170,7 +238,12 @@ def locked(run: RunFolder) -> Iterator[None]:
     Raises:
         JepalmError: another process holds it.
     """
-    with open(run.path / ".lock", "a+", encoding="utf-8") as handle:
+    try:
+        handle = open(run.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        message = f"cannot lock {run.path}: {error.strerror}"
+        raise JepalmError(message, "make the folder writable") from None
+    with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -178,13 +251,22 @@ def locked(run: RunFolder) -> Iterator[None]:
         yield
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's text: temporary sibling, flushed to disk, renamed."""
-    descriptor, temporary_name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace a file's content: temporary sibling, flushed to disk, renamed.
+
+    A text is written as UTF-8, halves of surrogate pairs as `?`.
+
+    Raises:
+        OSError: it could not be written, flushed or renamed; the old content stands, or the new.
+    """
+    data = content.encode("utf-8", "replace") if isinstance(content, str) else content
+    descriptor, temporary_name = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}-", suffix=f"-{os.getpid()}.tmp"
+    )
     temporary = Path(temporary_name)
     try:
-        with open(descriptor, "w", encoding="utf-8") as handle:
-            handle.write(text)
+        with open(descriptor, "wb") as handle:
+            handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
         temporary.chmod(0o644)
@@ -192,6 +274,20 @@ def write_atomically(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    flush_folder(path.parent)
+
+
+def flush_folder(path: Path) -> None:
+    """Flush a folder's entries to disk: a rename lasts after this.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, tree: dict[str, Any]) -> None:

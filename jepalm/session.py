@@ -5,7 +5,9 @@ The command line and sweeps start here, so that both train alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from rich.console import Console
 
 from jepalm.config import (
     Config,
+    HardwareConfig,
     apply_overrides,
     differences,
     dump,
@@ -34,13 +37,14 @@ from jepalm.generation.loading import TOKENIZER
 from jepalm.generation.teacher import find_teacher, load_teacher
 from jepalm.hardware import Hardware, choose_hardware
 from jepalm.objective import JepalmObjective, Objective, build_objective
-from jepalm.run import RunFolder, create_run, locked, open_run, write_atomically
+from jepalm.run import RunFolder, create_run, locked, open_run, sweep_temporary, write_atomically
 from jepalm.training.checkpoint import Checkpoint, find_checkpoint
 from jepalm.training.distributed import Processes, join_processes
 from jepalm.training.estimate import Estimate, estimate
 from jepalm.training.phases import scope_of, settled
 from jepalm.training.schedule import Schedule
 from jepalm.training.trainer import Trainer
+from jepalm.training.tuning import TimedChoice, tune
 
 FIXED_ON_RESUME = {
     "training.batch_size",
@@ -61,7 +65,9 @@ class Session:
     batches: Batches
     objective: Objective
     schedule: Schedule
+    held_out: HeldOut
     resumed: tuple[RunFolder, Checkpoint] | None = None
+    timed: Sequence[TimedChoice] = ()
 
     @property
     def unread_actions(self) -> bool:
@@ -94,8 +100,8 @@ class Session:
                 run = self.resumed[0]
             else:
                 name = name or self.config.preset
-                run = create_run(runs, name, dump(self.config), self._manifest(cost))
-                self.prepared.tokenizer.save(run.path / TOKENIZER)
+                files = {TOKENIZER: self.prepared.tokenizer.to_json()}
+                run = create_run(runs, name, dump(self.config), self._manifest(cost), files)
             path = str(run.path)
         return RunFolder(Path(self.processes.broadcast(path)))
 
@@ -107,13 +113,14 @@ class Session:
             console: where progress is shown; None shows nothing.
             cost: tells the progress how long a step of each phase takes.
         """
-        with locked(run) if self.processes.first else nullcontext():
+        with locked(run) if self.processes.first and self.resumed is None else nullcontext():
+            sweep_temporary(run.path)
             trainer = Trainer(
                 run,
                 self.config,
                 self.objective,
                 self.batches,
-                self._held_out(),
+                self.held_out,
                 self.hardware,
                 self.processes,
                 console,
@@ -125,13 +132,6 @@ class Session:
                 trainer.resume(self.resumed[1])
             trainer.train()
 
-    def _held_out(self) -> HeldOut:
-        training, alone = self.config.training, Processes()
-        batches = _batches(self.config, self.prepared, "validation", self.hardware, alone)
-        exact = self.prepared.meta.pairing == "pairs"
-        fixed = batches.fixed(training.validation_batches)
-        return HeldOut(fixed, self.prepared.tokenizer, training.samples, exact=exact)
-
     def _manifest(self, cost: Estimate) -> dict[str, Any]:
         parts, meta, hardware = self.objective.parameters_by_part(), self.prepared.meta, self.hardware
         return {
@@ -141,6 +141,7 @@ class Session:
             "device_name": hardware.name,
             "precision": hardware.precision,
             "threads": hardware.threads,
+            "timed": [asdict(choice) for choice in self.timed],
             "compiled": hardware.compile,
             "world_size": self.processes.world_size,
             "seed": self.config.training.seed,
@@ -224,10 +225,15 @@ def resumed_session(
         JepalmError: its data was changed since.
     """
     run = RunFolder(open_run(path).path.resolve())
-    config = _changed(run, flags, settings)
-    checkpoint = find_checkpoint(run)
-    with _session(config, data_root, run.path.parent, (run, checkpoint)) as session:
-        known = run.read_manifest().get("data", {}).get("content_sha256")
+    first = os.environ.get("RANK", "0") == "0"
+    with contextlib.ExitStack() as held:
+        if first:
+            held.enter_context(locked(run))
+        config = _changed(run, flags, settings)
+        checkpoint = find_checkpoint(run)
+        session = held.enter_context(_session(config, data_root, run.path.parent, (run, checkpoint)))
+        data = run.read_manifest().get("data")
+        known = data.get("content_sha256") if isinstance(data, dict) else None
         if known != session.prepared.meta.content_sha256:
             hint = "prepare the same text again, or train anew"
             raise JepalmError(f"{session.prepared.path} was changed since {run.name} was trained", hint)
@@ -240,7 +246,8 @@ def _session(
 ) -> Iterator[Session]:
     prepared = open_prepared(config.data.name, data_root)
     check_data(config, prepared)
-    hardware = choose_hardware(config.hardware, _planned_steps(config))
+    asked = config.hardware if resumed is None else _chosen_before(config, resumed[0])
+    hardware = choose_hardware(asked, _planned_steps(config))
     with join_processes(hardware) as processes:
         torch.manual_seed(config.training.seed)
         objective = build_objective(config.model, config.objective, prepared.meta.vocab_size, hardware)
@@ -256,7 +263,31 @@ def _session(
         schedule = Schedule.of(config.training, batches.steps_per_pass)
         for phase in schedule.phases:
             scope_of(phase.config, objective)
-        yield Session(config, prepared, hardware, processes, batches, objective, schedule, resumed)
+        timed: list[TimedChoice] = []
+        if resumed is None and processes.world_size == 1:
+            hardware, timed = tune(objective, batches, config, hardware)
+        held_out = _held_out(config, prepared, hardware)
+        yield Session(
+            config, prepared, hardware, processes, batches, objective, schedule, held_out, resumed, timed
+        )
+
+
+def _chosen_before(config: Config, run: RunFolder) -> HardwareConfig:
+    """The precision and the threads that a run was begun with, where nothing else is asked for."""
+    asked, manifest = config.hardware, run.read_manifest()
+    if manifest.get("device") != "cpu":
+        return asked
+    precision = manifest.get("precision") if asked.precision == "auto" else asked.precision
+    threads = manifest.get("threads") if asked.threads is None else asked.threads
+    return HardwareConfig.model_validate(asked.model_dump() | {"precision": precision, "threads": threads})
+
+
+def _held_out(config: Config, prepared: PreparedData, hardware: Hardware) -> HeldOut:
+    training = config.training
+    batches = _batches(config, prepared, "validation", hardware, Processes())
+    exact = prepared.meta.pairing == "pairs"
+    fixed = batches.fixed(training.validation_batches)
+    return HeldOut(fixed, prepared.tokenizer, training.samples, exact=exact)
 
 
 def _planned_steps(config: Config) -> int:
@@ -284,6 +315,7 @@ def _batches(
         micro_batch_size=config.training.micro_batch_size,
         action_len=config.model.longest_action,
         tokens_per_latent=config.model.latent.tokens,
+        end_targets=config.model.family == "jepalm" and config.model.decoder.autoregressive,
         static_shapes=hardware.compile and split == "train",
         spans=config.data.spans,
     )

@@ -87,8 +87,8 @@ def test_compile_turns_automatic_packing_off():
 
 
 def test_describe_names_device_threads_and_precision():
-    assert chosen(precision="fp32").describe() == "cpu, 1 threads, fp32"
-    assert chosen(precision="fp32", compile=True).describe() == "cpu, 1 threads, fp32, compiled"
+    assert chosen(precision="fp32").describe() == "cpu, 1 thread, fp32"
+    assert chosen(precision="fp32", compile=True).describe() == "cpu, 1 thread, fp32, compiled"
 
 
 def test_autocast_runs_matrix_products_in_bf16_only_when_chosen():

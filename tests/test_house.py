@@ -25,7 +25,9 @@ ROOMS = (
     "run",
     "hardware",
     "config",
+    "reading",
     "encodings",
+    "escaping",
     "errors",
     "numbers",
 )

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +18,7 @@ from typer.core import TyperGroup
 import jepalm
 from jepalm.cli.bench import bench
 from jepalm.cli.console import print_anywhere
+from jepalm.cli.doctor import doctor
 from jepalm.cli.evaluate import evaluate
 from jepalm.cli.export import export
 from jepalm.cli.generate import generate
@@ -23,7 +29,8 @@ from jepalm.cli.presets import presets
 from jepalm.cli.report import report
 from jepalm.cli.sweep import sweep
 from jepalm.cli.train import train
-from jepalm.errors import JepalmError
+from jepalm.errors import DamageWarning, JepalmError, Stopped
+from jepalm.escaping import for_terminal
 
 DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 
@@ -48,6 +55,7 @@ COMMANDS = [
     "presets",
     "bench",
     "export",
+    "doctor",
 ]
 """In the order a newcomer needs them."""
 
@@ -79,6 +87,7 @@ app.command()(sweep)
 app.command()(presets)
 app.command()(bench)
 app.command()(export)
+app.command()(doctor)
 
 
 def _version(asked: bool) -> None:
@@ -100,9 +109,12 @@ def main() -> None:
     """Run the command line; faults of the user's or the machine's end in one line."""
     print_anywhere()
     try:
-        app()
+        with _stopped_by_signals(), _damage_on_stderr():
+            app()
     except JepalmError as error:
         _fail(str(error), error.exit_code, "" if error.exit_code > 128 else "error: ")
+    except Stopped as stopped:
+        _fail("stopped (the same command begins again)", stopped.exit_code, "")
     except KeyboardInterrupt:
         _fail("stopped", 130, "")
     except BrokenPipeError:
@@ -113,8 +125,62 @@ def main() -> None:
             raise
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{os.strerror(error.errno)} (free space or change the folder)", 1, "error: ")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _fail("not enough memory (take a smaller model or batch)", 1, "error: ")
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM unwind the command, the second one ends the process at once.
+
+    Training and sweeps have handlers of their own inside this.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    process = os.getpid()
+    came = False
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal came
+        if came or os.getpid() != process:  # the second: a process that a library forked
+            os._exit(128 + number)
+        came = True
+        raise Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _damage_on_stderr() -> Iterator[None]:
+    """Show what is broken on disk, and what is used in its place, as a line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DamageWarning)
+        before = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+            if issubclass(category, DamageWarning):
+                typer.echo(f"warning: {for_terminal(str(message))}", err=True)
+            else:
+                before(message, category, *place, **options)
+
+        warnings.showwarning = show
+        yield
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    said = ("not enough memory", "can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in said)
 
 
 def _fail(message: str, code: int, prefix: str) -> None:
-    typer.echo(prefix + message, err=True)
+    """One line on the standard error, and the exit code."""
+    typer.echo(prefix + for_terminal(message).replace("\n", " "), err=True)
     sys.exit(code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,7 +60,7 @@ def bench(
 
     Example: jepalm bench runs/latest
     """
-    from jepalm.cli.console import console, errors, line
+    from jepalm.cli.console import console, errors, line, print_json
     from jepalm.cli.verifying import open_verifier
     from jepalm.config import data_root, read_config, runs_root
     from jepalm.evaluation.speed.bench import Bench
@@ -129,7 +128,7 @@ def bench(
     )
     path = folder.path / FILE
     if as_json:
-        typer.echo(json.dumps({**measured.as_json(), "file": str(path)}, ensure_ascii=False))
+        print_json({**measured.as_json(), "file": str(path)})
     else:
         line("run", f"{measured.run} at step {measured.step:,}")
         line("hardware", place.describe())
@@ -185,6 +184,8 @@ def _add_writing(shown: Table, measured: Bench) -> None:
         shown.add_row(f"latency, batch {speed.batch}", *medians, three(speed.ratio.median))
         shown.add_row(f"  middle half, {speed.ratio.n} rounds", *halves, style="dim")
         shown.add_row("  characters a second", *(three(rates[name]) for name in ("model", "baseline")))
+        for name, found in speed.further.items():
+            shown.add_row(f"  {name}", duration(found.median), "", _over(found, speed.model), style="dim")
 
 
 def _add_verified(shown: Table, verified: VerifiedSpeed) -> None:
@@ -228,6 +229,13 @@ def _add_training(shown: Table, training: StepSpeed) -> None:
     shown.add_row("top operators", "", "calls a step", "share of time", style="bold")
     for operator in training.operators:
         shown.add_row(Text(operator.name), "", three(operator.calls), percent(operator.share))
+
+
+def _over(times: TimingQuartiles, of: TimingQuartiles) -> str:
+    """How many times the other median."""
+    from jepalm.numbers import three
+
+    return three(times.median / of.median)
 
 
 def _half(times: TimingQuartiles, text: Callable[[float], str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -87,6 +86,12 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    chunks: Annotated[
+        bool,
+        typer.Option(
+            "--chunks", help="Score texts of random chunks and words of the training text as controls."
+        ),
+    ] = False,
     reading: Annotated[
         Word, typer.Option(help=r"What \b in a regular expression is: a word boundary, or the letter b.")
     ] = Word.boundary,
@@ -105,7 +110,7 @@ def evaluate(
 
     Example: jepalm evaluate runs/latest
     """
-    from jepalm.cli.console import console, line
+    from jepalm.cli.console import console, line, print_json
     from jepalm.cli.refining import kept_of, known_order, numbers_of_passes
     from jepalm.cli.verifying import open_verifier
     from jepalm.config import from_mapping, runs_root
@@ -125,6 +130,7 @@ def evaluate(
         seed=seed,
         length=length,
         kept=kept_of("--keep", keep),
+        chunks=chunks,
         passes=numbers_of_passes(passes, order),
         order=known_order(order),
         reading=reading.value,
@@ -143,7 +149,7 @@ def evaluate(
     path = trained.run.report / f"evaluation-{evaluation.split}.json"
     write_json(path, evaluation.as_json())
     if as_json:
-        typer.echo(json.dumps({**evaluation.as_json(), "file": str(path)}, ensure_ascii=False))
+        print_json({**evaluation.as_json(), "file": str(path)})
         return
     for text in header(evaluation):
         console.print(text, markup=False)

@@ -58,17 +58,21 @@ def generate(
         float | None,
         typer.Option(
             min=0.0,
-            help="0: the most likely token.  [default: 0; 1 for several samples, or a model with noise]",
+            help="0: the most likely token.  [default: 0; 1 for several samples, or a model with noise or a"
+            " light decoder]",
             show_default=False,
         ),
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(min=1, help="Causal models: draw from this many most likely tokens.")
+        int | None,
+        typer.Option(min=1, help="Models that write token by token: draw from this many most likely tokens."),
     ] = None,
     top_p: Annotated[
         float | None,
         typer.Option(
-            min=1e-6, max=1.0, help="Causal models: draw from the tokens that hold this probability."
+            min=1e-6,
+            max=1.0,
+            help="Models that write token by token: draw from the tokens that hold this probability.",
         ),
     ] = None,
     refine: Annotated[
@@ -134,7 +138,7 @@ def generate(
     from jepalm.errors import UsageError
     from jepalm.generation.loading import load_trained
     from jepalm.generation.prompts import read_action
-    from jepalm.generation.token_by_token import Sampling
+    from jepalm.generation.sampling import Sampling
     from jepalm.generation.writer import TEXTS_AT_ONCE
     from jepalm.generation.writers import WritingOptions
     from jepalm.run import open_run
@@ -203,7 +207,8 @@ def _show(
     """Write after one prompt and print the texts."""
     import time
 
-    from jepalm.cli.texts import draw_embeddings, print_cost, print_json, print_notes, print_texts
+    from jepalm.cli.console import print_json
+    from jepalm.cli.texts import draw_embeddings, print_cost, print_notes, print_texts
     from jepalm.errors import UsageError
     from jepalm.generation.prompts import read_prompt
     from jepalm.generation.writer import Prompt

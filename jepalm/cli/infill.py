@@ -49,8 +49,8 @@ def infill(
 
     from rich.text import Text
 
-    from jepalm.cli.console import console
-    from jepalm.cli.texts import default_temperature, draw_embeddings, given_text, print_cost, print_json
+    from jepalm.cli.console import console, print_json
+    from jepalm.cli.texts import default_temperature, draw_embeddings, given_text, print_cost
     from jepalm.config import from_mapping, runs_root
     from jepalm.generation.infill import fill, read_gaps
     from jepalm.generation.loading import load_trained

@@ -32,7 +32,9 @@ def introduce(session: Session, cost: Estimate, runs: Path) -> None:
         line("", f"{batches.truncated:,} pairs are longer than the model and are cut")
     if session.unread_actions:
         line("", "its actions are not read: model.action.conditioning is none")
-    line("hardware", session.hardware.describe())
+    tried = [choice for choice in session.timed if choice.seconds is not None]
+    how = f", the fastest of {len(tried)} timed" if len(tried) > 1 else ""
+    line("hardware", session.hardware.describe() + how)
     going_on = f", going on from step {done:,}" if done else ""
     line("steps", f"{schedule.steps_per_epoch:,} an epoch, {schedule.steps:,} in all{going_on}")
     for phase in schedule.phases:

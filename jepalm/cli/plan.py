@@ -75,7 +75,8 @@ def plan(
     """
     import time
 
-    from jepalm.cli.texts import given_text, print_json
+    from jepalm.cli.console import print_json
+    from jepalm.cli.texts import given_text
     from jepalm.config import from_mapping, runs_root
     from jepalm.encodings import plain
     from jepalm.generation.loading import load_trained

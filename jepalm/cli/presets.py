@@ -52,7 +52,7 @@ def presets(
     import json
     from dataclasses import asdict
 
-    from jepalm.cli.console import line
+    from jepalm.cli.console import line, print_json
     from jepalm.config import dump, preset_names, resolve, runs_root
 
     if name is not None:
@@ -62,7 +62,7 @@ def presets(
     runs = finished_runs(runs_root(run_dir))
     entries = [entry_of(preset, runs) for preset in preset_names()]
     if as_json:
-        typer.echo(json.dumps({"presets": [asdict(entry) for entry in entries]}, ensure_ascii=False))
+        print_json({"presets": [asdict(entry) for entry in entries]})
         return
     cells = [COLUMNS, *(_cells(entry) for entry in entries)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

@@ -35,7 +35,8 @@ def show_many(
 
     import numpy as np
 
-    from jepalm.cli.texts import print_dim, print_json, print_notes
+    from jepalm.cli.console import print_json
+    from jepalm.cli.texts import print_dim, print_notes
     from jepalm.generation.prompts import read_prompts
     from jepalm.generation.writer import Prompt
     from jepalm.generation.writers import writer_for

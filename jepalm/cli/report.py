@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +30,7 @@ def report(
     Example: jepalm report runs/latest
     """
     # Imported here so that `jepalm --help` stays fast.
-    from jepalm.cli.console import console, line
+    from jepalm.cli.console import console, line, print_json
     from jepalm.config import runs_root
     from jepalm.report.comparison import compare
     from jepalm.report.read import read_run
@@ -53,7 +52,7 @@ def report(
         tree, document = comparison.as_json(), comparison_document(comparison)
     page = write(document, folder)
     if as_json:
-        typer.echo(json.dumps({**tree, "page": str(page)}, indent=2, ensure_ascii=False, allow_nan=False))
+        print_json({**tree, "page": str(page)}, indent=2)
         return
     console.print(view(document), soft_wrap=False)
     line("page", str(page))

@@ -40,9 +40,7 @@ def sweep(
 
     Example: jepalm sweep examples/sweep-shakespeare.yaml --jobs 2
     """
-    import json
-
-    from jepalm.cli.console import console, errors, line
+    from jepalm.cli.console import console, errors, line, print_json
     from jepalm.config import data_root, runs_root
     from jepalm.errors import Interrupted
     from jepalm.report.render.several import sweep_document
@@ -68,7 +66,7 @@ def sweep(
     if stopped is not None:
         raise stopped
     if as_json:
-        typer.echo(json.dumps({**table.as_json(), "page": str(page)}, ensure_ascii=False))
+        print_json({**table.as_json(), "page": str(page)})
     else:
         console.print(view(sweep_document(table, drawn=False)), soft_wrap=False)
         line("page", str(page))

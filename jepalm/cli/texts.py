@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jepalm.generation.loading import TrainedModel
-    from jepalm.generation.one_pass import Passage
+    from jepalm.generation.passage import Passage
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,16 @@ def given_text(argument: str) -> str:
 
 
 def default_temperature(trained: TrainedModel, asked: float | None, samples: int) -> float:
-    """The temperature asked for; else 1 where the draws make the texts differ, and 0 elsewhere."""
+    """The temperature asked for; else 1 where the draws make the texts differ, and 0 elsewhere.
+
+    The likeliest text of a light decoder repeats itself where no right answer ends it, so it is drawn, too.
+    """
     if asked is not None:
         return asked
-    return float(samples > 1 or trained.config.model.predictor.noise != "none")
+    model = trained.config.model
+    endless = trained.pairing in ("windows", "lines") and not trained.is_causal
+    drawn = model.predictor.noise != "none" or (model.decoder.autoregressive and endless)
+    return float(samples > 1 or drawn)
 
 
 def refuse(flags: dict[str, bool], beside: str, hint: str) -> None:
@@ -66,14 +72,6 @@ def refuse(flags: dict[str, bool], beside: str, hint: str) -> None:
     for flag, given in flags.items():
         if given:
             raise UsageError(f"{flag} does not go with {beside}", hint)
-
-
-def print_json(row: dict[str, Any]) -> None:
-    """Print one object, as it is."""
-    import json
-    import sys
-
-    sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def print_cost(

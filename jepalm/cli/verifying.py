@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from jepalm.cli.texts import Asked
     from jepalm.config import HardwareConfig
     from jepalm.generation.loading import TrainedModel
-    from jepalm.generation.token_by_token import Sampling
+    from jepalm.generation.sampling import Sampling
     from jepalm.generation.verify import Drafter
 
 TEACHER = "teacher"
@@ -74,7 +74,8 @@ def show_verified(
     """
     import time
 
-    from jepalm.cli.texts import print_dim, print_json, print_notes, print_texts
+    from jepalm.cli.console import print_json
+    from jepalm.cli.texts import print_dim, print_notes, print_texts
     from jepalm.generation.prompts import read_prompt
     from jepalm.generation.verify import check_verifier, drafter_of, verified_writer
     from jepalm.generation.writer import Prompt

@@ -48,9 +48,38 @@ class PredictorConfig(Section):
 
 
 class DecoderConfig(Section):
-    """The TextDecoder."""
+    """The TextDecoder: how embeddings become text."""
 
+    kind: Literal["parallel", "local", "recurrent"] = "parallel"
+    """`parallel`: a Transformer that gives all tokens at once. `local` and `recurrent` are light and
+    autoregressive: each token depends on its embedding and on the tokens before it, and an end token ends the
+    text. `local` reads the last `context` tokens, `recurrent` is a GRU."""
     n_layers: int = Field(4, ge=0, le=128)
+    """Layers of a `parallel` decoder."""
+    context: int = Field(8, ge=0, le=16)
+    """Tokens before the position that a `local` decoder reads; 0: the embedding alone."""
+    dim: int | None = Field(None, ge=8, le=16384)
+    """Hidden width of a `local` or `recurrent` decoder; `model.dim` when empty."""
+    embeddings: Literal["predicted", "positions"] = "predicted"
+    """`positions`: a `local` or `recurrent` decoder reads a learned vector a position in place of the
+    embeddings, as the control that shows what predicted embeddings are worth."""
+
+    @property
+    def autoregressive(self) -> bool:
+        """Whether a token depends on the tokens before it, and the decoder ends a text itself."""
+        return self.kind != "parallel"
+
+    @property
+    def n_previous(self) -> int:
+        """How many of the tokens before a position the decoder reads there."""
+        return {"parallel": 0, "local": self.context, "recurrent": 1}[self.kind]
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_reads(self) -> DecoderConfig:
+        for name in ("context", "dim", "embeddings"):
+            if not self.autoregressive and not kept(self, name):
+                raise ValueError(f"model.decoder.{name} does nothing with model.decoder.kind={self.kind}")
+        return self
 
 
 class LatentConfig(Section):
@@ -140,6 +169,11 @@ class ModelConfig(Section):
         return self.latent.dim or self.dim
 
     @property
+    def n_target_positions(self) -> int:
+        """Most positions of a target with the end token, where the decoder ends a text itself."""
+        return self.target_len + int(self.decoder.autoregressive)
+
+    @property
     def longest_action(self) -> int:
         """Most positions of an action."""
         return self.action_len or self.source_len
@@ -164,6 +198,23 @@ class ModelConfig(Section):
             raise ValueError("model.predictor.intermediate_logits needs model.latent.tokens=1")
         if self.predictor.intermediate_logits and self.source_positions == "aligned":
             raise ValueError("model.predictor.intermediate_logits needs model.source_positions=before")
+        return self
+
+    @model_validator(mode="after")
+    def _a_light_decoder_reads_tokens(self) -> ModelConfig:
+        kind = self.decoder.kind
+        if not self.decoder.autoregressive:
+            return self
+        if self.latent != LatentConfig():
+            raise ValueError(f"model.latent does nothing with model.decoder.kind={kind}: it reads no latents")
+        for name in ("unmasked", "intermediate_logits"):
+            if getattr(self.predictor, name):
+                raise ValueError(f"model.predictor.{name} does not go with model.decoder.kind={kind}")
+        if self.decoder.n_previous > self.source_len:
+            raise ValueError(
+                f"model.decoder.context {self.decoder.n_previous} is longer than "
+                f"model.source_len {self.source_len}"
+            )
         return self
 
     @model_validator(mode="after")

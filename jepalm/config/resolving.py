@@ -17,8 +17,12 @@ from pydantic_core import ErrorDetails
 
 from jepalm.config.base import Section
 from jepalm.config.tree import DEFAULT_PRESET, Config
-from jepalm.encodings import read_text
+from jepalm.encodings import decode
 from jepalm.errors import UsageError, nearest
+from jepalm.reading import MAX_YAML_BYTES, NotReadable, check_limits, parse_yaml, read_bytes
+
+_SHOWN = 120
+"""Characters of a value in an error."""
 
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -97,7 +101,15 @@ def load_file(path: Path, hint: str = "--config takes a YAML file") -> dict[str,
     Raises:
         UsageError: missing, unreadable, not UTF-8, not YAML, or not a mapping.
     """
-    return _parse(read_text(path, hint), str(path))
+    try:
+        raw = read_bytes(path, MAX_YAML_BYTES)
+    except FileNotFoundError:
+        raise UsageError(f"no such file: {path}", hint) from None
+    except NotReadable as error:
+        raise UsageError(f"{path}: {error}", hint) from None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}", hint) from None
+    return _parse(decode(raw, str(path)), str(path))
 
 
 def resolve(
@@ -135,11 +147,15 @@ def apply_overrides(tree: dict[str, Any], overrides: list[str]) -> None:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
-            raise UsageError(f"cannot read {override!r}", "settings have the form section.key=value")
+            raise UsageError(
+                f"cannot read {short_repr(override)}", "settings have the form section.key=value"
+            )
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise UsageError(f"cannot read the value of {override!r}", "quote it as YAML would") from None
+            value = parse_yaml(text)
+        except NotReadable as error:
+            why = "" if str(error) == "not valid YAML" else f": {error}"
+            message = f"cannot read the value of {short_repr(override)}{why}"
+            raise UsageError(message, "quote it as YAML would") from None
         assign(tree, key.strip(), value)
 
 
@@ -169,7 +185,10 @@ def validated(model: type[SectionT], tree: Mapping[str, Any], where: str, page: 
         UsageError: names the first offending key.
     """
     try:
+        check_limits(tree)
         return model.model_validate(tree)
+    except NotReadable as error:
+        raise UsageError(f"{where}: {error}" if where else str(error), f"see docs/{page}.md") from None
     except ValidationError as error:
         raise _for_people(error, model, where, page) from None
 
@@ -201,11 +220,10 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _parse(text: str, where: str) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        raise UsageError(f"{where}{line}: not valid YAML", "see the presets for the form") from None
+        tree = parse_yaml(text)
+    except NotReadable as error:
+        line = f", line {error.line}" if error.line is not None else ""
+        raise UsageError(f"{where}{line}: {error}", "see the presets for the form") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -243,7 +261,7 @@ def assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _item(items: list[Any], number: str, dotted: str) -> Any:
-    if not number.isdecimal() or int(number) >= len(items):
+    if not number.isdecimal() or len(number) > 9 or int(number) >= len(items):
         hint = f"they are numbered 0 to {len(items) - 1}" if items else "the list is empty"
         raise UsageError(f"unknown key {dotted}", hint)
     return items[int(number)]
@@ -265,7 +283,13 @@ def _for_people(error: ValidationError, model: type[Section], where: str, page: 
     if not key or detail["type"] == "value_error":
         return UsageError(f"{prefix}{message}", "change one of the two")
     message = (message[0].lower() + message[1:]).replace("a valid tuple", "a list")
-    return UsageError(f"{prefix}{key}={detail['input']!r}: {message}", f"see docs/{page}.md")
+    return UsageError(f"{prefix}{key}={short_repr(detail['input'])}: {message}", f"see docs/{page}.md")
+
+
+def short_repr(value: Any) -> str:
+    """A value as an error names it: on one line, and not all of a long one."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
 def _hint(model: type[Section], path: list[str]) -> str:

@@ -6,12 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from jepalm.config.base import Section
+from jepalm.config.base import Section, kept
 
 
 class OptimizerConfig(Section):
-    """AdamW and the learning-rate schedule, a pure function of the step."""
+    """The optimizer and the learning-rate schedule, a pure function of the step."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """`muon`: Muon for the matrices of hidden layers, AdamW for all else. Needs torch 2.9 or newer."""
+    muon_lr: float = Field(0.02, gt=0, le=10)
+    """Peak learning rate of Muon; it rises and falls as `lr` does."""
     lr: float = Field(1e-3, gt=0, le=10)
     """Peak learning rate."""
     min_lr: float = Field(0.0, ge=0)
@@ -22,9 +26,17 @@ class OptimizerConfig(Section):
     weight_decay: float = Field(0.01, ge=0, le=10)
     """Applied to matrices only."""
     beta1: float = Field(0.9, ge=0, lt=1)
+    """Of AdamW."""
     beta2: float = Field(0.95, ge=0, lt=1)
+    """Of AdamW."""
     grad_clip: float | None = Field(None, gt=0)
     """Largest norm of the whole gradient; empty does not clip."""
+
+    @model_validator(mode="after")
+    def _muon_lr_is_muons(self) -> OptimizerConfig:
+        if self.kind != "muon" and not kept(self, "muon_lr"):
+            raise ValueError(f"optimizer.muon_lr does nothing with optimizer.kind={self.kind}")
+        return self
 
 
 class PhaseConfig(Section):
@@ -67,6 +79,9 @@ class TrainingConfig(Section):
     """Steps between rows of `metrics.jsonl`."""
     validate_every: int | None = Field(None, ge=1)
     """Steps between validations; a twentieth of the run when empty."""
+    patience: int | None = Field(None, ge=1)
+    """Validations in a row without a lower `validation/loss` after which training ends early; empty: never. A
+    phase counts its own."""
     validation_batches: int = Field(16, ge=1)
     samples: int = Field(4, ge=0, le=64)
     """Held-out sources whose one-shot text is written down at each validation."""
@@ -77,6 +92,9 @@ class TrainingConfig(Section):
     a twentieth of the run, or as validation if that is more often, when empty; 0: never."""
     keep: int = Field(2, ge=1)
     """Newest checkpoints to keep, beside the best."""
+    on_nonfinite: Literal["stop", "rollback"] = "stop"
+    """A loss that is not finite: `stop` ends the run; `rollback` goes back to the newest checkpoint and
+    leaves out the batches from there to the step it happened in, at most three times a run."""
     phases: tuple[PhaseConfig, ...] = ()
     """One after the other; empty: all parts and terms from the first step to the last."""
 
@@ -99,9 +117,10 @@ class HardwareConfig(Section):
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bf16 on a GPU that has it; on a CPU the faster one in some timed steps."""
     compile: bool | Literal["auto"] = "auto"
     threads: int | None = Field(None, ge=1, le=1024)
-    """CPU threads; as many as torch chooses when empty."""
+    """CPU threads; when empty, one or as many as torch takes, whichever is faster in some timed steps."""
     packing: bool | Literal["auto"] = "auto"
     """Compute only the positions that hold text; `auto`: on a CPU."""
     attention: Literal["auto", "sdpa", "matmul"] = "auto"

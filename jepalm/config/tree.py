@@ -44,6 +44,20 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _a_light_decoder_ends_a_text_itself(self) -> Config:
+        decoder, objective = self.model.decoder, self.objective
+        if not decoder.autoregressive or self.model.family != "jepalm":
+            return self
+        off = {
+            "length.kind=none": objective.length.kind == "none",
+            "coupling.teacher=null": objective.coupling.teacher is None,
+            "kl.weight=0": objective.kl.weight == 0,
+        }
+        for needed in (setting for setting, is_so in off.items() if not is_so):
+            raise ValueError(f"model.decoder.kind={decoder.kind} needs objective.{needed}")
+        return self
+
+    @model_validator(mode="after")
     def _sections_are_the_familys(self) -> Config:
         for family, sections in FAMILY_SECTIONS.items():
             for dotted in sections:

@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -64,6 +65,13 @@ def pad_rows(rows: Sequence[Sequence[int]], device: torch.device) -> Tokens:
     for place, row in enumerate(rows):
         ids[place, : len(row)] = torch.tensor(row)
     return Tokens(ids.to(device), lengths.to(device))
+
+
+def with_end(texts: Tokens, whole: Tensor) -> Tokens:
+    """Texts with the end token behind those that are whole (B,) bool; one position wider."""
+    ids = F.pad(texts.ids, (0, 1), value=TextTokenizer.PAD)  # (B, T + 1)
+    behind = torch.where(whole, TextTokenizer.END, TextTokenizer.PAD)[:, None]  # (B, 1)
+    return Tokens(ids.scatter(1, texts.lengths[:, None], behind), texts.lengths + whole, texts.places)
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,8 @@ class Batches:
         world_size: how many there are.
         micro_batch_size: most pairs of one Batch; this rank's whole share when empty.
         tokens_per_latent: target tokens that one latent holds; the latents are counted.
+        end_targets: a target that is a whole text ends with the end token, beyond `target_len`; windows and
+            hidden spans do not end.
         static_shapes: pad to exactly `source_len` and `target_len` instead of the longest text.
         spans: how much of a text is hidden, of data with that pairing.
         resident: keep all tokens on the device; when empty, if they are under 2 GiB and under a
@@ -157,6 +167,7 @@ class Batches:
         micro_batch_size: int | None = None,
         action_len: int | None = None,
         tokens_per_latent: int = 1,
+        end_targets: bool = False,
         static_shapes: bool = False,
         spans: SpansConfig | None = None,
         resident: bool | None = None,
@@ -179,6 +190,7 @@ class Batches:
         self.target_len = target_len
         self.action_len = action_len or source_len
         self.tokens_per_latent = tokens_per_latent
+        self.end_targets = end_targets
         self.device = torch.device(device)
         self._seed = seed
         self._rank = rank
@@ -199,6 +211,7 @@ class Batches:
         self.steps_per_pass = max(1, self.n_pairs // batch_size)
         self.resident = _fits(split.n_tokens, self.device) if resident is None else resident
         self._stream = self._load() if self.resident else None
+        self._pair_spans = self._load_spans() if self.resident and not self._drawn else None
         self._columns = torch.arange(max(source_len, target_len, self.action_len), device=self.device)
 
     def at(self, step: int) -> list[Batch]:
@@ -251,7 +264,10 @@ class Batches:
 
     def _stored_pairs(self, pairs: NDArray[np.int64]) -> _Texts:
         """The texts of stored pairs, cut to the longest lengths."""
-        spans = {role: self.split.spans(role, pairs) for role in self._roles}
+        if self._pair_spans is not None:
+            spans = {role: known[pairs] for role, known in self._pair_spans.items()}
+        else:
+            spans = {role: self.split.spans(role, pairs) for role in self._roles}
         source, target = spans["source"], spans["target"]
         whole = _lengths(target) <= self.target_len
         target[:, 1] = np.minimum(target[:, 1], target[:, 0] + self.target_len)
@@ -277,11 +293,14 @@ class Batches:
         tokens = {role: self._gather(spans[rows], self._limit(role)) for role, spans in texts.spans.items()}
         if texts.hidden is not None:
             tokens["source"], tokens["target"] = self._hide(tokens["source"], texts.hidden[rows])
+        whole = None if texts.whole is None else torch.from_numpy(texts.whole[rows]).to(self.device)
+        if self.end_targets and whole is not None:
+            tokens["target"] = with_end(tokens["target"], whole)
         return Batch(
             tokens["source"],
             tokens["target"],
             tokens.get("action"),
-            whole=None if texts.whole is None else torch.from_numpy(texts.whole[rows]).to(self.device),
+            whole=whole,
             **self._counts(texts, counted),
         )
 
@@ -294,6 +313,8 @@ class Batches:
         }
         if texts.hidden is not None:
             return {**counts, "n_target_tokens": texts.hidden[counted].size}
+        if self.end_targets and texts.whole is not None:
+            lengths["target"] = lengths["target"] + texts.whole[counted]
         ends = 0 if texts.whole is None else len(lengths) - 1
         return {
             **counts,
@@ -327,6 +348,10 @@ class Batches:
         for row, (start, end) in enumerate(spans.tolist()):
             table[row, : end - start] = self.split.tokens(start, end)
         return Tokens(torch.from_numpy(table), torch.from_numpy(lengths)).to(self.device)
+
+    def _load_spans(self) -> dict[Role, NDArray[np.int64]]:
+        everything = np.arange(self.n_pairs)
+        return {role: self.split.spans(role, everything) for role in self._roles}
 
     def _load(self) -> Tensor:
         stream = torch.empty(self.split.n_tokens, dtype=torch.int32, device=self.device)

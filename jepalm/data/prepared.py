@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import JepalmError, UsageError, nearest
+from jepalm.reading import parse_json, read_json
 
 FORMAT = 1
 META = "meta.json"
@@ -45,6 +46,10 @@ _MADE_BY = {
     "openwebtext": "jepalm prepare openwebtext",
 }
 """Data that the presets name."""
+
+_CHECKED_AT_ONCE = 1 << 22
+_MOST_SHARDS = 100_000
+_LARGEST_VOCABULARY = 1 << 31
 
 TokenArray = NDArray[np.uint16] | NDArray[np.uint32]
 _DTYPES = {"U16": np.uint16, "U32": np.uint32, "I64": np.int64}
@@ -260,9 +265,14 @@ class PreparedData:
         return TextTokenizer.load(self.path / TOKENIZER)
 
     def split(self, name: SplitName) -> Split:
-        """Map one split's shards."""
+        """Map one split's shards, and check that every id is in the vocabulary and every span in its shard.
+
+        Raises:
+            JepalmError: a shard is damaged.
+        """
         count = self.meta.splits[name].shards
-        shards = [_map_shard(self.path / shard_name(name, index)) for index in range(count)]
+        paths = [self.path / shard_name(name, index) for index in range(count)]
+        shards = [_checked(_map_shard(path), path, self.meta) for path in paths]
         mask_id = self.tokenizer.mask_id if self.meta.pairing == "spans" else None
         return Split(name, self.meta.pairing, shards, self.meta.has_action, mask_id)
 
@@ -309,7 +319,7 @@ def _locate(path_or_name: str | Path, root: Path) -> Path:
 
 def _read_meta(path: Path, hint: str) -> Meta:
     try:
-        tree: Any = json.loads(path.read_text(encoding="utf-8"))
+        tree: Any = read_json(path)
     except (OSError, ValueError):
         raise UsageError(f"{path} cannot be read", hint) from None
     if not isinstance(tree, dict) or "format" not in tree:
@@ -317,10 +327,17 @@ def _read_meta(path: Path, hint: str) -> Meta:
     if tree["format"] != FORMAT:
         raise UsageError(f"{path.parent} has format {tree['format']}, this jepalm reads {FORMAT}", hint)
     try:
-        return Meta.model_validate_json(json.dumps(tree))
+        meta = Meta.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise UsageError(f"{path} is damaged at {where}", hint) from None
+    inside = all(name == Path(name).name and not name.startswith(".") for name in meta.files)
+    counts = all(0 <= count.shards <= _MOST_SHARDS for count in meta.splits.values())
+    if not inside or not counts or not 0 < meta.vocab_size <= _LARGEST_VOCABULARY:
+        raise UsageError(f"{path} is damaged: a count or a file's name is out of range", hint)
+    if missing := [name for name in SPLITS if name not in meta.splits]:
+        raise UsageError(f"{path} is damaged: it has no split {missing[0]}", hint)
+    return meta
 
 
 def _map_shard(path: Path) -> Shard:
@@ -330,14 +347,43 @@ def _map_shard(path: Path) -> Shard:
             header_bytes = int.from_bytes(file.read(8), "little")
             if header_bytes > 1 << 20:
                 raise ValueError
-            header = json.loads(file.read(header_bytes))
+            header = parse_json(file.read(header_bytes).decode("utf-8"))
         whole = np.memmap(path, dtype=np.uint8, mode="r")
         tensors = {}
         for name, entry in header.items():
-            start, end = (8 + header_bytes + offset for offset in entry["data_offsets"])
-            flat = np.asarray(whole)[start:end].view(_DTYPES[entry["dtype"]])
-            tensors[name] = flat.reshape(entry["shape"])
+            if name == "__metadata__":
+                continue
+            start, end = entry["data_offsets"]
+            if not 0 <= start <= end <= len(whole) - 8 - header_bytes:
+                raise ValueError
+            flat = np.asarray(whole)[8 + header_bytes + start : 8 + header_bytes + end]
+            tensors[name] = flat.view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
         tokens = tensors.pop("tokens")
-    except (OSError, ValueError, KeyError, TypeError):
+        spans = list(tensors.values())
+        right = tokens.ndim == 1 and tokens.dtype.kind == "u"
+        right = right and all(one.shape[1:] == (2,) and one.dtype == np.int64 for one in spans)
+        if not right or len({len(one) for one in spans}) > 1:
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise JepalmError(f"{path} is damaged", "run jepalm prepare again with --force") from None
     return Shard(tokens, tensors)
+
+
+def _checked(shard: Shard, path: Path, meta: Meta) -> Shard:
+    """The shard, whose ids and spans are in range: what is computed with them is not checked again."""
+    problem = ""
+    if meta.pairing in ("lines", "pairs") and not {"source", "target"} <= shard.spans.keys():
+        problem = "it has no pairs"
+    for start in range(0, len(shard.tokens), _CHECKED_AT_ONCE):
+        if int(shard.tokens[start : start + _CHECKED_AT_ONCE].max()) >= meta.vocab_size:
+            problem = "a token id is outside the vocabulary"
+    for spans in shard.spans.values():
+        if len(spans) and not (
+            int(spans.min()) >= 0
+            and int(spans[:, 1].max()) <= len(shard.tokens)
+            and bool((spans[:, 0] <= spans[:, 1]).all())
+        ):
+            problem = "a span is outside its tokens"
+    if problem:
+        raise JepalmError(f"{path} is damaged: {problem}", "run jepalm prepare again with --force")
+    return shard

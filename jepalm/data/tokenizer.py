@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from jepalm.errors import UsageError
+from jepalm.errors import Stopped, UsageError
+from jepalm.reading import parse_json, read_text
 
 SPECIALS = ("<pad>", "<unk>", "<end>")
 MASK = "<mask>"
@@ -151,19 +152,28 @@ class TextTokenizer:
             UsageError: missing, or no tokenizer of this package.
         """
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
+            tree = parse_json(text)
             library = Tokenizer.from_str(text)
         except FileNotFoundError:
             raise UsageError(f"no tokenizer at {path}", "run jepalm prepare again") from None
-        except Exception:  # the library raises bare exceptions
+        except BaseException as error:  # the library raises bare exceptions, and one of Rust on a panic
+            if isinstance(error, KeyboardInterrupt | SystemExit | Stopped):
+                raise
             raise UsageError(f"{path} is not a tokenizer file", "run jepalm prepare again") from None
         vocabulary = library.get_vocab()
+        if sorted(vocabulary.values()) != list(range(len(vocabulary))):
+            raise UsageError(f"{path}: its ids are not 0 to its size", "run jepalm prepare again")
         if [vocabulary.get(special) for special in SPECIALS] != [cls.PAD, cls.UNK, cls.END]:
             raise UsageError(f"{path} lacks the specials {', '.join(SPECIALS)}", "run jepalm prepare again")
         if isinstance(library.decoder, decoders.Fuse):
+            if any(len(symbol) != 1 for symbol in vocabulary.keys() - {*SPECIALS, MASK}):
+                raise UsageError(f"{path}: its symbols are not characters", "run jepalm prepare again")
             return cls(library, "char")
-        model, size = json.loads(text)["model"], len(vocabulary) - (MASK in vocabulary)
-        learned = "word" if model.get("ignore_merges") else "bpe" if model["merges"] else ""
+        model, size = tree["model"], len(vocabulary) - (MASK in vocabulary)
+        learned = "word" if model.get("ignore_merges") else "bpe" if model.get("merges") else ""
+        if not learned and not {*_byte_symbols()} <= vocabulary.keys():
+            raise UsageError(f"{path}: its symbols are not bytes", "run jepalm prepare again")
         return cls(library, f"{learned}:{size}" if learned else "byte")
 
     @cached_property

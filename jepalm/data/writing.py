@@ -21,6 +21,7 @@ from safetensors.numpy import save
 from jepalm.data.prepared import META, TOKENIZER, Role, SplitCounts, SplitName, shard_name
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import JepalmError, UsageError
+from jepalm.run import flush_folder, process_lives
 
 SHARD_TOKENS = 1 << 24
 SHARD_PAIRS = 1 << 20
@@ -242,14 +243,16 @@ def new_folder(root: Path, name: str, needed_bytes: int) -> Iterator[FolderWrite
 
     Raises:
         UsageError: the folder cannot be written.
-        JepalmError: too little room on the disk.
+        JepalmError: too little room on the disk, or another process makes the same folder.
     """
     temporary = root / f".{name}-{os.getpid()}.tmp"
     try:
         make_room(root, needed_bytes)
-        temporary.mkdir()
-        yield FolderWriter(temporary)
-        put_in_place(temporary, root / name)
+        with prepared_alone(root, name):
+            replaces = (root / name).exists()
+            temporary.mkdir()
+            yield FolderWriter(temporary)
+            put_in_place(temporary, root / name, replaces=replaces)
     except OSError as error:
         raise for_people(error, root) from None
     finally:
@@ -273,15 +276,46 @@ def make_room(root: Path, needed_bytes: int) -> None:
         )
 
 
-def put_in_place(made: Path, target: Path) -> None:
-    """Flush a finished folder to disk and rename it, in place of an older one."""
+@contextmanager
+def prepared_alone(root: Path, name: str) -> Iterator[None]:
+    """Hold a name of prepared data for this process; released when it ends, however it ends.
+
+    Raises:
+        JepalmError: another process holds it.
+    """
+    path = root / f".{name}.lock"
+    with open(path, "a+", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = path.stat().st_ino == os.fstat(handle.fileno()).st_ino
+        except (BlockingIOError, FileNotFoundError):
+            mine = False
+        if not mine:
+            raise JepalmError(f"another prepare is at work on {root / name}", "wait for it")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def put_in_place(made: Path, target: Path, *, replaces: bool = True) -> None:
+    """Flush a finished folder to disk and rename it, in place of an older one.
+
+    Args:
+        made: the finished folder.
+        target: its name.
+        replaces: something of that name was there when the work began; else what is there now is refused.
+
+    Raises:
+        OSError: it cannot be written, or another process took the name meanwhile (ENOTEMPTY).
+    """
     replaced = target.parent / f".{target.name}-{os.getpid()}.old.tmp"
     try:
-        _flush_folder(made)
-        if target.exists():
+        flush_folder(made)
+        if replaces and target.exists():
             target.rename(replaced)
         made.rename(target)
-        _flush_folder(target.parent)
+        flush_folder(target.parent)
     finally:
         if replaced.exists() and not target.exists():
             replaced.rename(target)
@@ -302,33 +336,15 @@ def write_flushed(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _flush_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _remove_stale(root: Path) -> None:
     for folder in root.glob(".*.tmp"):
         match = re.fullmatch(r"\.(.+)-(\d+)(\.old)?\.tmp", folder.name)
-        if not match or _alive(int(match[2])):
+        if not match or process_lives(int(match[2])):
             continue
         if match[3] and not (root / match[1]).exists():
             folder.rename(root / match[1])  # killed between taking the old one away and putting the new one
         else:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return pid != os.getpid()
 
 
 def for_people(error: OSError, root: Path) -> JepalmError:

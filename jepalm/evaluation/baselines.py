@@ -7,7 +7,7 @@ from jepalm.errors import UsageError
 from jepalm.evaluation.interfaces import Scorer
 from jepalm.evaluation.text.likelihood import CausalScorer
 from jepalm.generation.loading import TrainedModel
-from jepalm.generation.token_by_token import Sampling
+from jepalm.generation.sampling import Sampling
 from jepalm.generation.verify import VerifiedWriter, check_verifier, drafter_of, verified_writer
 from jepalm.generation.writer import Writer
 from jepalm.generation.writers import causal_writer, passage_writer

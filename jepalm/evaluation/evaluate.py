@@ -15,7 +15,7 @@ from jepalm.evaluation.text.infilling import evaluate_gaps
 from jepalm.evaluation.text.writing import evaluate_texts
 from jepalm.evaluation.world.measure import evaluate_world
 from jepalm.generation.loading import TrainedModel
-from jepalm.generation.writers import check_refining
+from jepalm.generation.writers import check_keep, check_refining
 
 
 def evaluate(
@@ -79,6 +79,8 @@ def _check_texts(trained: TrainedModel, settings: EvaluationSettings) -> None:
         check_any_length(trained)
     if not settings.kept:
         return
+    for keep in settings.kept:
+        check_keep(trained, keep)
     if settings.length is None:
         raise UsageError("--keep needs the length of the text that is made of passages", "give --length 64")
     longest, most = trained.config.model.target_len, max(settings.kept)

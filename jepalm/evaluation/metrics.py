@@ -151,6 +151,7 @@ _ALL = [
     Metric("decoder/generation_ce", "CE on predicted embeddings", "nats/token", "down", "unigram"),
     Metric("decoder/generation_accuracy", "accuracy on predicted embeddings", "", "up", "most frequent"),
     Metric("decoder/other_source_ce", "CE from another source minus own", "nats/token", "up", "zero"),
+    Metric("decoder/mean_embedding_ce", "CE with the mean embedding minus own", "nats/token", "up", "zero"),
     Metric("embedding/r2", "R2 against the mean", "", "up", "mean"),
     Metric("embedding/r2_copy", "R2 against a copy of the source", "", "up", "zero"),
     Metric("embedding/tolerance", "noise the decoder tolerates", "sd/dim", "up", "target"),
@@ -177,16 +178,26 @@ _ALL = [
     Metric("cost/passes", "forward passes", "passes/text", "down", "baseline"),
     Metric("cost/latency", "time of a text by itself", "ms", "down", "baseline"),
     Metric("cost/characters_per_s", "64 texts at once", "chars/s", "up", "baseline"),
+    *(
+        Metric(f"cost/{part}_{n}", f"{label}, {n} text{'s' if n > 1 else ''}", "ms", "down")
+        for n in (1, 64)
+        for part, label in (("predicting", "encoder and predictor"), ("decoding", "decoder"))
+    ),
 ]
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 """All metrics by name, in the order of the table, but those of a range of positions: see `find_metric`."""
 
 
 def find_metric(name: str) -> Metric | None:
-    """Return the metric of a name, also `scorer/positions_FIRST_LAST` of any range; None if there is none."""
-    positions = re.fullmatch(r"scorer/positions_(\d+)_(\d+)", name)
+    """Return the metric of a name, also of any range of positions; None if there is none.
+
+    These are `scorer/positions_FIRST_LAST` and `decoder/generation_ce_FIRST_LAST`.
+    """
+    positions = re.fullmatch(r"(scorer/positions|decoder/generation_ce)_(\d+)_(\d+)", name)
     if positions is None:
         return METRICS.get(name)
-    first, last = positions.groups()
+    group, first, last = positions.groups()
     where = f"position {first}" if first == last else f"positions {first}-{last}"
-    return Metric(name, f"NLL at {where}", "nats/token", None, "real")
+    if group == "scorer/positions":
+        return Metric(name, f"NLL at {where}", "nats/token", None, "real")
+    return Metric(name, f"CE on predicted embeddings at {where}", "nats/token", "down", "mean")

@@ -25,6 +25,7 @@ class EvaluationSettings:
             writes it.
         kept: for a column of texts each, how much stays of their passages: numbers of tokens, each below
             those of a passage, or probabilities below 1; needs a length.
+        chunks: whether texts of random pieces of the training text are scored beside.
         passes: numbers of forward passes, each above 1, for a column of refined texts each.
         order: of the refinement.
         reading: of a `\b` in a regular expression.
@@ -38,6 +39,7 @@ class EvaluationSettings:
     seed: int = 0
     length: int | None = None
     kept: Sequence[float] = ()
+    chunks: bool = False
     passes: Sequence[int] = ()
     order: Order = "random"
     reading: Reading = "boundary"

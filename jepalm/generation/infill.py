@@ -11,8 +11,10 @@ import torch
 from jepalm.data.batches import Tokens, pad_rows
 from jepalm.data.tokenizer import GAP
 from jepalm.errors import UsageError
+from jepalm.generation.left_to_right import LeftToRight
 from jepalm.generation.loading import TrainedModel
-from jepalm.generation.one_pass import Passage, PassageRequest, write_at_once
+from jepalm.generation.one_pass import write_at_once
+from jepalm.generation.passage import Passage, PassageRequest
 from jepalm.generation.prompts import check_alphabet
 from jepalm.objective.jepalm import JepalmObjective
 
@@ -135,7 +137,9 @@ def infill(
     """
     embeddings, layout = objective.encode_source(source)
     gaps = objective.layout(target)
-    request = PassageRequest(embeddings, layout, gaps, excluded, temperature, generator)
+    request = PassageRequest(embeddings, layout, gaps, excluded, temperature, generator, source=source)
+    if objective.model.config.decoder.autoregressive:
+        return LeftToRight(ends=False)(objective, request)
     return write_at_once(objective, request)
 
 

@@ -2,77 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from jepalm.data.batches import Tokens
 from jepalm.data.tokenizer import SPECIALS
+from jepalm.generation.left_to_right import LeftToRight
+from jepalm.generation.passage import Method, Passage, PassageRequest
 from jepalm.model.conditioning import ActionView, Conditioning
 from jepalm.model.layout import Layout
 from jepalm.objective.jepalm import JepalmObjective
-
-
-@dataclass(frozen=True)
-class Passage:
-    """Generated passages of a batch.
-
-    Attributes:
-        ids: (B, T) tokens, 0 beyond each text's length.
-        lengths: (B,) positions of each text.
-        embeddings: (B, T', D') predicted embeddings, 0 beyond each text's length.
-        log_probs: (B, T) of each token under the decoder when it was written, 0 beyond each text's length.
-        tokens_per_embedding: how many tokens stand in each.
-        nfe: forward passes of predictor and decoder.
-    """
-
-    ids: Tensor
-    lengths: Tensor
-    embeddings: Tensor
-    log_probs: Tensor
-    tokens_per_embedding: int = 1
-    nfe: int = 1
-
-    @property
-    def confidence(self) -> Tensor:
-        """Mean log-probability of each text's tokens (B,)."""
-        return self.log_probs.sum(1) / self.lengths
-
-    def rows(self) -> list[list[int]]:
-        """Token ids of each text."""
-        return [row[:length] for row, length in zip(self.ids.tolist(), self.lengths.tolist(), strict=True)]
-
-
-@dataclass(frozen=True)
-class PassageRequest:
-    """Passages that are to be written.
-
-    Attributes:
-        embeddings: source embeddings (..., D).
-        layout: positions of the source.
-        target_layout: positions to write.
-        excluded: tokens that are no text.
-        temperature: 0 takes the most likely token of each position; above, tokens are drawn, or in place of
-            them the noise of a predictor that takes some, times the temperature.
-        generator: draws the tokens or the noise; torch's own when None.
-        action: embeddings of the actions, for a model that is conditioned on them.
-        noise: (B, T, V) Gumbel noise in place of draws, scaled by the temperature.
-    """
-
-    embeddings: Tensor
-    layout: Layout
-    target_layout: Layout
-    excluded: Sequence[int]
-    temperature: float = 0.0
-    generator: torch.Generator | None = None
-    action: ActionView | None = None
-    noise: Tensor | None = None
-
-
-Method = Callable[[JepalmObjective, PassageRequest], Passage]
-"""How the passages are written: `write_at_once`, or a `Refining`."""
 
 
 @torch.no_grad()
@@ -108,7 +47,7 @@ def generate(
         temperature: 0 takes the most likely token of each position; above, tokens or the noise are drawn, and
             noise is multiplied by it.
         generator: draws the tokens or the noise; torch's own when None.
-        method: how the tokens are written; in one pass when None.
+        method: how the tokens are written; `usual_method` when None.
         noise: (B, T, V) standard Gumbel noise in place of draws, of as many positions as are written or more.
     """
     embeddings, layout = objective.encode_source(source)
@@ -123,8 +62,8 @@ def generate(
     if noise is not None:
         noise = temperature * noise[:, : target.mask.shape[1]].float()  # (B, T, V)
     excluded = range(len(SPECIALS))
-    request = PassageRequest(embeddings, layout, target, excluded, temperature, generator, act, noise)
-    passage = (method or write_at_once)(objective, request)
+    request = PassageRequest(embeddings, layout, target, excluded, temperature, generator, act, noise, source)
+    passage = (method or usual_method(objective))(objective, request)
     return passage if n == 1 else _most_confident(passage, n)
 
 
@@ -137,6 +76,11 @@ def _most_confident(passage: Passage, n: int) -> Passage:
     embeddings = passage.embeddings[rows, : -(-width // each)]
     log_probs = passage.log_probs[rows, :width]
     return Passage(passage.ids[rows, :width], lengths, embeddings, log_probs, each, passage.nfe)
+
+
+def usual_method(objective: JepalmObjective) -> Method:
+    """All positions at once; from left to right where the decoder is autoregressive."""
+    return LeftToRight() if objective.model.config.decoder.autoregressive else write_at_once
 
 
 def write_at_once(objective: JepalmObjective, request: PassageRequest) -> Passage:

@@ -22,7 +22,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from jepalm.generation.one_pass import Passage, PassageRequest, decide
+from jepalm.generation.one_pass import decide
+from jepalm.generation.passage import Passage, PassageRequest
 from jepalm.model.conditioning import Conditioning, Known
 from jepalm.objective.jepalm import JepalmObjective
 
@@ -34,7 +35,7 @@ ENTROPY_BOUND = 1.0
 
 @dataclass(frozen=True)
 class Refining:
-    """Writes a passage in several passes: a `one_pass.Method`.
+    """Writes a passage in several passes: a `passage.Method`.
 
     Attributes:
         passes: most passes; a text of fewer tokens takes a pass a token.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from jepalm.data.batches import Tokens, pad_rows
 from jepalm.generation import one_pass
+from jepalm.generation.left_to_right import LeftToRight
 from jepalm.generation.noise import GumbelNoise
-from jepalm.generation.one_pass import Passage
-from jepalm.generation.refine import Refining
+from jepalm.generation.passage import Method, Passage
 from jepalm.generation.writer import TEXTS_AT_ONCE, GeneratedText, NextSource, Prompt, append, joined
 from jepalm.hardware import Hardware
 from jepalm.objective import JepalmObjective
@@ -29,8 +29,9 @@ class PassageWriter:
         objective: in evaluation mode.
         hardware: where it lies and in which precision it computes.
         temperature: of the draws; 0 takes the most likely tokens.
-        refining: how each passage is refined; one pass when empty.
-        length: tokens of each text, in as many passages as it takes; `passages` passages when empty.
+        method: how each passage is written; in one pass when empty.
+        length: tokens of each text, in as many passages as it takes, none of which ends before; `passages`
+            passages when empty.
         passages: of each text.
         passage_length: positions to write of each passage, no more than a given length leaves; the model
             chooses when empty.
@@ -46,7 +47,7 @@ class PassageWriter:
     objective: JepalmObjective
     hardware: Hardware
     temperature: float = 0.0
-    refining: Refining | None = None
+    method: Method | None = None
     length: int | None = None
     passages: int = 1
     passage_length: int | None = None
@@ -60,7 +61,8 @@ class PassageWriter:
     ) -> GeneratedText:
         """Write after each prompt; `lengths` is not read. See `Writer`.
 
-        Texts of a given length share Gumbel noise by position (`GumbelNoise`) where the predictor reads any:
+        Texts of an autoregressive decoder, and texts of a given length where the predictor reads Gumbel
+        noise, have noise by text and position (`GumbelNoise`):
         a position has the same noise whenever it is written, so that throwing tokens away does not bias which
         texts are drawn. All other draws are those of one generator.
         """
@@ -71,7 +73,8 @@ class PassageWriter:
         )
 
     def _noise(self, seed: int, first: int) -> GumbelNoise | None:
-        if self.length is None or not self.objective.reads_gumbel or not self.temperature:
+        ordered = self.objective.model.config.decoder.autoregressive
+        if not self.temperature or not (ordered or (self.length is not None and self.objective.reads_gumbel)):
             return None
         return GumbelNoise(seed, self.objective.vocab_size, self.hardware.device, first=first)
 
@@ -79,7 +82,9 @@ class PassageWriter:
         self, prompts: Sequence[Prompt], generator: torch.Generator, noise: GumbelNoise | None
     ) -> GeneratedText:
         """One batch."""
-        config = self.objective.model.config
+        config, method = self.objective.model.config, self.method
+        if isinstance(method, LeftToRight) and self.length is not None:
+            method = replace(method, ends=False)
         sources = [list(prompt.source) for prompt in prompts]
         texts: list[list[int]] = [[] for _ in prompts]
         nfe, passages = [0] * len(prompts), list[Passage]()
@@ -98,7 +103,7 @@ class PassageWriter:
                     length_candidates=self.length_candidates,
                     temperature=self.temperature,
                     generator=generator,
-                    method=self.refining,
+                    method=method,
                     noise=drawn,
                 )
             passages.append(passage)

@@ -21,13 +21,17 @@ from jepalm.data.batches import pad_rows
 from jepalm.data.tokenizer import SPECIALS
 from jepalm.errors import UsageError
 from jepalm.generation import one_pass
+from jepalm.generation.left_to_right import LeftToRight
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.noise import GumbelNoise
-from jepalm.generation.token_by_token import GREEDY, Sampling
+from jepalm.generation.sampling import GREEDY, Sampling
 from jepalm.generation.writer import TEXTS_AT_ONCE, GeneratedText, Prompt, joined
 from jepalm.hardware import Hardware
 from jepalm.model.causal import CausalLM, KVCache
 from jepalm.objective import CausalObjective, JepalmObjective
+
+DRAFTED = 16
+"""Tokens that an autoregressive decoder drafts."""
 
 
 class Drafter(Protocol):
@@ -63,6 +67,8 @@ class Drafter(Protocol):
 class OneShotDrafter:
     """A JEPALM of windows: a draft is one pass of encoder, predictor and decoder.
 
+    An autoregressive decoder drafts token by token, with the noise of each position.
+
     Args:
         objective: the trained objective, in evaluation mode.
         device: where it lies.
@@ -75,16 +81,29 @@ class OneShotDrafter:
 
     @property
     def longest(self) -> int:
-        """Tokens of a passage: a predictor that learned to write all of them together writes all of them."""
-        return self.objective.model.config.target_len
+        """Tokens of a passage: a predictor that learned to write all of them together writes all of them.
+
+        An autoregressive decoder stops sooner, as few of its tokens are right beyond.
+        """
+        model = self.objective.model.config
+        return min(DRAFTED, model.target_len) if model.decoder.autoregressive else model.target_len
 
     def draft(
         self, texts: Sequence[Sequence[int]], noise: Tensor | None, sampling: Sampling
     ) -> list[list[int]]:
-        """Write a passage after each text; see `Drafter`. Top-k and top-p of `sampling` are not read."""
+        """Write a passage after each text; see `Drafter`.
+
+        Top-k and top-p of `sampling` are read by an autoregressive decoder.
+        """
         source = pad_rows([text[-self.objective.model.config.source_len :] for text in texts], self.device)
+        ordered = self.objective.model.config.decoder.autoregressive
         return one_pass.generate(
-            self.objective, source, length=self.longest, temperature=sampling.temperature, noise=noise
+            self.objective,
+            source,
+            length=self.longest,
+            temperature=sampling.temperature,
+            noise=noise,
+            method=LeftToRight(sampling.top_k, sampling.top_p, ends=False) if ordered else None,
         ).rows()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol
 
-from jepalm.generation.one_pass import Passage
+from jepalm.generation.passage import Passage
 
 TEXTS_AT_ONCE = 64
 

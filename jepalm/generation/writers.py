@@ -8,11 +8,13 @@ from typing import Any
 
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
+from jepalm.generation.left_to_right import LeftToRight
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.prompts import next_source
 from jepalm.generation.refine import Refining
 from jepalm.generation.roll import PassageWriter
-from jepalm.generation.token_by_token import CausalWriter, Sampling
+from jepalm.generation.sampling import Sampling
+from jepalm.generation.token_by_token import CausalWriter
 from jepalm.generation.writer import TEXTS_AT_ONCE, Writer
 
 
@@ -26,8 +28,8 @@ class WritingOptions:
             None, and ends a text sooner where it was trained on ends. A JEPALM of windows takes as many
             passages as a greater length needs.
         passages: passages to write, each after those before.
-        top_k: causal models only: draw from this many most likely tokens.
-        top_p: causal models only: draw from the most likely tokens that together reach this probability.
+        top_k: causal models and autoregressive decoders only: draw from this many most likely tokens.
+        top_p: the same: draw from the most likely tokens that together reach this probability.
         length_candidates: JEPALM only: likeliest lengths to try, of which the most confident text is kept.
         refining: JEPALM only: write each passage in several passes.
         keep: JEPALM of windows only, with a length: how much of each passage stays (`PassageWriter`).
@@ -70,7 +72,7 @@ def writer_for(trained: TrainedModel, options: WritingOptions = GREEDY) -> Write
     return passage_writer(
         trained,
         temperature=options.temperature,
-        refining=options.refining,
+        method=options.refining or left_to_right(trained, options.top_k, options.top_p),
         length=options.length if rolled else None,
         passage_length=None if rolled else options.length,
         passages=options.passages,
@@ -83,9 +85,19 @@ def writer_for(trained: TrainedModel, options: WritingOptions = GREEDY) -> Write
 def passage_writer(trained: TrainedModel, **settings: Any) -> PassageWriter:
     """A JEPALM run as a writer; settings are those of `PassageWriter`."""
     following = partial(next_source, trained)
+    settings["method"] = settings.get("method") or left_to_right(trained)
     return PassageWriter(
         trained.run.name, trained.jepalm, trained.hardware, next_source=following, **settings
     )
+
+
+def left_to_right(
+    trained: TrainedModel, top_k: int | None = None, top_p: float | None = None
+) -> LeftToRight | None:
+    """How an autoregressive decoder writes, of windows without an end; None of a parallel one."""
+    if not trained.config.model.decoder.autoregressive:
+        return None
+    return LeftToRight(top_k, top_p, ends=trained.pairing != "windows")
 
 
 def causal_writer(trained: TrainedModel, length: int | None = None, **settings: Any) -> CausalWriter:
@@ -111,15 +123,33 @@ def check_refining(trained: TrainedModel) -> None:
     Raises:
         UsageError: it does not.
     """
+    if trained.config.model.decoder.autoregressive:
+        message = f"{trained.run.name} cannot refine: its decoder writes from left to right"
+        raise UsageError(message, "refine with a run of model.decoder.kind=parallel")
     if not trained.config.model.predictor.unmasked:
         message = f"{trained.run.name} cannot refine: it was trained without unmasked positions"
         raise UsageError(message, "train a JEPALM with model.predictor.unmasked=true")
 
 
+def check_keep(trained: TrainedModel, keep: float) -> None:
+    """Check that so much of a passage can stay.
+
+    Raises:
+        UsageError: it is a probability, and the tokens of a passage depend on those before.
+    """
+    if keep < 1 and trained.config.model.decoder.autoregressive:
+        message = f"{trained.run.name} writes each token after those before: --keep {keep:g} does nothing"
+        raise UsageError(message, "give --keep a number of tokens, or leave it out")
+
+
 def _check(trained: TrainedModel, options: WritingOptions) -> None:
     """Raise UsageError where an option does nothing, or cannot be met."""
     length, keep, longest = options.length, options.keep, trained.config.model.target_len
+    ordered = not trained.is_causal and trained.config.model.decoder.autoregressive
     if options.length_candidates > 1:
+        if ordered:
+            message = f"length candidates do nothing for {trained.run.name}: its decoder ends a text itself"
+            raise UsageError(message, "leave --length-candidates out")
         if length is not None:
             raise UsageError("length candidates do not go with a length", "leave --length out")
         if trained.config.objective.length.kind == "none":
@@ -134,8 +164,10 @@ def _check(trained: TrainedModel, options: WritingOptions) -> None:
         raise UsageError(message, "give --length, or leave --keep out")
     if trained.is_causal:
         return
-    if options.top_k is not None or options.top_p is not None:
+    if (options.top_k is not None or options.top_p is not None) and not ordered:
         raise UsageError("top-k and top-p go with a causal model", "this one draws all positions at once")
+    if keep is not None:
+        check_keep(trained, keep)
     if keep is not None and keep >= longest:
         message = f"{trained.run.name} writes {longest} tokens a passage: {keep:g} is all of them"
         raise UsageError(message, "keep fewer, or leave --keep out")

@@ -1,13 +1,35 @@
-"""The TextDecoder: embeddings of a passage back to text."""
+"""Decoders: embeddings of a passage back to text, all tokens at once or by a light autoregressive step."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepalm.config import ModelConfig
 from jepalm.model.blocks import Block, init_weights
 from jepalm.model.latents import LatentReader, has_bottleneck
 from jepalm.model.layout import Layout
+
+TOKEN_STD = 0.3
+"""Standard deviation of the token vectors of a light decoder at initialisation, summed over its context."""
+
+
+@dataclass(frozen=True)
+class DecoderContext:
+    """What an autoregressive decoder reads beside the embeddings.
+
+    Attributes:
+        previous: (B, T, m) the m tokens before each position, the nearest first; before the target stand the
+            source's last tokens, before these padding.
+        source: (B, D) the source's last embedding.
+    """
+
+    previous: Tensor
+    source: Tensor
 
 
 class TextDecoder(nn.Module):
@@ -33,3 +55,94 @@ class TextDecoder(nn.Module):
         for block in self.blocks:
             x = block(x, layout)
         return self.vocabulary(self.norm(x))
+
+
+class LocalDecoder(nn.Module):
+    """p(x_i | e_i, x_(i-1) .. x_(i-m)): a feed-forward layer over an embedding and the last m tokens.
+
+    h = W e_i + sum_k T_k[x_(i-k)], then SiLU, one hidden layer, SiLU, vocabulary. With m = 0 every token is
+    independent of the others.
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int) -> None:
+        super().__init__()
+        width, m = config.decoder.dim or config.dim, config.decoder.context
+        self.embedding = nn.Linear(config.target_dim, width)
+        self.positions = position_vectors(config)
+        self.tokens = nn.ModuleList(nn.Embedding(vocab_size, width) for _ in range(m))
+        self.hidden = nn.Linear(width, width)
+        self.vocabulary = nn.Linear(width, vocab_size)
+        for parameter in self.tokens.parameters():
+            nn.init.normal_(parameter, std=TOKEN_STD / math.sqrt(m))
+
+    def forward(self, embeddings: Tensor, layout: Layout, context: DecoderContext) -> Tensor:
+        """(..., D') embeddings, laid out so, and the tokens before them to (..., V) logits."""
+        h = self.read(embeddings, layout)  # (..., H)
+        for k, table in enumerate(self.tokens):
+            h = h + table(layout.pack(context.previous[..., k]))
+        return self.logits(h)
+
+    def read(self, embeddings: Tensor, layout: Layout) -> Tensor:
+        """W e_i of embeddings (..., D') that are laid out so, (..., H)."""
+        if self.positions is not None:
+            embeddings = self.positions(layout.pack(layout.positions))  # (..., D')
+        return self.embedding(embeddings)
+
+    def logits(self, h: Tensor) -> Tensor:
+        """The sum of embedding and token vectors (..., H) to logits (..., V)."""
+        return self.vocabulary(F.silu(self.hidden(F.silu(h))))
+
+
+class RecurrentDecoder(nn.Module):
+    """p(x_i | e_1 .. e_i, x_1 .. x_(i-1)): a GRU over embeddings and tokens (arXiv 1406.1078).
+
+    Its state starts from the source's last embedding, its input is W e_i + T[x_(i-1)].
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int) -> None:
+        super().__init__()
+        width = config.decoder.dim or config.dim
+        self.embedding = nn.Linear(config.target_dim, width)
+        self.positions = position_vectors(config)
+        self.tokens = nn.Embedding(vocab_size, width)
+        self.start = nn.Linear(config.dim, width)
+        self.gru = nn.GRU(width, width, batch_first=True)
+        self.vocabulary = nn.Linear(width, vocab_size)
+        nn.init.normal_(self.tokens.weight, std=TOKEN_STD)
+
+    def forward(self, embeddings: Tensor, layout: Layout, context: DecoderContext) -> Tensor:
+        """(..., D') embeddings, laid out so, and the tokens before them to (..., V) logits."""
+        x = layout.pad(self.read(embeddings, layout)) + self.tokens(context.previous[..., 0])  # (B, T, H)
+        hidden, _ = self.gru(x, self.start_state(context.source)[None])  # (B, T, H)
+        return self.vocabulary(layout.pack(hidden))
+
+    def read(self, embeddings: Tensor, layout: Layout) -> Tensor:
+        """W e_i of embeddings (..., D') that are laid out so, (..., H)."""
+        if self.positions is not None:
+            embeddings = self.positions(layout.pack(layout.positions))  # (..., D')
+        return self.embedding(embeddings)
+
+    def start_state(self, source: Tensor) -> Tensor:
+        """The source's last embedding (B, D) to the first state (B, H)."""
+        return torch.tanh(self.start(source))
+
+
+def position_vectors(config: ModelConfig) -> nn.Embedding | None:
+    """A learned vector a position for a decoder that reads these in place of embeddings."""
+    if config.decoder.embeddings == "predicted":
+        return None
+    return nn.Embedding(max(config.n_target_positions, config.source_len), config.target_dim)
+
+
+Decoder = TextDecoder | LocalDecoder | RecurrentDecoder
+
+
+def build_decoder(
+    config: ModelConfig, vocab_size: int, attention: str = "auto", *, variational: bool = False
+) -> Decoder:
+    """The decoder that the config names."""
+    if config.decoder.kind == "local":
+        return LocalDecoder(config, vocab_size)
+    if config.decoder.kind == "recurrent":
+        return RecurrentDecoder(config, vocab_size)
+    return TextDecoder(config, vocab_size, attention, variational=variational)

@@ -13,9 +13,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jepalm.model.packed_attention import HeadRows
-
 ROTARY_BASE = 10_000.0
+
+
+@dataclass(frozen=True)
+class HeadRows:
+    """Where each packed row's heads lie in the padded (B, H, T, C) form.
+
+    Attributes:
+        index: (N * H,) flat rows of (B * H * T).
+        shape: (B, H, T).
+        cos: (N, 1, C / 2) of the rotary angles.
+        sin: (N, 1, C / 2).
+    """
+
+    index: Tensor
+    shape: tuple[int, int, int]
+    cos: Tensor
+    sin: Tensor
+
+    def spread(self, rows: Tensor) -> Tensor:
+        """(N, H, C) to (B * H, T, C), zeros where there is no text."""
+        batch, heads, width = self.shape
+        out = rows.new_zeros(batch * heads * width, rows.shape[-1])
+        out.index_copy_(0, self.index, rows.reshape(-1, rows.shape[-1]))
+        return out.view(batch * heads, width, -1)
+
+    def collect(self, heads: Tensor) -> Tensor:
+        """Inverse of `spread`: (B * H, T, C) to (N, H, C)."""
+        channels = heads.shape[-1]
+        return heads.reshape(-1, channels).index_select(0, self.index).view(-1, self.shape[1], channels)
+
+    def rotate(self, rows: Tensor, out: Tensor, *, back: bool = False) -> Tensor:
+        """Rotate rows (N, H, C) by their angles, or back, into `out`."""
+        cos, sin = self.cos.to(rows.dtype), self.sin.to(rows.dtype)
+        left, right = rows.chunk(2, dim=-1)
+        out_left, out_right = out.chunk(2, dim=-1)
+        torch.mul(left, cos, out=out_left).addcmul_(right, sin, value=1 if back else -1)
+        torch.mul(right, cos, out=out_right).addcmul_(left, sin, value=-1 if back else 1)
+        return out
 
 
 @dataclass(frozen=True)
@@ -129,6 +165,13 @@ class Layout:
     def total(self, x: Tensor) -> Tensor:
         """Sum over all positions that hold text: (...,) per position, packed or padded, to a scalar."""
         return x.sum() if self.index is not None else (x * self.mask).sum()
+
+    def last(self, x: Tensor) -> Tensor:
+        """Each text's last position: packed or padded (..., D) to (B, D)."""
+        lengths = self.mask.sum(1)  # (B,)
+        if self.index is not None:
+            return x[lengths.cumsum(0) - 1]
+        return x[torch.arange(len(lengths), device=x.device), lengths - 1]
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean over each text's positions: packed or padded (..., D) to (B, D)."""

@@ -1,4 +1,4 @@
-"""The Predictor: source embeddings to all target embeddings in one pass."""
+"""What is predicted from a source in one pass: all target embeddings, the length, hidden tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from jepalm.config import ModelConfig
 from jepalm.model.blocks import Block, Modulation, init_weights
-from jepalm.model.conditioning import Conditioning, UnmaskedTokens
+from jepalm.model.conditioning import ActionView, Conditioning, UnmaskedTokens
 from jepalm.model.intermediate_logits import IntermediateLogits
 from jepalm.model.layout import Layout
 
@@ -39,6 +39,9 @@ class Predictor(nn.Module):
     action's embeddings are keys beside the source's, told apart by a learned vector; or their mean modulates
     every block; or both. Queries of unmasked positions get the vector of the token that is decided there.
 
+    Where the decoder ends a text itself, self-attention is causal: how many positions there are would tell
+    where the text ends.
+
     With intermediate logits self-attention is causal. Each layer predicts the tokens; the prediction for
     position i - 1 is fed to position i of the next layer, and position 0 is fed the source's last embedding.
     An unmasked token is fed in place of its prediction, so no position is fed its own token and all may be
@@ -50,7 +53,7 @@ class Predictor(nn.Module):
         own = config.predictor
         dim, heads = own.dim or config.dim, own.n_heads or config.n_heads
         aligned = config.source_positions == "aligned"
-        n_queries = 1 if aligned else -(-config.target_len // config.latent.tokens)
+        n_queries = 1 if aligned else -(-config.n_target_positions // config.latent.tokens)
         self.queries = nn.Parameter(torch.empty(n_queries, dim))
         self.source_in_query = nn.Linear(config.dim, dim, bias=False) if aligned else None
         conditioning = config.action.conditioning
@@ -64,7 +67,7 @@ class Predictor(nn.Module):
                 source_dim=config.dim,
                 attention=attention,
                 condition_dim=config.dim if self.modulated else None,
-                causal=own.intermediate_logits,
+                causal=own.intermediate_logits or config.decoder.autoregressive,
             )
             for _ in range(own.n_layers)
         )
@@ -165,3 +168,36 @@ class Predictor(nn.Module):
         logits.append(head(x, noise))
         embeddings = self.project(self.norm(x)) + head.to_embedding(logits[-1].softmax(-1))
         return Prediction(embeddings, tuple(logits))
+
+
+class LengthHead(nn.Module):
+    """Length of the target from the mean embeddings of source and action: one number, or a logit a length."""
+
+    def __init__(self, config: ModelConfig, n_bins: int = 1) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(config.dim, config.dim)
+        self.out = nn.Linear(config.dim, n_bins)
+        conditioned = config.action.conditioning != "none"
+        self.action = nn.Linear(config.dim, config.dim, bias=False) if conditioned else None
+
+    def forward(self, source: Tensor, layout: Layout, action: ActionView | None = None) -> Tensor:
+        """Source embeddings (..., D) to (B,) predicted lengths, or to (B, n_bins) logits."""
+        hidden = self.hidden(layout.mean(source))  # (B, D)
+        if self.action is not None:
+            assert action is not None
+            embeddings, action_layout = action
+            hidden = hidden + self.action(action_layout.mean(embeddings))
+        return self.out(F.silu(hidden)).squeeze(-1)
+
+
+class LocalHead(nn.Module):
+    """A hidden token from the source's own embedding at its place, without predictor and decoder."""
+
+    def __init__(self, config: ModelConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(config.dim, config.dim)
+        self.vocabulary = nn.Linear(config.dim, vocab_size, bias=False)
+
+    def forward(self, source: Tensor) -> Tensor:
+        """Source embeddings (..., D) to (..., V) logits."""
+        return self.vocabulary(F.silu(self.hidden(source)))

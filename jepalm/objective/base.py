@@ -47,6 +47,7 @@ class Objective(nn.Module):
         terms: what is known of each term that is on, in the order of `forward`.
         weights: configured weight of each term that the family has, also of those that are off.
         weighting: how the terms become one loss.
+        counted: configured weight of each term that counts now: what `forward` returns, in its order.
         optional_parts: parts of the family that a model may lack.
         scope: what counts and learns now; None: everything.
     """
@@ -54,6 +55,7 @@ class Objective(nn.Module):
     model: Model
     terms: list[LossTerm]
     weights: Mapping[str, float]
+    counted: Mapping[str, float]
     weighting: Weighting
     optional_parts: frozenset[str] = frozenset()
     scope: Scope | None = None
@@ -63,19 +65,13 @@ class Objective(nn.Module):
         terms = loss_terms(family, config)
         self.terms = [term for term in terms if is_on(term, config)]
         self.weights = {term.name: term_weight(term, config) for term in terms}
+        self.counted = {term.name: self.weights[term.name] for term in self.terms}
         self.weighting = build_weighting(config, self.terms, self.weights)
 
     @property
     def all_terms(self) -> list[str]:
         """Names of the terms that are on, in the order of `forward`."""
         return [term.name for term in self.terms]
-
-    @property
-    def counted(self) -> Mapping[str, float]:
-        """Configured weight of each term that counts now: what `forward` returns, in its order."""
-        if self.scope is not None:
-            return self.scope.weights
-        return {name: self.weights[name] for name in self.all_terms}
 
     @property
     def term_names(self) -> list[str]:
@@ -97,7 +93,7 @@ class Objective(nn.Module):
 
         A frozen part gets no gradient and computes as in evaluation, without dropout.
         """
-        self.scope = scope
+        self.scope, self.counted = scope, scope.weights
         for name in self.model.parameters_by_part():
             self.model.get_submodule(name).requires_grad_(name in scope.parts)
         self.weighting.enter(scope.weights)

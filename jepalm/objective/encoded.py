@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from jepalm.model.decoder import DecoderContext
 from jepalm.model.latents import Posterior
 from jepalm.model.layout import Layout
 
@@ -44,6 +45,7 @@ class Views:
         source_layout: positions of the sources.
         target_layout: positions of the targets.
         embedding_layout: positions of the targets' embeddings.
+        context: what an autoregressive decoder reads beside; None for a parallel one.
     """
 
     source: Tensor
@@ -59,3 +61,4 @@ class Views:
     source_layout: Layout
     target_layout: Layout
     embedding_layout: Layout
+    context: DecoderContext | None = None

@@ -24,12 +24,14 @@ from jepalm.data.batches import Batch, Tokens
 from jepalm.errors import UsageError
 from jepalm.model.causal import CausalModel
 from jepalm.model.conditioning import ActionView, Conditioning, Known
+from jepalm.model.decoder import DecoderContext
 from jepalm.model.jepalm import JEPALM
 from jepalm.model.layout import Layout
 from jepalm.model.noise import draw_gumbel
 from jepalm.model.predictor import Prediction
 from jepalm.objective.autoencoder import disturb, divergence, drop_tokens, sample
 from jepalm.objective.base import Objective, Scope
+from jepalm.objective.context import previous_tokens
 from jepalm.objective.coupling import Coupling, Teacher, begin_as_teacher, encodes_as_teacher
 from jepalm.objective.encoded import EncodedTarget, Views
 from jepalm.objective.lengths import as_lengths, expected_length, length_bins, likeliest_lengths
@@ -62,6 +64,7 @@ class JepalmObjective(Objective):
         config: the objective's settings.
         vocab_size: tokens, V.
         packing: whether the positions of all texts lie behind one another, without padding.
+        reads_context: whether the decoder reads the tokens before each position.
         target_encoder: the average that makes the targets; None where the trained encoder does.
         unmasking: scalar, what the shares of unmasked tokens are multiplied by in this step.
         coupling: the teacher that couples texts to noise, while there is one; see `couple`.
@@ -85,6 +88,7 @@ class JepalmObjective(Objective):
     ) -> None:
         super().__init__()
         self.config, self.vocab_size, self.packing = objective, vocab_size, packing
+        self.reads_context = model.decoder.autoregressive
         self.model = JEPALM(
             model,
             vocab_size,
@@ -119,8 +123,12 @@ class JepalmObjective(Objective):
             encoded = self.encode_target(batch, layout, noisy=noisy)
         if "embedding" in on:
             target = encoded.embeddings if shared else self.average_target(batch, layout)
-        if any(name in on for name in OF_SOURCES):
+        context = None
+        if self.reads_context or any(name in on for name in OF_SOURCES):
             source, source_layout = self.encode_source(batch.source, states)
+        if self.reads_context:
+            context = self.decoder_context(batch, source, source_layout)
+        if any(name in on for name in OF_SOURCES):
             action = self.encode_action(batch.action)
         if any(name in on for name in OF_PREDICTIONS):
             known = weights = None
@@ -136,7 +144,7 @@ class JepalmObjective(Objective):
 
         terms: dict[str, Tensor] = {}
         if "reconstruction" in on:
-            logits = model.decoder(encoded.decodable, layout)  # (..., V)
+            logits = self.decode(encoded.decodable, layout, context)  # (..., V)
             terms["reconstruction"] = cross_entropy(logits, labels, n_tokens)
         if "embedding" in on:
             target = target.detach() if self.config.embedding.detach_target else target
@@ -144,7 +152,7 @@ class JepalmObjective(Objective):
             distance = distance if weights is None else distance * weights
             terms["embedding"] = embedding_layout.total(distance) / n_embeddings
         if "generation" in on:
-            logits = self.decode_predicted(prediction.embeddings, layout)  # (..., V)
+            logits = self.decode_predicted(prediction.embeddings, layout, context)  # (..., V)
             terms["generation"] = cross_entropy(logits, labels, n_tokens, weights)
         if "intermediate_logits" in on:
             each = [cross_entropy(x, labels, n_tokens, weights) for x in prediction.intermediate_logits]
@@ -411,13 +419,38 @@ class JepalmObjective(Objective):
             return smooth_l1_distance(predicted, target, self.config.embedding.smooth_l1_beta)
         return cosine_distance(predicted, target) if kind == "cosine" else squared_distance(predicted, target)
 
-    def decode_predicted(self, predicted: Tensor, layout: Layout) -> Tensor:
-        """Predicted embeddings (..., D') to logits (..., V), by a decoder that learns from them or not."""
-        decoder = self.model.decoder
+    def decode(self, embeddings: Tensor, layout: Layout, context: DecoderContext | None = None) -> Tensor:
+        """Embeddings (..., D') of texts that are laid out so to logits (..., V).
+
+        Args:
+            embeddings: of targets, or predicted.
+            layout: of the targets.
+            context: what an autoregressive decoder reads beside; None for a parallel one.
+        """
+        logits: Tensor = self.model.decoder(*decoder_input(embeddings, layout, context))
+        return logits
+
+    def decode_predicted(
+        self, predicted: Tensor, layout: Layout, context: DecoderContext | None = None
+    ) -> Tensor:
+        """As `decode`, by a decoder that learns from predicted embeddings or not."""
         if self.config.generation.train_decoder:
-            return decoder(predicted, layout)
+            return self.decode(predicted, layout, context)
+        decoder = self.model.decoder
         fixed = {name: parameter.detach() for name, parameter in decoder.named_parameters()}
-        return functional_call(decoder, fixed, (predicted, layout))
+        return functional_call(decoder, fixed, decoder_input(predicted, layout, context))
+
+    def decoder_context(self, batch: Batch, source: Tensor, source_layout: Layout) -> DecoderContext:
+        """What an autoregressive decoder reads beside embeddings: the tokens before each, and the source.
+
+        Args:
+            batch: the pairs.
+            source: source embeddings (..., D).
+            source_layout: positions of the sources.
+        """
+        last = source_layout.last(source.detach() if self.config.embedding.detach_source else source)
+        n_previous = self.model.config.decoder.n_previous
+        return DecoderContext(previous_tokens(batch.source, batch.target, n_previous), last)
 
     def local_logits(self, source: Tensor, layout: Layout, places: Layout) -> Tensor:
         """What the local head makes of the source's embeddings at the target's places, (..., V)."""
@@ -455,6 +488,8 @@ class JepalmObjective(Objective):
             source = source.detach()
             action = action and (action[0].detach(), action[1])
         found: Tensor = self.model.length(source, layout, action)
+        if not self.config.length.relative:
+            return found
         return as_lengths(found, layout.mask.sum(1), self.model.config, self.config.length)
 
     # Measuring
@@ -492,4 +527,12 @@ class JepalmObjective(Objective):
             source_layout=source_layout,
             target_layout=layout,
             embedding_layout=self.embedding_layout(layout),
+            context=self.decoder_context(batch, source, source_layout) if self.reads_context else None,
         )
+
+
+def decoder_input(
+    embeddings: Tensor, layout: Layout, context: DecoderContext | None
+) -> tuple[Tensor, Layout] | tuple[Tensor, Layout, DecoderContext]:
+    """The arguments of a parallel decoder, which reads no context, or of an autoregressive one."""
+    return (embeddings, layout) if context is None else (embeddings, layout, context)

@@ -21,16 +21,14 @@ def length_bins(model: ModelConfig, length: LengthConfig) -> int:
 
 
 def as_lengths(found: Tensor, read: Tensor, model: ModelConfig, length: LengthConfig) -> Tensor:
-    """The head's numbers as lengths (B,), or as logits (B, L + 1) of all lengths from 0 on.
+    """Differences of lengths as lengths (B,), or as logits (B, L + 1) of all lengths from 0 on.
 
     Args:
-        found: (B,) or (B, bins) of the head, of differences where it is relative.
+        found: (B,) or (B, bins) of a head that is relative.
         read: lengths (B,) of the sources.
         model: sizes.
         length: what the head predicts.
     """
-    if not length.relative:
-        return found
     if length.kind == "mse":
         return found + read
     lengths = torch.arange(model.target_len + 1, device=found.device)  # (L + 1,)

@@ -91,7 +91,7 @@ def _of_tokens(name: str, label: str) -> LossTerm:
 
 def is_on(term: LossTerm, config: ObjectiveConfig) -> bool:
     """Whether a term is computed at all; a phase may still leave it out."""
-    if term.name in ("reconstruction", "embedding", "next_token"):
+    if term.name == "next_token":
         return True
     section = getattr(config, term.name)
     if term.name in ("length", "regularizer"):

@@ -6,7 +6,7 @@ counted, never an error.
 
 from __future__ import annotations
 
-import json
+import errno
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,10 +20,16 @@ from numpy.typing import NDArray
 from jepalm.config import load_file, read_config
 from jepalm.errors import JepalmError
 from jepalm.evaluation.rows import Evaluation
+from jepalm.reading import MAX_INTEGER, parse_json, read_json
 from jepalm.run import RunFolder, open_run
 
 SPLITS = ("validation", "test", "compositional", "longer", "train")
 """Splits of evaluations, in the order in which they are shown."""
+
+_LONGEST_LINE = 16 << 20
+"""Characters of a line; the rest of a longer one is another that cannot be read."""
+MOST_TERMS = 100
+"""Loss terms of a run; what names more is not its log."""
 
 LogPoint = dict[str, Any]
 """A line of `metrics.jsonl`."""
@@ -127,7 +133,7 @@ class RunRecord:
     def step(self) -> int:
         """The last step that the manifest or a log point names."""
         logged: list[int] = [point["step"] for point in (*self.train, *self.validation)]
-        return max([int(number(self.manifest.get("step")) or 0), *logged])
+        return max([_whole(self.manifest.get("step")) or 0, *logged])
 
     @cached_property
     def terms(self) -> dict[str, TermRecord]:
@@ -136,6 +142,9 @@ class RunRecord:
         for point in self.train:
             for prefix in ("train/term/", "train/share/"):
                 names |= dict.fromkeys(key.removeprefix(prefix) for key in point if key.startswith(prefix))
+            if len(names) > MOST_TERMS:
+                names = dict.fromkeys(list(names)[:MOST_TERMS])
+                break
         given = self.manifest.get("terms")
         described = (
             [_term(tree) for tree in given if isinstance(tree, dict)] if isinstance(given, list) else []
@@ -149,19 +158,18 @@ class RunRecord:
         given = number(self.manifest.get("steps_per_epoch")) or number(
             self.setting("training.steps_per_epoch")
         )
-        if given and given >= 1:
-            return int(given)
+        if whole := _whole(given):
+            return whole
         for point in reversed(self.train):
             epoch = number(point.get("epoch"))
-            if epoch and epoch > 0:
-                return max(1, round(int(point["step"]) / epoch))
+            if epoch and epoch > 0 and (whole := _whole(max(1.0, point["step"] / epoch))):
+                return whole
         return None
 
     @property
     def dim(self) -> int | None:
         """Width of the target's embeddings."""
-        value = number(self.setting("model.latent.dim")) or number(self.setting("model.dim"))
-        return int(value) if value else None
+        return _whole(number(self.setting("model.latent.dim")) or number(self.setting("model.dim")))
 
     def setting(self, dotted: str) -> Any:
         """Return a config value by its dotted key, or None."""
@@ -253,6 +261,12 @@ def number(value: Any) -> float | None:
     return None
 
 
+def _whole(value: Any) -> int | None:
+    """A JSON value as a number of things, from 1 on, or None where it is none."""
+    known = number(value)
+    return round(known) if known is not None and 1 <= known <= MAX_INTEGER else None
+
+
 def _term(tree: Mapping[str, Any]) -> TermRecord:
     name, validation = str(tree.get("name")), tree.get("validation")
     return TermRecord(
@@ -269,7 +283,7 @@ def _add_batches(raw: dict[str, dict[int, float]], point: LogPoint) -> None:
     batches = point.pop("batches", None)
     for term, values in batches.items() if isinstance(batches, Mapping) else ():
         for place, value in enumerate(reversed(values) if isinstance(values, list) else ()):
-            if (known := number(value)) is not None:
+            if (known := number(value)) is not None and (str(term) in raw or len(raw) < MOST_TERMS):
                 raw.setdefault(str(term), {})[point["step"] - place] = known
 
 
@@ -311,10 +325,10 @@ def _read_evaluations(folder: Path, problems: list[str]) -> dict[str, Evaluation
     for split in SPLITS:
         path = folder / f"evaluation-{split}.json"
         try:
-            found[split] = Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
+            found[split] = Evaluation.from_json(read_json(path))
         except (FileNotFoundError, NotADirectoryError):
             continue
-        except (OSError, ValueError, RecursionError):
+        except (OSError, ValueError, OverflowError, RecursionError):
             problems.append(f"{path.name} cannot be read: jepalm evaluate --split {split} writes it anew")
     return found
 
@@ -324,16 +338,18 @@ def _json_lines(path: Path, problems: list[str]) -> Iterator[LogPoint]:
     unreadable: list[int] = []
     last = 0
     try:
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "not a file")  # a pipe would wait forever
         with open(path, encoding="utf-8", errors="replace") as handle:
-            for last, line in enumerate(handle, start=1):
+            for last, line in enumerate(iter(lambda: handle.readline(_LONGEST_LINE), ""), start=1):
                 if not line.strip():
                     continue
                 try:
-                    point = json.loads(line)
-                except (ValueError, RecursionError):
+                    point = parse_json(line)
+                except ValueError:
                     point = None
                 step = point.get("step") if isinstance(point, dict) else None
-                if isinstance(step, int | float) and not isinstance(step, bool) and math.isfinite(step):
+                if isinstance(step, int | float) and not isinstance(step, bool) and 0 <= step <= MAX_INTEGER:
                     yield point
                 else:
                     unreadable.append(last)

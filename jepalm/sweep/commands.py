@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jepalm.errors import Interrupted, JepalmError
+from jepalm.errors import Interrupted, JepalmError, Stopped
 
 STDERR_LINES = 3
 """Last lines of a failed command's standard error that are shown."""
@@ -22,7 +22,7 @@ class Commands:
     """Starts commands from any thread and stops all of them.
 
     Each is the leader of a session, so that Ctrl-C reaches only this process, which passes it on once: a
-    second SIGINT would keep a training from being saved.
+    second one would end a training at once.
 
     Args:
         jobs: commands at once. From two on each is pinned to its share of the cores.
@@ -104,16 +104,16 @@ class Commands:
 
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM save and stop all commands; a second SIGINT stops them at once.
+        """SIGINT and SIGTERM save and stop all commands; a second one ends them at once.
 
         Whatever else ends this block stops them too.
         """
 
         def stop(number: int, frame: object) -> None:
-            again = self.stop_signal and number == signal.SIGINT
+            again = bool(self.stop_signal)
             self.stop(number)
             if again:
-                raise KeyboardInterrupt
+                raise Stopped(number)
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -4,30 +4,34 @@
     checkpoints/best -> step-00000500
 
 A folder is written under a temporary name, every file is flushed to disk, and then it is renamed.
-A folder whose files do not match `files.json` is not a checkpoint. Learning rate, data order and
+A folder whose files do not match `files.json` is not a checkpoint. The `state.json` of the newest one is the
+record of the run: `best`, the checkpoints that are kept and the manifest follow from it (`settle`), so that
+a process may be killed between any two writes. Learning rate, data order and
 random numbers are functions of the step, so the step is all that resuming needs beside the tensors.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import re
 import shutil
-from dataclasses import dataclass, field
+import warnings
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.optim import AdamW
 
-from jepalm.errors import JepalmError, UsageError
-from jepalm.run import RunFolder
-from jepalm.training.optimizer import load_named_state, named_state
+from jepalm.errors import DamageWarning, JepalmError, UsageError
+from jepalm.reading import read_json
+from jepalm.run import RunFolder, flush_folder, sweep_temporary
+from jepalm.training.optimizer import Optimizer, load_named_state, named_state
 
 MODEL, OPTIMIZER, STATE, FILES = "model.safetensors", "optimizer.safetensors", "state.json", "files.json"
 BEST = "best"
@@ -36,14 +40,50 @@ _STEP = re.compile(r"step-(\d{8,})$")
 
 @dataclass
 class TrainingState:
-    """What changes while training beside the tensors, and is saved with them."""
+    """What changes while training beside the tensors, and is saved with them.
+
+    Attributes:
+        step: steps done.
+        seconds: of training.
+        flops: of all steps.
+        best: `validation/loss` of the best checkpoint.
+        best_step: of that checkpoint.
+        lowest: the lowest `validation/loss`, with a checkpoint or without.
+        not_lower: validations since that one.
+        resumed: steps at which the run was taken up again.
+    """
 
     step: int = 0
     seconds: float = 0.0
     flops: int = 0
     best: float = float("inf")
     best_step: int = -1
+    lowest: float = float("inf")
+    not_lower: int = 0
     resumed: list[int] = field(default_factory=list)
+    rollbacks: int = 0
+    """How often training went back to a checkpoint for a loss that was not finite."""
+    skipped: int = 0
+    """Steps whose batches were left out by that: step s trains on the batch of step s + skipped."""
+
+    @classmethod
+    def of(cls, tree: Any) -> TrainingState:
+        """Of what was saved; what an older version did not save has its default.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        try:
+            known = {one.name for one in fields(cls)}
+            state = cls(**{key: value for key, value in tree.items() if key in known})
+            whole = (state.step, state.flops, state.best_step, state.rollbacks, state.skipped, *state.resumed)
+            right = all(type(number) is int for number in whole) and state.step >= 0 <= state.skipped
+            right = right and all(isinstance(number, int | float) for number in (state.seconds, state.best))
+        except (AttributeError, TypeError):
+            right = False
+        if not right:
+            raise ValueError("not the state of a training")
+        return state
 
 
 @dataclass(frozen=True)
@@ -53,14 +93,20 @@ class Checkpoint:
     path: Path
     step: int
 
-    def state(self) -> dict[str, Any]:
-        """What was saved beside the tensors."""
-        state: dict[str, Any] = json.loads((self.path / STATE).read_text(encoding="utf-8"))
-        return state
+    def state(self) -> TrainingState:
+        """What was saved beside the tensors.
+
+        Raises:
+            JepalmError: it cannot be read.
+        """
+        try:
+            return TrainingState.of(read_json(self.path / STATE))
+        except (OSError, ValueError):
+            raise JepalmError(f"{self.path / STATE} cannot be read", "use another checkpoint") from None
 
 
 def save_checkpoint(
-    run: RunFolder, objective: nn.Module, optimizer: AdamW, state: dict[str, Any]
+    run: RunFolder, objective: nn.Module, optimizer: Optimizer, state: dict[str, Any]
 ) -> Checkpoint:
     """Write a checkpoint of `state["step"]`.
 
@@ -69,8 +115,8 @@ def save_checkpoint(
     """
     step = int(state["step"])
     target = run.checkpoints / f"step-{step:08d}"
-    temporary = run.checkpoints / f".step-{step:08d}.tmp-{os.getpid()}"
-    aside = run.checkpoints / f".step-{step:08d}.old-{os.getpid()}"
+    temporary = run.checkpoints / f".step-{step:08d}-{os.getpid()}.tmp"
+    aside = run.checkpoints / f".step-{step:08d}-old-{os.getpid()}.tmp"
     model = {name: tensor.detach().cpu().contiguous() for name, tensor in objective.state_dict().items()}
     moments = {
         name: tensor.detach().cpu().contiguous() for name, tensor in named_state(optimizer, objective).items()
@@ -88,10 +134,11 @@ def save_checkpoint(
         (temporary / FILES).write_text(json.dumps(files, indent=1), encoding="utf-8")
         for name in (*files, FILES):
             _flush(temporary / name)
+        flush_folder(temporary)
         if target.exists():
             target.rename(aside)
         temporary.rename(target)
-        _flush(run.checkpoints)
+        flush_folder(run.checkpoints)
     except (OSError, SafetensorError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise JepalmError(
@@ -99,49 +146,106 @@ def save_checkpoint(
         ) from None
     finally:
         if aside.exists() and not target.exists():
-            aside.rename(target)
+            with contextlib.suppress(OSError):
+                aside.rename(target)
         for folder in (temporary, aside):
             shutil.rmtree(folder, ignore_errors=True)
     return Checkpoint(target, step)
 
 
 def mark_best(checkpoint: Checkpoint) -> None:
-    """Point `best` to a checkpoint."""
-    link = checkpoint.path.parent / f".best-{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(checkpoint.path.name)
-    link.replace(checkpoint.path.parent / BEST)
+    """Point `best` to a checkpoint.
+
+    Raises:
+        JepalmError: the link cannot be written.
+    """
+    link = checkpoint.path.parent / f".best-{os.getpid()}.tmp"
+    try:
+        link.unlink(missing_ok=True)
+        link.symlink_to(checkpoint.path.name)
+        link.replace(checkpoint.path.parent / BEST)
+        flush_folder(checkpoint.path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            link.unlink()
+        raise JepalmError(f"cannot point {BEST} to {checkpoint.path}: {error.strerror}") from None
+
+
+def settle(run: RunFolder, checkpoint: Checkpoint, state: TrainingState, keep: int) -> None:
+    """Bring `best` and the kept checkpoints to what a checkpoint's state says.
+
+    After a kill between two writes the run is as if it had not been killed. Newer folders than this
+    checkpoint are broken ones: they are set aside as `NAME.corrupt`.
+
+    Raises:
+        JepalmError: the folder cannot be written.
+    """
+    sweep_temporary(run.checkpoints)
+    for step, folder in step_folders(run):
+        if step > checkpoint.step:
+            set_aside(folder)
+    best = run.checkpoints / f"step-{state.best_step:08d}"
+    link = run.checkpoints / BEST
+    if state.best_step < 0 or not best.is_dir():
+        with contextlib.suppress(OSError):
+            if not link.exists():
+                link.unlink()  # points to what is gone
+    elif link.resolve().name != best.name:
+        mark_best(Checkpoint(best, state.best_step))
+    prune(run, keep)
+
+
+def set_aside(folder: Path) -> None:
+    """Rename a broken checkpoint to the first free of `NAME.corrupt`, `NAME-2.corrupt` and so on.
+
+    Raises:
+        JepalmError: it cannot be renamed.
+    """
+    names = (f"{folder.name}{suffix}.corrupt" for suffix in ("", *(f"-{k}" for k in range(2, 1000))))
+    target = next(path for name in names if not (path := folder.parent / name).exists())
+    try:
+        folder.rename(target)
+    except OSError as error:
+        raise JepalmError(f"cannot set {folder} aside: {error.strerror}", "move it away") from None
 
 
 def prune(run: RunFolder, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints and the best, and what a killed process left half-written.
 
-    A folder that resists is left.
+    A folder is renamed first, so that nobody reads half of it. One that resists is left.
     """
     best = (run.checkpoints / BEST).resolve()
-    for _, folder in _step_folders(run)[keep:]:
+    for _, folder in step_folders(run)[keep:]:
         if folder.resolve() != best:
-            shutil.rmtree(folder, ignore_errors=True)
-    for folder in run.checkpoints.glob(".step-*"):
-        shutil.rmtree(folder, ignore_errors=True)
+            going = folder.parent / f".{folder.name}-gone-{os.getpid()}.tmp"
+            with contextlib.suppress(OSError):
+                folder.rename(going)
+            shutil.rmtree(going, ignore_errors=True)
+    sweep_temporary(run.checkpoints)
 
 
 def find_checkpoint(run: RunFolder, which: str = "last") -> Checkpoint:
     """Find a whole checkpoint: `last`, `best`, or a step's number or folder name.
 
-    `last` goes back past damaged ones.
+    `last` goes back past damaged ones and names them in a `DamageWarning`.
 
     Raises:
         UsageError: there is none, or the one named is missing.
         JepalmError: the one named is damaged.
     """
-    folders = _step_folders(run)
+    folders = step_folders(run)
     if not folders:
         raise UsageError(f"{run.path} has no checkpoint yet", "let jepalm train reach its first one")
     if which == "last":
+        damaged: list[str] = []
         for step, folder in folders:
-            if not problem(folder):
+            damage = problem(folder)
+            if not damage:
+                for said in damaged:
+                    warnings.warn(f"{said}; {folder.name} is used", DamageWarning, stacklevel=2)
                 return Checkpoint(folder, step)
+            if folder.exists():  # else it was pruned at this moment
+                damaged.append(f"checkpoint {folder} is damaged: {damage}")
         raise JepalmError(f"every checkpoint of {run.path} is damaged", "train again")
     name = (run.checkpoints / BEST).resolve().name if which == BEST else _folder_name(which)
     found = [folder for _, folder in folders if folder.name == name]
@@ -159,10 +263,12 @@ def find_checkpoint(run: RunFolder, which: str = "last") -> Checkpoint:
 def problem(folder: Path) -> str:
     """What is wrong with a checkpoint folder, in a few words; empty when it is whole."""
     try:
-        files = json.loads((folder / FILES).read_text(encoding="utf-8"))
+        files = read_json(folder / FILES)
         for name in (MODEL, OPTIMIZER, STATE):
             if _fingerprint(folder / name) != files[name]:
                 return f"{name} does not match its fingerprint"
+        if read_json(folder / STATE)["step"] != int(folder.name.removeprefix("step-")):
+            return f"{STATE} is of another step"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError, KeyError, TypeError):
@@ -183,9 +289,17 @@ def load_model(checkpoint: Checkpoint, objective: nn.Module) -> None:
         raise JepalmError(f"{checkpoint.path} does not fit the model of its config", hint) from None
 
 
-def load_optimizer(checkpoint: Checkpoint, objective: nn.Module, optimizer: AdamW) -> None:
-    """Load the optimizer's moments."""
-    load_named_state(optimizer, objective, load_file(checkpoint.path / OPTIMIZER))
+def load_optimizer(checkpoint: Checkpoint, objective: nn.Module, optimizer: Optimizer) -> None:
+    """Load the optimizer's moments.
+
+    Raises:
+        JepalmError: they belong to another config.
+    """
+    try:
+        load_named_state(optimizer, objective, load_file(checkpoint.path / OPTIMIZER))
+    except (KeyError, RuntimeError, ValueError, SafetensorError):
+        hint = "the run's config.yaml was changed after training"
+        raise JepalmError(f"{checkpoint.path} does not fit the optimizer of its config", hint) from None
 
 
 def checkpoint_bytes(objective: nn.Module) -> int:
@@ -194,10 +308,11 @@ def checkpoint_bytes(objective: nn.Module) -> int:
 
 
 def _folder_name(which: str) -> str:
-    return f"step-{int(which):08d}" if which.isdecimal() else Path(which).name
+    return f"step-{int(which):08d}" if which.isdecimal() and len(which) < 20 else Path(which).name
 
 
-def _step_folders(run: RunFolder) -> list[tuple[int, Path]]:
+def step_folders(run: RunFolder) -> list[tuple[int, Path]]:
+    """Step and folder of each checkpoint, whole or not, the newest first."""
     if not run.checkpoints.is_dir():
         return []
     found = [(_STEP.fullmatch(folder.name), folder) for folder in run.checkpoints.iterdir()]

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping
+import os
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from jepalm.errors import JepalmError
 from jepalm.objective.terms import Losses
+from jepalm.reading import parse_json
 from jepalm.run import RunFolder, write_atomically
 from jepalm.training.distributed import Processes
+
+REPEATED_EVENTS = ("phase", "rollback", "finished")
+"""Events that come again when a run goes on from their step."""
 
 
 class RecentSteps:
@@ -141,34 +149,163 @@ class StepValues:
         return ", ".join(f"{name} {value:.4g}" for name, value in zip(names, values, strict=True))
 
 
-class MetricLog:
-    """Writes rows to `metrics.jsonl` and TensorBoard, flushed at every row."""
+class JsonLines:
+    """Appends lines to a file; what the disk refuses is kept and written with the next line.
 
-    def __init__(self, run: RunFolder, resumed_at: int | None = None) -> None:
+    Args:
+        path: the file.
+        trouble: told when a line could not be written.
+    """
+
+    def __init__(self, path: Path, trouble: Callable[[str], None]) -> None:
+        self.path, self._trouble = path, trouble
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._waiting = b""
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append a row."""
+        self._waiting += (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+        try:
+            self._write_waiting()
+        except OSError as error:
+            self._trouble(f"cannot write {self.path}: {error.strerror}")
+
+    def flush(self) -> None:
+        """Write what waits, and flush it to disk.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        self._write_waiting()
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file; what still waits is lost."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _write_waiting(self) -> None:
+        start = os.fstat(self._descriptor).st_size
+        left = memoryview(self._waiting)
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, start)  # no torn line
+            raise
+        self._waiting = b""
+
+
+class Board:
+    """TensorBoard's copy of the metrics. A disk that fails ends the copy, not the training.
+
+    Args:
+        folder: of the event files.
+        purge_step: first step that is written again, on resuming.
+        trouble: told once, when the copy ends.
+    """
+
+    def __init__(self, folder: Path, purge_step: int | None, trouble: Callable[[str], None]) -> None:
+        self._folder, self._trouble = folder, trouble
+        self._writer: SummaryWriter | None = None
+        with self._ending():
+            self._writer = SummaryWriter(str(folder), purge_step=purge_step)
+
+    def write(self, step: int, values: Mapping[str, Any], *, flush: bool) -> None:
+        """Write the numbers with a slash in their name."""
+        with self._ending():
+            for key, value in values.items():
+                if self._writer is not None and "/" in key and isinstance(value, int | float):
+                    self._writer.add_scalar(key, value, step)
+            if self._writer is not None and flush:
+                self._writer.flush()
+
+    def close(self) -> None:
+        """Close the event file."""
+        with self._ending():
+            if self._writer is not None:
+                self._writer.close()
+        self._writer = None
+
+    @contextlib.contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Let go of the writer when the disk fails, here or in the library's thread."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            self._writer = None
+            reason = getattr(error, "strerror", None) or str(error)
+            self._trouble(f"cannot write {self._folder}: {reason}; TensorBoard is left out")
+
+
+def silence_board_threads() -> None:
+    """Keep Python from printing a traceback for a fault that `Board` meets anyway.
+
+    The library hands the exception of its writing thread on to the next call, and lets the thread die of it.
+    """
+    before = threading.excepthook
+
+    def hook(told: Any) -> None:
+        if type(told.thread).__name__ != "_AsyncWriterThread":
+            before(told)
+
+    hook.of_board = True  # type: ignore[attr-defined]
+    if not hasattr(before, "of_board"):
+        threading.excepthook = hook
+
+
+class MetricLog:
+    """Writes rows to `metrics.jsonl`, texts to `samples.jsonl`, and numbers to TensorBoard too.
+
+    Args:
+        run: whose files.
+        resumed_at: the step from which the run goes on; what was written after it is removed.
+        trouble: told what the disk refused; the rows wait, and are written with the next.
+        repeated: events that come again at that step, so they are removed there too.
+
+    Raises:
+        OSError: a file cannot be opened, or what was written cannot be cut.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        resumed_at: int | None = None,
+        trouble: Callable[[str], None] = lambda message: None,
+        *,
+        repeated: Collection[str] = REPEATED_EVENTS,
+    ) -> None:
         self.run = run
         if resumed_at is not None:
-            for path in (run.metrics, run.samples):
-                drop_after(path, resumed_at, and_event="phase")
-        self._rows: TextIO = open(run.metrics, "a", encoding="utf-8")  # noqa: SIM115
-        self._samples: TextIO = open(run.samples, "a", encoding="utf-8")  # noqa: SIM115
-        self._board = SummaryWriter(str(run.tensorboard), purge_step=resumed_at and resumed_at + 1)
+            drop_after(run.metrics, resumed_at, and_events=repeated)
+            drop_after(run.samples, resumed_at)
+        silence_board_threads()
+        self._rows = JsonLines(run.metrics, trouble)
+        self._samples = JsonLines(run.samples, trouble)
+        self._board = Board(run.tensorboard, resumed_at and resumed_at + 1, trouble)
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Write one row; numbers with a slash in their name go to TensorBoard too."""
-        row = {"kind": kind, "step": step, **{key: short(value) for key, value in values.items()}}
-        self._rows.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self._rows.flush()
-        for key, value in values.items():
-            if "/" in key and isinstance(value, int | float):
-                self._board.add_scalar(key, value, step)
-        if kind != "train":
-            self._board.flush()
+        self._rows.write({"kind": kind, "step": step, **{key: short(value) for key, value in values.items()}})
+        self._board.write(step, values, flush=kind != "train")
 
     def sample(self, step: int, source: str, target: str, generated: str) -> None:
         """Write down what the model makes of a held-out source."""
-        row = {"step": step, "source": source, "target": target, "generated": generated}
-        self._samples.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self._samples.flush()
+        self._samples.write({"step": step, "source": source, "target": target, "generated": generated})
+
+    def flush(self) -> None:
+        """Bring all rows to the disk, before a checkpoint says that they are there.
+
+        Raises:
+            JepalmError: the disk refused.
+        """
+        for lines in (self._rows, self._samples):
+            try:
+                lines.flush()
+            except OSError as error:
+                raise JepalmError(f"cannot write {lines.path}: {error.strerror}", "free disk space") from None
 
     def close(self) -> None:
         """Close the files."""
@@ -188,24 +325,25 @@ def short(value: Any) -> Any:
     return value
 
 
-def drop_after(path: Path, step: int, and_event: str = "") -> None:
+def drop_after(path: Path, step: int, and_events: Collection[str] = ()) -> None:
     """Remove the rows of a JSON-lines file that come after a step, and a torn last line.
 
     Args:
         path: the file.
         step: the last to keep.
-        and_event: an event that is removed at the step, too, as it comes again.
+        and_events: events that are removed at the step, too, as they come again.
     """
     if not path.exists():
         return
     kept = []
     for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):  # not at U+2028
         try:
-            row = json.loads(text)
+            row = parse_json(text)
         except ValueError:
             continue
-        if not isinstance(row, dict) or row.get("step", 0) > step:
+        at = row.get("step", 0) if isinstance(row, dict) else None
+        if not isinstance(at, int | float) or at > step:
             continue
-        if not (and_event and row.get("step") == step and row.get("event") == and_event):
+        if not (at == step and row.get("kind") == "event" and row.get("event") in and_events):
             kept.append(text + "\n")
     write_atomically(path, "".join(kept))

@@ -1,22 +1,65 @@
-"""AdamW over an objective's parameters."""
+"""AdamW over an objective's parameters, or Muon for the matrices of its hidden layers."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import AdamW
 
 from jepalm.config import OptimizerConfig
+from jepalm.errors import UsageError
+
+OF_TOKENS = frozenset({"vocabulary", "head", "lm_head", "token_vectors", "to_embedding", "noise"})
+"""Linear layers that read or write tokens: no hidden ones."""
 
 
-def build_optimizer(objective: nn.Module, config: OptimizerConfig) -> AdamW:
+class MuonWithAdamW:
+    """Muon for the matrices of hidden layers, AdamW for the rest, as one optimizer.
+
+    Attributes:
+        param_groups: those of both.
+        state: of all parameters, in one mapping.
+    """
+
+    def __init__(self, muon: torch.optim.Optimizer, adamw: AdamW) -> None:
+        self._muon, self._adamw = muon, adamw
+        muon.state = adamw.state
+        self.state = adamw.state
+        self.param_groups: list[dict[str, Any]] = [*muon.param_groups, *adamw.param_groups]
+
+    def step(self) -> None:
+        """Move all parameters."""
+        self._muon.step()
+        self._adamw.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients."""
+        self._muon.zero_grad(set_to_none)
+        self._adamw.zero_grad(set_to_none)
+
+
+Optimizer = AdamW | MuonWithAdamW
+
+
+def build_optimizer(objective: nn.Module, config: OptimizerConfig) -> Optimizer:
     """AdamW (arXiv 1711.05101) in its fused form; matrices decay, vectors and scalars do not.
 
     What a weighting learns has a group of its own, with its own factor on the learning rate.
+
+    With `config.kind` `muon` the matrices of hidden layers are Muon's (Jordan et al. 2024,
+    https://kellerjordan.github.io/posts/muon/): each update is made nearly orthogonal. Its rate keeps its
+    ratio to that of AdamW.
+
+    Raises:
+        UsageError: this torch has no Muon.
     """
     weighting = getattr(objective, "weighting", None)
     own = list(weighting.parameters()) if isinstance(weighting, nn.Module) else []
     parameters = [p for p in objective.parameters() if p.requires_grad and not any(p is q for q in own)]
+    hidden = hidden_matrices(objective) if config.kind == "muon" else []
+    parameters = [p for p in parameters if not any(p is q for q in hidden)]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
@@ -25,16 +68,36 @@ def build_optimizer(objective: nn.Module, config: OptimizerConfig) -> AdamW:
         factor = getattr(weighting, "lr_factor", 1.0)
         groups.append({"params": own, "weight_decay": 0.0, "lr_factor": factor})
     fused = parameters[0].device.type in ("cpu", "cuda")
-    return AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)
+    adamw = AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)
+    if config.kind == "adamw":
+        return adamw
+    if not hasattr(torch.optim, "Muon"):
+        message = f"torch {torch.__version__} has no Muon"
+        raise UsageError(message, "install torch 2.9 or newer, or set optimizer.kind=adamw")
+    group = {"params": hidden, "lr_factor": config.muon_lr / config.lr}
+    return MuonWithAdamW(
+        torch.optim.Muon([group], lr=config.muon_lr, weight_decay=config.weight_decay), adamw
+    )
 
 
-def set_learning_rate(optimizer: AdamW, lr: float) -> None:
+def hidden_matrices(objective: nn.Module) -> list[nn.Parameter]:
+    """Matrices of the linear and recurrent layers that neither read nor write tokens, and that learn."""
+    return [
+        parameter
+        for name, module in objective.named_modules()
+        if isinstance(module, nn.Linear | nn.GRU) and name.rsplit(".", 1)[-1] not in OF_TOKENS
+        for parameter in module.parameters(recurse=False)
+        if parameter.ndim == 2 and parameter.requires_grad
+    ]
+
+
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
     """Give every parameter group the rate of this step, times its own factor."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
-def forget_at_boundary(optimizer: AdamW, objective: nn.Module) -> None:
+def forget_at_boundary(optimizer: Optimizer, objective: nn.Module) -> None:
     """Drop the moments of what stands still from now on, and of a weighting, whose balance starts anew.
 
     A part that begins to learn so has a fresh state, and one that goes on keeps its own.
@@ -46,7 +109,7 @@ def forget_at_boundary(optimizer: AdamW, objective: nn.Module) -> None:
             optimizer.state.pop(parameter, None)
 
 
-def named_state(optimizer: AdamW, objective: nn.Module) -> dict[str, torch.Tensor]:
+def named_state(optimizer: Optimizer, objective: nn.Module) -> dict[str, torch.Tensor]:
     """The optimizer's tensors under `PARAMETER/moment` names, for a file that holds tensors only."""
     names: dict[torch.Tensor, str] = {parameter: name for name, parameter in objective.named_parameters()}
     return {
@@ -57,7 +120,7 @@ def named_state(optimizer: AdamW, objective: nn.Module) -> dict[str, torch.Tenso
     }
 
 
-def load_named_state(optimizer: AdamW, objective: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+def load_named_state(optimizer: Optimizer, objective: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """Put back what `named_state` gave."""
     for name, parameter in objective.named_parameters():
         prefix = f"{name}/"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from jepalm.escaping import for_terminal
 from jepalm.numbers import duration, three
 from jepalm.run import RunFolder
 from jepalm.training.schedule import Schedule
@@ -154,8 +156,11 @@ class TrainingProgress:
 
     def _log(self, text: str) -> None:
         if self.console is not None:
-            with open(self.run.log, "a", encoding="utf-8") as log:
-                log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+            with (
+                contextlib.suppress(OSError),
+                open(self.run.log, "a", encoding="utf-8") as log,
+            ):  # a copy only
+                log.write(f"{time.strftime('%H:%M:%S')} {for_terminal(text)}\n")
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from jepalm.config import Config
-from jepalm.data.batches import Batches
-from jepalm.errors import Interrupted, JepalmError
+from jepalm.data.batches import Batch, Batches
+from jepalm.errors import Interrupted, JepalmError, Stopped
 from jepalm.hardware import Hardware
 from jepalm.numbers import duration
 from jepalm.objective import Objective
@@ -24,11 +24,13 @@ from jepalm.run import RunFolder, now
 from jepalm.training.checkpoint import (
     Checkpoint,
     TrainingState,
+    find_checkpoint,
     load_model,
     load_optimizer,
     mark_best,
     prune,
     save_checkpoint,
+    settle,
 )
 from jepalm.training.distributed import Processes
 from jepalm.training.flops import step_flops
@@ -42,6 +44,8 @@ from jepalm.training.signals import StopSignal
 
 AGREE_EVERY = 10
 """Steps between asking the other processes whether one of them received a signal to stop."""
+MOST_ROLLBACKS = 3
+"""With `training.on_nonfinite: rollback`: a loss that is not finite once more stops the run."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,11 @@ class Trainer:
         self.state = TrainingState()
         self.stop = StopSignal()
         self.log: MetricLog | None = None
+        self.saved_step = -1
+        self.degraded: list[str] = []
+        """What the disk refused in the midst of training, once each."""
+        self.pending: dict[str, Any] = {}
+        """Fields that the manifest has not yet."""
         shown = console if processes.first else None
         self.progress = TrainingProgress(shown, run, self.schedule, seconds_by_phase)
         self.clock = self.logged_at = time.monotonic()
@@ -111,8 +120,11 @@ class Trainer:
         self._enter(self.schedule.phase_of(checkpoint.step - 1))  # at a boundary the one that ends
         load_model(checkpoint, self.objective)
         load_optimizer(checkpoint, self.objective, self.optimizer)
-        saved = checkpoint.state()
-        self.state = TrainingState(**{**saved, "resumed": [*saved["resumed"], checkpoint.step]})
+        self.state = checkpoint.state()
+        self.state.resumed = [*self.state.resumed, checkpoint.step]
+        self.saved_step = checkpoint.step
+        if self.processes.first:
+            settle(self.run, checkpoint, self.state, self.config.training.keep)
 
     def train(self) -> None:
         """Train to the last step of the schedule.
@@ -121,23 +133,24 @@ class Trainer:
             Interrupted: a signal came; everything was saved.
             JepalmError: the loss is not finite, or the last checkpoint could not be saved.
         """
-        self._begin()
         try:
             with self.stop, self.progress:
-                while self.state.step < self.schedule.steps:
+                self._begin()
+                while self.state.step < self.schedule.steps and not self._out_of_patience():
                     self._begin_phase_if_due()
                     self._train_step()
                     self._log_if_due()
                     self._validate_if_due()
                     self._save_if_due()
                     self._stop_if_asked()
-            self._end("finished")
+            self._end("finished", early=self._out_of_patience())
         except Interrupted:
             self._end("interrupted")
             raise
         except BaseException as error:
             with contextlib.suppress(JepalmError, OSError):  # the first error is the one to show
-                self._end("failed", error=str(error) or type(error).__name__)
+                stopped = isinstance(error, Stopped)
+                self._end("interrupted" if stopped else "failed", error=str(error) or type(error).__name__)
             raise
         finally:
             if self.log is not None:
@@ -148,12 +161,14 @@ class Trainer:
         self._wrap()
         step, resumed = self.state.step, self.state.resumed
         if self.processes.first:
-            self.log = MetricLog(self.run, step if resumed else None)
+            self.log = MetricLog(self.run, step if resumed else None, self._degrade)
         if resumed:
             self._write_event(step, "resumed")
         self.progress.start(step)
         self.clock = self.logged_at = time.monotonic()
         self._manifest(status="running", started=now(), steps=self.schedule.steps, resumed=resumed)
+        if self.state.best_step >= 0:
+            self._manifest(best=self._best())
 
     def _enter(self, phase: Phase) -> None:
         """Count the terms and train the parts of a phase; `self.model` must be wrapped after."""
@@ -180,6 +195,7 @@ class Trainer:
             self._enter(phase)
             forget_at_boundary(self.optimizer, self.objective)
             self.state.best, self.state.best_step = math.inf, -1  # losses of other terms do not compare
+            self.state.lowest, self.state.not_lower = math.inf, 0
             self._wrap()
         if self.scopes:
             self._write_event(step, "phase", phase=phase.name, index=phase.index)
@@ -194,18 +210,19 @@ class Trainer:
         seed_step(self.config.training.seed, step, self.processes.rank)
         terms = torch.zeros(len(weighting.balanced), device=self.hardware.device)
         with torch.no_grad(), self.autocast:
-            for batch in self.batches.at(step):
+            for batch in self._batches_of(step):
                 found = self.objective(batch).terms
                 terms += torch.stack([found[name].float() for name in weighting.balanced])
         weighting.begin(self.processes.sum(terms))
 
     def _train_step(self) -> None:
         step = self.state.step
-        micro_batches = self.batches.at(step)
         set_learning_rate(self.optimizer, self._learning_rate(step))
         self.objective.before_step(step)
         self._count_flops()
+        log_due = self._log_due(step + 1)
         seed_step(self.config.training.seed, step, self.processes.rank)
+        micro_batches = self._batches_of(step)
         self.recent.start(micro_batches[0].n_target_tokens)
         for place, batch in enumerate(micro_batches):
             if isinstance(self.model, DistributedDataParallel):  # exchange gradients after the last one only
@@ -214,12 +231,15 @@ class Trainer:
                 losses = self.model(batch)
             (losses.total * self.processes.world_size).backward()
             self.recent.add(losses)
-        self._clip_gradient(step + 1)
+        self._clip_gradient(measure=log_due)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step = step + 1
         encoder_steps = self.schedule.steps_training("encoder", step + 1)
         self.objective.after_step(*encoder_steps, self._balanced_terms())
+
+    def _batches_of(self, step: int) -> list[Batch]:
+        return self.batches.at(step + self.state.skipped)
 
     def _learning_rate(self, step: int) -> float:
         return learning_rate(step - self.phase.first, self.phase.steps, self.rates)
@@ -235,11 +255,11 @@ class Trainer:
             self.flops_by_kind[kind] = alone * self.processes.world_size
         self.state.flops += self.flops_by_kind[kind]
 
-    def _clip_gradient(self, step: int) -> None:
+    def _clip_gradient(self, *, measure: bool) -> None:
         clip = self.config.optimizer.grad_clip
         if clip is not None:
             self.grad_norm = nn.utils.clip_grad_norm_(self.objective.parameters(), clip)
-        elif self._log_due(step):
+        elif measure:
             self.grad_norm = gradient_norm(self.objective)
 
     def _balanced_terms(self) -> Tensor | None:
@@ -264,13 +284,14 @@ class Trainer:
         step = self.state.step
         seen = self.recent.take(self.processes)
         self._tick()
-        self._stop_if_not_finite(seen)
+        if self._not_finite(seen):
+            return
         elapsed = time.monotonic() - self.logged_at
         row: dict[str, Any] = {"phase": self.phase.name} if self.scopes else {}
         row |= self._moment() | seen.metrics(self.objective.all_terms)
         row |= {"train/lr": self._learning_rate(step - 1), "train/grad_norm": float(self.grad_norm)}
         if with_encoder:
-            row |= encoder_gradients(self.objective, self.batches.at(step - 1)[0], self.autocast)
+            row |= encoder_gradients(self.objective, self._batches_of(step - 1)[0], self.autocast)
         row |= {
             "train/flops": self.state.flops,
             "speed/steps_per_s": len(seen.raw) / elapsed,
@@ -285,31 +306,75 @@ class Trainer:
     def _moment(self) -> dict[str, float]:
         return {"epoch": self.state.step / self.schedule.steps_per_epoch, "time": self.state.seconds}
 
-    def _stop_if_not_finite(self, seen: StepValues) -> None:
-        """Stop for a loss that is not finite, or weights that the last update made so."""
+    def _not_finite(self, seen: StepValues) -> bool:
+        """Whether a loss is not finite, or the last update made weights so; then it went to a checkpoint.
+
+        Raises:
+            JepalmError: it is not to go back, or has done so too often.
+        """
         place, what = seen.first_not_finite(), "the loss of step"
         if place is None:
             weights = nn.utils.get_total_norm([p.detach() for p in self.objective.parameters()])
             if bool(torch.isfinite(weights)):
-                return
+                return False
             place, what = len(seen.raw) - 1, "what is learned in step"
         step = self.state.step - len(seen.raw) + place + 1
-        saved = sorted(self.run.checkpoints.glob("step-*"))
+        message = f"{what} {step:,} is not finite: {seen.describe(place)}"
+        saved = sorted(self.run.checkpoints.glob("step-????????"))
+        if (
+            self.config.training.on_nonfinite == "rollback"
+            and saved
+            and self.state.rollbacks < MOST_ROLLBACKS
+        ):
+            self._roll_back(step, message)
+            return True
         good = f"last good checkpoint {saved[-1].name}" if saved else "no checkpoint was saved yet"
         self._write_event(step, "failed", reason="not finite")
-        message = f"{what} {step:,} is not finite: {seen.describe(place)}; {good}"
-        raise JepalmError(message, "lower optimizer.lr")
+        often = f" after {self.state.rollbacks} rollbacks" if self.state.rollbacks else ""
+        raise JepalmError(
+            f"{message}; {good}{often}", "lower optimizer.lr, or set training.on_nonfinite=rollback"
+        )
+
+    def _roll_back(self, step: int, message: str) -> None:
+        """Go back to the newest checkpoint, and leave out its next batches up to that of a step."""
+        before = self.state
+        checkpoint = find_checkpoint(self.run)
+        phase = self.phase
+        self._enter(self.schedule.phase_of(checkpoint.step - 1))
+        self.optimizer.state.clear()
+        load_model(checkpoint, self.objective)
+        load_optimizer(checkpoint, self.objective, self.optimizer)
+        if self.phase != phase:
+            self._wrap()
+        self.state = checkpoint.state()
+        self.state.resumed, self.state.seconds, self.state.flops = (
+            before.resumed,
+            before.seconds,
+            before.flops,
+        )
+        left_out = step - checkpoint.step
+        self.state.rollbacks, self.state.skipped = before.rollbacks + 1, before.skipped + left_out
+        if self.log is not None:
+            self.log.close()
+            self.log = MetricLog(self.run, checkpoint.step, self._degrade, repeated=("phase",))
+        fields = {"step_not_finite": step, "batches_left_out": left_out, "rollbacks": self.state.rollbacks}
+        self._write_event(checkpoint.step, "rollback", **fields)
+        self.progress.note(f"warning: {message}; back to step {checkpoint.step:,}")
+        self.logged_at = time.monotonic()
 
     def _validate_if_due(self) -> None:
         step = self.state.step
-        if not self.schedule.due(step, self.schedule.validate_every):
-            return
+        if step == self.saved_step or not self.schedule.due(step, self.schedule.validate_every):
+            return  # the first: back at a checkpoint
         if self.log is not None:
             self.objective.eval()
             with torch.no_grad(), self.autocast:
                 result = self.validate(self.objective)
             self.objective.train()
             self._write_validation(self.log, step, result)
+        if self.config.training.patience is not None:
+            not_lower = self.state.not_lower if self.processes.first else 0  # the first alone validates
+            self.state.not_lower = self.processes.max(not_lower)
         self._tick()
         self.logged_at = time.monotonic()
 
@@ -319,19 +384,32 @@ class Trainer:
             log.sample(step, *sample)
         first = result.samples[0][2] if result.samples else ""
         self.progress.validated(step, validation_line(result.values, self.config.model.target_dim, first))
-        saved_too = self.schedule.due(step, self.schedule.checkpoint_every)
-        if saved_too and result.values["validation/loss"] < self.state.best:
-            self.state.best, self.state.best_step = result.values["validation/loss"], step
+        loss = result.values["validation/loss"]
+        lower = loss < self.state.lowest
+        self.state.not_lower = 0 if lower else self.state.not_lower + 1
+        self.state.lowest = min(self.state.lowest, loss)
+        saved_too = self._save_due()
+        if saved_too and loss < self.state.best:
+            self.state.best, self.state.best_step = loss, step
+
+    def _out_of_patience(self) -> bool:
+        """Whether the held-out loss has not fallen for as many validations as the config allows."""
+        patience = self.config.training.patience
+        return patience is not None and self.state.not_lower >= patience
+
+    def _save_due(self) -> bool:
+        due = self.schedule.due(self.state.step, self.schedule.checkpoint_every)
+        return due or self._out_of_patience()
 
     def _save_if_due(self) -> None:
-        if not self.schedule.due(self.state.step, self.schedule.checkpoint_every):
+        if self.state.step == self.saved_step or not self._save_due():
             return
         try:
             self._save()
         except JepalmError as error:
-            if self.state.step >= self.schedule.steps:
+            if self.state.step >= self.schedule.steps or self._out_of_patience():
                 raise
-            self.progress.note(f"warning: {error}; training goes on without this checkpoint")
+            self._degrade(f"{error}; training goes on without this checkpoint")
         self.logged_at = time.monotonic()
 
     def _save(self) -> None:
@@ -344,12 +422,18 @@ class Trainer:
     def _write_checkpoint(self) -> None:
         self._tick()
         step, best = self.state.step, self.state.best_step
+        if self.log is not None:
+            self.log.flush()
         checkpoint = save_checkpoint(self.run, self.objective, self.optimizer, vars(self.state))
+        self.saved_step = step
         if best == step:
             mark_best(checkpoint)
-            self._manifest(best={"step": best, "metric": "validation/loss", "value": self.state.best})
+            self._manifest(best=self._best())
         prune(self.run, self.config.training.keep)
         self._manifest()
+
+    def _best(self) -> dict[str, Any]:
+        return {"step": self.state.best_step, "metric": "validation/loss", "value": self.state.best}
 
     def _stop_if_asked(self) -> None:
         step = self.state.step
@@ -361,17 +445,27 @@ class Trainer:
         if len(self.recent):
             self.grad_norm = torch.tensor(math.nan)  # the gradient of this step is gone
             self._write_train_row(with_encoder=False)
-        self._save()
+            step = self.state.step  # of the checkpoint, if the loss was not finite
+        if self.saved_step != step:
+            self._save()
         self._write_event(step, "interrupted")
         hint = f"go on with: jepalm train --resume {self.run.path}"
         raise Interrupted(f"saved step {step:,}", hint, number)
 
-    def _end(self, status: str, error: str | None = None) -> None:
+    def _end(self, status: str, error: str | None = None, *, early: bool = False) -> None:
         self._tick()
+        reason: dict[str, Any] = {"error": error} if error else {}
         if status == "finished":
-            self._write_event(self.state.step, status)
-            self.progress.note(f"finished   {self.state.step:,} steps in {duration(self.state.seconds)}")
-        self._manifest(status=status, ended=now(), **({"error": error} if error else {}))
+            when = {"early": True} if early else {}
+            self._write_event(self.state.step, status, **when)
+            how = "finished early" if early else "finished  "
+            self.progress.note(f"{how} {self.state.step:,} steps in {duration(self.state.seconds)}")
+            reason |= {"finished_early": True} if early else {}
+        if self.log is not None:
+            self.log.flush()
+        self._manifest(status=status, ended=now(), **reason)
+        if self.pending:
+            raise JepalmError(f"cannot write {self.run.manifest}", "free disk space, then resume the run")
 
     def _tick(self) -> None:
         moment = time.monotonic()
@@ -383,9 +477,24 @@ class Trainer:
             self.log.write("event", step, {"event": event, **fields})
 
     def _manifest(self, **fields: Any) -> None:
-        if self.processes.first:
-            step, seconds = self.state.step, round(self.state.seconds, 2)
-            self.run.update_manifest(step=step, seconds=seconds, **fields)
+        """Write fields into the manifest; what the disk refuses goes there with the next ones."""
+        if not self.processes.first:
+            return
+        self.pending |= {"step": self.state.step, "seconds": round(self.state.seconds, 2), **fields}
+        if self.degraded:
+            self.pending["degraded"] = self.degraded
+        try:
+            self.run.update_manifest(**self.pending)
+        except OSError as error:
+            self._degrade(f"cannot write {self.run.manifest}: {error.strerror}")
+        else:
+            self.pending = {}
+
+    def _degrade(self, fault: str) -> None:
+        """Say once what the disk refused, and go on."""
+        if fault not in self.degraded:
+            self.degraded.append(fault)
+            self.progress.note(f"warning: {fault}")
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

@@ -122,4 +122,4 @@ def test_evaluate_refuses_a_baseline_for_a_run_of_spans(trained, jepalm_command)
 def test_the_report_has_the_local_term(trained, jepalm_command):
     code, out, _ = jepalm_command("report", cwd=trained)
     assert code == 0
-    assert re.search(r"^ local +[\d.]+ %", out, re.M)
+    assert re.search(r"^ *local +[\d.]+ %", out, re.M)

@@ -1,6 +1,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from jepalm.data import writing
 from jepalm.data.batches import Batch, Batches, Tokens
 from jepalm.data.job import Outcome
-from jepalm.data.prepared import PreparedData, Split
+from jepalm.data.prepared import PreparedData, Split, open_prepared
 from jepalm.data.shuffling import permuted
+from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 
 Make = Callable[..., Outcome]
@@ -265,3 +267,24 @@ def test_sizes_that_do_not_divide_are_refused(data: PreparedData, changed: dict[
 def test_split_shorter_than_a_window_is_refused(prepared_kinds: dict[str, PreparedData]):
     with pytest.raises(UsageError, match="fewer than one window of 1000 \\+ 16"):
         batches(prepared_kinds["windows"].split("test"), source_len=1000)
+
+
+def test_targets_that_are_whole_end_with_the_end_token_and_cut_ones_do_not(data_root: Path):
+    split = open_prepared("lines", data_root).split("train")
+    settings = {"batch_size": 28, "source_len": 12, "target_len": 6, "seed": 0, "device": "cpu"}
+    plain, ending = (Batches(split, **settings, end_targets=end).at(0)[0] for end in (False, True))
+    assert ending.whole is not None
+    assert 0 < int(ending.whole.sum()) < 28
+    for row, whole in enumerate(ending.whole.tolist()):
+        n, m = int(plain.target.lengths[row]), int(ending.target.lengths[row])
+        expected = plain.target.ids[row, :n].tolist() + [TextTokenizer.END] * whole
+        assert (m, ending.target.ids[row, :m].tolist()) == (n + whole, expected)
+    assert ending.n_target_tokens == int(ending.target.lengths.sum())
+
+
+def test_windows_get_no_end_token(data_root: Path):
+    split = open_prepared("windows", data_root).split("train")
+    settings = {"batch_size": 4, "source_len": 12, "target_len": 6, "seed": 0, "device": "cpu"}
+    batch = Batches(split, **settings, end_targets=True).at(0)[0]
+    assert (batch.target.lengths == 6).all()
+    assert (batch.target.ids != TextTokenizer.END).all()

@@ -12,7 +12,7 @@ from jepalm.data import writing
 from jepalm.data.job import Job, Outcome
 from jepalm.data.prepared import open_prepared
 from jepalm.data.text.preparing import prepare_text
-from jepalm.data.writing import new_folder, size
+from jepalm.data.writing import at_work, new_folder, size
 from jepalm.errors import JepalmError, UsageError
 
 Make = Callable[..., Outcome]
@@ -104,8 +104,9 @@ with new_folder(Path({str(tmp_path / "data")!r}), "mine", 0) as folder:
     os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
-    (left,) = (tmp_path / "data").iterdir()
-    assert left.name.startswith(".mine-")
+    lock, left = sorted(path.name for path in (tmp_path / "data").iterdir())[::-1]
+    assert left.startswith(".mine-")
+    assert lock == ".mine.lock"
     make(numbered)
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["mine"]
 
@@ -187,11 +188,41 @@ def test_memory_is_flat_in_the_inputs_size(tmp_path: Path, pairing: str):
     assert peaks[1] < peaks[0] + 300_000 * kilobyte
 
 
-def test_a_folder_is_made_by_one_process_at_a_time(tmp_path):
-    from jepalm.data.writing import at_work
-    from jepalm.errors import JepalmError
-
-    with at_work(tmp_path, "race"), pytest.raises(JepalmError, match="another prepare is making"):
-        with at_work(tmp_path, "race"):
+def test_a_name_is_held_from_the_first_reading_on(tmp_path: Path):
+    with at_work(tmp_path, "race"):
+        with pytest.raises(JepalmError, match="another prepare is making"), at_work(tmp_path, "race"):
             pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_process_cannot_make_the_same_data(make: Make, numbered: str, tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    program = f"""
+import sys
+from pathlib import Path
+from jepalm.data.writing import new_folder
+from jepalm.errors import JepalmError
+try:
+    with new_folder(Path({str(tmp_path / "data")!r}), "mine", 0):
+        pass
+except JepalmError as error:
+    sys.exit(str(error))
+"""
+    with new_folder(tmp_path / "data", "mine", 0):
+        refused = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "another prepare is at work on" in refused.stderr
+
+
+def test_a_name_taken_meanwhile_is_refused_at_the_rename(tmp_path: Path):
+    root = tmp_path / "data"
+
+    def both() -> None:
+        with new_folder(root, "mine", 0) as folder:
+            folder.write("train-00000.safetensors", b"ours")
+            (root / "mine").mkdir()
+            (root / "mine" / "meta.json").write_text("theirs")
+
+    with pytest.raises(JepalmError, match="another prepare is at work"):
+        both()
+    assert (root / "mine" / "meta.json").read_text() == "theirs"
+    assert [path.name for path in root.iterdir()] == ["mine"]

@@ -4,7 +4,8 @@ from typing import Any, cast
 import pytest
 import torch
 
-from jepalm.generation.one_pass import PassageRequest, generate
+from jepalm.generation.one_pass import generate
+from jepalm.generation.passage import PassageRequest
 from jepalm.generation.refine import ORDERS, Refining, within_bound
 from jepalm.model.conditioning import Conditioning, Known
 from jepalm.model.layout import Layout

@@ -10,7 +10,7 @@ from jepalm.errors import UsageError
 from jepalm.generation import one_pass
 from jepalm.generation.loading import TrainedModel, load_trained
 from jepalm.generation.noise import GumbelNoise
-from jepalm.generation.one_pass import Passage
+from jepalm.generation.passage import Passage
 from jepalm.generation.roll import PassageWriter, kept
 from jepalm.generation.writer import GeneratedText, Prompt
 from jepalm.generation.writers import passage_writer

@@ -7,7 +7,8 @@ from jepalm.config import from_mapping
 from jepalm.data.batches import pad_rows
 from jepalm.data.tokenizer import SPECIALS
 from jepalm.generation.noise import GumbelNoise
-from jepalm.generation.token_by_token import CausalWriter, Sampling, generate
+from jepalm.generation.sampling import Sampling
+from jepalm.generation.token_by_token import CausalWriter, generate
 from jepalm.generation.writer import Prompt
 from jepalm.hardware import Hardware
 from jepalm.objective.causal import CausalObjective

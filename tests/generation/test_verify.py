@@ -7,7 +7,7 @@ from jepalm.config import from_mapping
 from jepalm.data.batches import pad_rows
 from jepalm.generation import token_by_token
 from jepalm.generation.noise import GumbelNoise
-from jepalm.generation.token_by_token import GREEDY, Sampling
+from jepalm.generation.sampling import GREEDY, Sampling
 from jepalm.generation.verify import OneShotDrafter, VerifiedWriter, verify
 from jepalm.generation.writer import Prompt
 from jepalm.hardware import Hardware

@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from jepalm.model.blocks import MATMUL_ATTENTION_UP_TO, Attention
+from jepalm.model.blocks import MATMUL_ATTENTION_UP_TO, Attention, PackedAttention
 from jepalm.model.layout import Layout
-from jepalm.model.packed_attention import PackedAttention
 
 HEADS, CHANNELS = 2, 4
 

@@ -50,7 +50,9 @@ def test_the_default_loss_is_the_plain_sum_of_its_three_terms() -> None:
     [("mse", 5, "do not go with a length"), ("none", None, "no length head")],
 )
 def test_length_candidates_need_a_length_to_choose(kind: str, length: int | None, message: str) -> None:
-    model, objective = SimpleNamespace(target_len=10), SimpleNamespace(length=SimpleNamespace(kind=kind))
-    trained = SimpleNamespace(config=SimpleNamespace(model=model, objective=objective))
+    model = SimpleNamespace(target_len=10, decoder=SimpleNamespace(autoregressive=False))
+    objective = SimpleNamespace(length=SimpleNamespace(kind=kind))
+    config = SimpleNamespace(model=model, objective=objective)
+    trained = SimpleNamespace(config=config, is_causal=False)
     with pytest.raises(UsageError, match=message):
         writer_for(trained, WritingOptions(length=length, length_candidates=2))  # type: ignore[arg-type]

@@ -99,6 +99,8 @@ def test_conditional_mean(make_run):
         make_run([bad])
     )
     assert "conditional-mean" not in codes(make_run([good], name="b"))
+    light = {"model": {"decoder": {"kind": "local"}}}
+    assert "conditional-mean" not in codes(make_run([bad], name="c", config=light))
 
 
 def test_prediction_no_better_than_a_copy(make_run):

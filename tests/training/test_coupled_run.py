@@ -68,7 +68,7 @@ def test_a_frozen_causal_encoder_stays_the_teachers_and_is_in_the_runs_own_check
     layers = [name for name in given if name.startswith("model.")]
     assert len(layers) > 10
     for name in layers:
-        kept = own[name.replace("model.", "model.encoder.trunk.lm.", 1)]
+        kept = own[name.replace("model.", "model.encoder.causal_encoder.lm.", 1)]
         assert torch.equal(kept, given[name]), name
 
 

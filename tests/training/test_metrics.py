@@ -116,7 +116,11 @@ def test_a_row_is_on_disk_before_the_log_is_closed(tmp_path: Path):
 
 def test_drop_after_removes_an_event_that_comes_again_at_the_step(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
-    rows = [{"step": 1, "event": "phase"}, {"step": 2, "event": "phase"}, {"step": 2, "kind": "train"}]
+    rows = [
+        {"step": 1, "kind": "event", "event": "phase"},
+        {"step": 2, "kind": "event", "event": "phase"},
+        {"step": 2, "kind": "train"},
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    drop_after(path, 2, and_event="phase")
+    drop_after(path, 2, and_events=("phase",))
     assert [json.loads(line) for line in path.read_text().splitlines()] == [rows[0], rows[2]]

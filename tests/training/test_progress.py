@@ -5,7 +5,6 @@ import pytest
 from rich.console import Console
 
 from jepalm.config import TrainingConfig
-from jepalm.numbers import duration
 from jepalm.run import RunFolder
 from jepalm.training.progress import TrainingProgress, train_line, validation_line
 from jepalm.training.schedule import Schedule
@@ -68,4 +67,4 @@ def test_time_left_counts_each_phase_at_its_own_speed(tmp_path: Path):
         progress.trained(100, {**TRAIN, "speed/steps_per_s": 20.0})
     # 300 steps at 0.05 s, and 600 that are four times as long
     assert "quick · epoch 1/1 · step 100/1,000" in out.getvalue()
-    assert f"{duration(300 * 0.05 + 600 * 0.2)} left" in out.getvalue()
+    assert "2.2 min left" in out.getvalue()

@@ -13,7 +13,6 @@ from scipy.sparse.csgraph import connected_components
 from jepalm.data.prepared import Request, SplitName
 from jepalm.data.text.splitting import Block
 from jepalm.errors import UsageError
-from jepalm.numbers import counted
 
 SPLIT_NAMES: tuple[SplitName, ...] = get_args(SplitName)
 LEFT_OUT = -1
@@ -37,7 +36,7 @@ class RowKeys(NamedTuple):
     @classmethod
     def of(cls, keys: Sequence[int], ends: Sequence[int]) -> RowKeys:
         """Of the hash of each pair, and where each row ends among the pairs."""
-        counts = np.diff(np.asarray(ends, dtype=np.int64), prepend=0).astype(np.int64)
+        counts = np.diff(np.array([0, *ends], dtype=np.int64))
         return cls(np.asarray(keys, dtype=np.int64), np.repeat(np.arange(len(counts)), counts))
 
 
@@ -104,9 +103,11 @@ def grouped_splits(
             of_group[candidates[left]] = SPLIT_NAMES.index(name)
             filled += int(sizes[candidates[left]])
     if not left:
-        shown = counted(len(candidates), "different row")
-        message = f"with equal pairs in one split train would be empty: there are {shown}"
-        raise UsageError(message, "give more rows")
+        n = len(candidates)
+        what = f"{n:,} different pair{'' if n == 1 else 's'}"
+        raise UsageError(
+            f"with --dedup train would be empty: {what}, equal ones in one split", "give more rows"
+        )
     grouped = np.where(free, of_group[group], places).astype(np.int8)
     grouped[gone] = LEFT_OUT
     return grouped, int(gone.sum())

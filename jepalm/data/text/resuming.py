@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -37,7 +38,7 @@ from jepalm.data.writing import (
     size,
     write_flushed,
 )
-from jepalm.errors import Interrupted, JepalmError, UsageError
+from jepalm.errors import Interrupted, JepalmError, Stopped, UsageError
 from jepalm.run import write_atomically
 
 PIECE_BYTES = 1 << 26
@@ -152,11 +153,12 @@ def partial_folder(job: Job, identity: str, needed_bytes: int) -> Iterator[Parti
     except (OSError, JepalmError) as error:
         fault = for_people(error, job.root) if isinstance(error, OSError) else error
         raise type(fault)(fault.message, _hint(folder, fault.hint)) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped) as stopped:
         hint = _hint(folder, "")
         if not hint:
             raise
-        raise Interrupted("stopped", hint) from None
+        number = stopped.exit_code - 128 if isinstance(stopped, Stopped) else signal.SIGINT
+        raise Interrupted("stopped", hint, number) from None
 
 
 def _take_over(job: Job, identity: str, path: Path) -> PartialFolder:

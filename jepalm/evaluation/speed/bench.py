@@ -56,6 +56,7 @@ class Bench:
                         "characters_per_s": speed.characters_per_s,
                         "ratio": asdict(speed.ratio),
                         "rounds": speed.rounds,
+                        "further": {name: asdict(times) for name, times in speed.further.items()},
                     }
                     for speed in self.writing
                 ],

@@ -10,7 +10,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from jepalm.data.batches import Batches
@@ -18,19 +18,28 @@ from jepalm.data.prepared import PreparedData
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.evaluation.speed.equal_size import build_untrained, counterpart, depth_of
+from jepalm.evaluation.speed.numpy_causal import NumpyCausalLM, NumpyCausalWriter
+from jepalm.evaluation.speed.parts import DECODER, ENCODER_AND_PREDICTOR, parts_of
 from jepalm.evaluation.speed.timing import Clock, TimingQuartiles, in_turns, ratio
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.prompts import longest_source
 from jepalm.generation.roll import PassageWriter
-from jepalm.generation.token_by_token import CausalWriter, Sampling
+from jepalm.generation.sampling import GREEDY, Sampling
+from jepalm.generation.token_by_token import CausalWriter
 from jepalm.generation.verify import Drafter, verified_writer
 from jepalm.generation.writer import GeneratedText, Prompt, Writer
+from jepalm.generation.writers import left_to_right
+from jepalm.model.causal import CausalLM
 from jepalm.objective import Objective
 
 ALONE = 8
 """Texts that are written by themselves: of an evaluation one a round, of verified drafts all in each."""
 AT_ONCE = 64
 """Texts of an evaluation that are written in one batch."""
+PART_METRICS = {ENCODER_AND_PREDICTOR: "predicting", DECODER: "decoding"}
+"""Names of the metrics of a model's parts."""
+IN_NUMPY = "causal, NumPy"
+"""The causal model token by token in NumPy (`NumpyCausalWriter`)."""
 CHARACTERS = 64
 """Written after each prompt by `measure_writing`."""
 BATCHES = (1, 64)
@@ -45,6 +54,7 @@ def measure_costs(
     synchronize: Callable[[], None],
     *,
     seed: int,
+    parts: Callable[[Sequence[Prompt]], Mapping[str, Callable[[], object]]] | None = None,
     clock: Clock = time.perf_counter,
 ) -> dict[str, dict[str, float]]:
     """What a text of each writer costs, timed in turns in this process.
@@ -56,11 +66,13 @@ def measure_costs(
         tokenizer: of all of them.
         synchronize: waits for the device.
         seed: of the draws.
+        parts: what the parts of a model with a light decoder do for prompts.
         clock: tells seconds.
 
     Returns:
         by metric, of every column: `cost/passes`, forward passes a text; `cost/latency`, milliseconds of a
-        text by itself; `cost/characters_per_s` of `AT_ONCE` texts at once.
+        text by itself; `cost/characters_per_s` of `AT_ONCE` texts at once; and of the parts, of one text and
+        of `AT_ONCE`, the milliseconds.
     """
     pairs = [(Prompt(prompt), length) for prompt, length in zip(prompts, lengths, strict=True)]
     batch = [pairs[place % len(pairs)] for place in range(AT_ONCE)]
@@ -79,12 +91,20 @@ def measure_costs(
 
     at_once = in_turns({name: partial(write_batch, name) for name in writers}, 0.0, synchronize, clock)
     characters = {name: sum(len(tokenizer.decode(row)) for row in made.ids) for name, made in written.items()}
+    apart: dict[str, dict[str, float]] = {}
+    for n in BATCHES:
+        if parts is None:
+            break
+        actions = parts([Prompt(prompts[place % len(prompts)]) for place in range(n)])
+        for name, times in in_turns(actions, 0.0, synchronize, clock, least=ALONE).items():
+            apart[f"cost/{PART_METRICS[name]}_{n}"] = {"model": 1000 * TimingQuartiles.of(times).median}
     return {
         "cost/passes": nfe,
         "cost/latency": {name: 1000 * TimingQuartiles.of(times).median for name, times in alone.items()},
         "cost/characters_per_s": {
             name: characters[name] / TimingQuartiles.of(times).median for name, times in at_once.items()
         },
+        **apart,
     }
 
 
@@ -166,6 +186,8 @@ class TimedModel:
         synchronize: waits for the device.
         longest_prompt: most tokens of a prompt that it reads.
         description: for people and programs.
+        in_numpy: writes the same in NumPy, of a causal model on a CPU.
+        parts: what its parts do for prompts, of a model with a light decoder.
     """
 
     writer: Writer
@@ -173,6 +195,8 @@ class TimedModel:
     synchronize: Callable[[], None]
     longest_prompt: int
     description: ModelDescription
+    in_numpy: Writer | None = None
+    parts: Callable[[Sequence[Prompt]], Mapping[str, Callable[[], object]]] | None = None
 
     def read(self, prompts: Sequence[str]) -> list[Prompt]:
         """The prompts as tokens."""
@@ -181,6 +205,13 @@ class TimedModel:
     def write(self, prompts: Sequence[Prompt]) -> int:
         """Write after each prompt; return the forward passes it took."""
         return self.writer.write(prompts, seed=0).batch_nfe
+
+    def further(self, prompts: Sequence[Prompt]) -> dict[str, Callable[[], object]]:
+        """What else is timed beside `write`, by name."""
+        found = dict(self.parts(prompts)) if self.parts is not None else {}
+        if self.in_numpy is not None:
+            found[IN_NUMPY] = partial(self.in_numpy.write, prompts, seed=0)
+        return found
 
 
 @dataclass(frozen=True)
@@ -193,6 +224,7 @@ class WritingSpeed:
         baseline: the same.
         ratio: baseline's seconds over the model's, round by round.
         rounds: seconds of both in each round.
+        further: of the model's parts, where it has a light decoder, and of the causal one of both in NumPy.
     """
 
     batch: int
@@ -200,6 +232,7 @@ class WritingSpeed:
     baseline: TimingQuartiles
     ratio: TimingQuartiles
     rounds: dict[str, list[float]]
+    further: dict[str, TimingQuartiles] = field(default_factory=dict)
 
     @property
     def characters_per_s(self) -> dict[str, float]:
@@ -214,22 +247,39 @@ def timed_model(trained: TrainedModel, text: RealText, name: str | None = None) 
     characters = text.characters_per_token(trained.tokenizer)
     tokens = math.ceil(CHARACTERS / characters)
     writer: Writer
+    in_numpy: Writer | None = None
+    parts = None
     if trained.is_causal:
         writer = CausalWriter(name, trained.causal, trained.hardware, tokens)
+        in_numpy = numpy_writer(trained, tokens)
     else:
         writer = PassageWriter(
             name,
             trained.jepalm,
             trained.hardware,
             length=tokens,
+            method=left_to_right(trained),
             passage_length=model.target_len,
             next_source=lambda source, written: written,
         )
+        if model.decoder.autoregressive and tokens <= model.target_len:
+            parts = partial(parts_of, trained.jepalm, trained.hardware, length=tokens)
     parameters = n_parameters(trained.objective)
     description = ModelDescription(name, model.family, parameters, depth_of(model), tokens, characters)
-    return TimedModel(
-        writer, trained.tokenizer, trained.hardware.synchronize, longest_source(trained), description
-    )
+    longest, synchronize = longest_source(trained), trained.hardware.synchronize
+    return TimedModel(writer, trained.tokenizer, synchronize, longest, description, in_numpy, parts)
+
+
+def numpy_writer(
+    trained: TrainedModel, length: int, sampling: Sampling = GREEDY, end: int | None = None
+) -> NumpyCausalWriter | None:
+    """A causal run in NumPy; None of a backbone, beside a CPU, or of texts longer than the context."""
+    model = trained.causal.model
+    if not isinstance(model, CausalLM) or trained.hardware.device.type != "cpu":
+        return None
+    if length > model.context_len:
+        return None
+    return NumpyCausalWriter(IN_NUMPY, NumpyCausalLM(model), trained.hardware, length, end, sampling)
 
 
 def untrained_counterpart(trained: TrainedModel, text: RealText) -> TimedModel:
@@ -278,14 +328,21 @@ def measure_writing(
     timed = {"model": model, "baseline": baseline}
     speeds = []
     for batch in BATCHES:
-        actions: dict[str, Callable[[], object]] = {
-            name: partial(one.write, one.read(_batch_of(prompts, batch))) for name, one in timed.items()
-        }
+        actions: dict[str, Callable[[], object]] = {}
+        for name, one in timed.items():
+            read = one.read(_batch_of(prompts, batch))
+            actions |= {name: partial(one.write, read), **one.further(read)}
         times = in_turns(actions, seconds, model.synchronize, clock)
         quartiles = {name: TimingQuartiles.of(found) for name, found in times.items()}
-        speeds.append(
-            WritingSpeed(batch, **quartiles, ratio=ratio(times["baseline"], times["model"]), rounds=times)
+        found = WritingSpeed(
+            batch,
+            quartiles.pop("model"),
+            quartiles.pop("baseline"),
+            ratio=ratio(times["baseline"], times["model"]),
+            rounds=times,
+            further=quartiles,
         )
+        speeds.append(found)
     return speeds, {name: one.write(one.read(_batch_of(prompts, 1))) for name, one in timed.items()}
 
 

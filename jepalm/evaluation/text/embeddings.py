@@ -14,6 +14,7 @@ from jepalm.data.batches import Batch, Tokens, pad_rows
 from jepalm.evaluation.bootstrap import percentile_interval, resampled
 from jepalm.evaluation.rows import MetricRow, mean_row, ratio_row
 from jepalm.evaluation.text.ngram import NGram
+from jepalm.evaluation.validation.exact_likelihood import RANGES
 from jepalm.evaluation.validation.geometry import (
     paired_minus_unpaired_cosine,
     retrieval_at_1,
@@ -125,7 +126,9 @@ def pair_sums(objective: JepalmObjective, batches: list[Batch], other_sources: l
     Returns:
         of each pair `tokens`; `embeddings`, as many, or fewer where they are latents; nats of the decoder
         (`..._ce`) and tokens it gets right (`..._right`) on embeddings of the target (`reconstruction`), on
-        predicted ones (`generation`) and on those predicted from another pair's source (`other_source`);
+        predicted ones (`generation`) and on those predicted from another pair's source (`other_source`); of
+        an autoregressive decoder also on the mean predicted embedding of the batch (`mean_embedding`), and of
+        `RANGES` of positions the tokens (`tokens_FIRST_LAST`) and these nats (`..._ce_FIRST_LAST`);
         `error`, squared distance of predicted to target embeddings; `around_mean`, that of target embeddings
         to their mean over all pairs; and the means of `source` (as it would be of a target), `target` and
         `predicted` embeddings.
@@ -149,12 +152,20 @@ def pair_sums(objective: JepalmObjective, batches: list[Batch], other_sources: l
         }
         labels = objective.labels(batch.target, layout)
         read = {"reconstruction": views.decodable, "generation": views.predicted, "other_source": misled}
+        if views.context is not None:
+            mean = (places.pad(views.predicted) * places.mask[..., None]).sum((0, 1)) / places.mask.sum()
+            read["mean_embedding"] = mean.expand_as(views.predicted)
+            for first, last in RANGES:
+                part[f"tokens_{first}_{last}"] = layout.mask[:, first - 1 : last].sum(1)
         for name, embeddings in read.items():
-            logits = objective.model.decoder(embeddings, layout).float()  # (..., V)
+            logits = objective.decode(embeddings, layout, views.context).float()  # (..., V)
             nats = F.cross_entropy(
                 logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none"
             ).view(labels.shape)
             part[f"{name}_ce"] = _sums(layout, nats)
+            for first, last in RANGES if views.context is not None else ():
+                padded = layout.pad(nats) * layout.mask  # (B, T)
+                part[f"{name}_ce_{first}_{last}"] = padded[:, first - 1 : last].sum(1)
             part[f"{name}_right"] = _sums(layout, logits.argmax(-1) == labels)
         found.append({name: value.cpu().double() for name, value in part.items()})
     joined = {name: torch.cat([part[name] for part in found]) for name in found[0]}
@@ -175,12 +186,16 @@ class _NoisyDecoder:
             target, layout, places = objective.embed(batch)
             padded = torch.randn(*places.mask.shape, target.shape[-1], generator=generator)  # (B, T', D')
             noise = places.pack(padded.to(target.device))  # (..., D')
-            self._inputs.append((target.float(), noise, layout, objective.labels(batch.target, layout)))
+            context = None
+            if objective.model.config.decoder.autoregressive:
+                context = objective.decoder_context(batch, *objective.encode_source(batch.source))
+            labels = objective.labels(batch.target, layout)
+            self._inputs.append((target.float(), noise, layout, labels, context))
 
     def __call__(self, sigma: float) -> float:
         right = n = 0
-        for target, noise, layout, labels in self._inputs:
-            logits = self._objective.model.decoder(target + sigma * noise, layout)
+        for target, noise, layout, labels, context in self._inputs:
+            logits = self._objective.decode(target + sigma * noise, layout, context)
             right += int((logits.argmax(-1) == labels).sum())
             n += int((labels != IGNORE).sum())
         return right / n
@@ -197,11 +212,26 @@ def _decoder_rows(
         ("generation_accuracy", sums["generation_right"], accuracy_controls),
         ("other_source_ce", sums["other_source_ce"] - sums["generation_ce"], {"source not read": 0.0}),
     ]
+    if "mean_embedding_ce" in sums:
+        worth = sums["mean_embedding_ce"] - sums["generation_ce"]
+        measured.append(("mean_embedding_ce", worth, {"embedding not read": 0.0}))
     tokens = sums["tokens"].numpy()
-    return [
+    rows = [
         ratio_row(f"decoder/{name}", {"model": (values.numpy(), tokens)}, seed=seed, controls=controls)
         for name, values, controls in measured
     ]
+    for first, last in RANGES:
+        where = f"{first}_{last}"
+        if f"tokens_{where}" not in sums or not (count := sums[f"tokens_{where}"]).any():
+            continue
+        nats = {name: sums[f"{name}_ce_{where}"] for name in ("generation", "other_source", "mean_embedding")}
+        controls = {
+            "another source's embeddings": float(nats["other_source"].sum() / count.sum()),
+            "their mean": float(nats["mean_embedding"].sum() / count.sum()),
+        }
+        parts = {"model": (nats["generation"].numpy(), count.numpy())}
+        rows.append(ratio_row(f"decoder/generation_ce_{where}", parts, seed=seed, controls=controls))
+    return rows
 
 
 def _embedding_rows(

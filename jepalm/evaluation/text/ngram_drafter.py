@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jepalm.data.tokenizer import SPECIALS
 from jepalm.evaluation.text.ngram import NGram
-from jepalm.generation.token_by_token import Sampling
+from jepalm.generation.sampling import Sampling
 
 LONGEST = 8
 """Tokens of a draft: each is one look-up, and few drafts are right beyond."""

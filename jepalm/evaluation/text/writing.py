@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from jepalm.data.prepared import PreparedData, Split
+from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.answers.measure import measure_answers
 from jepalm.evaluation.baselines import scorer_of, verified_by, writer_beside
 from jepalm.evaluation.interfaces import Scorer
@@ -19,11 +20,14 @@ from jepalm.evaluation.rows import (
     Evaluation,
     MetricRow,
     baseline_column,
+    is_column,
     kept_column,
     passes_column,
 )
 from jepalm.evaluation.settings import EvaluationSettings
-from jepalm.evaluation.speed.writing import measure_costs
+from jepalm.evaluation.speed.parts import parts_of
+from jepalm.evaluation.speed.writing import measure_costs, numpy_writer
+from jepalm.evaluation.text.chunks import chunk_nll
 from jepalm.evaluation.text.embeddings import decoder_controls, measure_embeddings, pair_batches
 from jepalm.evaluation.text.held_out import pick_pairs, read_training_text
 from jepalm.evaluation.text.infilling import ORDER, other_places
@@ -39,6 +43,7 @@ from jepalm.evaluation.text.ngram_drafter import NGramDrafter
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.prompts import next_source
 from jepalm.generation.refine import Refining
+from jepalm.generation.sampling import Sampling
 from jepalm.generation.verify import VerifiedWriter
 from jepalm.generation.writer import Prompt, Writer
 from jepalm.generation.writers import passage_writer
@@ -98,7 +103,27 @@ def evaluate_texts(
         accuracy_controls=accuracy_controls,
     )
     scored, by_position = scored_rows(judge or ngram, prompts, samples, others, joins, seed=seed)
-    costs = measure_costs(writers, prompts, lengths, tokenizer, trained.hardware.synchronize, seed=seeds[0])
+    if settings.chunks:
+        sizes = [max(1, size) for size in samples["real"][0].characters.tolist()]
+        nll = chunk_nll(judge or ngram, tokenizer, prompts, training.text, sizes, seed)
+        real = scored[0].values["real"]
+        gaps = {name: value - real for name, value in nll.items()}
+        scored[:2] = [replace(scored[0], controls=nll), replace(scored[1], controls=gaps)]
+    causal = next((run for run in baselines if run.is_causal), None)
+    timed = dict(writers)
+    if causal is not None and (fast := fastest(causal, max(lengths), settings.temperature)) is not None:
+        timed[fast.name] = fast
+    parts = None
+    if trained.config.model.decoder.autoregressive and settings.length is None:
+        parts = partial(
+            parts_of,
+            trained.jepalm,
+            trained.hardware,
+            length=passage,
+            temperature=settings.temperature,
+        )
+    synchronize = trained.hardware.synchronize
+    costs = measure_costs(timed, prompts, lengths, tokenizer, synchronize, seed=seeds[0], parts=parts)
     shown = [tokenizer.decode(prompt) for prompt in prompts]
     reference = [tokenizer.decode(target[: settings.length]) for target in held_out.reference]
     names = [run.run.name for run in baselines]
@@ -120,7 +145,7 @@ def evaluate_texts(
             *scored,
             *statistics_rows(shown, samples, reference, training.text, seed=seed),
             *brier_rows(samples, seed=seed),
-            *(MetricRow(name, values) for name, values in costs.items()),
+            *(_cost_row(name, values) for name, values in costs.items()),
         ],
         by_position=by_position,
         task=prepared.meta.task if answers is not None else None,
@@ -149,7 +174,7 @@ def _writers(
     if verified is not None:
         found[VERIFIED] = verified
         found[VERIFIED_NGRAM] = replace(verified, drafter=NGramDrafter(ngram))
-    found |= {passes_column(n): write(refining=Refining(n, settings.order)) for n in settings.passes}
+    found |= {passes_column(n): write(method=Refining(n, settings.order)) for n in settings.passes}
     return found | {kept_column(keep): write(keep=keep) for keep in settings.kept}
 
 
@@ -174,6 +199,19 @@ def _next_passages(
         made = writer.write([Prompt(ids) for ids in read], seed=seed, lengths=lengths)
         joins[name] = before, TextSample.of(made.ids, trained.tokenizer)
     return joins
+
+
+def fastest(causal: TrainedModel, length: int, temperature: float) -> Writer | None:
+    """A causal run in NumPy; None where there is no such form of it."""
+    end = None if causal.pairing == "windows" else TextTokenizer.END
+    return numpy_writer(causal, length, Sampling(temperature), end)
+
+
+def _cost_row(name: str, values: dict[str, float]) -> MetricRow:
+    """Costs by column; those of a writer that is none are a control."""
+    own = {column: value for column, value in values.items() if is_column(column)}
+    controls = {column: value for column, value in values.items() if column not in own}
+    return MetricRow(name, own, controls=controls)
 
 
 def _shown(prompts: list[str], samples: TextsByColumn) -> list[dict[str, str]]:

@@ -31,9 +31,14 @@ def exact_match(batches: list[Batch], write: Write) -> float:
         assert part.whole is not None
         ids, lengths, whole = part.target.ids.tolist(), part.target.lengths.tolist(), part.whole.tolist()
         for row, length, ends, written in zip(ids, lengths, whole, write(part), strict=True):
-            right += ends and written == row[:length]
+            right += ends and written == without_end(row[:length])
             total += 1
     return right / total
+
+
+def without_end(ids: list[int]) -> list[int]:
+    """A target without the end token, which closes it where the decoder ends texts itself."""
+    return ids[:-1] if ids[-1:] == [TextTokenizer.END] else ids
 
 
 def writes_token_by_token(objective: CausalObjective) -> Write:

@@ -12,9 +12,16 @@ from jepalm.data.batches import Batch
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.validation.causal import shown_sources
 from jepalm.evaluation.validation.coupling import Matches
+from jepalm.evaluation.validation.exact_likelihood import (
+    CONTROLLED,
+    CONTROLS,
+    ByPosition,
+    without_embeddings,
+)
 from jepalm.evaluation.validation.health import effective_rank, mean_std, r2
 from jepalm.evaluation.validation.loss import held_out_loss
 from jepalm.evaluation.validation.spans import gap_samples, local_sums
+from jepalm.generation.left_to_right import LeftToRight
 from jepalm.generation.one_pass import generate
 from jepalm.model.layout import Layout
 from jepalm.objective.autoencoder import divergence
@@ -26,6 +33,7 @@ _PER = {
     "tokens": (
         *("reconstruction_ce", "reconstruction_accuracy", "generation_ce", "generation_accuracy"),
         *("intermediate_logits_ce", "local_ce", "local_accuracy"),
+        *(f"{name}_ce_{other}" for name in CONTROLLED for other in CONTROLS),
     ),
     "embeddings": ("embedding_copy", "embedding_distance", "kl", "posterior_std"),
     "pairs": ("length_mae", "length_mse", "length_ce", "length_accuracy", "regularizer"),
@@ -58,9 +66,11 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
         its cross-entropy and the accuracy of its likeliest length; cross-entropy and accuracy of a local
         head; standard deviation and effective rank of target and predicted embeddings; of a variational
         encoder `kl` in nats a latent, and `posterior_std`, the mean over dimensions; of intermediate logits
-        `intermediate_logits_ce`, the mean over layers; and with a teacher what `Matches` says.
+        `intermediate_logits_ce`, the mean over layers; with a teacher what `Matches` says; and of an
+        autoregressive decoder, whose generation CE is an exact NLL, what `without_embeddings` and
+        `ByPosition` say.
     """
-    sums = _Sums()
+    sums, by_position = _Sums(), ByPosition()
     matches = None if objective.coupling is None else Matches(objective)
     targets, predictions = [], []
     for batch in batches:
@@ -75,9 +85,12 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
         sums.add(tokens=len(ids), embeddings=len(target), pairs=pairs)
         sums.add(embedding_copy=(copied - target).square().sum())
         for name, embeddings in (("reconstruction", views.decodable), ("generation", views.predicted)):
-            logits = _positions(objective.model.decoder(embeddings, layout), layout).float()  # (N, V)
+            logits = _positions(objective.decode(embeddings, layout, views.context), layout)  # (N, V)
             sums.add(**{f"{name}_ce": F.cross_entropy(logits, ids, reduction="sum")})
             sums.add(**{f"{name}_accuracy": (logits.argmax(-1) == ids).sum()})
+        if views.context is not None:
+            sums.add(**without_embeddings(objective, views, batch))
+            by_position.add(logits, ids, layout)
         if matches is not None and noise is not None:
             matches.add(logits, batch, noise)
         costs = [
@@ -104,7 +117,7 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
             sums.add(kl=places.total(nats), posterior_std=places.total(std))
     values = _metrics(sums, torch.cat(targets), torch.cat(predictions))
     loss = held_out_loss(objective, values, objective.counted)
-    return loss | values | ({} if matches is None else matches.metrics())
+    return loss | values | by_position.metrics() | ({} if matches is None else matches.metrics())
 
 
 def _metrics(sums: _Sums, target: Tensor, predicted: Tensor) -> dict[str, float]:
@@ -128,15 +141,26 @@ def _metrics(sums: _Sums, target: Tensor, predicted: Tensor) -> dict[str, float]
 def jepalm_samples(
     objective: JepalmObjective, batch: Batch, tokenizer: TextTokenizer, n_samples: int
 ) -> list[tuple[str, str, str]]:
-    """(source, target, written) texts of the first pairs, the likeliest ones where no noise is read."""
+    """(source, target, written) texts of the first pairs: the likeliest ones, but where noise is read.
+
+    Those of windows that are written from left to right are drawn too: the likeliest text goes in circles.
+    """
     if not n_samples:
         return []
     if batch.target.places is not None:
         return gap_samples(objective, batch, tokenizer, n_samples)
     drawn = torch.Generator(batch.source.ids.device).manual_seed(0)
     temperature = float(objective.reads_gumbel)  # without noise such a model writes what it never saw
+    method = None
+    if objective.model.config.decoder.autoregressive and batch.whole is None:
+        temperature, method = 1.0, LeftToRight(ends=False)
     written = generate(
-        objective, batch.source, action=batch.action, temperature=temperature, generator=drawn
+        objective,
+        batch.source,
+        action=batch.action,
+        temperature=temperature,
+        generator=drawn,
+        method=method,
     ).rows()
     texts = zip(shown_sources(batch, tokenizer), batch.target.ids.tolist(), written, strict=True)
     shown = [(source, tokenizer.decode(target), tokenizer.decode(ids)) for source, target, ids in texts]

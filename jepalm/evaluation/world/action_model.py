@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jepalm.data.batches import Tokens, pad_rows
+from jepalm.data.batches import Batch, Tokens, pad_rows
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.answers.questions import Question
 from jepalm.evaluation.text.likelihood import CausalScorer
@@ -26,6 +26,7 @@ from jepalm.generation.worlds.rollout import (
 )
 from jepalm.generation.writers import writer_for
 from jepalm.model.conditioning import Conditioning
+from jepalm.model.decoder import DecoderContext
 from jepalm.model.layout import Layout
 from jepalm.objective.terms import IGNORE
 from jepalm.objective.views import prompt_row
@@ -48,6 +49,7 @@ class _Compared:
         places: positions of the embeddings.
         target: (..., D') embeddings of the texts.
         predicted: (..., D') predicted ones.
+        context: what an autoregressive decoder reads beside; None for a parallel one.
     """
 
     tokens: Tokens
@@ -55,6 +57,7 @@ class _Compared:
     places: Layout
     target: Tensor
     predicted: Tensor
+    context: DecoderContext | None = None
 
 
 class ActionModel:
@@ -83,7 +86,7 @@ class ActionModel:
         for one in self._compared(transitions):
             labels = objective.labels(one.tokens, one.layout)
             with self.hardware.autocast():
-                logits = objective.model.decoder(one.predicted, one.layout).float()  # (..., V)
+                logits = objective.decode(one.predicted, one.layout, one.context).float()  # (..., V)
             costs = F.cross_entropy(
                 logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none"
             ).view(*labels.shape, 1)
@@ -145,9 +148,14 @@ class ActionModel:
             layout = objective.layout(tokens)
             with self.hardware.autocast():
                 act = objective.encode_action(action)
-                predicted = objective.predict(*objective.encode_source(read), layout, Conditioning(act))
+                source = objective.encode_source(read)
+                predicted = objective.predict(*source, layout, Conditioning(act))
                 target, places = objective.embed_targets(tokens)
-            yield _Compared(tokens, layout, places, target, predicted)
+                context = None
+                if objective.model.config.decoder.autoregressive:
+                    pairs = Batch(read, tokens, action, len(parts[0]), int(tokens.lengths.sum()))
+                    context = objective.decoder_context(pairs, *source)
+            yield _Compared(tokens, layout, places, target, predicted, context)
 
     def _states(self, texts: Sequence[str]) -> list[list[int]]:
         return [self._tokenizer.encode(text)[-self._sizes.source_len :] for text in texts]

@@ -137,7 +137,7 @@ def predictable_positions(objective: JepalmObjective, start: Tokens, choices: To
     for (part,) in _chunks(everything):
         states = next_latent(objective, encode_states(objective, _at(start, 0 * part)), _at(choices, part))
         layout = Layout.of(states.lengths, states.embeddings.shape[1], packed=False)
-        probabilities = objective.model.decoder(states.embeddings, layout).float().softmax(-1)  # (N, T, V)
+        probabilities = objective.decode(states.embeddings, layout).float().softmax(-1)  # (N, T, V)
         here = ((probabilities.amax(-1) >= PREDICTABLE) & layout.mask).any(0)  # (T,)
         width = max(len(here), len(found))
         found = F.pad(found, (0, width - len(found))) | F.pad(here, (0, width - len(here)))

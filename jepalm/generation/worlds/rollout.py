@@ -57,6 +57,8 @@ def check_feedback(objective: JepalmObjective) -> None:
     """
     model, config = objective.model.config, objective.config
     hint = "roll out as text"
+    if model.decoder.autoregressive:
+        raise UsageError("where a state ends is known once this model has written it", hint)
     if has_bottleneck(model, config.kl.weight > 0):
         raise UsageError("this model predicts latents, which its predictor cannot read as a state", hint)
     if config.targets.normalisation not in ("none", model.encoder.normalisation):
@@ -132,7 +134,7 @@ def next_latent(objective: JepalmObjective, states: LatentStates, action: Tokens
 def decode_states(objective: JepalmObjective, states: LatentStates) -> Tokens:
     """The most likely text of predicted states."""
     layout = Layout.of(states.lengths, states.embeddings.shape[1], packed=objective.packing)
-    logits = objective.model.decoder(layout.pack(states.embeddings), layout).float()  # (..., V)
+    logits = objective.decode(layout.pack(states.embeddings), layout).float()  # (..., V)
     logits[..., : len(SPECIALS)] = float("-inf")
     return Tokens(layout.pad(logits.argmax(-1)) * layout.mask, states.lengths)
 

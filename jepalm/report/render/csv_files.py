@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from jepalm.escaping import for_csv
 from jepalm.report.analysis.article import ARTICLE_COMPOSITION
 from jepalm.report.analysis.evaluation import COLUMNS, columns, name_and_unit
 from jepalm.report.analysis.run import epoch_means
@@ -128,9 +129,9 @@ def _evaluations(record: RunRecord) -> str:
 
 
 def _csv(header: list[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A header and its rows as CSV text; None is an empty cell."""
+    """A header and its rows as CSV text; None is an empty cell. All CSV passes here."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerow(map(for_csv, header))
+    writer.writerows(map(for_csv, row) for row in rows)
     return text.getvalue()

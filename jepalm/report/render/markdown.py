@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Sequence
 
+from jepalm.escaping import for_terminal
 from jepalm.report.plots.draw import Plot
 from jepalm.report.render.blocks import (
     Block,
@@ -25,7 +26,8 @@ from jepalm.report.render.blocks import (
 def markdown(document: Document) -> str:
     """Return a report as Markdown; its plots lie beside it, in `plots/`."""
     shown = [f"# {escaped(document.title)}", escaped(document.lead)]
-    return "\n\n".join([*shown, *(_shown(block) for block in document.shown_in("files"))]) + "\n"
+    whole = "\n\n".join([*shown, *(_shown(block) for block in document.shown_in("files"))]) + "\n"
+    return for_terminal(whole)  # Markdown is read in terminals too
 
 
 def escaped(text: str) -> str:

@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 import jepalm
+from jepalm.escaping import for_terminal
 from jepalm.report.plots.draw import theme_css
 from jepalm.report.render.blocks import Block, Document, Heading, as_cell, mark_whitespace
 
@@ -23,13 +24,14 @@ def page(document: Document) -> str:
     )
     environment.filters |= {"marked": marked, "cell": as_cell}
     light, dark = theme_css()
-    return environment.get_template("page.html").render(
+    whole = environment.get_template("page.html").render(
         document=document,
         sections=_sections(document.shown_in("files")),
         theme_light=Markup(light),
         theme_dark=Markup(dark),
         version=jepalm.__version__,
     )
+    return for_terminal(whole)  # bidi controls turn the reading direction of a page, too
 
 
 def marked(text: str) -> Markup:

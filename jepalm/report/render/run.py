@@ -141,7 +141,7 @@ def _facts(summary: Summary) -> list[Block]:
         steps += f" ({three(record.step / epoch)} epochs of {epoch:,})"
     hardware = [manifest.get("device"), manifest.get("device_name"), manifest.get("precision")]
     if threads := number(manifest.get("threads")):
-        hardware.append(f"{threads:.0f} threads")
+        hardware.append(f"{threads:.0f} thread{'s' if threads > 1 else ''}")
     main = [
         ("run", record.name),
         ("steps", steps),

@@ -168,8 +168,10 @@ def overfit(record: RunRecord) -> Iterator[Verdict]:
 
 
 def conditional_mean(record: RunRecord) -> Iterator[Verdict]:
-    """A decoder that reads target embeddings well and predicted ones badly, of a predictor without noise."""
+    """A parallel decoder that reads target embeddings well and predicted ones badly, without noise."""
     if (record.setting("model.predictor.noise") or "none") != "none":
+        return
+    if (record.setting("model.decoder.kind") or "parallel") != "parallel":
         return
     reads = record.series("validation/reconstruction_accuracy").finite().last
     writes = record.series("validation/generation_accuracy").finite().last
@@ -178,7 +180,8 @@ def conditional_mean(record: RunRecord) -> Iterator[Verdict]:
         return
     text = (
         f"one-shot text is the conditional mean (generation CE {three(ce)}, accuracy {percent(writes)} on "
-        f"predicted embeddings against {percent(reads)} on target embeddings, validation)"
+        f"predicted embeddings against {percent(reads)} on target embeddings, validation); with "
+        "model.decoder.kind=recurrent the letters of a word agree (docs/one-pass.md)"
     )
     reason = f"generation accuracy under {percent(MEAN_ACCURACY)} of reconstruction accuracy"
     yield Verdict("warning", "conditional-mean", text, reason)

@@ -163,13 +163,6 @@ def test_resident_and_mapped_give_the_same(data: PreparedData, static_shapes: bo
         assert list(rows(resident.at(step))) == list(rows(mapped.at(step)))
 
 
-def test_places_move_with_the_batch(data: PreparedData):
-    moved = batches(data).at(0)[0].to("meta")
-    assert moved.source.places is not None
-    assert moved.target.places is not None
-    assert {moved.source.places.device.type, moved.target.places.device.type} == {"meta"}
-
-
 def test_a_split_shorter_than_one_text_is_refused(data: PreparedData):
     with pytest.raises(UsageError, match=r"fewer than one window of 1000 \("):
         batches(data, "test", source_len=1000, target_len=1000)

@@ -7,7 +7,8 @@ import torch
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.errors import UsageError
 from jepalm.evaluation.text.likelihood import CausalScorer
-from jepalm.generation.token_by_token import CausalWriter, Sampling
+from jepalm.generation.sampling import Sampling
+from jepalm.generation.token_by_token import CausalWriter
 from jepalm.generation.writer import Prompt
 from jepalm.hardware import choose_hardware
 from jepalm.objective.causal import CausalObjective

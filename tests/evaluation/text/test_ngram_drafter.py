@@ -7,7 +7,7 @@ import torch
 from jepalm.evaluation.text.ngram import NGram
 from jepalm.evaluation.text.ngram_drafter import NGramDrafter
 from jepalm.generation.noise import GumbelNoise
-from jepalm.generation.token_by_token import GREEDY, Sampling
+from jepalm.generation.sampling import GREEDY, Sampling
 
 VOCAB = 9
 

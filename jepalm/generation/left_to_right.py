@@ -1,0 +1,312 @@
+"""A light decoder writes: what embeddings say of all positions at once, then token by token.
+
+Encoder and predictor run once. The loop over tokens holds nothing but the decoder's own few products: on a
+CPU in NumPy, whose calls cost a fraction of torch's, elsewhere in torch, without waiting for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jepalm.data.batches import Tokens
+from jepalm.data.tokenizer import TextTokenizer
+from jepalm.generation.passage import Passage, PassageRequest
+from jepalm.generation.sampling import Sampling
+from jepalm.model.conditioning import Conditioning
+from jepalm.model.decoder import LocalDecoder, RecurrentDecoder
+from jepalm.model.layout import Layout
+from jepalm.model.noise import draw_gumbel
+from jepalm.objective.jepalm import JepalmObjective
+
+CHECKED_EVERY = 8
+"""Tokens after which a device other than the CPU is asked whether all texts have ended."""
+
+Array = Any
+"""A NumPy array on a CPU, else a tensor."""
+
+
+class Steps(Protocol):
+    """A light decoder over the embeddings of some passages."""
+
+    n_previous: int
+    """Tokens before a position that are read, m."""
+
+    def logits(self, place: int, previous: Array) -> Array:
+        """(B, m) tokens before a position, the nearest first, to (B, V); positions in their order."""
+        ...
+
+    def select(self, rows: Array) -> None:
+        """Go on from the states of some rows (B,)."""
+        ...
+
+
+class LocalSteps:
+    """A `LocalDecoder` over predicted embeddings (B, T, D')."""
+
+    def __init__(self, decoder: LocalDecoder, embeddings: Tensor, layout: Layout) -> None:
+        self.n_previous = len(decoder.tokens)
+        self._inputs = as_array(read(decoder, embeddings, layout))  # (B, T, H)
+        if self.n_previous:
+            tables = tuple(decoder.tokens.parameters())  # m of (V, H)
+            self._tables = as_array(torch.cat(tables))  # (m V, H)
+            first = torch.arange(len(tables), device=embeddings.device) * len(tables[0])
+            self._first = as_index(first)  # (m,)
+        self._hidden, self._vocabulary = transposed(decoder.hidden), transposed(decoder.vocabulary)
+        self._exp = functions_of(embeddings.device).exp
+
+    def logits(self, place: int, previous: Array) -> Array:
+        """See `Steps`."""
+        h = self._inputs[:, place]  # (B, H)
+        if self.n_previous:
+            h = h + self._tables[previous + self._first].sum(1)
+        h = h / (1 + self._exp(-h))
+        weight, bias = self._hidden
+        h = h @ weight + bias
+        h = h / (1 + self._exp(-h))
+        weight, bias = self._vocabulary
+        return h @ weight + bias
+
+    def select(self, rows: Array) -> None:
+        """See `Steps`; there is no state."""
+
+
+class RecurrentSteps:
+    """A `RecurrentDecoder` over predicted embeddings (B, T, D'), from the source's last ones (B, D)."""
+
+    n_previous = 1
+
+    def __init__(self, decoder: RecurrentDecoder, embeddings: Tensor, layout: Layout, source: Tensor) -> None:
+        weight, recurrent, bias, recurrent_bias = decoder.gru.parameters()
+        self._inputs = as_array(F.linear(read(decoder, embeddings, layout), weight, bias))  # (B, T, 3 H)
+        self._tokens = as_array(F.linear(decoder.tokens.weight, weight))  # (V, 3 H)
+        self._recurrent = as_array(recurrent).T, as_array(recurrent_bias)
+        self._vocabulary = transposed(decoder.vocabulary)
+        self._state = as_array(decoder.start_state(source))  # (B, H)
+        self._functions = functions_of(embeddings.device)
+
+    def logits(self, place: int, previous: Array) -> Array:
+        """See `Steps`."""
+        xp, width = self._functions, self._state.shape[1]
+        inputs = self._inputs[:, place] + self._tokens[previous[:, 0]]  # (B, 3 H): reset, update, candidate
+        weight, bias = self._recurrent
+        hidden = self._state @ weight + bias  # (B, 3 H)
+        gates = 1 / (1 + xp.exp(-(inputs[:, : 2 * width] + hidden[:, : 2 * width])))  # (B, 2 H)
+        candidate = xp.tanh(inputs[:, 2 * width :] + gates[:, :width] * hidden[:, 2 * width :])  # (B, H)
+        self._state = candidate + gates[:, width:] * (self._state - candidate)
+        weight, bias = self._vocabulary
+        return self._state @ weight + bias
+
+    def select(self, rows: Array) -> None:
+        """See `Steps`."""
+        self._state, self._inputs = self._state[rows], self._inputs[rows]
+
+
+@dataclass(frozen=True)
+class LeftToRight:
+    """Writes a passage in one pass of the predictor, and token by token in the light decoder: a `Method`.
+
+    Attributes:
+        top_k: draw from this many most likely tokens.
+        top_p: draw from the most likely tokens that together reach this probability.
+        ends: whether texts end, as those of pairs and lines do: by the end token, after a token at least.
+    """
+
+    top_k: int | None = None
+    top_p: float | None = None
+    ends: bool = True
+
+    @torch.no_grad()
+    def __call__(self, objective: JepalmObjective, request: PassageRequest) -> Passage:
+        """Write the passages of a request; a text has as many tokens as asked for, or ends before."""
+        assert not objective.training, "a model writes in evaluation mode"
+        return self.decode(objective, request, predicted_embeddings(objective, request))
+
+    @torch.no_grad()
+    def decode(self, objective: JepalmObjective, request: PassageRequest, embeddings: Tensor) -> Passage:
+        """Write what predicted embeddings (B, T, D') say, token by token."""
+        layout, temperature = request.target_layout, request.temperature
+        steps = steps_of(objective, embeddings, layout, request.layout.last(request.embeddings))
+        noise = None
+        if temperature and request.noise is not None:
+            noise = as_array(request.noise / temperature)  # a request's is scaled by the temperature
+        elif temperature:
+            shape = (*layout.mask.shape, objective.vocab_size)
+            noise = as_array(draw_gumbel(shape, embeddings.device, request.generator))  # (B, T, V)
+        assert request.source is not None, "a light decoder reads the source's last tokens"
+        text, places = text_and_places(request.source, layout, steps.n_previous)
+        excluded = [token for token in request.excluded if not (self.ends and token == TextTokenizer.END)]
+        written = write(
+            steps,
+            as_index(text),
+            as_index(places),
+            sampling=Sampling(temperature, self.top_k, self.top_p),
+            noise=noise,
+            excluded=excluded,
+            end=TextTokenizer.END if self.ends else None,
+        )
+        return passage_of(written, layout, embeddings)
+
+
+@dataclass(frozen=True)
+class Written:
+    """Tokens that were written, (B, T), and the logits (B, T, V) that they were chosen from."""
+
+    ids: Tensor
+    logits: Tensor
+
+
+def write(
+    steps: Steps,
+    text: Array,
+    places: Array,
+    *,
+    sampling: Sampling,
+    noise: Array | None,
+    excluded: Sequence[int],
+    end: int | None,
+) -> Written:
+    """Write a token at each position, from left to right.
+
+    Args:
+        steps: the decoder over the embeddings of the positions.
+        text: (B, L) what is read; what is written is put into it.
+        places: (B, T) where in it each position lies, m or more.
+        sampling: how tokens are chosen.
+        noise: (B, T, V) standard Gumbel noise; not read at temperature 0.
+        excluded: tokens that are never written.
+        end: token that ends a text, never its first; None where texts do not end.
+
+    Returns:
+        the tokens, as far as the longest text needs.
+    """
+    on_cpu = isinstance(text, np.ndarray)
+    n_texts, length = places.shape
+    rows: Array = np.arange(n_texts)
+    back: Array = np.arange(1, steps.n_previous + 1)
+    if not on_cpu:
+        rows, back = (torch.from_numpy(x).to(text.device) for x in (rows, back))
+    chosen = choose if on_cpu else Sampling.choose
+    done = rows < 0
+    ids: list[Array] = []
+    kept: list[Array] = []
+    with np.errstate(over="ignore"):  # the exponential of a large number: its sigmoid is 0
+        for place in range(length):
+            at = places[:, place]
+            logits = steps.logits(place, text[rows[:, None], at[:, None] - back])  # (B, V)
+            logits[:, excluded] = -np.inf
+            if place == 0 and end is not None:
+                logits[:, end] = -np.inf
+            tokens = chosen(sampling, logits, None if noise is None else noise[:, place])  # (B,)
+            text[rows, at] = tokens
+            kept.append(logits)
+            ids.append(tokens)
+            if end is not None:
+                done |= tokens == end
+                if (on_cpu or place % CHECKED_EVERY == CHECKED_EVERY - 1) and bool(done.all()):
+                    break
+    if on_cpu:
+        return Written(torch.from_numpy(np.stack(ids, 1)), torch.from_numpy(np.stack(kept, 1)))
+    return Written(torch.stack(ids, 1), torch.stack(kept, 1))
+
+
+def choose(sampling: Sampling, logits: Array, noise: Array | None) -> Array:
+    """What `Sampling.choose` chooses of logits (B, V) with noise (B, V), in NumPy."""
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    scaled = logits / np.float32(sampling.temperature)
+    if sampling.top_k is not None and sampling.top_k < scaled.shape[1]:
+        least = np.partition(scaled, -sampling.top_k, axis=1)[:, -sampling.top_k, None]  # (B, 1)
+        scaled[scaled < least] = -np.inf
+    if sampling.top_p is not None:
+        order = (-scaled).argsort(1)  # (B, V)
+        probabilities = np.exp(np.take_along_axis(scaled, order, 1) - scaled.max(1, keepdims=True))
+        probabilities /= probabilities.sum(1, keepdims=True)
+        beyond = probabilities.cumsum(1) - probabilities >= sampling.top_p  # the first is always kept
+        scaled[np.arange(len(scaled))[:, None], order] = np.where(
+            beyond, -np.inf, np.take_along_axis(scaled, order, 1)
+        )
+    return (scaled + noise).argmax(-1)
+
+
+def passage_of(written: Written, layout: Layout, embeddings: Tensor) -> Passage:
+    """What was written in a layout as a passage, cut at its ends."""
+    ids, n_written = written.ids, written.ids.shape[1]
+    lengths = layout.mask.sum(1).clamp(max=n_written)  # (B,)
+    ended = ids == TextTokenizer.END  # (B, T)
+    lengths = torch.where(ended.any(1), torch.minimum(ended.int().argmax(1), lengths), lengths)
+    width = int(lengths.max())
+    mask = torch.arange(width, device=ids.device) < lengths[:, None]  # (B, T)
+    log_probs = written.logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)  # (B, T)
+    return Passage(
+        ids[:, :width] * mask,
+        lengths,
+        embeddings[:, :width] * mask[..., None],
+        log_probs[:, :width].masked_fill(~mask, 0.0),
+    )
+
+
+@torch.no_grad()
+def predicted_embeddings(objective: JepalmObjective, request: PassageRequest) -> Tensor:
+    """The predicted embeddings of a request (B, T, D'), 0 beyond each text's length."""
+    layout, given = request.target_layout, Conditioning(request.action)
+    predicted = objective.predict(request.embeddings, request.layout, layout, given)  # (..., D')
+    return layout.pad(predicted) * layout.mask[..., None]
+
+
+def text_and_places(source: Tokens, layout: Layout, n_previous: int) -> tuple[Tensor, Tensor]:
+    """The text (B, L) that a decoder reads tokens of, and where in it the positions (B, T) of a layout lie.
+
+    Before the text stands padding. A target stands behind its source; positions that are given lie in it.
+    """
+    ids, lengths = source.ids, source.lengths
+    n, width = layout.mask.shape
+    if layout.given:
+        text = F.pad(ids, (n_previous, 1), value=TextTokenizer.PAD)  # its end: where padding is written
+        return text, torch.where(layout.mask, layout.positions + n_previous, text.shape[1] - 1)
+    last = lengths[:, None] + torch.arange(-n_previous, 0, device=ids.device)  # (B, m)
+    before = ids.gather(1, last.clamp(min=0)).masked_fill(last < 0, TextTokenizer.PAD)
+    places = torch.arange(n_previous, n_previous + width, device=ids.device).expand(n, width)
+    return F.pad(before, (0, width), value=TextTokenizer.PAD), places
+
+
+def steps_of(objective: JepalmObjective, embeddings: Tensor, layout: Layout, source: Tensor) -> Steps:
+    """The light decoder of a model over predicted embeddings (B, T, D') and the source's last ones (B, D)."""
+    decoder = objective.model.decoder
+    if isinstance(decoder, RecurrentDecoder):
+        return RecurrentSteps(decoder, embeddings, layout, source)
+    assert isinstance(decoder, LocalDecoder), "a parallel decoder writes all tokens at once"
+    return LocalSteps(decoder, embeddings, layout)
+
+
+def read(decoder: LocalDecoder | RecurrentDecoder, embeddings: Tensor, layout: Layout) -> Tensor:
+    """What a decoder reads of padded embeddings (B, T, D'), (B, T, H)."""
+    return layout.pad(decoder.read(layout.pack(embeddings), layout))
+
+
+def transposed(linear: torch.nn.Linear) -> tuple[Array, Array]:
+    """Weight (in, out) and bias (out,) of a linear layer."""
+    return as_array(linear.weight).T, as_array(linear.bias)
+
+
+def as_array(x: Tensor) -> Array:
+    """A tensor in float32; on a CPU as a NumPy array of the same memory where it can be."""
+    x = x.detach().float()
+    return x.numpy() if x.device.type == "cpu" else x
+
+
+def as_index(x: Tensor) -> Array:
+    """A tensor of whole numbers; on a CPU as a NumPy array."""
+    return x.contiguous().numpy() if x.device.type == "cpu" else x
+
+
+def functions_of(device: torch.device) -> ModuleType:
+    """Where the functions of arrays on a device are."""
+    return np if device.type == "cpu" else torch

@@ -1,0 +1,54 @@
+"""`jepalm doctor` names what is broken, with a remedy, and its exit code says whether something is."""
+
+import json
+import shutil
+
+import pytest
+
+
+@pytest.fixture
+def work(trained_run, data_root, tmp_path):
+    """A copy of a finished run and of its data."""
+    shutil.copytree(trained_run.path, tmp_path / "run", symlinks=True)
+    shutil.copytree(data_root, tmp_path / "data")
+    return tmp_path
+
+
+def findings(jepalm_command, work, *arguments):
+    code, out, err = jepalm_command("doctor", *arguments, "--data-dir", "data", "--json", cwd=work)
+    assert err == ""
+    tree = json.loads(out)
+    assert code == (0 if tree["ok"] else 1)
+    return tree["findings"]
+
+
+def of_level(found, level):
+    return [f"{one['what']}: {one['text']}" for one in found if one["level"] == level]
+
+
+def test_a_whole_run_and_its_data_have_no_failure(jepalm_command, work):
+    found = findings(jepalm_command, work, "run")
+    assert of_level(found, "failure") == []
+    assert {one["text"] for one in found if one["what"] == "checkpoint"} >= {"step-00000008: whole"}
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_a_failure_with_a_remedy(jepalm_command, work):
+    weights = work / "run" / "checkpoints" / "step-00000008" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    failed = [one for one in findings(jepalm_command, work, "run") if one["level"] == "failure"]
+    assert [one["text"] for one in failed] == [
+        "step-00000008: model.safetensors does not match its fingerprint"
+    ]
+    assert failed[0]["remedy"] == "jepalm train --resume run sets it aside"
+
+
+def test_a_flipped_bit_in_prepared_data_is_a_failure(jepalm_command, work):
+    shard = work / "data" / "lines" / "train-00000.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    failed = of_level(findings(jepalm_command, work), "failure")
+    assert len(failed) == 1
+    assert "data/lines" in failed[0]
