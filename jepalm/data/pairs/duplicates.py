@@ -36,7 +36,8 @@ class RowKeys(NamedTuple):
     @classmethod
     def of(cls, keys: Sequence[int], ends: Sequence[int]) -> RowKeys:
         """Of the hash of each pair, and where each row ends among the pairs."""
-        counts = np.diff(np.array([0, *ends], dtype=np.int64))
+        edges = np.array([0, *ends], dtype=np.int64)  # (rows + 1,)
+        counts = edges[1:] - edges[:-1]
         return cls(np.asarray(keys, dtype=np.int64), np.repeat(np.arange(len(counts)), counts))
 
 
