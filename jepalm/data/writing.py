@@ -191,13 +191,15 @@ class FolderWriter:
 
 @contextmanager
 def at_work(root: Path, name: str) -> Iterator[None]:
-    """Hold the making of `root/NAME` for one process, by a lock on `.NAME.lock` that ends with it.
+    """Hold the making of `root/NAME` for one process from its first reading on, by a lock on `.NAME.reading`.
+
+    `new_folder` holds the writing by a lock of its own.
 
     Raises:
         JepalmError: another process is making it.
         UsageError: the data folder cannot be written.
     """
-    lock = root / f".{name}.lock"
+    lock = root / f".{name}.reading"
     try:
         new = not root.exists()
         root.mkdir(parents=True, exist_ok=True)

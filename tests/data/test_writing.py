@@ -189,9 +189,9 @@ def test_memory_is_flat_in_the_inputs_size(tmp_path: Path, pairing: str):
 
 
 def test_a_name_is_held_from_the_first_reading_on(tmp_path: Path):
-    with at_work(tmp_path, "race"):
-        with pytest.raises(JepalmError, match="another prepare is making"), at_work(tmp_path, "race"):
-            pass
+    refused = pytest.raises(JepalmError, match="another prepare is making")
+    with at_work(tmp_path, "race"), refused, at_work(tmp_path, "race"):
+        pass
     assert list(tmp_path.iterdir()) == []
 
 
