@@ -134,7 +134,7 @@ def test_a_broken_row_is_named_by_line(run: Run, broken: object, why: str):
     file = logs(row(0), row(1), broken, *map(row, range(3, 9)))
     assert f"log.jsonl, {why}" in refused(run("--from", file))
     assert not Path("data").exists()
-    assert "1 broken rows" in run("--from", file, "--skip-bad").output
+    assert "1 broken row" in run("--from", file, "--skip-bad").output
 
 
 @pytest.mark.parametrize(
