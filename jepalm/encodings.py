@@ -33,6 +33,8 @@ _PACKED = (
     ),
 )
 """First bytes, what they show, what to do."""
+_FEWEST_BYTES = 16
+"""Bytes below which zeros say nothing."""
 _ZEROS_OF_UTF16 = 0.05
 """Part of the bytes that is zero at least: blanks and line ends alone, in a text of no Latin letter."""
 
@@ -119,11 +121,11 @@ def _encoding(head: bytes) -> str | None:
             return name
     zeros = [head[at::4].count(0) for at in range(4)]
     n_zeros, places = sum(zeros), len(head)
-    if places < 4 or n_zeros < _ZEROS_OF_UTF16 * places:
+    if places < _FEWEST_BYTES or n_zeros < _ZEROS_OF_UTF16 * places:
         return None
-    if min(zeros[1], zeros[2], zeros[3]) > 0.22 * places:
+    if min(zeros[2], zeros[3]) > 0.22 * places:
         return "UTF-32LE"
-    if min(zeros[0], zeros[1], zeros[2]) > 0.22 * places:
+    if min(zeros[0], zeros[1]) > 0.22 * places:
         return "UTF-32BE"
     even, odd = zeros[0] + zeros[2], zeros[1] + zeros[3]
     if max(even, odd) < 0.95 * n_zeros:

@@ -210,11 +210,14 @@ def at_work(root: Path, name: str) -> Iterator[None]:
         raise JepalmError(f"another prepare is making {root / name}", "wait for it, or --name keeps both")
     try:
         yield
+    except UsageError:
+        lock.unlink(missing_ok=True)
+        if new and not any(root.iterdir()):
+            root.rmdir()  # what was given made nothing
+        raise
     finally:
         lock.unlink(missing_ok=True)
         os.close(handle)
-        if new and not any(root.iterdir()):
-            root.rmdir()  # nothing came of it
 
 
 def _locked(path: Path) -> int | None:

@@ -53,7 +53,7 @@ def test_infill_as_json_tells_what_was_filled(trained, jepalm_command):
 
 def test_a_dash_reads_the_text_from_standard_input(trained, jepalm_command):
     row = json.loads(jepalm_command("infill", "-", "--json", cwd=trained, stdin=b"lin_ 1\n")[1])
-    assert row["prompt"] == "lin_ 1\n"
+    assert row["prompt"] == "lin_ 1"
 
 
 def test_the_predicted_embeddings_of_the_gaps_can_be_drawn(trained, jepalm_command):
