@@ -83,7 +83,7 @@ class RunFolder:
 
     @property
     def report(self) -> Path:
-        """The page, its figures and tables."""
+        """The page, its plots and tables."""
         return self.path / "report"
 
     def read_manifest(self) -> dict[str, Any]:

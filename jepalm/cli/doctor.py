@@ -18,7 +18,7 @@ SIGNS = {"ok": "✔", "warning": "!", "failure": "✘"}
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One thing that was looked at.
 
     Attributes:
@@ -70,7 +70,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _machine() -> Iterator[Finding]:
+def _machine() -> Iterator[CheckResult]:
     import locale
     import platform
     import sys
@@ -80,39 +80,41 @@ def _machine() -> Iterator[Finding]:
     from jepalm.config import HardwareConfig
     from jepalm.hardware import choose_hardware
 
-    yield Finding("jepalm", "ok", f"{jepalm.__version__}, Python {platform.python_version()}")
+    yield CheckResult("jepalm", "ok", f"{jepalm.__version__}, Python {platform.python_version()}")
     for package in ("torch", "tokenizers", "safetensors", "pydantic", "numpy"):
         try:
-            yield Finding(package, "ok", version(package))
+            yield CheckResult(package, "ok", version(package))
         except PackageNotFoundError:
-            yield Finding(package, "failure", "not installed", f"pip install {package}")
+            yield CheckResult(package, "failure", "not installed", f"pip install {package}")
     hardware = choose_hardware(HardwareConfig())
     where = f"{hardware.name}, {hardware.threads} threads" if hardware.device.type == "cpu" else hardware.name
-    yield Finding("device", "ok", f"{hardware.device}: {where}")
+    yield CheckResult("device", "ok", f"{hardware.device}: {where}")
     why = {
         ("bf16", "cpu"): "this CPU has AMX or AVX512-bf16",
         ("fp32", "cpu"): "this CPU has neither AMX nor AVX512-bf16, where bf16 is emulated and slower",
     }
     reason = why.get((hardware.precision, hardware.device.type), "the device computes bf16 natively or not")
-    yield Finding("precision", "ok", f"{hardware.precision}: {reason}")
+    yield CheckResult("precision", "ok", f"{hardware.precision}: {reason}")
     encoding = (sys.stdout.encoding or "").lower()
     utf8 = encoding.replace("-", "") == "utf8"
     found = f"{locale.setlocale(locale.LC_CTYPE, None)}, standard output {encoding or 'unknown'}"
-    yield Finding("locale", "ok" if utf8 else "warning", found, "" if utf8 else "set PYTHONUTF8=1")
+    yield CheckResult("locale", "ok" if utf8 else "warning", found, "" if utf8 else "set PYTHONUTF8=1")
 
 
-def _folders(data: Path, runs: Path) -> Iterator[Finding]:
+def _folders(data: Path, runs: Path) -> Iterator[CheckResult]:
     import os
     import shutil
 
     for what, folder in (("data", data), ("runs", runs)):
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            yield Finding(what, "failure", f"{folder} cannot be written", f"--{what[:4]}-dir gives another")
+            yield CheckResult(
+                what, "failure", f"{folder} cannot be written", f"--{what[:4]}-dir gives another"
+            )
             continue
         free = shutil.disk_usage(there).free
         little = free < LITTLE_ROOM
-        yield Finding(
+        yield CheckResult(
             what,
             "warning" if little else "ok",
             f"{folder}, {free / 1e9:.1f} GB free",
@@ -120,14 +122,14 @@ def _folders(data: Path, runs: Path) -> Iterator[Finding]:
         )
 
 
-def _data(root: Path) -> Iterator[Finding]:
+def _data(root: Path) -> Iterator[CheckResult]:
     from jepalm.data.prepared import META
 
     for meta in sorted(root.glob(f"*/{META}")) if root.is_dir() else ():
         yield _prepared(meta.parent, root)
 
 
-def _prepared(path: Path, root: Path) -> Finding:
+def _prepared(path: Path, root: Path) -> CheckResult:
     """Whether every byte of prepared data is what was written."""
     from jepalm.data.prepared import open_prepared
     from jepalm.data.writing import FolderWriter
@@ -142,15 +144,15 @@ def _prepared(path: Path, root: Path) -> Finding:
         writer = FolderWriter(data.path)
         writer.take_over(data.meta.files)
     except JepalmError as error:
-        return Finding("data", "failure", error.message, error.hint or again)
+        return CheckResult("data", "failure", error.message, error.hint or again)
     except OSError as error:
-        return Finding("data", "failure", f"{path} cannot be read: {error.strerror}", again)
+        return CheckResult("data", "failure", f"{path} cannot be read: {error.strerror}", again)
     if writer.content_sha256 != data.meta.content_sha256:
-        return Finding("data", "failure", f"{path} does not match its fingerprint", again)
-    return Finding("data", "ok", f"{path}: {data.meta.corpus}, {len(data.meta.files)} files whole")
+        return CheckResult("data", "failure", f"{path} does not match its fingerprint", again)
+    return CheckResult("data", "ok", f"{path}: {data.meta.corpus}, {len(data.meta.files)} files whole")
 
 
-def _run(run: RunFolder, root: Path) -> Iterator[Finding]:
+def _run(run: RunFolder, root: Path) -> Iterator[CheckResult]:
     from jepalm.config import read_config
     from jepalm.data.prepared import open_prepared
     from jepalm.data.tokenizer import TextTokenizer
@@ -165,36 +167,38 @@ def _run(run: RunFolder, root: Path) -> Iterator[Finding]:
         config = read_config(run.config)
         TextTokenizer.load(run.path / TOKENIZER)
     except JepalmError as error:
-        yield Finding("run", "failure", error.message, error.hint)
+        yield CheckResult("run", "failure", error.message, error.hint)
         return
     status = str(manifest.get("status"))
     level: Literal["ok", "warning"] = "ok" if status == "finished" else "warning"
-    yield Finding("run", level, f"{run.name}: {status}", "" if level == "ok" else f"{resume} goes on")
+    yield CheckResult("run", level, f"{run.name}: {status}", "" if level == "ok" else f"{resume} goes on")
     degraded = manifest.get("degraded")
     for fault in degraded if isinstance(degraded, list) else ():
-        yield Finding("run", "warning", f"degraded: {fault}", "free disk space")
+        yield CheckResult("run", "warning", f"degraded: {fault}", "free disk space")
     for trouble in read_run(run.path).problems:
-        yield Finding("files", "warning", trouble, "the rest is read")
+        yield CheckResult("files", "warning", trouble, "the rest is read")
     folders = step_folders(run)
     for _, folder in folders:
         damage = problem(folder)
         remedy = f"{resume} sets it aside" if damage else ""
-        yield Finding(
+        yield CheckResult(
             "checkpoint", "failure" if damage else "ok", f"{folder.name}: {damage or 'whole'}", remedy
         )
     if not folders:
-        yield Finding("checkpoint", "warning", "none yet", "let jepalm train reach its first one")
+        yield CheckResult("checkpoint", "warning", "none yet", "let jepalm train reach its first one")
     for folder in sorted(run.checkpoints.glob("*.corrupt")):
-        yield Finding("checkpoint", "warning", f"{folder.name} was set aside", "delete it when it is no use")
+        yield CheckResult(
+            "checkpoint", "warning", f"{folder.name} was set aside", "delete it when it is no use"
+        )
     try:
         prepared = open_prepared(config.data.name, root)
     except JepalmError as error:
-        yield Finding("data", "warning", error.message, error.hint)
+        yield CheckResult("data", "warning", error.message, error.hint)
         return
     data = manifest.get("data")
     known = data.get("content_sha256") if isinstance(data, dict) else None
     if known != prepared.meta.content_sha256:
         text = f"{prepared.path} was changed since this run was trained"
-        yield Finding("data", "warning", text, "prepare the same text again")
+        yield CheckResult("data", "warning", text, "prepare the same text again")
     else:
         yield _prepared(prepared.path, root)

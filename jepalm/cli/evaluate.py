@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 
-class Word(enum.StrEnum):
+class WordBoundary(enum.StrEnum):
     """What a word boundary is read as."""
 
     boundary = "boundary"
@@ -93,8 +93,9 @@ def evaluate(
         ),
     ] = False,
     reading: Annotated[
-        Word, typer.Option(help=r"What \b in a regular expression is: a word boundary, or the letter b.")
-    ] = Word.boundary,
+        WordBoundary,
+        typer.Option(help=r"What \b in a regular expression is: a word boundary, or the letter b."),
+    ] = WordBoundary.boundary,
     databases: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder of NAME/NAME.sqlite, in which SQL answers are executed."),

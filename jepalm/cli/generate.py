@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from jepalm.cli.texts import Asked
+    from jepalm.cli.texts import TextRequest
     from jepalm.generation.loading import TrainedModel
     from jepalm.generation.writers import WritingOptions
 
@@ -131,7 +131,7 @@ def generate(
     """
     from jepalm.cli.prompts import read_lines, show_many
     from jepalm.cli.refining import kept_of, refining_of
-    from jepalm.cli.texts import Asked, default_temperature, given_text, refuse
+    from jepalm.cli.texts import TextRequest, default_temperature, given_text, refuse
     from jepalm.cli.verifying import open_drafter, open_verifier, show_verified
     from jepalm.config import from_mapping, runs_root
     from jepalm.encodings import plain
@@ -153,7 +153,7 @@ def generate(
         raise UsageError(f"--keep {keep} is more than one", "jepalm evaluate compares several")
     precision = precision or ("auto" if verify is None else "fp32")
     hardware = from_mapping({"hardware": {"device": device, "precision": precision}}).hardware
-    asked, where = Asked(samples, seed, as_json, show_embeddings), run or runs_root() / "latest"
+    asked, where = TextRequest(samples, seed, as_json, show_embeddings), run or runs_root() / "latest"
     if verify is not None:
         needless = {
             "--prompts": prompts is not None,
@@ -199,7 +199,7 @@ def generate(
 def _show(
     trained: TrainedModel,
     options: WritingOptions,
-    asked: Asked,
+    asked: TextRequest,
     text: str,
     action: str | None,
     action_ids: list[int] | None,

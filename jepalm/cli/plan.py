@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jepalm.generation.worlds.plan import ActionPlan
 
 
-class Kind(enum.StrEnum):
+class SearchKind(enum.StrEnum):
     """How sequences of actions are searched."""
 
     auto = "auto"
@@ -48,8 +48,8 @@ def plan(
         ),
     ] = None,
     search: Annotated[
-        Kind, typer.Option(help="auto: exhaustive, then cem where the budget ends before.")
-    ] = Kind.auto,
+        SearchKind, typer.Option(help="auto: exhaustive, then cem where the budget ends before.")
+    ] = SearchKind.auto,
     rollout: Annotated[
         Feedback | None,
         typer.Option(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jepalm.cli.texts import Asked
+    from jepalm.cli.texts import TextRequest
     from jepalm.generation.loading import TrainedModel
     from jepalm.generation.writers import WritingOptions
 
@@ -24,7 +24,11 @@ def read_lines(path: Path) -> list[str]:
 
 
 def show_many(
-    trained: TrainedModel, options: WritingOptions, asked: Asked, lines: list[str], action: list[int] | None
+    trained: TrainedModel,
+    options: WritingOptions,
+    asked: TextRequest,
+    lines: list[str],
+    action: list[int] | None,
 ) -> None:
     """Write after each prompt and print `{"prompt", "texts"}`, batch by batch, in the order of the prompts.
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
+class TextRequest:
     """What a command that writes texts was asked for, beside how to write them.
 
     Attributes:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jepalm.cli.texts import Asked
+    from jepalm.cli.texts import TextRequest
     from jepalm.config import HardwareConfig
     from jepalm.generation.loading import TrainedModel
     from jepalm.generation.sampling import Sampling
@@ -60,7 +60,7 @@ def show_verified(
     text: str,
     length: int | None,
     sampling: Sampling,
-    asked: Asked,
+    asked: TextRequest,
 ) -> None:
     """Write after a prompt and print the texts, how far drafts were right and how long it took.
 

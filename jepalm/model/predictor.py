@@ -36,7 +36,7 @@ class Predictor(nn.Module):
 
     Width and depth are its own, with projections in and out. Where sources are aligned with their targets one
     learned query serves all positions, to which the source's own embedding at the position is added. An
-    action's embeddings are keys beside the source's, told apart by a learned vector; or their mean modulates
+    action's embeddings are keys beside the source's, marked by a learned vector; or their mean modulates
     every block; or both. Queries of unmasked positions get the vector of the token that is decided there.
 
     Where the decoder ends a text itself, self-attention is causal: how many positions there are would tell

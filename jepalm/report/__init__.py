@@ -1,1 +1,1 @@
-"""Reads run folders only, without torch: tables, figures, one self-contained page."""
+"""Reads run folders only, without torch: tables, plots, one self-contained page."""

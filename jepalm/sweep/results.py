@@ -9,14 +9,14 @@ from jepalm.evaluation.metrics import find_metric
 from jepalm.report.analysis.sweep import CONTROLS, MetricValues, RowFacts, SweepTable, sweep_table
 from jepalm.report.read import number, read_run
 from jepalm.sweep.file import Sweep, is_logged
-from jepalm.sweep.runs import Cell, Evaluates, as_yaml
+from jepalm.sweep.runs import Evaluates, SweepCell, as_yaml
 
 Evaluated = dict[str, dict[str, Any]]
 """Values of an evaluation, and of its controls, by the metric's name."""
 
 
 def table_of(
-    sweep: Sweep, cells: list[Cell], evaluates: Evaluates, troubles: dict[tuple[str, int], str]
+    sweep: Sweep, cells: list[SweepCell], evaluates: Evaluates, troubles: dict[tuple[str, int], str]
 ) -> SweepTable:
     """Read every metric of every finished run and compare the rows.
 
@@ -53,7 +53,7 @@ def table_of(
     return sweep_table(sweep.name, sweep.seeds, facts, metrics, _measured_on(sweep, cells, evaluates))
 
 
-def evaluated_of(cell: Cell, evaluates: Evaluates) -> Evaluated:
+def evaluated_of(cell: SweepCell, evaluates: Evaluates) -> Evaluated:
     """What a cell's evaluation says of each metric; empty where it has none."""
     request = evaluates(cell)
     if cell.run is None or cell.status != "done" or request is None:
@@ -62,7 +62,7 @@ def evaluated_of(cell: Cell, evaluates: Evaluates) -> Evaluated:
     return {row["name"]: row for row in tree.get("rows", [])}
 
 
-def value_of(cell: Cell, evaluated: Evaluated, name: str) -> float | None:
+def value_of(cell: SweepCell, evaluated: Evaluated, name: str) -> float | None:
     """A metric of one run; None where it has none or it is not finite."""
     if cell.run is None or cell.status != "done":
         return None
@@ -95,11 +95,11 @@ def _by_seed(
     return {seed: value for seed, value in found.items() if value is not None}
 
 
-def _trouble(cell: Cell, troubles: dict[tuple[str, int], str]) -> str:
+def _trouble(cell: SweepCell, troubles: dict[tuple[str, int], str]) -> str:
     return cell.error or troubles.get((cell.row, cell.seed), "")
 
 
-def _measured_on(sweep: Sweep, cells: list[Cell], evaluates: Evaluates) -> str:
+def _measured_on(sweep: Sweep, cells: list[SweepCell], evaluates: Evaluates) -> str:
     """Prompts and scorer of the texts, and the number of answers, each of the first run that has them."""
     said: dict[str, str] = {}
     for cell in cells:

@@ -20,7 +20,7 @@ from jepalm.sweep.commands import Commands
 from jepalm.sweep.evaluations import EvaluationRequest
 from jepalm.sweep.file import Sweep, SweepRow, is_of_pairs
 from jepalm.sweep.results import evaluated_of, table_of, value_of
-from jepalm.sweep.runs import Cell, cells_of
+from jepalm.sweep.runs import SweepCell, cells_of
 
 FOLDER = "sweeps"
 """Folder of sweeps among the runs."""
@@ -60,11 +60,11 @@ class Sweeping:
             self._check_other(what, getattr(self._settings, what))
         self._find_others()
 
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[SweepCell]:
         """Every row and seed with what there is of it."""
         return cells_of(self.sweep, self.folder, self._hashes, self.evaluates)
 
-    def open_cells(self) -> list[Cell]:
+    def open_cells(self) -> list[SweepCell]:
         """Those with something left to do; a loss that was not finite would not be so again."""
         return [cell for cell in self.cells() if cell.status not in ("done", "failed")]
 
@@ -97,7 +97,7 @@ class Sweeping:
                     raise JepalmError(f"row {row.name}, which is to score the others, failed: {why}")
             self._run(commands, self.open_cells(), progress)
 
-    def evaluates(self, cell: Cell) -> EvaluationRequest | None:
+    def evaluates(self, cell: SweepCell) -> EvaluationRequest | None:
         """The evaluation that a cell needs; only that of the first row that can have it has the baseline."""
         if not self._is_evaluated(cell.config):
             return None
@@ -129,7 +129,7 @@ class Sweeping:
         rows = [row for row in self.sweep.rows if self._is_evaluated(row.config)]
         return min(rows, key=lambda row: answers_alone(row.config))
 
-    def _run(self, commands: Commands, cells: list[Cell], progress: _Progress) -> None:
+    def _run(self, commands: Commands, cells: list[SweepCell], progress: _Progress) -> None:
         with ThreadPoolExecutor(commands.jobs) as executor:
             futures = {executor.submit(self._finish, cell, commands, progress): cell for cell in cells}
             for future in as_completed(futures):
@@ -138,7 +138,7 @@ class Sweeping:
             message = f"stopped and saved: {progress.done} of {progress.total} runs are done"
             raise Interrupted(message, f"go on with: jepalm sweep {self.sweep.path}", commands.stop_signal)
 
-    def _finish(self, cell: Cell, commands: Commands, progress: _Progress) -> Cell | None:
+    def _finish(self, cell: SweepCell, commands: Commands, progress: _Progress) -> SweepCell | None:
         """Train and evaluate what a cell lacks, in a thread of its own; None where a stop came before it."""
         if commands.stop_signal:
             return None
@@ -158,7 +158,7 @@ class Sweeping:
             request.mark(cell.run)
         return replace(cell, status="done")
 
-    def _note(self, cell: Cell, future: Future[Cell | None], progress: _Progress) -> None:
+    def _note(self, cell: SweepCell, future: Future[SweepCell | None], progress: _Progress) -> None:
         """Show what became of a cell, and keep why it failed."""
         try:
             done = future.result()
@@ -178,7 +178,7 @@ class Sweeping:
         names = dict.fromkeys((self._settings.baseline, self._settings.scorer))
         return [self._rows[name] for name in names if name in self._rows]
 
-    def _is_first_of(self, row: SweepRow, cell: Cell) -> bool:
+    def _is_first_of(self, row: SweepRow, cell: SweepCell) -> bool:
         """Whether a cell is a row under the first seed."""
         return (cell.row, cell.seed) == (row.name, self.sweep.seeds[0])
 
@@ -232,20 +232,20 @@ class _Progress:
         self.left = len(sweeping.open_cells())
         self.done = self.total - self.left
 
-    def started(self, cell: Cell) -> None:
+    def started(self, cell: SweepCell) -> None:
         """Remember when; called from the cell's thread."""
         self.begun[cell.label] = time.monotonic()
 
-    def saved(self, cell: Cell) -> None:
+    def saved(self, cell: SweepCell) -> None:
         """Show that a training was stopped."""
         self.show(f"{cell.label} · saved")
 
-    def failed(self, cell: Cell, why: str) -> None:
+    def failed(self, cell: SweepCell, why: str) -> None:
         """Show why a cell failed."""
         self._ended(cell)
         self.show(f"{cell.label} · failed: {why}")
 
-    def finished(self, cell: Cell) -> None:
+    def finished(self, cell: SweepCell) -> None:
         """Show the metrics of a cell."""
         seconds = self._ended(cell)
         self.done += 1
@@ -257,7 +257,7 @@ class _Progress:
         ]
         self.show(" · ".join([*parts, duration(seconds), *self._time_left()]))
 
-    def _ended(self, cell: Cell) -> float:
+    def _ended(self, cell: SweepCell) -> float:
         """Seconds that a cell took."""
         self.left -= 1
         self.spent.append(time.monotonic() - self.begun.pop(cell.label))

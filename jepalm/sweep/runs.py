@@ -25,7 +25,7 @@ Status = Literal["missing", "begun", "failed", "trained", "done"]
 
 
 @dataclass(frozen=True)
-class Cell:
+class SweepCell:
     """One table row under one seed, and the run that it has so far.
 
     Attributes:
@@ -74,11 +74,11 @@ class Cell:
         return ["train", *start, "--data-dir", str(data_root), *written]
 
 
-Evaluates = Callable[[Cell], EvaluationRequest | None]
+Evaluates = Callable[[SweepCell], EvaluationRequest | None]
 """The evaluation that a cell needs, if any."""
 
 
-def cells_of(sweep: Sweep, folder: Path, hashes: dict[str, str], evaluates: Evaluates) -> list[Cell]:
+def cells_of(sweep: Sweep, folder: Path, hashes: dict[str, str], evaluates: Evaluates) -> list[SweepCell]:
     """Find each row and seed among the runs of a folder, by its config and its data.
 
     Args:
@@ -100,7 +100,7 @@ def cells_of(sweep: Sweep, folder: Path, hashes: dict[str, str], evaluates: Eval
     for row in sweep.rows:
         for seed, config in row.configs.items():
             candidates = known.get((key_of(config), hashes[config.data.name]), [])
-            found.append(_with_run(Cell(row.name, seed, config), candidates, evaluates))
+            found.append(_with_run(SweepCell(row.name, seed, config), candidates, evaluates))
     return found
 
 
@@ -128,7 +128,7 @@ class _Known:
         return "failed" if _was_not_finite(self.run) else "begun"
 
 
-def _with_run(cell: Cell, candidates: list[_Known], evaluates: Evaluates) -> Cell:
+def _with_run(cell: SweepCell, candidates: list[_Known], evaluates: Evaluates) -> SweepCell:
     """The cell with the newest of those of its runs that are furthest."""
     order = ("begun", "failed", "trained")
     best = max(candidates, key=lambda known: (order.index(known.status), known.run.name), default=None)

@@ -80,7 +80,7 @@ def test_texts_of_shorter_passages_are_a_line_of_their_own(make_run):
         ("sure_0.5", "kept while p ≥ 0.5"),
     ]
     plot = frontier({"this run": read_run(make_run([train_row(25)], evaluations={"validation": measured}))})
-    kinds = ("refined", "fewer kept of a passage", "kept while sure")
+    kinds = ("refined", "fewer kept of a passage", "kept by prefix probability")
     for name in (f"this run, {kind}" for kind in kinds):
         assert plot.svg.count(f">{name}</text>") == 1, name
 

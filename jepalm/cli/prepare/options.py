@@ -72,7 +72,7 @@ RevisionOption = Annotated[
 
 
 @dataclass(frozen=True)
-class Asked:
+class PrepareRequest:
     """What is asked of every command: what to make, and where."""
 
     root: Path
@@ -102,11 +102,11 @@ class Asked:
         return Job(self.root, self.name, corpus, origin, licence, self.request, self.force, watch)
 
 
-def asked_for(name: str, request: Request, data_dir: Path | None, force: bool) -> Asked:
+def asked_for(name: str, request: Request, data_dir: Path | None, force: bool) -> PrepareRequest:
     """What the options say."""
     from jepalm.config import data_root
 
-    return Asked(data_root(data_dir), name, request, force)
+    return PrepareRequest(data_root(data_dir), name, request, force)
 
 
 def request_of(

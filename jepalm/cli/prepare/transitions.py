@@ -13,10 +13,10 @@ from jepalm.cli.console import LABEL_WIDTH
 from jepalm.cli.prepare.options import (
     Alphabet,
     AlphabetOption,
-    Asked,
     DataDirOption,
     ForceOption,
     NameOption,
+    PrepareRequest,
     SplitOption,
     asked_for,
     named_after,
@@ -117,7 +117,7 @@ def transitions(
     _draw(asked_for(name or simulated.world, request, data_dir, force), simulated)
 
 
-def _read(asked: Asked, file: Path, licence: str, skip_bad: bool) -> None:
+def _read(asked: PrepareRequest, file: Path, licence: str, skip_bad: bool) -> None:
     from jepalm.data.pairs.preparing import prepare_pairs
     from jepalm.data.pairs.reading import PairFiles, transition_of
     from jepalm.data.prepared import Origin
@@ -129,7 +129,7 @@ def _read(asked: Asked, file: Path, licence: str, skip_bad: bool) -> None:
     show(outcome)
 
 
-def _draw(asked: Asked, simulated: Simulated) -> None:
+def _draw(asked: PrepareRequest, simulated: Simulated) -> None:
     from contextlib import closing
 
     from jepalm.data.job import counter

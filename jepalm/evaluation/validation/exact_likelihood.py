@@ -22,7 +22,7 @@ from jepalm.objective.terms import IGNORE
 CONTROLLED = ("reconstruction", "generation")
 CONTROLS = ("other_source", "mean_embedding")
 RANGES = ((1, 8), (9, 16), (17, 32), (33, 64))
-"""Positions whose cross-entropy is told apart, counted from 1."""
+"""Positions whose cross-entropy is measured apart, counted from 1."""
 
 
 def without_embeddings(objective: JepalmObjective, views: Views, batch: Batch) -> dict[str, float]:

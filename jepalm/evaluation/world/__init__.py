@@ -1,1 +1,1 @@
-"""Figures of runs that read actions: what the next state depends on, rollouts, probes, plans."""
+"""Metrics of runs that read actions: what the next state depends on, rollouts, probes, plans."""

@@ -22,7 +22,7 @@ STYLES = {"ngram": ("s", "control"), "verified": ("D", "generation"), "verified_
 OWN = {
     "refined": ("passes", "o", "-"),
     "fewer kept of a passage": ("kept", "h", "--"),
-    "kept while sure": ("sure", "o", "-."),
+    "kept by prefix probability": ("sure", "o", "-."),
 }
 """Kind, marker and dashes of a run's own texts, in lines that begin with those of one pass a passage."""
 RUNS = ("embedding", "reconstruction", "regularizer", "ramp2")
