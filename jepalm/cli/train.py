@@ -94,7 +94,7 @@ def train(
             return
         run = _train(session, runs, name)
         if session.processes.first:
-            line("next", f"{_example(session)}   ·   jepalm report {run.path}")
+            line("next", _next_commands(session, run))
 
 
 def _train_teacher_first(config: Config, runs: Path, data: Path, *, agreed: bool) -> None:
@@ -147,6 +147,17 @@ def _train(
         line("run", str(run.path))
     session.train(run, console, cost)
     return run
+
+
+def _next_commands(session: Session, run: RunFolder) -> str:
+    """What to do with a run; it is named where `generate` would take another one by itself."""
+    import shlex
+
+    from jepalm.config import runs_root
+
+    path = shlex.quote(str(run.path))
+    usual = (runs_root() / "latest").resolve() == run.path.resolve()
+    return f"{_example(session)}{'' if usual else f' --run {path}'}   ·   jepalm report {path}"
 
 
 def _example(session: Session) -> str:

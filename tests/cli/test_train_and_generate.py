@@ -28,6 +28,13 @@ def test_train_says_what_it_trains_and_what_it_costs(trained):
     assert re.search(r'^next      jepalm generate "To be"', out, re.M)
 
 
+def test_next_names_a_run_that_generate_would_not_take(trained, jepalm_command, tiny):
+    arguments = ("--preset", "nano", "--data", "play", "--run-dir", "other runs")
+    code, out, err = jepalm_command("train", *arguments, *tiny, cwd=trained)
+    assert code == 0, err
+    assert re.search(r"^next .*--run 'other runs/[\w.-]+'   ·   jepalm report 'other runs/", out, re.M)
+
+
 def test_a_dry_run_writes_nothing(trained, tmp_path, jepalm_command, tiny):
     arguments = ("--preset", "nano", "--data", "play", "--dry-run", "--run-dir", tmp_path / "runs")
     code, out, _ = jepalm_command("train", *arguments, *tiny, cwd=trained)
