@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_objective import CPU, MODEL, TARGET_LEN, VOCABULARY
 
 from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Tokens, pad_rows
@@ -17,7 +18,6 @@ from jepalm.generation.sampling import Sampling
 from jepalm.generation.writer import Prompt
 from jepalm.model.decoder import DecoderContext
 from jepalm.objective.jepalm import JepalmObjective
-from tests.objective.tiny_objective import CPU, MODEL, TARGET_LEN, VOCABULARY
 
 KINDS = {
     "m = 0": {"kind": "local", "context": 0, "dim": 24},

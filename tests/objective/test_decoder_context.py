@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_objective import MODEL, VOCABULARY, tiny_batch
 
 from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens, pad_rows
@@ -11,7 +12,6 @@ from jepalm.evaluation.validation.jepalm import measure
 from jepalm.model.decoder import DecoderContext
 from jepalm.objective.context import previous_tokens
 from jepalm.objective.jepalm import JepalmObjective
-from tests.objective.tiny_objective import MODEL, VOCABULARY, tiny_batch
 
 KINDS = ("local", "recurrent")
 CPU = torch.device("cpu")

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tiny_objective import tiny_config, tiny_trainer
+
 from jepalm.training.checkpoint import find_checkpoint
 from jepalm.training.trainer import HeldOutResult, Trainer
-from tests.objective.tiny_objective import tiny_config, tiny_trainer
 
 EVERY_STEP = {"steps": 6, "log_every": 1, "validate_every": 1, "checkpoint_every": 1}
 

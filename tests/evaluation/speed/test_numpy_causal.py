@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_objective import CPU
 
 from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.evaluation.speed.numpy_causal import NumpyCausalLM, NumpyCausalWriter
@@ -13,7 +14,6 @@ from jepalm.generation.token_by_token import CausalWriter
 from jepalm.generation.writer import Prompt
 from jepalm.model.causal import CausalLM
 from jepalm.objective.causal import CausalObjective
-from tests.objective.tiny_objective import CPU
 
 TEXTS = [[5, 6, 7, 8, 9], [4, 10, 11]]
 
