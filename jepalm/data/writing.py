@@ -289,18 +289,14 @@ def prepared_alone(root: Path, name: str) -> Iterator[None]:
         JepalmError: another process holds it.
     """
     path = root / f".{name}.lock"
-    with open(path, "a+", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = path.stat().st_ino == os.fstat(handle.fileno()).st_ino
-        except (BlockingIOError, FileNotFoundError):
-            mine = False
-        if not mine:
-            raise JepalmError(f"another prepare is at work on {root / name}", "wait for it")
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    handle = _locked(path)
+    if handle is None:
+        raise JepalmError(f"another prepare is at work on {root / name}", "wait for it")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def put_in_place(made: Path, target: Path, *, replaces: bool = True) -> None:

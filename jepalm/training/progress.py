@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -161,10 +159,3 @@ class TrainingProgress:
                 open(self.run.log, "a", encoding="utf-8") as log,
             ):  # a copy only
                 log.write(f"{time.strftime('%H:%M:%S')} {for_terminal(text)}\n")
-
-
-@contextmanager
-def silent_console() -> Iterator[Console]:
-    """A console that shows nothing, for trainings whose progress goes to `log.txt` alone."""
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        yield Console(file=nowhere)
