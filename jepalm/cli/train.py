@@ -72,6 +72,7 @@ def train(
     from jepalm.cli.introduction import introduce
     from jepalm.config import data_root, resolve, runs_root
     from jepalm.errors import UsageError
+    from jepalm.run import check_runs
     from jepalm.session import new_session, resumed_session
 
     runs = runs_root(run_dir)
@@ -83,8 +84,11 @@ def train(
         opened = resumed_session(resume, flags, settings or [], data_root(data_dir))
     else:
         resolved = resolve(preset, config, flags, settings)
-        if not dry_run:
-            _train_teacher_first(resolved, runs, data_root(data_dir), agreed=yes)
+        check_runs(runs)
+        if yes or not dry_run:
+            trained = _train_teacher_first(resolved, runs, data_root(data_dir), agreed=yes, dry_run=dry_run)
+            if not trained:
+                return
         opened = new_session(resolved, data_root(data_dir), runs)
     with opened as session:
         if dry_run:
@@ -97,19 +101,22 @@ def train(
             line("next", _next_commands(session, run))
 
 
-def _train_teacher_first(config: Config, runs: Path, data: Path, *, agreed: bool) -> None:
+def _train_teacher_first(config: Config, runs: Path, data: Path, *, agreed: bool, dry_run: bool) -> bool:
     """Train a missing teacher, if the user agrees: beforehand, or when asked on a terminal.
+
+    Whether there is a teacher now, or none is needed; a dry run only shows what would be trained first.
 
     Raises:
         UsageError: nobody agreed, or there is no such teacher.
     """
     from jepalm.cli.console import line, on_terminal
+    from jepalm.cli.introduction import introduce
     from jepalm.errors import UsageError
     from jepalm.session import new_session, untrained_teacher
 
     teacher = untrained_teacher(config, runs)
     if teacher is None:
-        return
+        return True
     missing = f"no finished run {teacher.preset} in {runs} to be the teacher"
     hint = f"train it first: jepalm train --preset {teacher.preset}, or give --yes"
     if not agreed and not on_terminal():
@@ -121,7 +128,13 @@ def _train_teacher_first(config: Config, runs: Path, data: Path, *, agreed: bool
 
     line("teacher", missing)
     with new_session(teacher, data, runs) as session:
+        if dry_run:
+            cost = session.cost()
+            if session.processes.first:
+                introduce(session, cost, runs)
+            return False
         _train(session, runs, None, before=ask)
+    return True
 
 
 def _train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -15,7 +16,7 @@ from jepalm.errors import Interrupted, JepalmError, UsageError, nearest
 from jepalm.evaluation.rows import PROMPTS, answers_alone
 from jepalm.numbers import duration, three
 from jepalm.report.analysis.sweep import SweepTable
-from jepalm.run import RunFolder, locked, open_run, write_atomically
+from jepalm.run import RunFolder, locked, open_run, sweep_temporary, write_atomically
 from jepalm.sweep.commands import Commands
 from jepalm.sweep.evaluations import EvaluationRequest
 from jepalm.sweep.file import Sweep, SweepRow, is_of_pairs
@@ -84,9 +85,12 @@ class Sweeping:
             JepalmError: another process runs this sweep, or its baseline cannot be trained.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        commands = Commands(jobs)
-        with locked(RunFolder(self.folder)), commands.stopped_by_signals():
-            write_atomically(self.folder / "sweep.yaml", self.sweep.path.read_text(encoding="utf-8"))
+        with (
+            locked(RunFolder(self.folder)) as lock,
+            (commands := Commands(jobs, [lock])).stopped_by_signals(),
+        ):
+            sweep_temporary(self.folder)
+            write_atomically(self.folder / "sweep.yaml", self.sweep.path.read_bytes())
             progress = _Progress(self, show, jobs)
             for row in self._rows_needed_first():
                 first = [cell for cell in self.open_cells() if self._is_first_of(row, cell)]
@@ -136,7 +140,9 @@ class Sweeping:
                 self._note(futures[future], future, progress)
         if commands.stop_signal:
             message = f"stopped and saved: {progress.done} of {progress.total} runs are done"
-            raise Interrupted(message, f"go on with: jepalm sweep {self.sweep.path}", commands.stop_signal)
+            raise Interrupted(
+                message, f"go on with: jepalm sweep {shlex.quote(str(self.sweep.path))}", commands.stop_signal
+            )
 
     def _finish(self, cell: SweepCell, commands: Commands, progress: _Progress) -> SweepCell | None:
         """Train and evaluate what a cell lacks, in a thread of its own; None where a stop came before it."""
