@@ -85,21 +85,22 @@ class Sweeping:
             JepalmError: another process runs this sweep, or its baseline cannot be trained.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (
-            locked(RunFolder(self.folder)) as lock,
-            (commands := Commands(jobs, [lock])).stopped_by_signals(),
-        ):
+        with locked(RunFolder(self.folder)) as lock:
             sweep_temporary(self.folder)
             write_atomically(self.folder / "sweep.yaml", self.sweep.path.read_bytes())
-            progress = _Progress(self, show, jobs)
-            for row in self._rows_needed_first():
-                first = [cell for cell in self.open_cells() if self._is_first_of(row, cell)]
-                self._run(commands, first, progress)
-                self._find_others()
-                if not any(self._is_first_of(row, cell) and cell.status == "done" for cell in self.cells()):
-                    why = self.troubles.get((row.name, self.sweep.seeds[0]), "its loss was not finite")
-                    raise JepalmError(f"row {row.name}, which is to score the others, failed: {why}")
-            self._run(commands, self.open_cells(), progress)
+            commands = Commands(jobs, [lock])
+            with commands.stopped_by_signals():
+                self._train(commands, _Progress(self, show, jobs))
+
+    def _train(self, commands: Commands, progress: _Progress) -> None:
+        for row in self._rows_needed_first():
+            first = [cell for cell in self.open_cells() if self._is_first_of(row, cell)]
+            self._run(commands, first, progress)
+            self._find_others()
+            if not any(self._is_first_of(row, cell) and cell.status == "done" for cell in self.cells()):
+                why = self.troubles.get((row.name, self.sweep.seeds[0]), "its loss was not finite")
+                raise JepalmError(f"row {row.name}, which is to score the others, failed: {why}")
+        self._run(commands, self.open_cells(), progress)
 
     def evaluates(self, cell: SweepCell) -> EvaluationRequest | None:
         """The evaluation that a cell needs; only that of the first row that can have it has the baseline."""
@@ -140,9 +141,8 @@ class Sweeping:
                 self._note(futures[future], future, progress)
         if commands.stop_signal:
             message = f"stopped and saved: {progress.done} of {progress.total} runs are done"
-            raise Interrupted(
-                message, f"go on with: jepalm sweep {shlex.quote(str(self.sweep.path))}", commands.stop_signal
-            )
+            hint = f"go on with: jepalm sweep {shlex.quote(str(self.sweep.path))}"
+            raise Interrupted(message, hint, commands.stop_signal)
 
     def _finish(self, cell: SweepCell, commands: Commands, progress: _Progress) -> SweepCell | None:
         """Train and evaluate what a cell lacks, in a thread of its own; None where a stop came before it."""

@@ -1,4 +1,4 @@
-"""What a training writes beside its checkpoints: rows and events, the manifest; and what the disk refused of it."""
+"""What a training writes beside its checkpoints, rows and manifest, and what the disk refused of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A disk that fails at any write of a prepare, an evaluation, a sweep and a report; and what writes nothing."""
+"""A disk that fails at any write of a prepare, an evaluation, a sweep, a report; and what writes nothing."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""SIGKILL at any write of a prepare, a sweep and a report: the old state or the new, and again the same end."""
+"""SIGKILL at any write of a prepare, a sweep and a report: the old state or the new, and the same end."""
 
 import json
 import signal
@@ -89,7 +89,7 @@ def sweep_file(tmp_path, tiny_settings):
 
 
 def swept(folder):
-    """The metrics of a sweep, fingerprints of the weights of its finished runs, and what is left half-written."""
+    """Metrics, troubles, fingerprints of the finished runs' weights, and what is left half-written."""
     table = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
     weights = {}
     for path in sorted(folder.iterdir()):
@@ -156,10 +156,8 @@ def test_a_sweep_killed_at_any_time_takes_its_trainings_along(sweep_file, data_r
 def test_a_command_stops_when_its_sweep_is_gone():
     from jepalm.sweep.commands import SWEEP
 
-    command = "import time\n"
-    command += (
-        "from jepalm.sweep import commands; commands.LOOKS_EVERY_S = 0.01; commands.stop_with_sweep()\n"
-    )
+    command = "import time\nfrom jepalm.sweep import commands\n"
+    command += "commands.LOOKS_EVERY_S = 0.01; commands.stop_with_sweep()\n"
     command += "print('ready', flush=True); time.sleep(60)"
     sweep = "import os, subprocess, sys\n"
     sweep += f"os.environ[{SWEEP!r}] = str(os.getpid())\n"

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while a command evaluates, samples, validates or sweeps: its exit code, nothing half-written."""
+"""SIGINT and SIGTERM while a command evaluates, samples, validates or sweeps."""
 
 import json
 import os
