@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 
 FULL = bool(os.environ.get("JEPALM_TORTURE"))
-RUNS = int(os.environ.get("JEPALM_TORTURE_RUNS", "40"))
+RUNS = int(os.environ.get("JEPALM_TORTURE_RUNS", "25"))
 """Trainings of each case in the full form, each killed up to six times."""
 SEED = int(os.environ.get("JEPALM_TORTURE_SEED") or (time.time_ns() % 2**31 if FULL else 0))
 FAILURES = Path(os.environ.get("JEPALM_TORTURE_FAILURES", "build/torture-failures.jsonl"))
