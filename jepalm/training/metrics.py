@@ -116,20 +116,24 @@ class RecentSteps:
         """Go on with the steps that `saved` gave; the first process has all of their values.
 
         Raises:
-            KeyError, RuntimeError, TypeError, ValueError: these are other terms, or something else.
+            ValueError: these are other terms, or something else.
         """
         if not saved:
             return
-        raw, weighted = torch.tensor(saved["raw"]), torch.tensor(saved["weighted"])
-        n, n_terms = len(raw), len(self.terms)
-        if raw.shape != (n, 1 + n_terms) or weighted.shape != (n, n_terms):
-            raise ValueError("steps of other terms")
+        try:
+            raw, weighted = torch.tensor(saved["raw"]), torch.tensor(saved["weighted"])
+            fit = raw.shape[1:] == self._raw.shape[1:] and weighted.shape[1:] == self._weighted.shape[1:]
+            weights = {name: float(saved["weights"][name]) for name in self.terms}
+            target_tokens, seconds = int(saved["target_tokens"]), float(saved["seconds"])
+        except (KeyError, OverflowError, RuntimeError, TypeError, ValueError):
+            fit = False
+        if not fit or len(raw) != len(weighted):
+            raise ValueError("not the steps of these terms")
         mine = 1.0 if processes.first else 0.0
         self._raw = torch.cat([mine * raw.to(self._raw), self._raw])
         self._weighted = torch.cat([mine * weighted.to(self._weighted), self._weighted])
-        self.weights = {name: float(saved["weights"][name]) for name in self.terms}
-        self._filled, self.target_tokens = n, int(saved["target_tokens"])
-        self.seconds = float(saved["seconds"])
+        self._filled, self.weights = len(raw), dict(weights)
+        self.target_tokens, self.seconds = target_tokens, seconds
 
     def _begin_anew(self) -> None:
         self._filled, self.target_tokens, self.seconds = 0, 0, 0.0

@@ -129,7 +129,7 @@ class Trainer:
         unlogged, self.state.unlogged = self.state.unlogged, {}
         try:
             self.recent.restore(unlogged, self.processes)
-        except (KeyError, RuntimeError, TypeError, ValueError):
+        except ValueError:
             message = f"{checkpoint.path / STATE} does not fit the terms of its config"
             raise JepalmError(message, "the run's config.yaml was changed after training") from None
 
