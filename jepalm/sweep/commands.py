@@ -24,8 +24,8 @@ LOOKS_EVERY_S = 0.5
 
 def stop_with_sweep() -> None:
     """Stop this command as SIGTERM does, once the sweep that started it is gone (killed, for one)."""
-    sweep = os.environ.pop(SWEEP, None)
-    if sweep is None:
+    sweep = os.environ.pop(SWEEP, "")
+    if not sweep.isdecimal():
         return
 
     def watch() -> None:
