@@ -337,8 +337,8 @@ def _json_lines(path: Path, problems: list[str]) -> Iterator[LogPoint]:
     try:
         for last, point in read_json_lines(path):
             step = point.get("step") if point is not None else None
-            known = isinstance(step, int | float) and not isinstance(step, bool)
-            if point is not None and known and 0 <= step <= MAX_INTEGER:
+            known = isinstance(step, int | float) and not isinstance(step, bool) and 0 <= step <= MAX_INTEGER
+            if point is not None and known:
                 yield point
             else:
                 unreadable.append(last)
