@@ -81,28 +81,34 @@ class LocalSteps:
 class RecurrentSteps:
     """A `RecurrentDecoder` over predicted embeddings (B, T, D'), from the source's last ones (B, D)."""
 
-    n_previous = 1
-
     def __init__(self, decoder: RecurrentDecoder, embeddings: Tensor, layout: Layout, source: Tensor) -> None:
+        self.n_previous = decoder.n_previous
         weight, recurrent, bias, recurrent_bias = decoder.gru.parameters()
         self._inputs = as_array(F.linear(read(decoder, embeddings, layout), weight, bias))  # (B, T, 3 H)
         self._tokens = as_array(F.linear(decoder.tokens.weight, weight))  # (V, 3 H)
+        self._bias = as_array(bias)
         self._recurrent = as_array(recurrent).T, as_array(recurrent_bias)
         self._vocabulary = transposed(decoder.vocabulary)
         self._state = as_array(decoder.start_state(source))  # (B, H)
         self._functions = functions_of(embeddings.device)
 
     def logits(self, place: int, previous: Array) -> Array:
-        """See `Steps`."""
+        """See `Steps`; before the first position the state reads the tokens before the source's last."""
+        if place == 0:
+            for k in range(self.n_previous - 1, 0, -1):
+                self._read(self._bias + self._tokens[previous[:, k]])
+        self._read(self._inputs[:, place] + self._tokens[previous[:, 0]])
+        weight, bias = self._vocabulary
+        return self._state @ weight + bias
+
+    def _read(self, inputs: Array) -> None:
+        """Inputs (B, 3 H) of the reset gate, the update gate and the candidate into the state."""
         xp, width = self._functions, self._state.shape[1]
-        inputs = self._inputs[:, place] + self._tokens[previous[:, 0]]  # (B, 3 H): reset, update, candidate
         weight, bias = self._recurrent
         hidden = self._state @ weight + bias  # (B, 3 H)
         gates = 1 / (1 + xp.exp(-(inputs[:, : 2 * width] + hidden[:, : 2 * width])))  # (B, 2 H)
         candidate = xp.tanh(inputs[:, 2 * width :] + gates[:, :width] * hidden[:, 2 * width :])  # (B, H)
         self._state = candidate + gates[:, width:] * (self._state - candidate)
-        weight, bias = self._vocabulary
-        return self._state @ weight + bias
 
     def select(self, rows: Array) -> None:
         """See `Steps`."""

@@ -23,7 +23,7 @@ KINDS = {
     "m = 0": {"kind": "local", "context": 0, "dim": 24},
     "m = 1": {"kind": "local", "context": 1, "dim": 24},
     "m = 8": {"kind": "local", "context": 8, "dim": 24},
-    "recurrent": {"kind": "recurrent", "dim": 24},
+    "recurrent": {"kind": "recurrent", "context": 5, "dim": 24},
     "positions": {"kind": "local", "context": 2, "dim": 24, "embeddings": "positions"},
 }
 SOURCES = [[5, 6, 7], [4, 9, 8, 7, 6, 5, 4, 3, 9, 10], [11]]
@@ -72,7 +72,7 @@ def tokens_before(sources: list[list[int]], passage: Passage, m: int) -> Any:
 @EVERY_KIND
 def test_the_loops_log_probabilities_are_those_of_the_decoders_forward_pass(kind: str, packing: bool):
     objective = light_objective(kind, packing=packing)
-    source, m = pad_rows(SOURCES, torch.device("cpu")), 1 if kind == "recurrent" else KINDS[kind]["context"]
+    source, m = pad_rows(SOURCES, torch.device("cpu")), KINDS[kind]["context"]
     generator = torch.Generator().manual_seed(1)
     method = LeftToRight(ends=False)
     passage = generate(objective, source, temperature=1.0, generator=generator, method=method)
@@ -140,7 +140,7 @@ def test_gaps_are_filled_from_left_to_right_with_what_was_filled_as_context(kind
     rows, places = [[5, 6, mask, mask, 7, mask, 8], [mask, 9, 9, 4]], [[2, 3, 5], [0]]
     source, target = gapped_views(rows, places, torch.device("cpu"))
     passage = infill(objective, source, target, excluded=[0, 1, 2, mask])
-    m = 1 if kind == "recurrent" else 8
+    m = KINDS[kind]["context"]
     filled = [list(row) for row in rows]
     for row, at, written in zip(filled, places, passage.rows(), strict=True):
         for place, token in zip(at, written, strict=True):
