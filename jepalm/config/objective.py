@@ -118,7 +118,7 @@ class EncoderLMConfig(Section):
 
 
 class DecoderLMConfig(Section):
-    """Cross-entropy of a light decoder on the source with embeddings of 0, as a language model; off at weight 0."""
+    """Cross-entropy of a light decoder on the source, as a language model: with embeddings of 0. Off at 0."""
 
     weight: float = Field(0.0, ge=0)
 

@@ -96,9 +96,9 @@ class LocalDecoder(nn.Module):
 class RecurrentDecoder(nn.Module):
     """p(x_i | e_1 .. e_i, x_1 .. x_(i-1)): a GRU over embeddings and tokens (arXiv 1406.1078).
 
-    Its state starts from the source's last embedding, its input is W e_i + T[x_(i-1)]. Before the first position
-    it reads T[x] of the m - 1 tokens before the source's last one, so that its state knows the text it goes on
-    with.
+    Its state starts from the source's last embedding, its input is W e_i + T[x_(i-1)]. Before the first
+    position it reads T[x] of the m - 1 tokens before the source's last one, so that the state knows the text
+    that goes on.
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:

@@ -106,6 +106,43 @@ def test_one_prompts_samples_differ_and_a_seed_repeats_them():
     assert len(set(map(tuple, first))) == 4
 
 
+def likelihood(objective: JepalmObjective, source: list[int], passage: Passage, text: list[int]) -> float:
+    """Log-probability of a text and its end by the decoder's forward pass on a passage's embeddings."""
+    ids = torch.tensor([[*text, TextTokenizer.END][:TARGET_LEN]])
+    n = ids.shape[1]
+    whole = Passage(ids, torch.tensor([n]), passage.embeddings[:, :n], passage.log_probs)
+    embeddings, layout = objective.encode_source(pad_rows([source], torch.device("cpu")))
+    target = objective.layout(Tokens(ids, whole.lengths))
+    m = objective.model.config.decoder.n_previous
+    last = layout.pad(embeddings)[:, len(source) - 1]
+    context = DecoderContext(tokens_before([source], whole, m), last)
+    logits = objective.model.decoder(target.pack(whole.embeddings), target, context)
+    logits[..., [TextTokenizer.PAD, TextTokenizer.UNK]] = float("-inf")
+    logits[:, 0, TextTokenizer.END] = float("-inf")
+    return float(logits.log_softmax(-1).gather(-1, ids[..., None]).sum())
+
+
+@pytest.mark.parametrize("kind", ["m = 1", "recurrent"])
+def test_beams_find_texts_as_likely_as_the_greedy_ones_or_likelier(kind: str):
+    objective, likelier = light_objective(kind, packing=False), 0
+    for source in ([5, 6, 7], [4, 9, 8, 7], [11], [3, 3, 12], [18, 4], [6]):
+        rows = pad_rows([source], torch.device("cpu"))
+        full = generate(objective, rows, method=LeftToRight(ends=False))  # embeddings of all positions
+        texts = [generate(objective, rows, method=LeftToRight(beams=n)).rows()[0] for n in (1, 4)]
+        with torch.no_grad():
+            greedy, found = (likelihood(objective, source, full, text) for text in texts)
+        assert found >= greedy - 1e-5
+        likelier += found > greedy + 1e-3
+    assert likelier > 0
+
+
+def test_beams_of_a_batch_are_those_of_each_text_alone():
+    objective, method = light_objective("recurrent"), LeftToRight(beams=3)
+    rows = [pad_rows([source], torch.device("cpu")) for source in SOURCES]
+    together = generate(objective, pad_rows(SOURCES, torch.device("cpu")), method=method).rows()
+    assert together == [generate(objective, row, method=method).rows()[0] for row in rows]
+
+
 def test_a_text_ends_at_the_end_token_and_has_one_token_at_least():
     objective = light_objective("m = 1")
     bias = objective.model.decoder.vocabulary.bias.data

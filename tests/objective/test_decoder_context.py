@@ -158,7 +158,9 @@ def test_the_decoder_learns_the_sources_as_a_language_model_without_embeddings(k
         context = DecoderContext(before, torch.zeros(1, 16))
         logits = decoder(torch.zeros(1, length, 16), layout, context)[0]
         nats += torch.nn.functional.cross_entropy(logits, torch.tensor(row[:length]), reduction="none")
-    assert float(objective(batch).terms["decoder_lm"]) == pytest.approx(float(sum(nats) / len(nats)), rel=1e-5)
+    assert float(objective(batch).terms["decoder_lm"]) == pytest.approx(
+        float(sum(nats) / len(nats)), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("packing", [False, True])
@@ -170,7 +172,9 @@ def test_a_causal_encoder_learns_each_next_token_of_the_sources(packing: bool):
         states = encoder(ids, objective.layout(Tokens(ids, torch.tensor([length]))))[0, :-1]
         logits = encoder.causal_encoder.lm.logits(states)
         nats += torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none")
-    assert float(objective(batch).terms["encoder_lm"]) == pytest.approx(float(sum(nats) / len(nats)), rel=1e-5)
+    assert float(objective(batch).terms["encoder_lm"]) == pytest.approx(
+        float(sum(nats) / len(nats)), rel=1e-5
+    )
 
 
 def test_as_language_models_they_are_measured_on_held_out_sources():
