@@ -40,7 +40,7 @@ def search(
     n_texts, length = len(lengths), places.shape[1]
     rows = torch.arange(len(text), device=text.device)  # (B K,)
     first = torch.arange(n_texts, device=text.device)[:, None] * n_beams  # (B, 1)
-    back = torch.arange(1, steps.n_previous + 1, device=text.device)  # (m,)
+    before = torch.arange(1, steps.n_first + 1, device=text.device)  # (m,)
     totals = torch.full((n_texts, n_beams), float("-inf"), device=text.device)
     totals[:, 0] = 0.0  # at first all beams are the same text
     ids = torch.zeros_like(places)  # (B K, T)
@@ -48,6 +48,7 @@ def search(
     done = torch.zeros(n_texts, n_beams, dtype=torch.bool, device=text.device)
     for place in range(length):
         at = places[:, place]
+        back = before[: steps.n_previous] if place else before
         previous = as_index(text[rows[:, None], at[:, None] - back])  # (B K, m)
         logits = torch.as_tensor(steps.logits(place, previous))  # (B K, V)
         logits[:, excluded] = float("-inf")

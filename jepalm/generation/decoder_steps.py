@@ -24,11 +24,13 @@ Array = Any
 class Steps(Protocol):
     """A light decoder over the embeddings of some passages."""
 
+    n_first: int
+    """Tokens before the first position that are read there, m."""
     n_previous: int
-    """Tokens before a position that are read, m."""
+    """Tokens before each later position that are read there."""
 
     def logits(self, place: int, previous: Array) -> Array:
-        """(B, m) tokens before a position, the nearest first, to (B, V); positions in their order."""
+        """Tokens before a position (B, m), the nearest first, to (B, V); positions in their order."""
         ...
 
     def select(self, rows: Array) -> None:
@@ -40,7 +42,7 @@ class LocalSteps:
     """A `LocalDecoder` over predicted embeddings (B, T, D')."""
 
     def __init__(self, decoder: LocalDecoder, embeddings: Tensor, layout: Layout) -> None:
-        self.n_previous = len(decoder.tokens)
+        self.n_first = self.n_previous = len(decoder.tokens)
         self._inputs = as_array(read(decoder, embeddings, layout))  # (B, T, H)
         if self.n_previous:
             tables = tuple(decoder.tokens.parameters())  # m of (V, H)
@@ -67,23 +69,33 @@ class LocalSteps:
 
 
 class RecurrentSteps:
-    """A `RecurrentDecoder` over predicted embeddings (B, T, D'), from the source's last ones (B, D)."""
+    """A `RecurrentDecoder` over predicted embeddings (B, T, D'), from the source's last ones (B, D).
+
+    A gate is (1 + tanh(x / 2)) / 2, as NumPy's tanh takes a fraction of the time of its exponential; the half
+    of x is in the weights.
+    """
+
+    n_previous = 1
 
     def __init__(self, decoder: RecurrentDecoder, embeddings: Tensor, layout: Layout, source: Tensor) -> None:
-        self.n_previous = decoder.n_previous
+        self.n_first = decoder.n_previous
         weight, recurrent, bias, recurrent_bias = decoder.gru.parameters()
+        halves = torch.full_like(bias, 0.5)  # (3 H,): reset gate, update gate, candidate
+        halves[2 * decoder.gru.hidden_size :] = 1.0
+        weight, recurrent = halves[:, None] * weight, halves[:, None] * recurrent
+        bias, recurrent_bias = halves * bias, halves * recurrent_bias
         self._inputs = as_array(F.linear(read(decoder, embeddings, layout), weight, bias))  # (B, T, 3 H)
         self._tokens = as_array(F.linear(decoder.tokens.weight, weight))  # (V, 3 H)
         self._bias = as_array(bias)
         self._recurrent = as_array(recurrent).T, as_array(recurrent_bias)
         self._vocabulary = transposed(decoder.vocabulary)
         self._state = as_array(decoder.start_state(source))  # (B, H)
-        self._functions = functions_of(embeddings.device)
+        self._tanh = functions_of(embeddings.device).tanh
 
     def logits(self, place: int, previous: Array) -> Array:
         """See `Steps`; before the first position the state reads the tokens before the source's last."""
         if place == 0:
-            for k in range(self.n_previous - 1, 0, -1):
+            for k in range(self.n_first - 1, 0, -1):
                 self._read(self._bias + self._tokens[previous[:, k]])
         self._read(self._inputs[:, place] + self._tokens[previous[:, 0]])
         weight, bias = self._vocabulary
@@ -91,11 +103,11 @@ class RecurrentSteps:
 
     def _read(self, inputs: Array) -> None:
         """Inputs (B, 3 H) of the reset gate, the update gate and the candidate into the state."""
-        xp, width = self._functions, self._state.shape[1]
+        tanh, width = self._tanh, self._state.shape[1]
         weight, bias = self._recurrent
         hidden = self._state @ weight + bias  # (B, 3 H)
-        gates = 1 / (1 + xp.exp(-(inputs[:, : 2 * width] + hidden[:, : 2 * width])))  # (B, 2 H)
-        candidate = xp.tanh(inputs[:, 2 * width :] + gates[:, :width] * hidden[:, 2 * width :])  # (B, H)
+        gates = 0.5 + 0.5 * tanh(inputs[:, : 2 * width] + hidden[:, : 2 * width])  # (B, 2 H)
+        candidate = tanh(inputs[:, 2 * width :] + gates[:, :width] * hidden[:, 2 * width :])  # (B, H)
         self._state = candidate + gates[:, width:] * (self._state - candidate)
 
     def select(self, rows: Array) -> None:

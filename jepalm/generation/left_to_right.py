@@ -66,7 +66,7 @@ class LeftToRight:
         elif temperature:
             shape = (*layout.mask.shape, objective.vocab_size)
             noise = as_array(draw_gumbel(shape, embeddings.device, request.generator))  # (B, T, V)
-        text, places = text_and_places(request.source, layout, steps.n_previous)
+        text, places = text_and_places(request.source, layout, steps.n_first)
         written = write(
             steps,
             as_index(text),
@@ -94,7 +94,7 @@ class LeftToRight:
         steps = steps_of(objective, of_beams(embeddings), beams, last)
         ids, log_probs = search(
             steps,
-            *text_and_places(sources, beams, steps.n_previous),
+            *text_and_places(sources, beams, steps.n_first),
             layout.mask.sum(1),
             n_beams=self.beams,
             excluded=self._excluded(request),
@@ -141,9 +141,10 @@ def write(
     on_cpu = isinstance(text, np.ndarray)
     n_texts, length = places.shape
     rows: Array = np.arange(n_texts)
-    back: Array = np.arange(1, steps.n_previous + 1)
+    first: Array = np.arange(1, steps.n_first + 1)
     if not on_cpu:
-        rows, back = (torch.from_numpy(x).to(text.device) for x in (rows, back))
+        rows, first = (torch.from_numpy(x).to(text.device) for x in (rows, first))
+    later, column, never = first[: steps.n_previous], rows[:, None], None
     chosen = choose if on_cpu else Sampling.choose
     done = rows < 0
     ids: list[Array] = []
@@ -151,8 +152,11 @@ def write(
     with np.errstate(over="ignore"):  # the exponential of a large number: its sigmoid is 0
         for place in range(length):
             at = places[:, place]
-            logits = steps.logits(place, text[rows[:, None], at[:, None] - back])  # (B, V)
-            logits[:, excluded] = -np.inf
+            logits = steps.logits(place, text[column, at[:, None] - (later if place else first)])  # (B, V)
+            if never is None:
+                never = logits[0] * 0
+                never[excluded] = -np.inf  # (V,)
+            logits = logits + never
             if place == 0 and end is not None:
                 logits[:, end] = -np.inf
             tokens = chosen(sampling, logits, None if noise is None else noise[:, place])  # (B,)
