@@ -137,7 +137,9 @@ def position_vectors(config: ModelConfig) -> nn.Embedding | None:
     """A learned vector a position for a decoder that reads these in place of embeddings."""
     if config.decoder.embeddings == "predicted":
         return None
-    return nn.Embedding(max(config.n_target_positions, config.source_len), config.target_dim)
+    vectors = nn.Embedding(max(config.n_target_positions, config.source_len), config.target_dim)
+    nn.init.zeros_(vectors.weight)  # drawn ones would be noise to a decoder that has learned the language
+    return vectors
 
 
 Decoder = TextDecoder | LocalDecoder | RecurrentDecoder
