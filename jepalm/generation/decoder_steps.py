@@ -79,11 +79,11 @@ class RecurrentSteps:
 
     def __init__(self, decoder: RecurrentDecoder, embeddings: Tensor, layout: Layout, source: Tensor) -> None:
         self.n_first = decoder.n_previous
-        weight, recurrent, bias, recurrent_bias = decoder.gru.parameters()
-        halves = torch.full_like(bias, 0.5)  # (3 H,): reset gate, update gate, candidate
+        weights = [parameter.detach() for parameter in decoder.gru.parameters()]
+        halves = torch.full_like(weights[-1], 0.5)  # (3 H,): reset gate, update gate, candidate
         halves[2 * decoder.gru.hidden_size :] = 1.0
-        weight, recurrent = halves[:, None] * weight, halves[:, None] * recurrent
-        bias, recurrent_bias = halves * bias, halves * recurrent_bias
+        weight, recurrent = (halves[:, None] * matrix for matrix in weights[:2])
+        bias, recurrent_bias = (halves * vector for vector in weights[2:])
         self._inputs = as_array(F.linear(read(decoder, embeddings, layout), weight, bias))  # (B, T, 3 H)
         self._tokens = as_array(F.linear(decoder.tokens.weight, weight))  # (V, 3 H)
         self._bias = as_array(bias)
