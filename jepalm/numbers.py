@@ -62,6 +62,11 @@ def counted(number: int, unit: str) -> str:
     return f"{number:,} {unit}{'es' if unit.endswith(('s', 'x')) else 's'}"
 
 
+def are(number: int) -> str:
+    """Return `is` of one thing and `are` of others."""
+    return "is" if number == 1 else "are"
+
+
 def duration(seconds: float | None, digits: int = 3) -> str:
     """Return a time with its unit: `82.4 ms`, `34.0 min`, `8.60 h`.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jepalm.cli.options import CheckpointOption, DataDirOption, DeviceOption, JsonOption, RunArgument
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,9 +25,7 @@ FILE = "bench.json"
 
 
 def bench(
-    run: Annotated[
-        Path | None, typer.Argument(help="Run folder.  [default: runs/latest]", show_default=False)
-    ] = None,
+    run: RunArgument = None,
     baseline: Annotated[
         Path | None,
         typer.Option(
@@ -40,21 +40,19 @@ def bench(
             " that this one learned from.",
         ),
     ] = None,
-    checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
+    checkpoint: CheckpointOption = "last",
     seconds: Annotated[
         float, typer.Option(min=0.0, help="How long each time is measured; three rounds at least.")
     ] = 5.0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    device: DeviceOption = "auto",
     precision: Annotated[
         str | None, typer.Option(help="auto, fp32, bf16.  [default: the run's]", show_default=False)
     ] = None,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads.  [default: the run's]", show_default=False)
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of prepared data.  [default: data]", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure how fast a run writes, beside an equal model of the other family, and how fast it trains.
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from jepalm.cli.options import DataDirOption, JsonOption, RunDirOption
+
 if TYPE_CHECKING:
     from jepalm.run import RunFolder
 
@@ -39,13 +41,9 @@ def doctor(
         Path | None,
         typer.Argument(help="Check this run in full: its files, checkpoints and data.", show_default=False),
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of prepared data.  [default: data]", show_default=False)
-    ] = None,
-    run_dir: Annotated[
-        Path | None, typer.Option(help="Folder of runs.  [default: runs]", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    data_dir: DataDirOption = None,
+    run_dir: RunDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Check this machine, the prepared data and, if named, a run.
 
@@ -159,10 +157,11 @@ def _run(run: RunFolder, root: Path) -> Iterator[CheckResult]:
     from jepalm.errors import JepalmError
     from jepalm.generation.loading import TOKENIZER
     from jepalm.report.read import read_run
+    from jepalm.shell import resuming
     from jepalm.training.checkpoint import problem, step_folders
 
-    resume = f"jepalm train --resume {run.path}"
     try:
+        resume = resuming(run)
         manifest = run.read_manifest()
         config = read_config(run.config)
         TextTokenizer.load(run.path / TOKENIZER)

@@ -48,10 +48,25 @@ def introduce(session: Session, cost: Estimate, runs: Path) -> None:
         f" · {cost.disk / 1e6:.0f} MB disk ({free / 1e9:.0f} GB free)",
     )
     line("time", f"about {duration(seconds, digits=2)} here")
-    if seconds > LONG_RUN_S and config.preset != QUICK_PRESET:
-        line("", f"quick look instead: jepalm train --preset {QUICK_PRESET}   ({QUICK_PRESET_TAKES})")
+    if seconds > LONG_RUN_S and not config.preset.startswith(QUICK_PRESET):
+        line("", f"quick look instead: {_quick_look(session)}   ({QUICK_PRESET_TAKES})")
     if cost.disk > free:
         errors.print("warning: the checkpoints of this run may not fit on the disk")
+
+
+def _quick_look(session: Session) -> str:
+    """The command that trains a small model on the same data."""
+    from jepalm.config import resolve
+    from jepalm.shell import command, named_data_dir
+
+    data, preset = session.prepared, QUICK_PRESET
+    name: str | None = session.config.data.name
+    data_dir = named_data_dir(data.path, session.config.data.name)
+    if data.meta.pairing == "spans":
+        preset = f"{QUICK_PRESET}-spans"
+    if name == resolve(preset).data.name:
+        name = None
+    return command("train", preset=preset, data=name, data_dir=data_dir)
 
 
 def _millions(count: int) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jepalm.cli.options import JsonOption, RunDirOption
+
 if TYPE_CHECKING:
     from jepalm.config import Config
     from jepalm.run import RunFolder
@@ -40,10 +42,8 @@ def presets(
     name: Annotated[
         str | None, typer.Argument(help="Print every setting of this one as YAML.", show_default=False)
     ] = None,
-    run_dir: Annotated[
-        Path | None, typer.Option(help="Folder of runs.  [default: runs]", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    run_dir: RunDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List the presets: size, data, time here, and who wants it.
 

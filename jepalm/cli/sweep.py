@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jepalm.cli.options import DataDirOption, RunDirOption
+
 if TYPE_CHECKING:
     from jepalm.sweep.running import Sweeping
 
@@ -26,12 +28,8 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, show what is missing, write nothing.")
     ] = False,
-    run_dir: Annotated[
-        Path | None, typer.Option(help="Folder of runs.  [default: runs]", show_default=False)
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of prepared data.  [default: data]", show_default=False)
-    ] = None,
+    run_dir: RunDirOption = None,
+    data_dir: DataDirOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as one JSON object.")] = False,
 ) -> None:
     """Train rows of changed settings under several seeds, and compare them with the first.

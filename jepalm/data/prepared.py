@@ -15,11 +15,11 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import JepalmError, UsageError, nearest
@@ -34,6 +34,8 @@ SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 Role = Literal["source", "target", "action"]
 Task = Literal["text", "regex", "transitions", "gsm8k", "spider", "nq-open"]
 Pairing = Literal["lines", "windows", "spans", "pairs"]
+GivenText = Annotated[str, AfterValidator(lambda text: text.encode("utf-8", "replace").decode())]
+"""Of the command line, where bytes that are no UTF-8 are halves of surrogate pairs; written as `?`."""
 
 _MADE_BY = {
     "shakespeare": "jepalm prepare shakespeare",
@@ -64,7 +66,7 @@ class Origin(_Record):
 
     source: str
     """In words, such as `canonical Tiny Shakespeare`."""
-    where: list[str]
+    where: list[GivenText]
     """URL, package or paths."""
     canonical: bool | None = None
     """Whether it is the published text, byte for byte; empty where there is no such text."""
@@ -142,7 +144,7 @@ class Meta(_Record):
     raw_bytes: int
     raw_sha256: str
     """Of the raw text; of a dataset's text, from 64 MiB on, piece by piece (`text.documents`)."""
-    licence: str
+    licence: GivenText
     request: Request
     tokenizer: str
     """`char`, `byte`, `bpe:SIZE` or `word:SIZE` with the size reached."""

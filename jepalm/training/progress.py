@@ -105,17 +105,16 @@ class TrainingProgress:
 
     def trained(self, step: int, row: Mapping[str, Any]) -> None:
         """Show a train row."""
-        left = f"{duration(self._seconds_left(step, 1 / max(row['speed/steps_per_s'], 1e-9)), digits=2)} left"
+        seconds = self._seconds_left(step, 1 / max(row["speed/steps_per_s"], 1e-9))
+        left = f" · {duration(seconds, digits=2)} left" if seconds else ""
         speed = f"{three(row['speed/steps_per_s'])} steps/s · {row['speed/tokens_per_s'] / 1e3:.1f} k tok/s"
         terms = train_line(row)
         if self._live is not None:
             place = self._place(step)
-            self._live.update(
-                self._task, completed=step, place=place, speed=speed, left=f"· {left}", terms=terms
-            )
+            self._live.update(self._task, completed=step, place=place, speed=speed, left=left, terms=terms)
         elif time.monotonic() - self._last_plain >= PLAIN_EVERY_S or step >= self.schedule.steps:
             self._last_plain = time.monotonic()
-            self._plain(f"{self._place(step)} · {speed} · {left} · {terms}")
+            self._plain(f"{self._place(step)} · {speed}{left} · {terms}")
         self._log(f"step {step} · {speed} · {terms}")
 
     def validated(self, step: int, text: str) -> None:

@@ -21,6 +21,7 @@ from jepalm.hardware import Hardware
 from jepalm.numbers import duration
 from jepalm.objective import Objective
 from jepalm.run import RunFolder, now
+from jepalm.shell import resuming
 from jepalm.training.checkpoint import (
     Checkpoint,
     TrainingState,
@@ -449,8 +450,7 @@ class Trainer:
         if self.saved_step != step:
             self._save()
         self._write_event(step, "interrupted")
-        hint = f"go on with: jepalm train --resume {self.run.path}"
-        raise Interrupted(f"saved step {step:,}", hint, number)
+        raise Interrupted(f"saved step {step:,}", f"go on with: {resuming(self.run)}", number)
 
     def _end(self, status: str, error: str | None = None, *, early: bool = False) -> None:
         self._tick()

@@ -40,7 +40,7 @@ def test_infill_prints_the_filled_text_and_what_it_took(trained, jepalm_command)
     code, out, err = jepalm_command("infill", "To be, or ____ to _e", cwd=trained)
     assert code == 0
     assert re.fullmatch(r"To be, or .{4} to .e\n", out, re.S)
-    assert re.search(r"^1 forward pass · 5 characters · \d+ ms · .*-nano-spans at step 4$", err, re.M)
+    assert re.search(r"^1 forward pass · 5 characters · [\d.]+ m?s · .*-nano-spans at step 4$", err, re.M)
 
 
 def test_infill_as_json_tells_what_was_filled(trained, jepalm_command):

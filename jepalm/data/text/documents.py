@@ -135,7 +135,7 @@ def _grouped(
     """
     pending = list(rows)
     for record in records:
-        row = record[corpus.column] or ""
+        row = corpus.text_of(record)
         if pending and (corpus.title is None or (corpus.title.fullmatch(row) and not pending[-1].strip())):
             yield "".join(pending), row
             pending = []

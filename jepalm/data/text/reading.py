@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jepalm.encodings import HEAD_BYTES, MARK, check_encoding, not_utf8
+from jepalm.encodings import HEAD_BYTES, check_encoding, not_utf8, without_marks
 from jepalm.errors import UsageError
 
 CHUNK_BYTES = 1 << 20
@@ -41,8 +41,8 @@ class RawText:
     def chunks(self, digest: Any = None, advance: Advance | None = None) -> Iterator[str]:
         """Decode piece by piece; every file's last line ends in a newline, also where it lacks one.
 
-        A byte order mark at the start of a file is left out. Newlines stay as they are, unless
-        `normalize_newlines` is set.
+        A byte-order mark at the start of a file or of a line is left out. Newlines stay as they are,
+        unless `normalize_newlines` is set.
 
         Raises:
             UsageError: unreadable, empty, or not UTF-8 (names the encoding, or file and byte offset).
@@ -189,7 +189,6 @@ def _decoded(path: Path, pieces: Iterable[bytes], digest: Any, advance: Advance 
     decoder = codecs.getincrementaldecoder("utf-8")()
     position = 0
     last = ""
-    at_start = True
     for piece in pieces:
         if not position:
             check_encoding(piece[:HEAD_BYTES], str(path))
@@ -200,8 +199,7 @@ def _decoded(path: Path, pieces: Iterable[bytes], digest: Any, advance: Advance 
             digest.update(piece)
         if advance is not None:
             advance(len(piece))
-        if at_start and text:
-            text, at_start = text.removeprefix(MARK), False
+        text = without_marks(text) if last in ("", "\n") else without_marks("." + text)[1:]
         if text:
             yield text
             last = text[-1]
@@ -218,7 +216,7 @@ def _decode(
     try:
         return decoder.decode(piece, final)
     except UnicodeDecodeError as error:
-        raise not_utf8(str(path), start + error.start, error.object[error.start]) from None
+        raise not_utf8(str(path), start + error.start, error) from None
 
 
 def _normalized(chunks: Iterable[str]) -> Iterator[str]:

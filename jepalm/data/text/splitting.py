@@ -14,6 +14,7 @@ from jepalm.errors import UsageError
 from jepalm.numbers import counted
 
 _LONGEST_GUARD = 1 << 16
+_ANYWHERE = "--pairing windows draws anywhere"
 
 Block = tuple[SplitName | None, int]
 """A block's split (None: left out) and where it ends."""
@@ -26,13 +27,12 @@ def line_blocks(counts: TextCounts, request: Request) -> list[Block]:
         UsageError: too few lines, or one too long to be a unit.
     """
     if counts.lines == 1:
-        raise UsageError(
-            "the text is one line: none follows it to predict", "--pairing windows draws anywhere"
-        )
+        returns = counts.frequency.get("\r", 0)
+        way = "--normalize-newlines reads carriage returns as newlines" if returns else _ANYWHERE
+        raise UsageError("the text is one line: none follows it to predict", way)
     if counts.longest_line > LONGEST_LINE:
         raise UsageError(
-            f"a line has {counts.longest_line:,} characters, more than {LONGEST_LINE:,}",
-            "--pairing windows draws anywhere",
+            f"a line has {counts.longest_line:,} characters, more than {LONGEST_LINE:,}", _ANYWHERE
         )
     return _blocks(counts.lines, request, guard=1, least=2, unit="line")
 

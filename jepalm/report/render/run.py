@@ -32,6 +32,7 @@ from jepalm.report.render.blocks import (
 )
 from jepalm.report.render.csv_files import run_csv
 from jepalm.report.summary import Summary, setting_text
+from jepalm.shell import command, data_dir_of
 
 SAMPLES_SHOWN = 8
 """Most samples of a source; the first and the last are among them."""
@@ -193,12 +194,11 @@ def _evaluations(summary: Summary) -> list[Block]:
     if not record.evaluations:
         family, data = record.setting("model.family"), record.manifest.get("data")
         paired = isinstance(data, dict) and data.get("pairing") == "pairs"
-        run = record.run.path
-        text = f"not evaluated yet: jepalm evaluate {run}"
+        run, data_dir = record.run.path, data_dir_of(record.manifest)
+        text = f"not evaluated yet: {command('evaluate', run, data_dir=data_dir)}"
         if family == "causal" and not paired:
-            text = (
-                f"a causal run scores and stands beside: jepalm evaluate RUN --baseline {run} --scorer {run}"
-            )
+            beside = command("evaluate", "RUN", baseline=run, scorer=run, data_dir=data_dir)
+            text = f"a causal run scores and stands beside: {beside}"
         return [*blocks, Facts([("evaluation", text)])]
     for split, found in record.evaluations.items():
         main = evaluation_table(found, main=True, where="terminal")

@@ -27,7 +27,8 @@ def copy(tmp_path):
 
 def opened(folder, task="nq-open", **options):
     task_format = format_of(task)
-    return DatasetPairs(open_hub(Corpus(str(folder), None, task_format.column)), task_format, **options)
+    dataset = open_hub(Corpus(str(folder)), pairs=task_format.columns)
+    return DatasetPairs(dataset, task_format, **options)
 
 
 def test_a_split_without_answers_is_left_out(copy):
@@ -46,7 +47,7 @@ def test_a_bad_row_is_named_by_its_split(copy):
 
 
 def test_a_dataset_without_the_column_or_without_pairs_is_told(copy):
-    with pytest.raises(UsageError, match="has no column source"):
+    with pytest.raises(UsageError, match="has none of the columns source, messages"):
         opened(copy, "text")
     (copy / "train.jsonl").write_text(json.dumps({"question": "who", "answer": []}))
     with pytest.raises(UsageError, match="has no pair in train"):
