@@ -15,7 +15,7 @@ _ESCAPED = {"\\": "\\\\", "'": "\\'", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def quoted(word: str | Path) -> str:
+def quoted(word: object) -> str:
     """A word of a command, as it is where a shell takes it so, else in quotes."""
     text = str(word)
     if _CONTROL.search(text):
@@ -25,18 +25,18 @@ def quoted(word: str | Path) -> str:
     return shlex.quote(text) if re.search(r'["$`\\!]', text) else f'"{text}"'
 
 
-def command(name: str, *words: str | Path, **options: str | Path | None) -> str:
+def command(name: str, *words: str | Path, **options: str | Path | bool | None) -> str:
     """A command of jepalm in one line.
 
     Args:
         name: of the command, such as `train`.
         words: its arguments; one that begins with a dash stands behind `--`, after the options.
-        options: `data_dir` for `--data-dir`; those that are None are left out.
+        options: `data_dir` for `--data-dir`; True is a flag, and those that are None are left out.
     """
     given = [
-        f"--{option.replace('_', '-')} {quoted(value)}"
+        f"--{option.replace('_', '-')}" + ("" if value is True else f" {quoted(value)}")
         for option, value in options.items()
-        if value is not None
+        if value is not None and value is not False
     ]
     if any(str(word).startswith("-") for word in words):
         return " ".join(["jepalm", name, *given, "--", *map(quoted, words)])

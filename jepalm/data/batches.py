@@ -23,6 +23,7 @@ from jepalm.data.shuffling import shuffled
 from jepalm.data.text.spans import draw_places, hide
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
+from jepalm.numbers import counted
 
 RESIDENT_BYTES = 2 << 30
 """Largest stream of tokens that is copied to the device."""
@@ -205,7 +206,7 @@ class Batches:
         if not self.n_pairs:
             parts = f"{source_len}" if self._hides else f"{source_len} + {target_len}"
             raise UsageError(
-                f"the {split.name} split has {split.n_tokens:,} tokens, fewer than one window of {parts}",
+                f"the {split.name} split has {counted(split.n_tokens, 'token')}, fewer than one window of {parts}",
                 "prepare more text, or set smaller model.source_len and model.target_len",
             )
         self.steps_per_pass = max(1, self.n_pairs // batch_size)

@@ -58,7 +58,7 @@ def prepare_documents(job: Job, dataset: OpenDataset, piece_bytes: int = PIECE_B
     job.check()
     percent = dict(zip(SPLITS, job.request.split, strict=True))
     shares: Shares = {name: percent[name] / 100 for name in SPLITS if name not in dataset.streams}
-    with partial_folder(job, dataset.identity, _needed_bytes(job, dataset)) as folder:
+    with job.alone(), partial_folder(job, dataset.identity, _needed_bytes(job, dataset)) as folder:
         tokenizer = folder.tokenizer
         if tokenizer is None:
             tokenizer = build_tokenizer(job.request, {}, lambda: _sample(job, dataset, shares))

@@ -9,7 +9,7 @@ import numpy as np
 
 from jepalm.config import flatten
 from jepalm.evaluation.rows import Evaluation
-from jepalm.numbers import NOTHING, count, duration, percent, three
+from jepalm.numbers import NOTHING, count, counted, duration, percent, three
 from jepalm.report.analysis import evaluation as evaluations
 from jepalm.report.analysis import frontier
 from jepalm.report.analysis.article import ARTICLE_COMPOSITION, ARTICLE_DEVICE, ARTICLE_SECONDS, ARTICLE_STEPS
@@ -78,7 +78,7 @@ def headline(summary: Summary) -> str:
     parts = [record.title, record.status]
     if summary.parameters.get("total"):
         parts.append(f"{count(summary.parameters['total'])} parameters")
-    steps = f"{took.steps:,} steps"
+    steps = counted(took.steps, "step")
     if took.seconds:
         steps += f" in {duration(took.seconds)}"
     device = record.manifest.get("device")
@@ -142,7 +142,7 @@ def _facts(summary: Summary) -> list[Block]:
         steps += f" ({three(record.step / epoch)} epochs of {epoch:,})"
     hardware = [manifest.get("device"), manifest.get("device_name"), manifest.get("precision")]
     if threads := number(manifest.get("threads")):
-        hardware.append(f"{threads:.0f} thread{'s' if threads > 1 else ''}")
+        hardware.append(counted(round(threads), "thread"))
     main = [
         ("run", record.name),
         ("steps", steps),
