@@ -192,7 +192,7 @@ def _show(row: dict[str, Any]) -> None:
     """Print a plan, each action with the state predicted after it."""
     from jepalm.cli.console import LABEL_WIDTH, errors
     from jepalm.cli.console import line as one_line
-    from jepalm.numbers import three
+    from jepalm.numbers import counted, duration, three
 
     def line(label: str, text: str) -> None:  # a state may be a map of several lines
         one_line(label, text.replace("\n", "\n" + " " * LABEL_WIDTH))
@@ -213,12 +213,12 @@ def _show(row: dict[str, Any]) -> None:
     if truth:
         what = "reached" if truth["reached"] else "not reached"
         illegal = truth["legal"].count(False)
-        line("verified", f"goal {what} in the {truth['world']} world, {illegal} illegal actions")
+        line("verified", f"goal {what} in the {truth['world']} world, {counted(illegal, 'illegal action')}")
     complete = "all" if row["complete"] else "not all"
     merged = ", states that read the same once" if row["merged"] else ""
     errors.print(
-        f"{row['predicted']:,} states predicted, {complete} sequences of {row['choices']} actions up to"
-        f" {row['horizon']}{merged} · {row['seconds']:.1f} s · {row['run']} at step {row['step']:,}",
+        f"{counted(row['predicted'], 'state')} predicted, {complete} sequences of"
+        f" {counted(row['choices'], 'action')} up to {row['horizon']}{merged} · {duration(row['seconds'])} · {row['run']} at step {row['step']:,}",
         style="dim",
         markup=False,
     )

@@ -77,10 +77,14 @@ def _show_plan(sweeping: Sweeping) -> None:
     from collections import Counter
 
     from jepalm.cli.console import line
+    from jepalm.numbers import counted
 
     sweep = sweeping.sweep
     cells = sweeping.cells()
-    line("sweep", f"{sweep.name}: {len(sweep.rows)} rows x {len(sweep.seeds)} seeds in {sweeping.folder}")
+    line(
+        "sweep",
+        f"{sweep.name}: {counted(len(sweep.rows), 'row')} x {counted(len(sweep.seeds), 'seed')} in {sweeping.folder}",
+    )
     for status, count in Counter(cell.status for cell in cells).items():
         line(status, f"{count} of {len(cells)}")
     for row in sweep.rows:

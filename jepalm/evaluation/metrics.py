@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from jepalm.numbers import counted
+
 Better = Literal["up", "down"]
 
 NGRAM_SIZES = (1, 2, 3, 4)

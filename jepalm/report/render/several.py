@@ -96,7 +96,8 @@ def sweep_document(table: SweepTable, drawn: bool = True) -> Document:
     ]
     return Document(
         f"sweep {table.name}",
-        f"{counted(len(rows), 'row')}, seeds {', '.join(map(str, table.seeds))}; the reference is {table.reference}",
+        f"{counted(len(rows), 'row')}, seeds {', '.join(map(str, table.seeds))};"
+        f" the reference is {table.reference}",
         blocks,
         "How to read it: docs/sweep.md. The data is beside this page: sweep.csv, sweep.json, sweep.svg.",
     )
