@@ -218,7 +218,8 @@ def _show(row: dict[str, Any]) -> None:
     merged = ", states that read the same once" if row["merged"] else ""
     errors.print(
         f"{counted(row['predicted'], 'state')} predicted, {complete} sequences of"
-        f" {counted(row['choices'], 'action')} up to {row['horizon']}{merged} · {duration(row['seconds'])} · {row['run']} at step {row['step']:,}",
+        f" {counted(row['choices'], 'action')} up to {row['horizon']}{merged}"
+        f" · {duration(row['seconds'])} · {row['run']} at step {row['step']:,}",
         style="dim",
         markup=False,
     )

@@ -81,10 +81,8 @@ def _show_plan(sweeping: Sweeping) -> None:
 
     sweep = sweeping.sweep
     cells = sweeping.cells()
-    line(
-        "sweep",
-        f"{sweep.name}: {counted(len(sweep.rows), 'row')} x {counted(len(sweep.seeds), 'seed')} in {sweeping.folder}",
-    )
+    size = f"{counted(len(sweep.rows), 'row')} x {counted(len(sweep.seeds), 'seed')}"
+    line("sweep", f"{sweep.name}: {size} in {sweeping.folder}")
     for status, count in Counter(cell.status for cell in cells).items():
         line(status, f"{count} of {len(cells)}")
     for row in sweep.rows:

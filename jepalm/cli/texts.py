@@ -34,12 +34,15 @@ def standard_input() -> str:
     """All of the standard input, without a byte-order mark, every line end a newline.
 
     Raises:
-        UsageError: it is not UTF-8.
+        UsageError: it is not UTF-8, or closed.
     """
     import sys
 
     from jepalm.encodings import decode
+    from jepalm.errors import UsageError
 
+    if sys.stdin is None:
+        raise UsageError("standard input is closed", "give a text, or a pipe to read from")
     return decode(sys.stdin.buffer.read(), "standard input")
 
 

@@ -205,8 +205,9 @@ class Batches:
         """Pairs of one pass; of windows and of texts with hidden spans as many as fit side by side."""
         if not self.n_pairs:
             parts = f"{source_len}" if self._hides else f"{source_len} + {target_len}"
+            has = counted(split.n_tokens, "token")
             raise UsageError(
-                f"the {split.name} split has {counted(split.n_tokens, 'token')}, fewer than one window of {parts}",
+                f"the {split.name} split has {has}, fewer than one window of {parts}",
                 "prepare more text, or set smaller model.source_len and model.target_len",
             )
         self.steps_per_pass = max(1, self.n_pairs // batch_size)

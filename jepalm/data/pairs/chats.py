@@ -96,17 +96,25 @@ def in_words(left_out: Mapping[str, int]) -> str:
 
 
 def instruction_pairs(row: Mapping[str, Any], left_out: LeftOut, system: bool) -> list[PairRecord]:
-    """The pair of a row of Alpaca, `{"instruction", "input", "output"}`, or of Dolly.
+    """The pairs of a row of Alpaca, `{"instruction", "input", "output"}`, of Dolly or of Self-Instruct.
 
     Args:
         row: as given; `input` (of Dolly, `context`) may be empty or missing, and `system` and `history`
-            may be there.
+            may be there. Of Self-Instruct, input and output stand in each of its `instances`.
         left_out: counts what is left out.
         system: whether `system` is kept, in front of the source.
 
     Raises:
         BadRowError: instruction or output is no text.
     """
+    instances = row.get("instances")
+    if (
+        row.get("output") is None
+        and isinstance(instances, list)
+        and all(isinstance(one, dict) for one in instances)
+    ):
+        rows = ({**row, "instances": None, **one} for one in instances)
+        return [pair for one in rows for pair in instruction_pairs(one, left_out, system)]
     output = "response" if row.get("output") is None and "response" in row else "output"
     if output not in row:
         raise BadRowError("has no output", 'such rows are {"instruction": ..., "input": ..., "output": ...}')

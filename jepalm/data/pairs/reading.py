@@ -278,6 +278,9 @@ def _way_out(value: Any) -> str:
             return f"its rows stand in {key}: jq -c {inside} FILE > FILE.jsonl takes them out"
     if len(value) > 1 and _are_rows(list(value.values())):
         return "its rows stand under keys of their own: jq -c '.[]' FILE > FILE.jsonl takes them out"
+    for key in CHAT_KEYS:
+        if isinstance(value.get(key), dict):
+            return f"it holds a column: jq -c '.{key}[] | {{{key}: .}}' FILE > FILE.jsonl makes rows"
     columns = (value.get("source"), value.get("target"))
     if all(isinstance(column, list | dict) for column in columns):
         rows = "[[.source[]], [.target[]]] | transpose[] | {source: .[0], target: .[1]}"

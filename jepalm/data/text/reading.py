@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import io
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,16 +169,23 @@ def size_of(path: Path) -> int:
     """Bytes of a file.
 
     Raises:
-        UsageError: it cannot be read.
+        UsageError: it cannot be read, or only once, as a pipe.
     """
     try:
-        return path.stat().st_size
+        facts = path.stat()
     except OSError as error:
         raise unreadable(path, error) from None
+    if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
+        raise UsageError(f"{path} is no regular file, and is read more than once", "save it to a file first")
+    return facts.st_size
 
 
 def unreadable(path: Path, error: OSError) -> UsageError:
     """Why a given file cannot be read, in one line."""
+    if isinstance(error, FileNotFoundError) and str(path) == "-":
+        return UsageError(
+            "standard input is read once, and what is prepared twice", "save it to a file first"
+        )
     if isinstance(error, FileNotFoundError):
         return UsageError(f"no such file: {path}", "check the path")
     if isinstance(error, IsADirectoryError):
