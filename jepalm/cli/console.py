@@ -8,18 +8,19 @@ import json
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
-from rich.table import Table
 from rich.text import Text
 
 from jepalm.escaping import for_json, for_terminal
 
 LABEL_WIDTH = 10
+_ENDLESS = 1000
 NARROW = 60
 """Columns below which long lines are folded beside their label."""
 
@@ -102,19 +103,17 @@ def line(label: str, text: str) -> None:
 
     On a narrow terminal the text is folded beside its label; a command never is, so that it can be copied.
     """
-    shown = Text(f"{label:<{LABEL_WIDTH}}", style="bold")
-    if _width() >= NARROW or text.startswith("jepalm "):
-        console.print(shown, Text(text), sep="")
-        return
-    beside = Table.grid()
-    beside.add_column(width=LABEL_WIDTH, no_wrap=True)
-    beside.add_column(overflow="fold")
-    beside.add_row(shown, Text(text))
-    console.print(beside, soft_wrap=False)
+    shown, folded = Text(f"{label:<{LABEL_WIDTH}}", style="bold"), text
+    if _width() < NARROW and not text.startswith("jepalm ") and "\n" not in text:
+        folded = _folded(text, LABEL_WIDTH).lstrip()
+    console.print(shown, Text(folded), sep="")
 
 
 def show_rows(rows: Sequence[Sequence[str]], labels: Sequence[str] = (), below: Sequence[str] = ()) -> None:
-    """Print rows with their cells below each other; one cell a line where the terminal is too narrow.
+    """Print rows with their cells below each other.
+
+    Where a row is wider than the terminal its first cell has a line of its own, and where the others are
+    still too wide, each of them has.
 
     Args:
         rows: their cells.
@@ -123,28 +122,34 @@ def show_rows(rows: Sequence[Sequence[str]], labels: Sequence[str] = (), below: 
     """
     table = [labels, *rows] if labels else list(rows)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    aligned = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
-    if labels and sum(widths) + 2 * len(widths) > _width():
-        aligned = [
-            "\n".join(
-                [
-                    row[0],
-                    *(f"  {label} {cell}" for label, cell in zip(labels[1:], row[1:], strict=True) if cell),
-                ]
-            )
-            for row in rows
-        ]
-    elif labels:
-        console.print(Text(aligned.pop(0), style="bold"))
-    for place, text in enumerate(aligned):
-        console.print(Text(text))
-        if below:
-            console.print(Text(f"    {below[place]}"))
+    apart = bool(labels) and sum(widths) + 2 * len(widths) > _width() + 2
+    each = apart and sum(widths[1:]) + 2 * len(widths) > _width() + 2
+    for place, row in enumerate(table, -bool(labels)):
+        if each and place >= 0:
+            cells = zip(labels[1:], row[1:], strict=True)
+            lines = [row[0], *(f"  {label} {cell}" for label, cell in cells if cell)]
+        elif each:
+            continue
+        elif apart:
+            lines = [row[0], "  " + "  ".join(map(str.ljust, row[1:], widths[1:])).rstrip()]
+        else:
+            lines = ["  ".join(map(str.ljust, row, widths)).rstrip()]
+        console.print(Text("\n".join(lines), style="bold" if place < 0 else ""))
+        if below and place >= 0:
+            console.print(Text(_folded(below[place], 4)))
+
+
+def _folded(text: str, indent: int) -> str:
+    """A text on as many lines as the terminal needs, each behind so many blanks."""
+    margin = " " * indent
+    width = max(_width(), indent + 10)
+    return textwrap.fill(text, width, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)
 
 
 def _width() -> int:
     """Columns of the terminal; elsewhere as many as may be, unless COLUMNS says how many."""
-    return console.width if console.is_terminal or "COLUMNS" in os.environ else sys.maxsize
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return console.width if on_terminal or "COLUMNS" in os.environ else _ENDLESS
 
 
 def on_terminal() -> bool:

@@ -127,6 +127,7 @@ def evaluate(
     from jepalm.report.render.run import evaluation_table
     from jepalm.report.render.terminal import blocks_view
     from jepalm.run import open_run, write_json
+    from jepalm.shell import command
 
     settings = EvaluationSettings(
         split=split,
@@ -161,3 +162,4 @@ def evaluate(
         console.print(text, markup=False)
     console.print(blocks_view([evaluation_table(evaluation)]), soft_wrap=False)
     line("file", str(path))
+    line("next", command("report", trained.run.path))

@@ -44,6 +44,7 @@ def sweep(
     from jepalm.report.render.several import sweep_document
     from jepalm.report.render.terminal import view
     from jepalm.report.render.write import write_sweep
+    from jepalm.shell import command
     from jepalm.sweep.file import read_sweep
     from jepalm.sweep.running import Sweeping
 
@@ -58,6 +59,9 @@ def sweep(
             sweeping.train(jobs, lambda text: shown.print(text, markup=False))
         except Interrupted as interrupted:
             stopped = interrupted
+            many = str(jobs) if jobs > 1 else None
+            given = {"baseline": baseline, "scorer": scorer, "run_dir": run_dir, "data_dir": data_dir}
+            stopped.hint = f"go on with: {command('sweep', file, jobs=many, **given)}"
     table = sweeping.table()
     sweeping.folder.mkdir(parents=True, exist_ok=True)
     page = write_sweep(table, sweeping.folder)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from jepalm.errors import UsageError
 from jepalm.generation.loading import TrainedModel
-from jepalm.numbers import counted
+from jepalm.numbers import are, counted
 from jepalm.shell import command, named_run
 
 _WORDS_SHOWN = 3
@@ -60,8 +60,8 @@ def read_prompt(trained: TrainedModel, prompt: str) -> ReadPrompt:
 
 def cut_note(what: str, tokens: int, longest: int) -> str:
     """What is said of a text that is longer than the model reads."""
-    read = f"the model reads the last {longest:,}"
-    return f"the {what} has {counted(tokens, 'token')}: {read}, the first {tokens - longest:,} are cut"
+    read, cut = f"the model reads the last {longest:,}", tokens - longest
+    return f"the {what} has {counted(tokens, 'token')}: {read}, the first {cut:,} {are(cut)} cut"
 
 
 def infilling(trained: TrainedModel, text: str) -> str:

@@ -33,7 +33,7 @@ def test_prepare_and_train_name_the_next_command(trained):
     assert re.search(r"^pairs     spans: .* train / .* validation / .* test tokens$", prepared, re.M)
     assert "97 symbols + 4" in prepared
     assert "next      jepalm train --preset shakespeare-spans --data gaps" in prepared
-    assert 'next      jepalm infill "To be, or ____ to be"' in train
+    assert re.search(r'^next      jepalm infill "[^"]*_+[^"]*"$', train, re.M)
 
 
 def test_infill_prints_the_filled_text_and_what_it_took(trained, jepalm_command):

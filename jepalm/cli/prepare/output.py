@@ -30,17 +30,23 @@ def progress_shown(by_bytes: bool = True) -> Iterator[Callable[[str, int, int], 
         DownloadColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
+        TaskProgressColumn,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
 
-    from jepalm.cli.console import console
+    from jepalm.cli.console import NARROW, console
 
     if not console.is_interactive:
         yield _lines() if by_bytes else lambda stage, done, total: None
         return
-    done = (DownloadColumn(), TransferSpeedColumn()) if by_bytes else (MofNCompleteColumn(),)
+    done: tuple[ProgressColumn, ...] = (MofNCompleteColumn(),)
+    if by_bytes:
+        done = (DownloadColumn(), TransferSpeedColumn())
+    if console.width < NARROW:
+        done = (TaskProgressColumn(),)
     columns = (TextColumn("{task.description:<9}"), BarColumn(), *done, TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         tasks: dict[str, TaskID] = {}
