@@ -62,14 +62,10 @@ class _LiveBlock(Progress):
         yield self.make_tasks_table(self.tasks)
         for task in self.tasks:
             fields = task.fields
-            first = (
-                f"{fields['place']} · {fields['speed']}{fields['left']}"
-                if fields["speed"]
-                else fields["place"]
-            )
+            first = " · ".join(filter(None, (fields["place"], fields["speed"] + fields["left"])))
             for text in (first, fields["terms"], fields["held_out"]):
                 if text:
-                    yield Text(text, overflow="fold")
+                    yield Text(text, overflow="fold", no_wrap=False)
 
 
 class TrainingProgress:

@@ -39,7 +39,7 @@ def test_validation_line_shows_the_sample_on_one_line_and_no_control_characters(
 
 def shown(tmp_path: Path, terminal: bool, width: int = 100) -> str:
     out = io.StringIO()
-    console = Console(file=out, force_terminal=terminal, width=width)
+    console = Console(file=out, force_terminal=terminal, width=width, soft_wrap=True)
     with TrainingProgress(console, RunFolder(tmp_path), Schedule(10, 5, 5, 5)) as progress:
         progress.validated(5, "validation: [/red] [x]")
         progress.trained(10, TRAIN)

@@ -109,7 +109,7 @@ def show(outcome: Outcome) -> None:
     lines = counted(meta.lines, "row" if meta.pairing == "pairs" else "line")
     characters = counted(meta.characters, "character")
     labelled("text", f"{characters}, {lines}, {meta.distinct_characters:,} distinct")
-    if meta.origin.own_splits:
+    if meta.origin.own_splits and meta.pairing != "pairs":
         labelled("documents", _documents(meta))
     labelled("pairs", _pairs(meta))
     labelled("tokenizer", _tokenizer(meta))
@@ -138,7 +138,8 @@ def show(outcome: Outcome) -> None:
             f"{count:,} of {counted(meta.splits[name].pairs, 'pair')} of {name}"
             for name, count in meta.repeated.items()
         )
-        labelled("repeated", f"{shown} stand in train, too; --dedup keeps equal pairs in one split")
+        stand = "stands" if sum(meta.repeated.values()) == 1 else "stand"
+        labelled("repeated", f"{shown} {stand} in train, too; --dedup keeps equal pairs in one split")
     if meta.skipped_rows:
         labelled("skipped", counted(meta.skipped_rows, "broken row"))
     speed = size(meta.raw_bytes / max(outcome.seconds, 1e-9))
