@@ -21,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from jepalm.config import data_root
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import JepalmError, UsageError, nearest
 from jepalm.reading import parse_json, read_json
+from jepalm.shell import quoted
 
 FORMAT = 1
 META = "meta.json"
@@ -166,7 +168,7 @@ class Meta(_Record):
     """The most frequent characters outside the alphabet."""
     has_action: bool
     skipped_rows: int
-    left_out: dict[str, int] = {}
+    left_out: dict[GivenText, int] = {}
     """What was left out of good rows, in words, and how often."""
     carriage_returns: int = 0
     """In the text."""
@@ -313,7 +315,8 @@ def _locate(path_or_name: str | Path, root: Path) -> Path:
             return candidate
     present = sorted(meta.parent.name for meta in root.glob(f"*/{META}")) if root.is_dir() else []
     if str(path_or_name) in _MADE_BY:
-        hint = f"{_MADE_BY[str(path_or_name)]} makes it"
+        elsewhere = "" if root == data_root() else f" --data-dir {quoted(root)}"
+        hint = f"{_MADE_BY[str(path_or_name)]}{elsewhere} makes it"
     elif not (hint := nearest(str(path_or_name), present)):
         hint = "jepalm prepare makes some" + (f"; prepared there: {', '.join(present)}" if present else "")
     raise UsageError(f"no prepared data {path_or_name} under {root}", hint)

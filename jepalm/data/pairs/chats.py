@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from jepalm.data.pairs.records import BadRowError, PairRecord, check_text
+from jepalm.data.pairs.records import BadRowError, PairRecord, pair_of
+from jepalm.numbers import counted
 
 CHAT_KEYS = ("messages", "conversations", "conversation")
 """Columns that hold the turns of a chat."""
@@ -43,6 +44,8 @@ _ROLES = {
 }
 ROLE_KEYS = ("role", "from", "speaker")
 _CONTENT_KEYS = ("content", "value", "text")
+_KINDS_SHOWN = 8
+_SINGULAR = r"\1"
 _PLURAL = re.compile(r"\b(turn|part|pair)s\b")
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _DEEPEST_PART = 8
@@ -78,7 +81,7 @@ def chat_pairs(turns: Any, row: Mapping[str, Any], left_out: LeftOut, system: bo
             left_out["user turns without an answer"] += asked is not None
             asked = text
         elif role == "assistant" and asked is not None:
-            pairs.append(_pair_of((said, asked), text, row, "content"))
+            pairs.append(pair_of(_joined((said, asked)), text, row.get("action"), "content"))
             asked = None
         else:
             left_out[f"{role} turns"] += 1
@@ -91,8 +94,10 @@ def chat_pairs(turns: Any, row: Mapping[str, Any], left_out: LeftOut, system: bo
 
 def in_words(left_out: Mapping[str, int]) -> str:
     """What was left out, each in the right number: `1 tool turn, 2 turns without text`."""
-    singular = {what: _PLURAL.sub(r"\1", what, count=1) for what in left_out}
-    return ", ".join(f"{n:,} {what if n != 1 else singular[what]}" for what, n in left_out.items())
+    shown = list(left_out.items())[:_KINDS_SHOWN]
+    words = [f"{n:,} {what if n != 1 else _PLURAL.sub(_SINGULAR, what, count=1)}" for what, n in shown]
+    others = [counted(len(left_out) - len(shown), "other kind")] if len(left_out) > len(shown) else []
+    return ", ".join([*words, *others])
 
 
 def instruction_pairs(row: Mapping[str, Any], left_out: LeftOut, system: bool) -> list[PairRecord]:
@@ -107,12 +112,8 @@ def instruction_pairs(row: Mapping[str, Any], left_out: LeftOut, system: bool) -
     Raises:
         BadRowError: instruction or output is no text.
     """
-    instances = row.get("instances")
-    if (
-        row.get("output") is None
-        and isinstance(instances, list)
-        and all(isinstance(one, dict) for one in instances)
-    ):
+    instances = row.get("instances") if row.get("output") is None else None
+    if isinstance(instances, list) and all(isinstance(one, dict) for one in instances):
         rows = ({**row, "instances": None, **one} for one in instances)
         return [pair for one in rows for pair in instruction_pairs(one, left_out, system)]
     output = "response" if row.get("output") is None and "response" in row else "output"
@@ -125,16 +126,12 @@ def instruction_pairs(row: Mapping[str, Any], left_out: LeftOut, system: bool) -
         _system_of(row, left_out, system),
         *(_text(row, key) for key in (INSTRUCTION, "input", "context")),
     ]
-    return [_pair_of(parts, row[output], row, output)]
+    return [pair_of(_joined(parts), row[output], row.get("action"), output)]
 
 
-def _pair_of(parts: Iterable[str], target: Any, row: Mapping[str, Any], name: str) -> PairRecord:
-    """A pair whose source is made of parts; faults of its target go by the name that the row has for it."""
-    source, action = BETWEEN.join(part for part in parts if part), row.get("action")
-    for key, value in (("source", source), (name, target), ("action", action)):
-        if key != "action" or value is not None:
-            check_text(key, value)
-    return PairRecord(source, target, action)
+def _joined(parts: Iterable[str]) -> str:
+    """The parts of a source that are not empty."""
+    return BETWEEN.join(part for part in parts if part)
 
 
 def _text(row: Mapping[str, Any], key: str) -> str:

@@ -176,7 +176,7 @@ def pairs_of(row: dict[str, Any], left_out: LeftOut, system: bool = False) -> li
         BadRowError: says what is wrong.
     """
     given = {key for key, value in row.items() if value is not None}  # a table has every column in each row
-    chats = sorted(given.intersection(CHAT_KEYS), key=lambda key: not row[key])
+    chats = sorted((key for key in CHAT_KEYS if key in given), key=lambda key: not row[key])
     if chats and (row[chats[0]] or not given & {"source", INSTRUCTION}):
         return chat_pairs(row[chats[0]], row, left_out, system)
     if INSTRUCTION in given and "source" not in given:

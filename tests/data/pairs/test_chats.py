@@ -90,3 +90,8 @@ def test_a_fault_goes_by_the_name_that_the_row_has_for_it():
 
 def test_what_was_left_out_is_told_in_the_right_number():
     assert in_words({"tool turns": 1, "turns without text": 2}) == "1 tool turn, 2 turns without text"
+
+
+def test_many_kinds_are_told_short():
+    words = in_words({f"role-{k} turns": 1 for k in range(30)})
+    assert words.endswith("1 role-7 turn, 22 other kinds")
