@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def named_data_dir(folder: Path, name: str) -> Path | None:
     return None if folder in (data_root() / name, Path(name)) else folder.parent
 
 
-def data_dir_of(manifest: dict[str, Any]) -> Path | None:
+def data_dir_of(manifest: Mapping[str, Any]) -> Path | None:
     """What `--data-dir` must say to find the data that a run was trained on, after its manifest."""
     data = manifest.get("data")
     if not isinstance(data, dict) or not all(isinstance(data.get(key), str) for key in ("folder", "name")):

@@ -158,10 +158,12 @@ def table(measured: Bench) -> Table:
     from rich import box
     from rich.table import Table
 
+    from jepalm.cli.console import NARROW, console
+
     shown = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
     shown.add_column("", overflow="fold")
     for _ in range(3):
-        shown.add_column("", justify="right", no_wrap=True)
+        shown.add_column("", justify="right", no_wrap=console.width >= NARROW, overflow="fold")
     _add_writing(shown, measured)
     if measured.verified is not None:
         _add_verified(shown, measured.verified)

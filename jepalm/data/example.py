@@ -53,8 +53,10 @@ def _examples(split: Split, tokenizer: TextTokenizer) -> Iterator[Example]:
         lines = tokenizer.decode(ids).split("\n")
         for line in lines[1:-1] or lines:  # the first and the last may be cut
             text = _beginning(line)
+            if not _readable(text, tokenizer):
+                continue
             text = with_gap(text, tokenizer) if split.pairing == "spans" else text
-            if text and _readable(text, tokenizer):
+            if text:
                 yield Example(text)
         return
     longest = _LONGEST_STATE if split.has_action else _LONGEST

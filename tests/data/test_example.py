@@ -1,6 +1,7 @@
 """The example of prepared data is held out and of its alphabet."""
 
 import json
+import re
 
 import pytest
 
@@ -28,7 +29,7 @@ RUSSIAN = "".join(f"Мельница номер {number} стоит у реки.
 
 def test_lines_give_a_held_out_line_of_their_own_script(tmp_path):
     data = prepared(tmp_path, lines=RUSSIAN)
-    assert example_of(data) == Example("Мельница номер 39 стоит у реки.")
+    assert example_of(data) == Example("Мельница номер 38 стоит у реки.")
     assert data.tokenizer.unknown_characters(example_of(data).text) == []
 
 
@@ -36,8 +37,8 @@ def test_windows_give_some_words_and_spans_a_gap(tmp_path):
     assert example_of(prepared(tmp_path, lines=RUSSIAN, pairing="windows")).text.startswith("Мельница номер")
     (tmp_path / "spans").mkdir()
     text = example_of(prepared(tmp_path / "spans", lines=RUSSIAN, pairing="spans")).text
-    assert text.startswith("Мельница")
-    assert "___" in text
+    assert re.fullmatch(r"[\w .]+ _+ [\w .]+|[\w ]+ _+\.", text)
+    assert set(text) <= set(RUSSIAN) | {"_"}
 
 
 def test_shakespeare_has_the_well_known_prompt_where_its_alphabet_does(tmp_path):
