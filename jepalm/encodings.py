@@ -25,7 +25,10 @@ _MARKS = (
 _FOLDERS = "jepalm prepare dataset FOLDER, or prepare pairs --from FOLDER, reads a folder of them"
 _NO_TEXT = (
     (b"\x1f\x8b", "compressed with gzip", "unpack it: gzip -dc FILE.gz > FILE"),
-    (b"BZh", "compressed with bzip2", "unpack it: bzip2 -dc FILE.bz2 > FILE"),
+    *(
+        (b"BZh%d1AY&SY" % n, "compressed with bzip2", "unpack it: bzip2 -dc FILE.bz2 > FILE")
+        for n in range(1, 10)
+    ),
     (b"\xfd7zXZ\0", "compressed with xz", "unpack it: xz -dc FILE.xz > FILE"),
     (b"\x28\xb5\x2f\xfd", "compressed with Zstandard", "unpack it: zstd -dc FILE.zst > FILE"),
     (b"\x04\x22\x4d\x18", "compressed with LZ4", "unpack it: lz4 -dc FILE.lz4 > FILE"),
@@ -33,9 +36,8 @@ _NO_TEXT = (
     (b"PK\x05\x06", "an empty zip archive", "give a file with some text"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it: 7z x FILE"),
     (b"Rar!\x1a\x07", "a RAR archive", "unpack it: unrar x FILE"),
-    (b"PAR1", "a Parquet file", _FOLDERS),
-    (b"ARROW1", "an Arrow file", _FOLDERS),
-    (b"FEA1", "a Feather file", _FOLDERS),
+    (b"PAR1\x15", "a Parquet file", _FOLDERS),
+    (b"ARROW1\0", "an Arrow file", _FOLDERS),
     (b"%PDF-", "a PDF file", "pdftotext FILE takes its text out"),
     (b"version https://git-lfs", "a pointer of Git LFS, not the file itself", "git lfs pull fetches it"),
 )

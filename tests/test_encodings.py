@@ -37,6 +37,11 @@ def test_a_few_letters_and_a_script_without_blanks_are_enough_to_name_utf16(enco
             decode(text.encode(encoding), "standard input")
 
 
+def test_words_like_the_first_bytes_of_other_files_are_text():
+    for text in ("BZh9 is no archive\n", "PAR1: the first\n", "ARROW1 and PK\n"):
+        assert decode(text.encode(), "a.txt") == text
+
+
 @pytest.mark.parametrize(
     ("raw", "what"),
     [
