@@ -189,17 +189,18 @@ def _add_writing(shown: Table, measured: Bench) -> None:
 
 
 def _add_verified(shown: Table, verified: VerifiedSpeed) -> None:
-    from jepalm.numbers import duration, three
+    from jepalm.numbers import counted, duration, three
 
     shown.add_row()
-    title = f"writing {verified.tokens} tokens of {verified.verifier}, temperature {verified.temperature:g}"
+    writing = f"writing {counted(verified.tokens, 'token')} of {verified.verifier}"
+    title = f"{writing}, temperature {verified.temperature:g}"
     shown.add_row(title, "verified", "by token", "by token / verified", style="bold")
     alone = duration(verified.alone.median)
     for name, drafted in verified.drafted.items():
         speed = duration(drafted.seconds.median)
         shown.add_row(f"drafts of {name}", speed, alone, three(drafted.ratio.median))
         halves = [_half(found, duration) for found in (drafted.seconds, verified.alone)]
-        half = f"  middle half, {drafted.ratio.n} rounds of {verified.texts} texts"
+        half = f"  middle half, {drafted.ratio.n} rounds of {counted(verified.texts, 'text')}"
         shown.add_row(half, *halves, _half(drafted.ratio, three), style="dim")
         shown.add_row("  verifying passes", three(drafted.checks), f"{verified.tokens}")
         shown.add_row("  characters a verifying pass", three(drafted.characters_per_check))

@@ -181,8 +181,9 @@ class Batches:
         self._share = batch_size // world_size
         self._micro = micro_batch_size or self._share
         if self._share % self._micro:
+            share = counted(self._share, "pair")
             raise UsageError(
-                f"micro batch size {self._micro} does not divide the {self._share} pairs of a process",
+                f"micro batch size {self._micro} does not divide the {share} of a process",
                 "set training.micro_batch_size to a divisor",
             )
         self.split = split

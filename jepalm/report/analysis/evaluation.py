@@ -189,7 +189,7 @@ def header(evaluation: Evaluation) -> list[str]:
         interval + "prompts",
     ]
     if found.length is not None:
-        lines.append(f"all texts have {found.length} tokens, of as many passages as it takes")
+        lines.append(f"all texts have {counted(found.length, 'token')}, of as many passages as it takes")
     if found.passes:
         lines.append(f"model writes in one pass; in more passes it decides by order {found.order}")
     if found.kept:

@@ -222,7 +222,9 @@ def _evaluations(summary: Summary) -> list[Block]:
                 )
                 for prompt, written in evaluations.texts(found)
             ]
-            blocks.append(Fold(f"Texts after {len(texts)} prompts evenly spaced, none chosen", texts))
+            blocks.append(
+                Fold(f"Texts after {counted(len(texts), 'prompt')} evenly spaced, none chosen", texts)
+            )
     return blocks
 
 
