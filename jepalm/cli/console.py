@@ -7,13 +7,14 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
@@ -55,6 +56,17 @@ class EscapingConsole(Console):
 
     Everything that is printed passes `render`; colours are added after it.
     """
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Columns and lines; of a dumb terminal as many as it has, too."""
+        if self.is_dumb_terminal and self._width is None:
+            return ConsoleDimensions(*shutil.get_terminal_size((80, 25)))
+        return super().size
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self._width, self._height = new_size
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render, with what acts on a terminal as visible signs."""
