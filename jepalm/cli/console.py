@@ -60,9 +60,10 @@ class EscapingConsole(Console):
     @property
     def size(self) -> ConsoleDimensions:
         """Columns and lines; of a dumb terminal as many as it has, too."""
-        if self.is_dumb_terminal and self._width is None:
-            return ConsoleDimensions(*shutil.get_terminal_size((80, 25)))
-        return super().size
+        if not self.is_dumb_terminal:
+            return super().size
+        columns, lines = shutil.get_terminal_size((80, 25))
+        return ConsoleDimensions(self._width or columns, self._height or lines)
 
     @size.setter
     def size(self, new_size: tuple[int, int]) -> None:
