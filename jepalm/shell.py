@@ -61,11 +61,15 @@ def named_data_dir(folder: Path, name: str) -> Path | None:
 
 
 def data_dir_of(manifest: Mapping[str, Any]) -> Path | None:
-    """What `--data-dir` must say to find the data that a run was trained on, after its manifest."""
+    """What `--data-dir` must say to find the data that a run was trained on, after its manifest.
+
+    None where that is found without, or is gone.
+    """
     data = manifest.get("data")
     if not isinstance(data, dict) or not all(isinstance(data.get(key), str) for key in ("folder", "name")):
         return None
-    return named_data_dir(Path(data["folder"]), data["name"])
+    folder = Path(data["folder"])
+    return named_data_dir(folder, data["name"]) if folder.exists() else None
 
 
 def resuming(run: RunFolder) -> str:
