@@ -59,11 +59,9 @@ class EscapingConsole(Console):
 
     @property
     def size(self) -> ConsoleDimensions:
-        """Columns and lines; of a dumb terminal as many as it has, too."""
-        if not self.is_dumb_terminal:
-            return super().size
-        columns, lines = shutil.get_terminal_size((80, 25))
-        return ConsoleDimensions(self._width or columns, self._height or lines)
+        """Columns and lines; of a dumb terminal as many as it has, too, and the usual ones for COLUMNS=0."""
+        columns, lines = shutil.get_terminal_size((80, 25)) if self.is_dumb_terminal else super().size
+        return ConsoleDimensions(self._width or columns or 80, self._height or lines or 25)
 
     @size.setter
     def size(self, new_size: tuple[int, int]) -> None:

@@ -122,3 +122,10 @@ def test_a_closed_standard_input_is_one_line(tmp_path):
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_columns_are_as_many_as_usual(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "0")
+    shown = console.EscapingConsole(soft_wrap=True)
+    shown.print("a line")
+    assert (shown.width, capsys.readouterr().out) == (80, "a line\n")
