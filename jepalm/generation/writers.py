@@ -16,6 +16,7 @@ from jepalm.generation.roll import PassageWriter
 from jepalm.generation.sampling import Sampling
 from jepalm.generation.token_by_token import CausalWriter
 from jepalm.generation.writer import TEXTS_AT_ONCE, Writer
+from jepalm.numbers import counted
 
 
 @dataclass(frozen=True)
@@ -178,13 +179,13 @@ def _check(trained: TrainedModel, options: WritingOptions) -> None:
     if keep is not None:
         check_keep(trained, keep)
     if keep is not None and keep >= longest:
-        message = f"{trained.run.name} writes {longest} tokens a passage: {keep:g} is all of them"
+        message = f"{trained.run.name} writes {counted(longest, 'token')} a passage: {keep:g} is all of them"
         raise UsageError(message, "keep fewer, or leave --keep out")
     if length is None:
         return
     if continues and (length > longest or keep is not None):
         if options.passages > 1:
-            message = f"{length} tokens take as many passages as they need"
+            message = f"a length of {counted(length, 'token')} takes as many passages as it needs"
             raise UsageError(message, "leave --passages out, or the length")
     elif not 1 <= length <= longest:
         raise UsageError(
