@@ -32,6 +32,7 @@ METRICS = "metrics.jsonl"
 SAMPLES = "samples.jsonl"
 CONFIG = "config.yaml"
 LOG = "log.txt"
+LOCK = ".lock"
 _TEMPORARY = re.compile(r"\..+-(\d+)\.tmp")
 
 
@@ -265,7 +266,7 @@ def locked(run: RunFolder) -> Iterator[int]:
         JepalmError: another process holds it.
     """
     try:
-        handle = open(run.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115
+        handle = open(run.path / LOCK, "a+", encoding="utf-8")  # noqa: SIM115
     except OSError as error:
         message = f"cannot lock {run.path}: {error.strerror}"
         raise JepalmError(message, "make the folder writable") from None
@@ -275,6 +276,18 @@ def locked(run: RunFolder) -> Iterator[int]:
         except OSError:
             raise JepalmError(f"{run.path} is being trained by another process", "wait for it") from None
         yield handle.fileno()
+
+
+def is_held(run: RunFolder) -> bool:
+    """Whether a process trains the run at this moment; writes nothing."""
+    try:
+        with open(run.path / LOCK, "rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -22,6 +22,7 @@ ROOMS = (
     "objective",
     "model",
     "data",
+    "shell",
     "run",
     "hardware",
     "config",

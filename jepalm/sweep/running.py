@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -17,6 +16,7 @@ from jepalm.evaluation.rows import PROMPTS, answers_alone
 from jepalm.numbers import duration, three
 from jepalm.report.analysis.sweep import SweepTable
 from jepalm.run import RunFolder, locked, open_run, sweep_temporary, write_atomically
+from jepalm.shell import command
 from jepalm.sweep.commands import Commands
 from jepalm.sweep.evaluations import EvaluationRequest
 from jepalm.sweep.file import Sweep, SweepRow, is_of_pairs
@@ -141,7 +141,7 @@ class Sweeping:
                 self._note(futures[future], future, progress)
         if commands.stop_signal:
             message = f"stopped and saved: {progress.done} of {progress.total} runs are done"
-            hint = f"go on with: jepalm sweep {shlex.quote(str(self.sweep.path))}"
+            hint = f"go on with: {command('sweep', self.sweep.path)}"
             raise Interrupted(message, hint, commands.stop_signal)
 
     def _finish(self, cell: SweepCell, commands: Commands, progress: _Progress) -> SweepCell | None:

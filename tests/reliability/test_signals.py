@@ -102,7 +102,7 @@ def test_a_training_that_validates_is_saved_and_names_the_command(command, tiny_
     assert code == 143
     run = open_run((work / "new runs" / "latest").resolve())
     path = f"new runs/{run.name}"
-    assert said == f"saved step 4 (go on with: jepalm train --resume '{path}')\n"
+    assert said == f'saved step 4 (go on with: jepalm train --resume "{path}")\n'
     assert problem(find_checkpoint(run).path) == ""
     assert len(run.samples.read_text().splitlines()) == 2
 
@@ -119,6 +119,6 @@ def test_a_sweep_saves_what_it_trains_and_names_itself(in_this_process, command,
     code, said = command(change, "sweep", "a lab.yaml", cwd=work)
     assert code == 130
     assert said.startswith("stopped and saved: 1 of 2 runs are done")
-    assert said.endswith("(go on with: jepalm sweep 'a lab.yaml')\n")
+    assert said.endswith('(go on with: jepalm sweep "a lab.yaml")\n')
     code, said = command(lambda: None, "sweep", "a lab.yaml", cwd=work)
     assert (code, said) == (0, "")
