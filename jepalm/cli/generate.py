@@ -32,7 +32,8 @@ def generate(
         ),
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="Run folder.  [default: runs/latest]", show_default=False)
+        Path | None,
+        typer.Option(help="Run folder, or an exported one.  [default: runs/latest]", show_default=False),
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
     length: Annotated[
@@ -131,17 +132,16 @@ def generate(
     """
     from jepalm.cli.prompts import read_lines, show_many
     from jepalm.cli.refining import kept_of, refining_of
-    from jepalm.cli.texts import TextRequest, default_temperature, given_text, refuse
+    from jepalm.cli.texts import TextRequest, given_text, refuse
     from jepalm.cli.verifying import open_drafter, open_verifier, show_verified
     from jepalm.config import from_mapping, runs_root
     from jepalm.encodings import plain
     from jepalm.errors import UsageError
-    from jepalm.generation.loading import load_trained
+    from jepalm.generation.loading import load_folder
     from jepalm.generation.prompts import read_action
     from jepalm.generation.sampling import Sampling
     from jepalm.generation.writer import TEXTS_AT_ONCE
-    from jepalm.generation.writers import WritingOptions
-    from jepalm.run import open_run
+    from jepalm.generation.writers import WritingOptions, default_temperature
 
     if infill is not None:
         raise UsageError("--infill is a command of its own", 'jepalm infill "To be, or ____ to be"')
@@ -171,7 +171,7 @@ def generate(
         sampling = Sampling(float(samples > 1) if temperature is None else temperature, top_k, top_p)
         show_verified(drafting, verifying, text, length, sampling, asked)
         return
-    trained = load_trained(open_run(where), checkpoint, hardware)
+    trained = load_folder(where, checkpoint, hardware)
     lines = [] if prompts is None else read_lines(prompts)
     text = given_text(prompt or "")
     act = read_action(trained, None if action is None else plain(action))

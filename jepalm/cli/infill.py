@@ -17,7 +17,8 @@ def infill(
         ),
     ],
     run: Annotated[
-        Path | None, typer.Option(help="Run folder.  [default: runs/latest]", show_default=False)
+        Path | None,
+        typer.Option(help="Run folder, or an exported one.  [default: runs/latest]", show_default=False),
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
     samples: Annotated[int, typer.Option(min=1, help="Texts to write.")] = 1,
@@ -50,14 +51,14 @@ def infill(
     from rich.text import Text
 
     from jepalm.cli.console import console, print_json
-    from jepalm.cli.texts import default_temperature, draw_embeddings, given_text, print_cost
+    from jepalm.cli.texts import draw_embeddings, given_text, print_cost
     from jepalm.config import from_mapping, runs_root
     from jepalm.generation.infill import fill, read_gaps
-    from jepalm.generation.loading import load_trained
-    from jepalm.run import open_run
+    from jepalm.generation.loading import load_folder
+    from jepalm.generation.writers import default_temperature
 
     hardware = from_mapping({"hardware": {"device": device, "precision": precision}}).hardware
-    trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
+    trained = load_folder(run or runs_root() / "latest", checkpoint, hardware)
     text = given_text(text)
     gapped, drawn = read_gaps(trained, text), default_temperature(trained, temperature, samples)
     start = time.perf_counter()

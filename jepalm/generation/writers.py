@@ -82,6 +82,19 @@ def writer_for(trained: TrainedModel, options: WritingOptions = GREEDY) -> Write
     )
 
 
+def default_temperature(trained: TrainedModel, asked: float | None, samples: int) -> float:
+    """The temperature asked for; else 1 where the draws make the texts differ, and 0 elsewhere.
+
+    The likeliest text of a light decoder repeats itself where no right answer ends it, so it is drawn, too.
+    """
+    if asked is not None:
+        return asked
+    model = trained.config.model
+    endless = trained.pairing in ("windows", "lines") and not trained.is_causal
+    drawn = model.predictor.noise != "none" or (model.decoder.autoregressive and endless)
+    return float(samples > 1 or drawn)
+
+
 def passage_writer(trained: TrainedModel, **settings: Any) -> PassageWriter:
     """A JEPALM run as a writer; settings are those of `PassageWriter`."""
     following = partial(next_source, trained)

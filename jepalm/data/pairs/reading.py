@@ -103,7 +103,7 @@ class PairFiles:
                     try:
                         left_out: LeftOut = Counter()
                         pairs = self.pairs_of(_value(row), left_out)
-                        has_action = _check_actions(pairs, has_action)
+                        has_action = check_actions(pairs, has_action)
                         self.left_out += left_out
                     except BadRowError as error:
                         if not self.skip_bad:
@@ -207,7 +207,7 @@ def _checked_object(value: Any) -> dict[str, Any]:
     return value
 
 
-def _check_actions(pairs: list[PairRecord], has_action: bool | None) -> bool | None:
+def check_actions(pairs: list[PairRecord], has_action: bool | None) -> bool | None:
     """Whether all rows so far have an action; all or none do."""
     if not pairs:
         return has_action
