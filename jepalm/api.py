@@ -37,6 +37,7 @@ from jepalm.config import (
 )
 from jepalm.data.job import Job
 from jepalm.data.pairs.preparing import prepare_pairs as _prepare
+from jepalm.data.pairs.records import BadRowError
 from jepalm.data.pairs.rows import PairRows, Row, as_mapping, rows_by_split
 from jepalm.data.pairs.tasks import format_of
 from jepalm.data.prepared import Origin, PreparedData, Request, Task
@@ -311,7 +312,10 @@ class Model:
         """Token ids of pairs in the form of the training data."""
         found: dict[str, list[str]] = {"source": [], "target": [], "action": []}
         for number, row in enumerate(rows, 1):
-            tree = as_mapping(row)
+            try:
+                tree = as_mapping(row)
+            except BadRowError as error:
+                raise UsageError(f"pair {number} {error.message}", "give (source, target)") from None
             for key in ("source", "target", *(["action"] if self.reads_actions else [])):
                 text = tree.get(key)
                 if not isinstance(text, str) or not text:

@@ -25,7 +25,8 @@ PAIRS = [(f"{n % 7} + {n % 5}", f"sum {n % 7 + n % 5}") for n in range(60)]
 MOVES = [(f"floor {n % 4}", f"floor {(n + 1) % 4}", "go up") for n in range(60)]
 SIZES = {"dim": 16, "n_heads": 2, "ffn_mult": 2, "source_len": 10, "target_len": 10}
 JEPALM = {part: {"n_layers": 1} for part in ("encoder", "predictor", "decoder")}
-CAUSAL = {"family": "causal", "causal": {"n_layers": 1, "context_len": 40}}
+USUAL = {part: {"n_layers": 4} for part in ("encoder", "predictor", "decoder")}  # which a causal model lacks
+CAUSAL = {"family": "causal", "causal": {"n_layers": 1, "context_len": 40}, **USUAL}
 ONE_PASS = {"length": {"kind": "none"}, "generation": {"weight": 1}}
 FAMILIES = {
     "parallel": ("pairs", JEPALM, {"generation": {"weight": 1}}),
@@ -247,7 +248,7 @@ def test_rows_may_be_mappings(models):
         (lambda model: model.generate(["1", "é"]), "prompt 2: the prompt has characters outside"),
         (lambda model: model.generate(["1"], actions=["go"]), "was trained without actions"),
         (lambda model: model.score([("1", "")]), "pair 1 has no target"),
-        (lambda model: model.score([("1",)]), "neither a mapping nor a source, a target"),
+        (lambda model: model.score([("1",)]), "pair 1 is neither a mapping nor a source, a target"),
         (lambda model: model.score([], kind="nl"), r"unknown score nl \(did you mean nll\?\)"),
         (lambda model: model.predict_embeddings(["1"], length=11), "this model predicts 1 to 10 tokens"),
         (lambda model: model.to("gpu"), "hardware.device='gpu'"),
@@ -281,7 +282,8 @@ def test_moving_a_model_gives_the_model(models):
 
 
 def test_a_model_of_hidden_spans_fills_its_prompts(data_root, train_tiny, tmp_path):
-    run = train_tiny(tmp_path, data__name="spans", training__steps=1)
+    asked = {"data__name": "spans", "objective__length__kind": "none", "training__steps": 1}
+    run = train_tiny(tmp_path, **asked)
     model = jepalm.load(run.path, device="cpu", precision="fp32")
     first, second = model.generate(["ab_de", "a__"])
     assert (first[:2], first[3:], len(second)) == ("ab", "de", 3)
@@ -289,20 +291,24 @@ def test_a_model_of_hidden_spans_fills_its_prompts(data_root, train_tiny, tmp_pa
         model.generate(["ab_de"], length=3)
 
 
-def test_a_recipe_is_a_preset_a_file_a_mapping_or_a_config(models, work, tmp_path):
-    settings = {"data.name": "pairs", "model.dim": 16, "training.steps": 1, "training.samples": 0}
-    small = {"training.batch_size": 4, "training.validation_batches": 1, "hardware.threads": 1}
-    settings |= {**small, "training.validate_every": 1}
-    (tmp_path / "mine.yaml").write_text("preset: nano\n")
-    recipes = ["nano", tmp_path / "mine.yaml", {"preset": "nano"}, resolve("nano")]
+def test_a_recipe_is_a_preset_a_file_a_mapping_or_a_config(tmp_path, monkeypatch):
     found = []
-    for recipe in recipes:
-        given = {"data_dir": work / "data", "run_dir": tmp_path / "runs"}
-        found.append(jepalm.train(recipe, settings=settings, **given).config)
-    assert found == [resolve("nano", flags=settings)] * len(recipes)
+
+    def asked(config, *folders):
+        found.append(config)
+        raise UsageError("it is enough to be asked")
+
+    monkeypatch.setattr("jepalm.api.new_session", asked)
+    (tmp_path / "mine.yaml").write_text("preset: nano\nmodel: {dim: 32}\n")
+    named, file, tree = "nano", tmp_path / "mine.yaml", {"preset": "nano", "model": {"dim": 32}}
+    settings = {"model.dim": 32, "training.steps": 7}
+    for recipe in (named, file, str(file), tree, resolve("nano")):
+        with pytest.raises(UsageError, match="it is enough"):
+            jepalm.train(recipe, data="pairs", settings=settings)
+    assert found == [resolve("nano", flags={**settings, "data.name": "pairs"})] * 5
 
 
-def test_a_recipe_that_is_none_is_one_line(work):
+def test_a_recipe_that_is_none_is_one_line():
     with pytest.raises(UsageError, match="unknown preset nana"):
         jepalm.train("nana")
     with pytest.raises(UsageError, match=r"unknown key model.dmi \(did you mean model.dim\?\)"):

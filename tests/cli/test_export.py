@@ -6,7 +6,14 @@ import re
 import pytest
 from safetensors.torch import load_file
 
-LINES = "".join(f"line {number} of the play\n" for number in range(60))
+from jepalm.numbers import three
+
+LINES = "".join(f"line {number} of the play\n" for number in range(300))
+
+
+def first_run(work):
+    (run,) = (work / "runs").glob("*-first")
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -16,9 +23,9 @@ def work(tmp_path_factory, jepalm_command, tiny):
     (folder / "play.txt").write_text(LINES)
     for command in (
         ["prepare", "text", "play.txt", "--licence", "public domain"],
-        ["train", "--preset", "nano", "--data", "play", *tiny],
+        ["train", "--preset", "nano", "--data", "play", "--name", "first", *tiny],
         ["evaluate", "--prompts", "3"],
-        ["export", "runs/latest", "--to", "out"],
+        ["export", "--to", "out"],
     ):
         code, out, err = jepalm_command(*command, cwd=folder)
         assert code == 0, err
@@ -31,7 +38,7 @@ def test_the_folder_holds_weights_config_tokenizer_and_card(work):
     assert names == {"model.safetensors", "config.json", "tokenizer.json", "README.md"}
     said = (work / "export.out").read_text()
     assert re.search(r"^model     0\.\d\d M parameters, fp32, of step 4$", said, re.M)
-    assert re.search(r"^wrote     out  \(\d+ kB\)$", said, re.M)
+    assert re.search(r"^wrote     out  \([\d.]+ kB\)$", said, re.M)
 
 
 def test_the_folder_names_no_folder_of_this_machine(work, jepalm_command, tiny):
@@ -46,7 +53,7 @@ def test_the_folder_names_no_folder_of_this_machine(work, jepalm_command, tiny):
 
 def test_generate_reads_the_folder_as_it_reads_the_run(work, jepalm_command):
     texts = []
-    for run in ("runs/latest", "out"):
+    for run in (first_run(work), "out"):
         code, out, err = jepalm_command("generate", "line 3", "--json", "--run", run, cwd=work)
         assert code == 0, err
         texts.append(json.loads(out)["texts"])
@@ -57,15 +64,15 @@ def test_the_card_has_the_datas_licence_and_the_runs_figures_beside_their_contro
     card = (work / "out" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: jepalm\n")
     assert "| licence | public domain |" in card
-    run = next(path for path in (work / "runs").iterdir() if (path / "report").exists())
+    run = first_run(work)
     rows = json.loads((run / "report" / "evaluation-validation.json").read_text())["rows"]
     (found,) = [row for row in rows if row["name"] == "decoder/generation_ce"]
     line = next(line for line in card.splitlines() if line.startswith("| CE on predicted embeddings,"))
-    assert f"| {found['model']:.3g} |" in line
+    assert f"| {three(found['model'])} |" in line
     assert "training unigram" in line
-    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-    assert last["kind"] == "validation"
-    assert re.search(rf"^\| generation\\_ce \| {last['validation/generation_ce']:.3g} \|$", card, re.M)
+    points = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    last = [point for point in points if point["kind"] == "validation"][-1]
+    assert f"\n| generation\\_ce | {three(last['validation/generation_ce'])} |\n" in card
 
 
 def test_half_the_size_when_asked(work, jepalm_command):
