@@ -447,7 +447,7 @@ def _path(given: str | os.PathLike[str] | None) -> Path | None:
     return None if given is None else Path(given)
 
 
-def _texts(texts: Sequence[str], what: str) -> list[str]:
+def _texts(texts: Any, what: str) -> list[str]:
     """A list of texts.
 
     Raises:
