@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from jepalm.errors import JepalmError, UsageError
 from jepalm.reading import read_json
 from jepalm.version import __version__
@@ -288,18 +290,18 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     check_free(folder)
     temporary = folder.parent / f".{folder.name}-{os.getpid()}.tmp"
     try:
-        temporary.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         sweep_temporary(folder.parent)
+        temporary.mkdir()
         yield temporary
         for path in temporary.iterdir():
             flush_folder(path)
         flush_folder(temporary)
         temporary.replace(folder)
         flush_folder(folder.parent)
-    except OSError as error:
-        raise JepalmError(
-            f"cannot write {folder}: {error.strerror or error}", "name another folder"
-        ) from None
+    except (OSError, SafetensorError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise JepalmError(f"cannot write {folder}: {reason}", "name another folder") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
