@@ -8,8 +8,8 @@ B and S are free, T is `model.target_len`. The encoder of a model with a length 
 `target_lengths` (B); where actions are read it takes `action_ids` (B, A) and `action_lengths` (B) and gives
 `action_embeddings` (B, A, D) for the predictor. A light decoder is one step, to be called for each position
 in turn: its `predicted` (B, D') and the tokens before it, `previous` (B, m) with the nearest first, to
-`logits` (B, V). A recurrent one also reads its `state` (B, H), at first the encoder's, and gives the
-`next_state`.
+`logits` (B, V). A recurrent one reads the last token alone and its `state` (B, H), at first the encoder's,
+and gives the `next_state`.
 
 Each file is run with onnxruntime as soon as it is written, and compared with what the model itself computes.
 """
@@ -29,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jepalm.config import ModelConfig
 from jepalm.data.batches import Batch, Tokens, pad_rows
 from jepalm.data.tokenizer import SPECIALS
 from jepalm.errors import JepalmError, UsageError
@@ -36,6 +37,7 @@ from jepalm.generation.loading import TrainedModel
 from jepalm.model.conditioning import ActionView, Conditioning
 from jepalm.model.decoder import LocalDecoder, RecurrentDecoder, TextDecoder
 from jepalm.model.layout import Layout
+from jepalm.objective.context import last_tokens
 from jepalm.objective.jepalm import JepalmObjective
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -248,7 +250,7 @@ def _encoder(objective: JepalmObjective, seen: _Example) -> _Part:
             assert likely is not None
             made.append(likely[:, 0])
         if recurrent is not None:
-            made.append(recurrent.start_state(layout.last(embeddings)))  # (B, H)
+            made.append(first_state(recurrent, config, Tokens(ids, lengths), layout.last(embeddings)))
         return made
 
     inputs = {"ids": seen.source.ids, "lengths": seen.source.lengths}
@@ -261,7 +263,8 @@ def _encoder(objective: JepalmObjective, seen: _Example) -> _Part:
     if likely is not None:
         right["target_lengths"] = likely[:, 0], everywhere
     if recurrent is not None:
-        right["state"] = recurrent.start_state(seen.layout.last(seen.embeddings)), everywhere
+        last = seen.layout.last(seen.embeddings)
+        right["state"] = first_state(recurrent, config, seen.source, last), everywhere
     free = {
         "ids": {0: "batch", **_axis(1, "source", config.source_len)},
         "lengths": {0: "batch"},
@@ -323,11 +326,12 @@ def _decoder(objective: JepalmObjective, seen: _Example) -> _Part:
     for place in range(config.target_len):
         inputs = {"predicted": seen.predicted[:, place]}
         if config.decoder.n_previous:
-            inputs["previous"] = context.previous[:, place]  # (B, m)
+            m = 1 if isinstance(decoder, RecurrentDecoder) else config.decoder.n_previous
+            inputs["previous"] = context.previous[:, place, :m]  # (B, m)
         steps.append((inputs, {"logits": (logits[:, place], held[:, place])}))
     first, outputs = steps[0][0], ["logits"]
     if isinstance(decoder, RecurrentDecoder):
-        first["state"] = decoder.start_state(context.source)  # (B, H)
+        first["state"] = first_state(decoder, config, seen.source, context.source)  # (B, H)
         outputs.append("next_state")
     free = {name: {0: "batch"} for name in first}
     step = _Forward(decoder, step_of(decoder))
@@ -346,18 +350,34 @@ def step_of(decoder: LocalDecoder | RecurrentDecoder) -> Any:
 
         return local_step
 
-    weight, recurrent, bias, recurrent_bias = decoder.gru.parameters()
-
     def recurrent_step(predicted: Tensor, previous: Tensor, state: Tensor) -> list[Tensor]:
         x = decoder.embedding(predicted) + decoder.tokens(previous[:, 0])  # (B, H)
-        read = F.linear(x, weight, bias).chunk(3, -1)  # reset, update, candidate: three of (B, H)
-        held = F.linear(state, recurrent, recurrent_bias).chunk(3, -1)
-        reset, update = ((a + b).sigmoid() for a, b in zip(read[:2], held[:2], strict=True))
-        candidate = torch.tanh(read[2] + reset * held[2])
-        state = candidate + update * (state - candidate)
+        state = next_state(decoder, x, state)
         return [decoder.vocabulary(state), state]
 
     return recurrent_step
+
+
+def first_state(decoder: RecurrentDecoder, config: ModelConfig, source: Tokens, last: Tensor) -> Tensor:
+    """The state (B, H) before the first position, which knows the source's last embedding (B, D).
+
+    Of a decoder that reads several tokens it has read those before the source's last one.
+    """
+    state = decoder.start_state(last)  # (B, H)
+    before = last_tokens(source, config.decoder.n_previous)  # (B, m), the last first
+    for k in range(config.decoder.n_previous - 1, 0, -1):
+        state = next_state(decoder, decoder.tokens(before[:, k]), state)
+    return state
+
+
+def next_state(decoder: RecurrentDecoder, x: Tensor, state: Tensor) -> Tensor:
+    """The state (B, H) after one more input (B, H) of the GRU (arXiv 1406.1078)."""
+    weight, recurrent, bias, recurrent_bias = decoder.gru.parameters()
+    read = F.linear(x, weight, bias).chunk(3, -1)  # reset, update, candidate: three of (B, H)
+    held = F.linear(state, recurrent, recurrent_bias).chunk(3, -1)
+    reset, update = ((a + b).sigmoid() for a, b in zip(read[:2], held[:2], strict=True))
+    candidate = torch.tanh(read[2] + reset * held[2])
+    return candidate + update * (state - candidate)
 
 
 def _axis(axis: int, name: str, longest: int) -> dict[int, str]:

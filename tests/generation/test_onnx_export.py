@@ -72,7 +72,8 @@ def greedy(folder: Path, trained: TrainedModel, prompt: str) -> str:
         logits = run("decoder", predicted=predicted, target_lengths=target_lengths)["logits"][0]
         logits[:, : END + 1] = -np.inf
         return trained.tokenizer.decode(logits[: target_lengths[0]].argmax(-1))
-    m, text, state = model.decoder.n_previous, [], read.get("state")
+    (m,) = [one.shape[1] for one in parts["decoder"].get_inputs() if one.name == "previous"]
+    text, state = [], read.get("state")
     for place in range(model.target_len):
         before = [PAD] * m + ids + text
         previous = np.array([before[: -m - 1 : -1]])
