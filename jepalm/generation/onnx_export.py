@@ -43,8 +43,8 @@ from jepalm.objective.jepalm import JepalmObjective
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-3
 """Largest difference to torch, over the largest magnitude or 1, with which a file is kept."""
-N_TEXTS = 3
-"""Random texts that a file is checked on."""
+N_TRACED, N_TEXTS = 3, 2
+"""Random texts that a file is made with, and those that it is checked on, of other lengths."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,10 @@ def write_onnx(trained: TrainedModel, folder: Path) -> list[Checked]:
     objective = trained.jepalm
     assert not objective.packing
     with torch.no_grad():
-        seen = _Example.of(objective, trained.config.model.longest_action)
+        examples = [_Example.of(objective, n_texts) for n_texts in (N_TRACED, N_TEXTS)]
         found = []
-        for part in (_encoder(objective, seen), _predictor(objective, seen), _decoder(objective, seen)):
+        for make in (_encoder, _predictor, _decoder):
+            part = make(objective, *examples)
             part.write(folder)
             difference, scale = part.compare(folder)
             if not difference <= TOLERANCE * max(1.0, scale):
@@ -162,7 +163,7 @@ class _Part:
         difference = scale = 0.0
         state: Any = None
         for inputs, right in self.expected:
-            fed = {name: value.numpy() for name, value in inputs.items()}
+            fed = {name: value.contiguous().numpy() for name, value in inputs.items()}
             if state is not None:
                 fed["state"] = state
             found = dict(zip(self.outputs, session.run(list(self.outputs), fed), strict=True))
@@ -170,8 +171,8 @@ class _Part:
             for name, (value, counts) in right.items():
                 ours, theirs = value.double().numpy(), np.asarray(found[name], np.float64)
                 held = np.broadcast_to(counts.numpy(), ours.shape)
-                difference = max(difference, float(np.abs(ours - theirs)[held].max()))
-                scale = max(scale, float(np.abs(ours)[held].max()))
+                difference = max(difference, float(np.abs(ours - theirs)[held].max(initial=0.0)))
+                scale = max(scale, float(np.abs(ours)[held].max(initial=0.0)))
         return difference, scale
 
 
@@ -212,19 +213,22 @@ class _Example:
     predicted: Tensor
 
     @classmethod
-    def of(cls, objective: JepalmObjective, longest_action: int) -> _Example:
-        """Draw texts for a model and read them."""
-        config, draw = objective.model.config, torch.Generator().manual_seed(0)
+    def of(cls, objective: JepalmObjective, n_texts: int) -> _Example:
+        """Draw texts for a model and read them; `N_TRACED` texts are as long as may be, others shorter."""
+        config, draw = objective.model.config, torch.Generator().manual_seed(n_texts)
         conditioned = config.action.conditioning != "none"
 
         def texts(longest: int) -> Tokens:
-            sizes = torch.linspace(longest, 1, N_TEXTS).long().tolist()
+            most = longest if n_texts == N_TRACED else max(1, longest - 1)
+            sizes = torch.linspace(most, 1, n_texts).long().tolist()
             first = len(SPECIALS)
             rows = [torch.randint(first, objective.vocab_size, (n,), generator=draw).tolist() for n in sizes]
             return pad_rows(rows, torch.device("cpu"))
 
         source, target = texts(config.source_len), texts(config.target_len)
-        action = texts(longest_action) if conditioned else None
+        missing = config.target_len - target.ids.shape[1]
+        target = Tokens(F.pad(target.ids, (0, missing)), target.lengths)
+        action = texts(config.longest_action) if conditioned else None
         embeddings, layout = objective.encode_source(source)
         act = objective.encode_action(action)
         places = objective.layout(target)
@@ -232,7 +236,7 @@ class _Example:
         return cls(source, action, target, embeddings, layout, act, places, predicted)
 
 
-def _encoder(objective: JepalmObjective, seen: _Example) -> _Part:
+def _encoder(objective: JepalmObjective, traced: _Example, seen: _Example) -> _Part:
     """Sources and actions to embeddings, lengths of the targets and a decoder's first state."""
     model, config = objective.model, objective.model.config
     recurrent = model.decoder if isinstance(model.decoder, RecurrentDecoder) else None
@@ -253,11 +257,15 @@ def _encoder(objective: JepalmObjective, seen: _Example) -> _Part:
             made.append(first_state(recurrent, config, Tokens(ids, lengths), layout.last(embeddings)))
         return made
 
-    inputs = {"ids": seen.source.ids, "lengths": seen.source.lengths}
+    def inputs_of(texts: _Example) -> dict[str, Tensor]:
+        inputs = {"ids": texts.source.ids, "lengths": texts.source.lengths}
+        if texts.action is None:
+            return inputs
+        return inputs | {"action_ids": texts.action.ids, "action_lengths": texts.action.lengths}
+
     everywhere = torch.ones(1, dtype=torch.bool)
     right = {"embeddings": (seen.embeddings, seen.layout.mask[..., None])}
-    if seen.action is not None and seen.act is not None:
-        inputs |= {"action_ids": seen.action.ids, "action_lengths": seen.action.lengths}
+    if seen.act is not None:
         right["action_embeddings"] = seen.act[0], seen.act[1].mask[..., None]
     likely = objective.likely_lengths(seen.embeddings, seen.layout, 1, seen.act)
     if likely is not None:
@@ -271,10 +279,11 @@ def _encoder(objective: JepalmObjective, seen: _Example) -> _Part:
         "action_ids": {0: "batch", **_axis(1, "action", config.longest_action)},
         "action_lengths": {0: "batch"},
     }
-    return _Part("encoder.onnx", _Forward(model, encode), inputs, free, list(right), [(inputs, right)])
+    checks = [(inputs_of(seen), right)]
+    return _Part("encoder.onnx", _Forward(model, encode), inputs_of(traced), free, list(right), checks)
 
 
-def _predictor(objective: JepalmObjective, seen: _Example) -> _Part:
+def _predictor(objective: JepalmObjective, traced: _Example, seen: _Example) -> _Part:
     """Source embeddings to predicted embeddings of targets of given lengths."""
     model, config = objective.model, objective.model.config
 
@@ -286,11 +295,16 @@ def _predictor(objective: JepalmObjective, seen: _Example) -> _Part:
             act = action[0], Layout.of(action[1], action[0].shape[1], packed=False)
         return [model.predictor(target, embeddings, layout, Conditioning(act)).embeddings]
 
-    inputs = {
-        "embeddings": seen.embeddings,
-        "lengths": seen.source.lengths,
-        "target_lengths": seen.target.lengths,
-    }
+    def inputs_of(texts: _Example) -> dict[str, Tensor]:
+        inputs = {
+            "embeddings": texts.embeddings,
+            "lengths": texts.source.lengths,
+            "target_lengths": texts.target.lengths,
+        }
+        if texts.action is None or texts.act is None:
+            return inputs
+        return inputs | {"action_embeddings": texts.act[0], "action_lengths": texts.action.lengths}
+
     free = {
         "embeddings": {0: "batch", **_axis(1, "source", config.source_len)},
         "lengths": {0: "batch"},
@@ -298,14 +312,12 @@ def _predictor(objective: JepalmObjective, seen: _Example) -> _Part:
         "action_embeddings": {0: "batch", **_axis(1, "action", config.longest_action)},
         "action_lengths": {0: "batch"},
     }
-    if seen.action is not None and seen.act is not None:
-        inputs |= {"action_embeddings": seen.act[0], "action_lengths": seen.action.lengths}
     held = objective.embedding_layout(seen.places).mask[..., None]
-    right = {"predicted": (seen.predicted, held)}
-    return _Part("predictor.onnx", _Forward(model, predict), inputs, free, list(right), [(inputs, right)])
+    checks = [(inputs_of(seen), {"predicted": (seen.predicted, held)})]
+    return _Part("predictor.onnx", _Forward(model, predict), inputs_of(traced), free, ["predicted"], checks)
 
 
-def _decoder(objective: JepalmObjective, seen: _Example) -> _Part:
+def _decoder(objective: JepalmObjective, traced: _Example, seen: _Example) -> _Part:
     """Embeddings to logits: of all positions, or of one by a light decoder's step."""
     decoder, config = objective.model.decoder, objective.model.config
     held = seen.places.mask[..., None]  # (B, T, 1)
@@ -314,28 +326,35 @@ def _decoder(objective: JepalmObjective, seen: _Example) -> _Part:
         def decode(predicted: Tensor, target_lengths: Tensor) -> list[Tensor]:
             return [decoder(predicted, Layout.of(target_lengths, config.target_len, packed=False))]
 
-        inputs = {"predicted": seen.predicted, "target_lengths": seen.target.lengths}
+        def inputs_of(texts: _Example) -> dict[str, Tensor]:
+            return {"predicted": texts.predicted, "target_lengths": texts.target.lengths}
+
+        checks = [(inputs_of(seen), {"logits": (objective.decode(seen.predicted, seen.places), held)})]
         free = {"predicted": {0: "batch"}, "target_lengths": {0: "batch"}}
-        right = {"logits": (objective.decode(seen.predicted, seen.places), held)}
-        return _Part("decoder.onnx", _Forward(decoder, decode), inputs, free, ["logits"], [(inputs, right)])
+        whole = _Forward(decoder, decode)
+        return _Part("decoder.onnx", whole, inputs_of(traced), free, ["logits"], checks)
 
     pairs = Batch(seen.source, seen.target, seen.action, N_TEXTS, int(seen.target.lengths.sum()))
     context = objective.decoder_context(pairs, seen.embeddings, seen.layout)
     logits = objective.decode(seen.predicted, seen.places, context)  # (B, T, V) of all positions at once
+    recurrent = decoder if isinstance(decoder, RecurrentDecoder) else None
+    m = 1 if recurrent is not None else config.decoder.n_previous
     steps = []
     for place in range(config.target_len):
-        inputs = {"predicted": seen.predicted[:, place]}
-        if config.decoder.n_previous:
-            m = 1 if isinstance(decoder, RecurrentDecoder) else config.decoder.n_previous
-            inputs["previous"] = context.previous[:, place, :m]  # (B, m)
+        inputs = {"predicted": seen.predicted[:, place], "previous": context.previous[:, place, :m]}  # (B, m)
         steps.append((inputs, {"logits": (logits[:, place], held[:, place])}))
-    first, outputs = steps[0][0], ["logits"]
-    if isinstance(decoder, RecurrentDecoder):
-        first["state"] = first_state(decoder, config, seen.source, context.source)  # (B, H)
+    first = {"predicted": traced.predicted[:, 0], "previous": traced.source.ids[:, :1].expand(-1, m)}
+    outputs = ["logits"]
+    if recurrent is not None:
+        steps[0][0]["state"] = first_state(recurrent, config, seen.source, context.source)  # (B, H)
+        last = traced.layout.last(traced.embeddings)
+        first["state"] = first_state(recurrent, config, traced.source, last)
         outputs.append("next_state")
+    elif not m:
+        for inputs in (first, *(inputs for inputs, _ in steps)):
+            del inputs["previous"]
     free = {name: {0: "batch"} for name in first}
-    step = _Forward(decoder, step_of(decoder))
-    return _Part("decoder.onnx", step, first, free, outputs, steps)
+    return _Part("decoder.onnx", _Forward(decoder, step_of(decoder)), first, free, outputs, steps)
 
 
 def step_of(decoder: LocalDecoder | RecurrentDecoder) -> Any:
