@@ -171,7 +171,8 @@ class _Part:
             for name, (value, counts) in right.items():
                 ours, theirs = value.double().numpy(), np.asarray(found[name], np.float64)
                 held = np.broadcast_to(counts.numpy(), ours.shape)
-                difference = max(difference, float(np.abs(ours - theirs)[held].max(initial=0.0)))
+                wrong = np.abs(ours - theirs)[held].max(initial=0.0)
+                difference = float(np.maximum(difference, wrong))  # not-a-number stays
                 scale = max(scale, float(np.abs(ours)[held].max(initial=0.0)))
         return difference, scale
 
