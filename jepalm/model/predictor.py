@@ -187,7 +187,8 @@ class LengthHead(nn.Module):
             assert action is not None
             embeddings, action_layout = action
             hidden = hidden + self.action(action_layout.mean(embeddings))
-        return self.out(F.silu(hidden)).squeeze(-1)
+        found = self.out(F.silu(hidden))  # (B, n_bins)
+        return found.squeeze(-1) if found.shape[-1] == 1 else found
 
 
 class LocalHead(nn.Module):
