@@ -14,7 +14,7 @@ from jepalm.escaping import for_terminal
 from jepalm.numbers import count, duration, three
 from jepalm.report.analysis import evaluation as evaluations
 from jepalm.report.read import LogPoint, RunRecord, number
-from jepalm.report.render.blocks import Cell, Facts, Table, Verdicts
+from jepalm.report.render.blocks import Cell, Cells, Facts, Table, Verdicts
 from jepalm.report.render.markdown import escaped, shown
 from jepalm.report.render.run import evaluation_table
 from jepalm.report.summary import Summary
@@ -115,7 +115,7 @@ def _use(record: RunRecord, facts: ExportFacts) -> list[str]:
     parts = [f"```python\n{code}\n```"] if code else []
     parts.append(f"```sh\n{command}\n```")
     if facts.onnx:
-        rows = [[Cell(name, verbatim=True), f"{difference:.1e}"] for name, difference in facts.onnx]
+        rows: list[Cells] = [[Cell(name, verbatim=True), f"{value:.1e}"] for name, value in facts.onnx]
         caption = "Without Python: each file's largest difference to torch, checked as it was written"
         parts.append(shown(Table(["file", "difference"], rows, caption)))
     return parts
