@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import errno
 import fcntl
+import glob
 import json
 import os
 import platform
@@ -171,12 +172,16 @@ def _take_name(made: Path, root: Path, name: str) -> Path:
     raise OSError(errno.EEXIST, f"too many runs are called {name}")
 
 
-def sweep_temporary(folder: Path) -> None:
+def sweep_temporary(folder: Path, beginning: str = "") -> None:
     """Remove what killed processes left half-written in a folder: `.NAME-PID.tmp`, and older forms.
 
     What belongs to a process that lives stays, and so does what resists.
+
+    Args:
+        folder: where to look.
+        beginning: of NAME, in a folder that others write into, too.
     """
-    for path in folder.glob(".*"):
+    for path in folder.glob(f".{glob.escape(beginning)}*"):
         match = _TEMPORARY.fullmatch(path.name)
         if match is None or process_lives(int(match[1])):
             continue
@@ -291,7 +296,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     temporary = folder.parent / f".{folder.name}-{os.getpid()}.tmp"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        sweep_temporary(folder.parent)
+        sweep_temporary(folder.parent, f"{folder.name}-")
         temporary.mkdir()
         yield temporary
         for path in temporary.iterdir():
