@@ -89,7 +89,7 @@ class Model:
     def __repr__(self) -> str:
         """Name, family, step and device in one line."""
         model = self.config.model
-        kind = model.family if model.backbone is None else "backbone"
+        kind: str = model.family if model.backbone is None else "backbone"
         if kind == "jepalm":
             kind += f" with a {model.decoder.kind} decoder"
         return f"<jepalm.Model {self.name}: {kind}, step {self.step:,}, on {self.device}>"
