@@ -10,9 +10,6 @@ DATA ?= data
 # What `make demo-world` is about: home or grid.
 WORLD ?= home
 
-export JEPALM_RUNS = $(RUNS)
-export JEPALM_DATA = $(DATA)
-
 .DEFAULT_GOAL := help
 .PHONY: help onnx torture demo demo-world install lint types test test-all pretrained bench gpu wheel docs format clean
 
@@ -20,11 +17,13 @@ help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: $(STAMP)  ## Prepare Shakespeare, train a small model (about a minute), generate, report
-	$(BIN)/jepalm prepare shakespeare
-	$(BIN)/jepalm train --preset nano
-	$(BIN)/jepalm generate "To be"
-	$(BIN)/jepalm report $(RUNS)/latest
+	$(BIN)/jepalm prepare shakespeare --data-dir "$(DATA)"
+	$(BIN)/jepalm train --preset nano --data-dir "$(DATA)" --run-dir "$(RUNS)"
+	$(BIN)/jepalm generate "To be" --run "$(RUNS)/latest"
+	$(BIN)/jepalm report "$(RUNS)/latest"
 
+demo-world: export JEPALM_RUNS = $(RUNS)
+demo-world: export JEPALM_DATA = $(DATA)
 demo-world: $(STAMP)  ## Text world model (WORLD=home or grid): data, training, the autoregressive baseline, evaluation
 	@mkdir -p $(RUNS) && date +%s > $(RUNS)/.demo-world
 	$(BIN)/jepalm prepare transitions --world $(WORLD)

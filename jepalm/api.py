@@ -173,7 +173,7 @@ class Model:
             prompts: the sources.
             actions: on each, for a model that reads actions.
             length: tokens to write; of a model of windows in as many passages as it takes.
-            temperature: 0 takes the most likely tokens. By default 0, and 1 of a model with noise, or of a
+            temperature: 0 takes the most likely tokens. By default 0; 1 of a model with noise, and 0.8 of a
                 light decoder whose texts have no right end.
             top_k: of a model that writes token by token: draw from this many most likely tokens.
             top_p: the same: draw from the tokens that hold this probability.

@@ -35,6 +35,7 @@ METRICS = "metrics.jsonl"
 SAMPLES = "samples.jsonl"
 CONFIG = "config.yaml"
 LOG = "log.txt"
+LOCK = ".lock"
 _TEMPORARY = re.compile(r"\..+-(\d+)\.tmp")
 
 
@@ -246,7 +247,7 @@ def locked(run: RunFolder) -> Iterator[None]:
         JepalmError: another process holds it.
     """
     try:
-        handle = open(run.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115
+        handle = open(run.path / LOCK, "a+", encoding="utf-8")  # noqa: SIM115
     except OSError as error:
         message = f"cannot lock {run.path}: {error.strerror}"
         raise JepalmError(message, "make the folder writable") from None
@@ -256,6 +257,18 @@ def locked(run: RunFolder) -> Iterator[None]:
         except OSError:
             raise JepalmError(f"{run.path} is being trained by another process", "wait for it") from None
         yield
+
+
+def is_held(run: RunFolder) -> bool:
+    """Whether a process trains the run at this moment; writes nothing."""
+    try:
+        with open(run.path / LOCK, "rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -300,6 +313,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         for path in temporary.iterdir():
+            if path.is_file():
+                path.chmod(0o644)  # a library may keep weights to their owner
             flush_folder(path)
         flush_folder(temporary)
         temporary.replace(folder)

@@ -148,6 +148,7 @@ class Session:
             "terms": [asdict(term) for term in self.objective.terms],
             "data": {
                 "name": self.config.data.name,
+                "folder": str(self.prepared.path),
                 "corpus": meta.corpus,
                 "pairing": meta.pairing,
                 "has_action": meta.has_action,

@@ -23,6 +23,7 @@ ROOMS = (
     "objective",
     "model",
     "data",
+    "shell",
     "run",
     "hardware",
     "config",

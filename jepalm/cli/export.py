@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
+from jepalm.cli.options import CheckpointOption, RunArgument
+
 
 def export(
-    run: Annotated[
-        Path | None, typer.Argument(help="Run folder. Default: runs/latest.", show_default=False)
-    ] = None,
+    run: RunArgument = None,
     to: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where to write.  [required]", show_default=False)
     ] = None,
-    checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
+    checkpoint: CheckpointOption = "last",
     half: Annotated[
         bool, typer.Option("--half", help="Write bfloat16, half the size; float32 if not given.")
     ] = False,

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from jepalm.cli.options import (
+    CheckpointOption,
+    DeviceOption,
+    JsonOption,
+    PictureOption,
+    PrecisionOption,
+    RunOption,
+    SamplesOption,
+    SeedOption,
+)
 
 
 def infill(
@@ -16,12 +26,9 @@ def infill(
             show_default=False,
         ),
     ],
-    run: Annotated[
-        Path | None,
-        typer.Option(help="Run folder, or an exported one.  [default: runs/latest]", show_default=False),
-    ] = None,
-    checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
-    samples: Annotated[int, typer.Option(min=1, help="Texts to write.")] = 1,
+    run: RunOption = None,
+    checkpoint: CheckpointOption = "last",
+    samples: SamplesOption = 1,
     temperature: Annotated[
         float | None,
         typer.Option(
@@ -30,17 +37,11 @@ def infill(
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16.")] = "auto",
-    show_embeddings: Annotated[
-        bool,
-        typer.Option(
-            "--show-embeddings",
-            help="Write a heat map of the predicted embeddings into the run's report folder.",
-        ),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    show_embeddings: PictureOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Fill the gaps of a text in one pass, with a model of hidden spans.
 

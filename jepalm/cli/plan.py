@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jepalm.cli.options import CheckpointOption, DataDirOption, DeviceOption, JsonOption, RunOption
+
 if TYPE_CHECKING:
     from jepalm.data.worlds.base import AnyWorld
     from jepalm.generation.loading import TrainedModel
@@ -34,11 +36,8 @@ def plan(
         str, typer.Option(metavar="TEXT", help="Where to start; - reads standard input.", show_default=False)
     ],
     goal: Annotated[str, typer.Option(metavar="TEXT", help="Where to arrive.", show_default=False)],
-    run: Annotated[
-        Path | None,
-        typer.Option(help="Run folder, or an exported one.  [default: runs/latest]", show_default=False),
-    ] = None,
-    checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
+    run: RunOption = None,
+    checkpoint: CheckpointOption = "last",
     horizon: Annotated[int, typer.Option(min=1, max=64, help="Most actions of a plan.")] = 4,
     actions: Annotated[
         Path | None,
@@ -64,11 +63,9 @@ def plan(
     verify: Annotated[
         bool, typer.Option("--verify", help="Run the plan in the true simulator of the data's world.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of prepared data.  [default: data]", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    device: DeviceOption = "auto",
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     r"""Search the actions whose predicted end is nearest to the goal; shortest first.
 
@@ -194,7 +191,7 @@ def _show(row: dict[str, Any]) -> None:
     """Print a plan, each action with the state predicted after it."""
     from jepalm.cli.console import LABEL_WIDTH, errors
     from jepalm.cli.console import line as one_line
-    from jepalm.numbers import three
+    from jepalm.numbers import counted, duration, three
 
     def line(label: str, text: str) -> None:  # a state may be a map of several lines
         one_line(label, text.replace("\n", "\n" + " " * LABEL_WIDTH))
@@ -215,12 +212,13 @@ def _show(row: dict[str, Any]) -> None:
     if truth:
         what = "reached" if truth["reached"] else "not reached"
         illegal = truth["legal"].count(False)
-        line("verified", f"goal {what} in the {truth['world']} world, {illegal} illegal actions")
+        line("verified", f"goal {what} in the {truth['world']} world, {counted(illegal, 'illegal action')}")
     complete = "all" if row["complete"] else "not all"
     merged = ", states that read the same once" if row["merged"] else ""
     errors.print(
-        f"{row['predicted']:,} states predicted, {complete} sequences of {row['choices']} actions up to"
-        f" {row['horizon']}{merged} · {row['seconds']:.1f} s · {row['run']} at step {row['step']:,}",
+        f"{counted(row['predicted'], 'state')} predicted, {complete} sequences of"
+        f" {counted(row['choices'], 'action')} up to {row['horizon']}{merged}"
+        f" · {duration(row['seconds'])} · {row['run']} at step {row['step']:,}",
         style="dim",
         markup=False,
     )

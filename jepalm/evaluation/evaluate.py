@@ -16,6 +16,7 @@ from jepalm.evaluation.text.writing import evaluate_texts
 from jepalm.evaluation.world.measure import evaluate_world
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.writers import check_keep, check_refining
+from jepalm.numbers import counted
 
 
 def evaluate(
@@ -85,7 +86,9 @@ def _check_texts(trained: TrainedModel, settings: EvaluationSettings) -> None:
         raise UsageError("--keep needs the length of the text that is made of passages", "give --length 64")
     longest, most = trained.config.model.target_len, max(settings.kept)
     if most >= longest:
-        message = f"{trained.run.name} writes {longest} tokens a passage: --keep {most:g} keeps all"
+        message = (
+            f"{trained.run.name} writes {counted(longest, 'token')} a passage: --keep {most:g} keeps all"
+        )
         raise UsageError(message, "give fewer")
 
 

@@ -48,6 +48,9 @@ AlphabetOption = Annotated[
 SplitOption = Annotated[
     str, typer.Option(metavar="A/B/C", help="Percent of the text in train, validation and test.")
 ]
+NormalizeOption = Annotated[
+    bool, typer.Option("--normalize-newlines", help="Read CR LF, and CR alone, as a newline.")
+]
 NameOption = Annotated[str | None, typer.Option(metavar="NAME", help="Name of the folder that is made.")]
 LicenceOption = Annotated[
     str, typer.Option(metavar="TEXT", help="Licence of the text, written down with it.")
