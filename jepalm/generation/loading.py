@@ -12,7 +12,7 @@ from jepalm.errors import JepalmError, UsageError
 from jepalm.hardware import Hardware, choose_hardware
 from jepalm.objective import CausalObjective, JepalmObjective, Objective, build_objective
 from jepalm.run import RunFolder
-from jepalm.training.checkpoint import Checkpoint, find_checkpoint, load_model
+from jepalm.training.checkpoint import BEST, Checkpoint, find_checkpoint, load_model
 
 TOKENIZER = "tokenizer.json"
 
@@ -72,13 +72,17 @@ class TrainedModel:
         return prepared
 
 
-def load_trained(run: RunFolder, which: str = "last", hardware: HardwareConfig | None = None) -> TrainedModel:
-    """Load a run's model from a checkpoint (`last`, `best` or a step).
+def load_trained(
+    run: RunFolder, which: str | None = None, hardware: HardwareConfig | None = None
+) -> TrainedModel:
+    """Load a run's model from a checkpoint: `last`, `best` or a step.
 
+    When None, the last; of a run that ended early the best, as it ended because the last is none.
     Needs the run folder alone, not the prepared data.
     """
     config = read_config(run.config)
-    checkpoint = find_checkpoint(run, which)
+    early = (run.checkpoints / BEST).exists() and run.read_manifest().get("finished_early", False)
+    checkpoint = find_checkpoint(run, which or (BEST if early else "last"))
     place = choose_hardware(hardware or HardwareConfig())
     tokenizer = TextTokenizer.load(run.path / TOKENIZER)
     objective = build_objective(config.model, config.objective, tokenizer.vocab_size, place)
