@@ -16,11 +16,17 @@ WORLD ?= home
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-demo: $(STAMP)  ## Prepare Shakespeare, train a small model (about a minute), generate, report
+demo: $(STAMP)  ## Prepare Shakespeare, train two small models (a minute or two each), generate, report
 	$(BIN)/jepalm prepare shakespeare --data-dir "$(DATA)"
 	$(BIN)/jepalm train --preset nano --data-dir "$(DATA)" --run-dir "$(RUNS)"
 	$(BIN)/jepalm generate "To be" --run "$(RUNS)/latest"
 	$(BIN)/jepalm report "$(RUNS)/latest"
+	@echo; echo "That was the published arrangement: all characters at once, each without its neighbours. It does not read."
+	@echo "Now the same one pass, with a light decoder that sees the characters it has written:"; echo
+	$(BIN)/jepalm prepare shakespeare --pairing windows --name shakespeare-windows --data-dir "$(DATA)"
+	$(BIN)/jepalm train --preset nano-local --data-dir "$(DATA)" --run-dir "$(RUNS)"
+	$(BIN)/jepalm generate "To be, or not to be: " --passages 3 --run "$(RUNS)/latest"
+	@echo; echo "Its words and lines hold together, as each character depends on those before (docs/one-pass.md)."
 
 demo-world: export JEPALM_RUNS = $(RUNS)
 demo-world: export JEPALM_DATA = $(DATA)

@@ -61,7 +61,7 @@ Score = Literal["nll", "distance"]
 def load(
     path: str | os.PathLike[str],
     *,
-    checkpoint: str | int = "last",
+    checkpoint: str | int | None = None,
     device: str | torch.device = "auto",
     precision: str = "auto",
 ) -> Model:
@@ -69,7 +69,7 @@ def load(
 
     Args:
         path: a run's folder, such as `runs/latest`, or one that `jepalm export` wrote.
-        checkpoint: of a run: `last`, `best`, or a step.
+        checkpoint: of a run: `last`, `best`, or a step. When None the last; the best of a run that ended early.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `auto`, `fp32` or `bf16`.
 
@@ -77,7 +77,8 @@ def load(
         UsageError: there is no such model, checkpoint or device.
         JepalmError: it is damaged.
     """
-    return Model(load_folder(Path(path), str(checkpoint), _hardware(device, precision)), precision)
+    which = None if checkpoint is None else str(checkpoint)
+    return Model(load_folder(Path(path), which, _hardware(device, precision)), precision)
 
 
 class Model:

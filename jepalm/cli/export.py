@@ -15,7 +15,7 @@ def export(
     to: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where to write.  [required]", show_default=False)
     ] = None,
-    checkpoint: CheckpointOption = "last",
+    checkpoint: CheckpointOption = None,
     half: Annotated[
         bool, typer.Option("--half", help="Write bfloat16, half the size; float32 if not given.")
     ] = False,

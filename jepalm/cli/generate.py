@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jepalm.cli.options import (
+    BeamsOption,
     CheckpointOption,
     DataDirOption,
     DeviceOption,
@@ -43,7 +44,7 @@ def generate(
         ),
     ] = None,
     run: RunOption = None,
-    checkpoint: CheckpointOption = "last",
+    checkpoint: CheckpointOption = None,
     length: Annotated[
         int | None,
         typer.Option(
@@ -59,6 +60,7 @@ def generate(
             min=1, help="Likeliest lengths to write; the text that the decoder finds most probable is kept."
         ),
     ] = 1,
+    beams: BeamsOption = 1,
     passages: Annotated[
         int, typer.Option(min=1, help="Passages to write, each the next one's source, as text.")
     ] = 1,
@@ -166,6 +168,7 @@ def generate(
             "--prompts": prompts is not None,
             "--action": action is not None,
             "--length-candidates": length_candidates > 1,
+            "--beams": beams > 1,
             "--passages": passages > 1,
             "--refine": refine > 1,
             "--keep": keep is not None,
@@ -193,6 +196,7 @@ def generate(
         top_k=top_k,
         top_p=top_p,
         length_candidates=length_candidates,
+        beams=beams,
         refining=refining,
         keep=kept[0] if kept else None,
         batch_size=max(TEXTS_AT_ONCE, samples),

@@ -27,7 +27,7 @@ def infill(
         ),
     ],
     run: RunOption = None,
-    checkpoint: CheckpointOption = "last",
+    checkpoint: CheckpointOption = None,
     samples: SamplesOption = 1,
     temperature: Annotated[
         float | None,

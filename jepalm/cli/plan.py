@@ -37,7 +37,7 @@ def plan(
     ],
     goal: Annotated[str, typer.Option(metavar="TEXT", help="Where to arrive.", show_default=False)],
     run: RunOption = None,
-    checkpoint: CheckpointOption = "last",
+    checkpoint: CheckpointOption = None,
     horizon: Annotated[int, typer.Option(min=1, max=64, help="Most actions of a plan.")] = 4,
     actions: Annotated[
         Path | None,

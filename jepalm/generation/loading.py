@@ -18,7 +18,7 @@ from jepalm.generation.exported import LATENT, WEIGHTS, is_exported, read_record
 from jepalm.hardware import Hardware, choose_hardware
 from jepalm.objective import CausalObjective, JepalmObjective, Objective, build_objective
 from jepalm.run import RunFolder, open_run
-from jepalm.training.checkpoint import Checkpoint, find_checkpoint, load_model
+from jepalm.training.checkpoint import BEST, Checkpoint, find_checkpoint, load_model
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class TrainedModel:
         return prepared
 
 
-def load_folder(path: Path, which: str = "last", hardware: HardwareConfig | None = None) -> TrainedModel:
-    """Load the model of a run folder from a checkpoint (`last`, `best` or a step), or an exported one.
+def load_folder(path: Path, which: str | None = None, hardware: HardwareConfig | None = None) -> TrainedModel:
+    """Load the model of a run folder from a checkpoint, as `load_trained` does, or an exported one.
 
     Raises:
         UsageError: the path is neither, or it is an exported one and another checkpoint is asked for.
@@ -98,18 +98,22 @@ def load_folder(path: Path, which: str = "last", hardware: HardwareConfig | None
     """
     if not is_exported(path):
         return load_trained(open_run(path), which, hardware)
-    if which != "last":
+    if which not in (None, "last"):
         raise UsageError(f"{path} is an exported model and has no checkpoint {which}", "name the run instead")
     return load_exported(path, hardware)
 
 
-def load_trained(run: RunFolder, which: str = "last", hardware: HardwareConfig | None = None) -> TrainedModel:
-    """Load a run's model from a checkpoint (`last`, `best` or a step).
+def load_trained(
+    run: RunFolder, which: str | None = None, hardware: HardwareConfig | None = None
+) -> TrainedModel:
+    """Load a run's model from a checkpoint: `last`, `best` or a step.
 
+    When None, the last; of a run that ended early the best, as it ended because the last is none.
     Needs the run folder alone, not the prepared data.
     """
     config = read_config(run.config)
-    checkpoint = find_checkpoint(run, which)
+    early = (run.checkpoints / BEST).exists() and run.read_manifest().get("finished_early", False)
+    checkpoint = find_checkpoint(run, which or (BEST if early else "last"))
     place = choose_hardware(hardware or HardwareConfig())
     tokenizer = TextTokenizer.load(run.path / TOKENIZER)
     objective = build_objective(config.model, config.objective, tokenizer.vocab_size, place)
