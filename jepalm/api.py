@@ -69,7 +69,8 @@ def load(
 
     Args:
         path: a run's folder, such as `runs/latest`, or one that `jepalm export` wrote.
-        checkpoint: of a run: `last`, `best`, or a step. When None the last; the best of a run that ended early.
+        checkpoint: of a run: `last`, `best`, or a step. When None the last, or the best of one that ended
+            early.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `auto`, `fp32` or `bf16`.
 

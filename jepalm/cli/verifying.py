@@ -18,7 +18,7 @@ NGRAM = "5-gram"
 """Names a drafter that is no run: counts of the verifier's training text."""
 
 
-def open_drafter(run: Path, checkpoint: str, hardware: HardwareConfig) -> TrainedModel | None:
+def open_drafter(run: Path, checkpoint: str | None, hardware: HardwareConfig) -> TrainedModel | None:
     """Load the run that drafts; None for the 5-gram."""
     from jepalm.generation.loading import load_folder
 
