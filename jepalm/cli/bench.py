@@ -40,7 +40,7 @@ def bench(
             " that this one learned from.",
         ),
     ] = None,
-    checkpoint: CheckpointOption = "last",
+    checkpoint: CheckpointOption = None,
     seconds: Annotated[
         float, typer.Option(min=0.0, help="How long each time is measured; three rounds at least.")
     ] = 5.0,

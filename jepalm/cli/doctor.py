@@ -163,10 +163,9 @@ def _prepared(path: Path, root: Path) -> CheckResult:
 
 def _run(run: RunFolder, root: Path) -> Iterator[CheckResult]:
     from jepalm.config import read_config
-    from jepalm.data.prepared import open_prepared
+    from jepalm.data.prepared import TOKENIZER, open_prepared
     from jepalm.data.tokenizer import TextTokenizer
     from jepalm.errors import JepalmError
-    from jepalm.generation.loading import TOKENIZER
     from jepalm.report.read import read_run
     from jepalm.shell import resuming
     from jepalm.training.checkpoint import problem, step_folders

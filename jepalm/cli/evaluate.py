@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from jepalm.cli.options import (
+    BeamsOption,
     CheckpointOption,
     DataDirOption,
     DeviceOption,
@@ -27,7 +28,7 @@ class WordBoundary(enum.StrEnum):
 
 def evaluate(
     run: RunArgument = None,
-    checkpoint: CheckpointOption = "last",
+    checkpoint: CheckpointOption = None,
     split: Annotated[
         str,
         typer.Option(help="train, validation, test, or a further split of the data: where the prompts are."),
@@ -41,6 +42,7 @@ def evaluate(
         ),
     ] = None,
     samples: Annotated[int, typer.Option(min=2, help="Texts of each prompt, for Brier-n.")] = 2,
+    beams: BeamsOption = 1,
     temperature: Annotated[
         float, typer.Option(min=0.0, help="Of the model's draws; 0: the most likely token.")
     ] = 1.0,
@@ -138,6 +140,7 @@ def evaluate(
         length=length,
         kept=kept_of("--keep", keep),
         chunks=chunks,
+        beams=beams,
         passes=numbers_of_passes(passes, order),
         order=known_order(order),
         reading=reading.value,

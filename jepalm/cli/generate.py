@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jepalm.cli.options import (
+    BeamsOption,
     CheckpointOption,
     DataDirOption,
     DeviceOption,
@@ -43,7 +44,7 @@ def generate(
         ),
     ] = None,
     run: RunOption = None,
-    checkpoint: CheckpointOption = "last",
+    checkpoint: CheckpointOption = None,
     length: Annotated[
         int | None,
         typer.Option(
@@ -59,6 +60,7 @@ def generate(
             min=1, help="Likeliest lengths to write; the text that the decoder finds most probable is kept."
         ),
     ] = 1,
+    beams: BeamsOption = 1,
     passages: Annotated[
         int, typer.Option(min=1, help="Passages to write, each the next one's source, as text.")
     ] = 1,
@@ -135,17 +137,16 @@ def generate(
     """
     from jepalm.cli.prompts import read_lines, show_many
     from jepalm.cli.refining import kept_of, refining_of
-    from jepalm.cli.texts import TextRequest, default_temperature, given_text, print_notes, refuse
+    from jepalm.cli.texts import TextRequest, given_text, print_notes, refuse
     from jepalm.cli.verifying import open_drafter, open_verifier, show_verified
     from jepalm.config import from_mapping, runs_root
     from jepalm.encodings import plain
     from jepalm.errors import UsageError
-    from jepalm.generation.loading import load_trained
+    from jepalm.generation.loading import load_folder
     from jepalm.generation.prompts import cut_note, read_action
     from jepalm.generation.sampling import Sampling
     from jepalm.generation.writer import TEXTS_AT_ONCE
-    from jepalm.generation.writers import WritingOptions
-    from jepalm.run import open_run
+    from jepalm.generation.writers import WritingOptions, default_temperature
     from jepalm.shell import command
 
     if infill is not None:
@@ -167,6 +168,7 @@ def generate(
             "--prompts": prompts is not None,
             "--action": action is not None,
             "--length-candidates": length_candidates > 1,
+            "--beams": beams > 1,
             "--passages": passages > 1,
             "--refine": refine > 1,
             "--keep": keep is not None,
@@ -179,7 +181,7 @@ def generate(
         sampling = Sampling(float(samples > 1) if temperature is None else temperature, top_k, top_p)
         show_verified(drafting, verifying, text, length, sampling, asked)
         return
-    trained = load_trained(open_run(where), checkpoint, hardware)
+    trained = load_folder(where, checkpoint, hardware)
     lines = [] if prompts is None else read_lines(prompts)
     text = given_text(prompt or "")
     act = read_action(trained, None if action is None else plain(action))
@@ -194,6 +196,7 @@ def generate(
         top_k=top_k,
         top_p=top_p,
         length_candidates=length_candidates,
+        beams=beams,
         refining=refining,
         keep=kept[0] if kept else None,
         batch_size=max(TEXTS_AT_ONCE, samples),

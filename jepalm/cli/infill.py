@@ -27,7 +27,7 @@ def infill(
         ),
     ],
     run: RunOption = None,
-    checkpoint: CheckpointOption = "last",
+    checkpoint: CheckpointOption = None,
     samples: SamplesOption = 1,
     temperature: Annotated[
         float | None,
@@ -52,14 +52,14 @@ def infill(
     from rich.text import Text
 
     from jepalm.cli.console import console, print_json
-    from jepalm.cli.texts import default_temperature, draw_embeddings, given_text, print_cost
+    from jepalm.cli.texts import draw_embeddings, given_text, print_cost
     from jepalm.config import from_mapping, runs_root
     from jepalm.generation.infill import fill, read_gaps
-    from jepalm.generation.loading import load_trained
-    from jepalm.run import open_run
+    from jepalm.generation.loading import load_folder
+    from jepalm.generation.writers import default_temperature
 
     hardware = from_mapping({"hardware": {"device": device, "precision": precision}}).hardware
-    trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
+    trained = load_folder(run or runs_root() / "latest", checkpoint, hardware)
     text = given_text(text)
     gapped, drawn = read_gaps(trained, text), default_temperature(trained, temperature, samples)
     start = time.perf_counter()

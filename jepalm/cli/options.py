@@ -13,7 +13,18 @@ RunArgument = Annotated[
 RunOption = Annotated[
     Path | None, typer.Option(help="Run folder.  [default: runs/latest]", show_default=False)
 ]
-CheckpointOption = Annotated[str, typer.Option(help="last, best, or a step.")]
+CheckpointOption = Annotated[
+    str | None,
+    typer.Option(
+        help="last, best, or a step.  [default: last; best of a run that ended early]", show_default=False
+    ),
+]
+BeamsOption = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Light decoders of texts that end: keep this many texts, and take the likeliest."
+    ),
+]
 SamplesOption = Annotated[int, typer.Option(min=1, help="Texts to write.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the draws.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")]

@@ -37,7 +37,7 @@ def plan(
     ],
     goal: Annotated[str, typer.Option(metavar="TEXT", help="Where to arrive.", show_default=False)],
     run: RunOption = None,
-    checkpoint: CheckpointOption = "last",
+    checkpoint: CheckpointOption = None,
     horizon: Annotated[int, typer.Option(min=1, max=64, help="Most actions of a plan.")] = 4,
     actions: Annotated[
         Path | None,
@@ -77,12 +77,11 @@ def plan(
     from jepalm.cli.texts import given_text
     from jepalm.config import from_mapping, runs_root
     from jepalm.encodings import plain
-    from jepalm.generation.loading import load_trained
+    from jepalm.generation.loading import load_folder
     from jepalm.generation.worlds.plan import make_plan, usual_feedback
-    from jepalm.run import open_run
 
-    folder = open_run(run or runs_root() / "latest")
-    trained = load_trained(folder, checkpoint, from_mapping({"hardware": {"device": device}}).hardware)
+    hardware = from_mapping({"hardware": {"device": device}}).hardware
+    trained = load_folder(run or runs_root() / "latest", checkpoint, hardware)
     state, goal = given_text(state), plain(goal)
     world = _world(trained, data_dir) if verify or actions is None else None
     choices = _read_actions(actions) if actions is not None else _actions_of(world, state)
@@ -115,7 +114,7 @@ def plan(
         "rollout": feedback,
         "seconds": round(seconds, 6),
         "seed": seed,
-        "run": folder.name,
+        "run": trained.run.name,
         "step": trained.checkpoint.step,
         "verified": truth,
     }

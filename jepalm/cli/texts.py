@@ -57,21 +57,6 @@ def given_text(argument: str) -> str:
     return standard_input().removesuffix("\n") if argument == "-" else plain(argument)
 
 
-def default_temperature(trained: TrainedModel, asked: float | None, samples: int) -> float:
-    """The temperature asked for; else 1 where the draws make the texts differ, and 0 elsewhere.
-
-    The likeliest text of a light decoder repeats itself where no right answer ends it, so it is drawn, too:
-    at 0.8, where its gap to real text is smaller than at 1 and its words are as varied as real ones.
-    """
-    if asked is not None:
-        return asked
-    model = trained.config.model
-    endless = trained.pairing in ("windows", "lines") and not trained.is_causal
-    if model.decoder.autoregressive and endless:
-        return 0.8
-    return float(samples > 1 or model.predictor.noise != "none")
-
-
 def refuse(flags: dict[str, bool], beside: str, hint: str) -> None:
     """Raise UsageError for a flag that was given and does nothing beside another."""
     from jepalm.errors import UsageError

@@ -18,14 +18,13 @@ NGRAM = "5-gram"
 """Names a drafter that is no run: counts of the verifier's training text."""
 
 
-def open_drafter(run: Path, checkpoint: str, hardware: HardwareConfig) -> TrainedModel | None:
+def open_drafter(run: Path, checkpoint: str | None, hardware: HardwareConfig) -> TrainedModel | None:
     """Load the run that drafts; None for the 5-gram."""
-    from jepalm.generation.loading import load_trained
-    from jepalm.run import open_run
+    from jepalm.generation.loading import load_folder
 
     if str(run) == NGRAM and not run.exists():
         return None
-    return load_trained(open_run(run), checkpoint, hardware)
+    return load_folder(run, checkpoint, hardware)
 
 
 def open_verifier(asked: str, drafting: TrainedModel | None, hardware: HardwareConfig) -> TrainedModel:
@@ -40,8 +39,7 @@ def open_verifier(asked: str, drafting: TrainedModel | None, hardware: HardwareC
         UsageError: there is no such run, or the drafter names no teacher.
     """
     from jepalm.errors import UsageError
-    from jepalm.generation.loading import load_trained
-    from jepalm.run import open_run
+    from jepalm.generation.loading import load_folder
 
     if asked == TEACHER and not Path(asked).exists():
         if drafting is None:
@@ -51,7 +49,7 @@ def open_verifier(asked: str, drafting: TrainedModel | None, hardware: HardwareC
             message = f"{drafting.run.name} was trained without a teacher"
             raise UsageError(message, "name the causal run that verifies: --verify RUN")
         asked = teacher
-    return load_trained(open_run(Path(asked)), hardware=hardware)
+    return load_folder(Path(asked), hardware=hardware)
 
 
 def show_verified(

@@ -60,6 +60,8 @@ def evaluate(
         if trained.reads_actions and split.has_action:
             return evaluate_world(evaluation, trained, prepared, split, settings, other)
         return evaluation
+    if settings.beams > 1 and trained.pairing != "pairs":
+        raise UsageError(f"--beams does nothing for {name}: it answers no questions", "leave it out")
     scored_otherwise = settings.reading != "boundary" or settings.databases is not None
     if scored_otherwise and trained.pairing != "pairs":
         message = f"--reading and --databases do nothing for {name}: it answers no questions"

@@ -86,6 +86,21 @@ def writer_for(trained: TrainedModel, options: WritingOptions = GREEDY) -> Write
     )
 
 
+def default_temperature(trained: TrainedModel, asked: float | None, samples: int) -> float:
+    """The temperature asked for; else 1 where the draws make the texts differ, and 0 elsewhere.
+
+    The likeliest text of a light decoder repeats itself where no right answer ends it, so it is drawn, too:
+    at 0.8, where its gap to real text is smaller than at 1 and its words are as varied as real ones.
+    """
+    if asked is not None:
+        return asked
+    model = trained.config.model
+    endless = trained.pairing in ("windows", "lines") and not trained.is_causal
+    if model.decoder.autoregressive and endless:
+        return 0.8
+    return float(samples > 1 or model.predictor.noise != "none")
+
+
 def passage_writer(trained: TrainedModel, **settings: Any) -> PassageWriter:
     """A JEPALM run as a writer; settings are those of `PassageWriter`."""
     following = partial(next_source, trained)

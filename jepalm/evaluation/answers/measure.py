@@ -82,7 +82,7 @@ def measure_answers(
     score = score_of(task, settings.reading, settings.databases, world)
     questions = read_questions(split, prepared.tokenizer, settings.n_prompts or MOST_QUESTIONS)
     training, training_tokens = training_questions(prepared, TRAINING_TOKENS)
-    answerers = {"model": Answerer(trained)}
+    answerers = {"model": Answerer(trained, settings.beams)}
     if other is not None and other.pairing == "pairs":
         if other.reads_actions and not prepared.meta.has_action:
             raise UsageError(f"{other.run.name} reads actions", f"{prepared.path.name} has none")
