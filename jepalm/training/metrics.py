@@ -67,7 +67,7 @@ class RecentSteps:
         self._raw[self._filled].zero_()
         self._weighted[self._filled].zero_()
         self._filled += 1
-        self.target_tokens += target_tokens
+        self.target_tokens = self.target_tokens + target_tokens
 
     def add(self, losses: Losses) -> None:
         """Add a micro batch to the step that began last; a term that it leaves out becomes not a number."""
@@ -81,14 +81,15 @@ class RecentSteps:
 
     def last(self, names: list[str]) -> Tensor:
         """The (T,) terms of these names of the step that began last, over this process's micro batches."""
-        return self._raw[self._filled - 1, [1 + self.terms.index(name) for name in names]]
+        row = self._raw[self._filled - 1].unbind()
+        return torch.stack([row[1 + self.terms.index(name)] for name in names])
 
     def take(self, processes: Processes) -> StepValues:
         """The values of the steps since the last row, over all processes; begin anew."""
         raw = processes.sum(self._raw[: self._filled].clone()).cpu()
         shares = processes.sum(self._weighted[: self._filled].clone()).mean(0).tolist()
         weights = [float(self.weights[name]) for name in self.terms]
-        taken = StepValues(self.terms, raw, weights, shares, self.target_tokens)
+        taken = StepValues(self.terms, raw, weights, shares, int(self.target_tokens))
         self._filled = self.target_tokens = 0
         return taken
 
