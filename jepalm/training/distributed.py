@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from jepalm.hardware import Hardware
+from jepalm.training.peers import Peer, meet
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Processes:
 
     rank: int = 0
     world_size: int = 1
+    peers: tuple[Peer, ...] = ()
+    """All of them, this one too; none of one alone."""
 
     @property
     def first(self) -> bool:
@@ -81,7 +84,7 @@ def join_processes(hardware: Hardware) -> Iterator[Processes]:
         torch.cuda.set_device(hardware.device)
     dist.init_process_group("nccl" if hardware.device.type == "cuda" else "gloo")
     try:
-        yield Processes(dist.get_rank(), world_size)
+        yield Processes(dist.get_rank(), world_size, meet())
     finally:
         leave_group()
 
