@@ -17,6 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from jepalm.hardware import Hardware
 from jepalm.training.peers import Peer, meet
 
+LAST_MOMENT_S = 1.0
+"""What gloo's threads get at the end; a fifth of it was too little once, on a machine with other work."""
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -97,5 +100,5 @@ def leave_group() -> None:
     leaves at once after a sum can wait forever. Nothing tells when the threads are idle; they get a moment.
     """
     if dist.get_backend() == "gloo":
-        time.sleep(0.2)
+        time.sleep(LAST_MOMENT_S)
     dist.destroy_process_group()
