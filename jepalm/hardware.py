@@ -43,6 +43,7 @@ class Hardware:
     attention: str
     compile: bool
     name: str
+    parallel: str = "ddp"
 
     def autocast(self) -> AbstractContextManager[object]:
         """Context in which matrix products run in the chosen precision."""
@@ -86,13 +87,14 @@ def choose_hardware(config: HardwareConfig, steps: int = 0) -> Hardware:
     if precision == "auto":
         precision = "bf16" if fast_bf16(device) else "fp32"
     on_cpu = device.type == "cpu"
-    compiled = (
-        device.type == "cuda" and steps >= COMPILE_FROM_STEPS if config.compile == "auto" else config.compile
-    )
+    compiled = config.compile
+    if compiled == "auto":
+        compiled = device.type == "cuda" and steps >= COMPILE_FROM_STEPS and config.parallel == "ddp"
     packing = on_cpu and not compiled if config.packing == "auto" else config.packing
     if packing and compiled:
         raise UsageError("hardware.packing and hardware.compile exclude each other", "turn one of them off")
-    return Hardware(device, precision, threads, packing, config.attention, compiled, device_name(device))
+    name = device_name(device)
+    return Hardware(device, precision, threads, packing, config.attention, compiled, name, config.parallel)
 
 
 def fast_bf16(device: torch.device) -> bool:

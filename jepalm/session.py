@@ -35,6 +35,7 @@ from jepalm.errors import JepalmError, UsageError
 from jepalm.evaluation.validation.held_out import HeldOut
 from jepalm.generation.teacher import find_teacher, load_teacher
 from jepalm.hardware import Hardware, choose_hardware
+from jepalm.model.recomputing import recompute_blocks
 from jepalm.objective import JepalmObjective, Objective, build_objective
 from jepalm.run import RunFolder, check_runs, create_run, locked, open_run, sweep_temporary, write_atomically
 from jepalm.training.checkpoint import Checkpoint, find_checkpoint
@@ -51,6 +52,7 @@ FIXED_ON_RESUME = {
     "training.seed",
     "training.steps_per_epoch",
 }
+MAY_CHANGE = ("training.", "hardware.", "model.gradient_checkpointing")
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ class Session:
             "timed": [asdict(choice) for choice in self.timed],
             "compiled": hardware.compile,
             "world_size": self.processes.world_size,
+            "parallel": hardware.parallel,
             "seed": self.config.training.seed,
             "parameters": {"total": sum(parts.values()), **parts},
             "terms": [asdict(term) for term in self.objective.terms],
@@ -255,6 +258,8 @@ def _session(
     with join_processes(hardware) as processes:
         torch.manual_seed(config.training.seed)
         objective = build_objective(config.model, config.objective, prepared.meta.vocab_size, hardware)
+        if config.model.gradient_checkpointing and config.model.backbone is None:
+            recompute_blocks(objective)
         if config.objective.coupling.teacher is not None:
             assert isinstance(objective, JepalmObjective)
             teacher = find_teacher(config.objective.coupling.teacher, runs)
@@ -332,7 +337,7 @@ def _changed(run: RunFolder, flags: dict[str, Any], settings: list[str]) -> Conf
     apply_overrides(tree, [*(f"{key}={value}" for key, value in flags.items()), *settings])
     new = from_mapping(tree)
     for key, (before, after) in differences(old, new).items():
-        if key in FIXED_ON_RESUME or not key.startswith(("training.", "hardware.")):
+        if key in FIXED_ON_RESUME or not key.startswith(MAY_CHANGE):
             message = f"{key} cannot change on resuming: {run.name} has {before}, asked {after}"
             raise UsageError(message, "start a new run for that")
     return new

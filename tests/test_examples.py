@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from typer.testing import CliRunner
+
+from jepalm.cli import app
 
 ROOT = Path(__file__).parents[1]
 TINY = ("--steps=2", "--batch-size=4", "model.dim=16", "model.n_heads=2", "training.validation_batches=1")
@@ -84,3 +88,24 @@ def test_a_runs_metrics_are_read_with_the_standard_library_alone(trained_run, ro
     for line in trained:
         shares = [float(number) for number in line.split()[3::3]]
         assert sum(shares) == pytest.approx(100, abs=0.5), line
+
+
+def test_the_jobs_of_several_machines_are_well_formed_and_resume():
+    script = ROOT / "examples" / "slurm.sh"
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    service, job = yaml.safe_load_all((ROOT / "examples" / "kubernetes.yaml").read_text())
+    pod = job["spec"]["template"]["spec"]
+    assert pod["subdomain"] == service["metadata"]["name"]
+    (command,) = pod["containers"][0]["args"]
+    for text in (script.read_text(), command):
+        assert "-m jepalm train" in text
+        assert "--resume" in text
+
+
+def test_a_billion_parameters_are_planned_without_data_or_memory(tmp_path):
+    config = ROOT / "examples" / "configs" / "openwebtext-1b.yaml"
+    given = ["train", "--config", str(config), "--dry-run", "--devices", "8", "--data-dir", str(tmp_path)]
+    found = CliRunner().invoke(app, given)
+    assert found.exit_code == 0, found.output
+    assert "1.0" in next(line for line in found.stdout.splitlines() if line.startswith("model"))
+    assert "fsdp" in found.stdout

@@ -46,6 +46,20 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, time a few steps, write nothing.")
     ] = False,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="With --dry-run: what the run takes on so many GPUs.")
+    ] = None,
+    gpu: Annotated[str, typer.Option(help="With --devices: which GPUs.")] = "H100",
+    mfu: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, max=1, help="With --devices: share of the peak.  [default: 0.4]", show_default=False
+        ),
+    ] = None,
+    price: Annotated[
+        float | None,
+        typer.Option(min=0, help="With --devices: price of a GPU for an hour.", show_default=False),
+    ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="Train a missing teacher first, without asking.")
     ] = False,
@@ -74,6 +88,9 @@ def train(
     from jepalm.session import new_session, resumed_session
 
     runs = runs_root(run_dir)
+    if devices is not None and (resume is not None or not dry_run):
+        hint = "a training on several: torchrun --nproc-per-node=N -m jepalm train"
+        raise UsageError("--devices goes with --dry-run of a new run", hint)
     if resume is not None:
         given = {"--preset": preset, "--config": config, "--name": name, "--run-dir": run_dir}
         for flag, value in given.items():
@@ -82,6 +99,11 @@ def train(
         opened = resumed_session(resume, flags, settings or [], data_root(data_dir))
     else:
         resolved = resolve(preset, config, flags, settings)
+        if devices is not None and dry_run:
+            from jepalm.cli.forecast import show_forecast
+
+            show_forecast(resolved, data_root(data_dir), devices, gpu, mfu, price)
+            return
         check_runs(runs)
         if yes or not dry_run:
             trained = _train_teacher_first(resolved, runs, data_dir, agreed=yes, dry_run=dry_run)

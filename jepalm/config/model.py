@@ -162,7 +162,7 @@ class ModelConfig(Section):
     the hub. It brings its own sizes and its own tokenizer, which the data must be prepared with."""
     lora: LoraConfig = LoraConfig()
     gradient_checkpointing: bool = False
-    """Compute the backbone's layers again in the backward pass instead of keeping their activations."""
+    """Compute the layers again in the backward pass instead of keeping their activations."""
 
     @property
     def target_dim(self) -> int:
@@ -233,9 +233,8 @@ class ModelConfig(Section):
         if self.lora.r == 0 and self.lora != LoraConfig():
             raise ValueError("model.lora does nothing with model.lora.r=0")
         if self.backbone is None:
-            for name in ("lora", "gradient_checkpointing"):
-                if not kept(self, name):
-                    raise ValueError(f"model.{name} does nothing without model.backbone")
+            if not kept(self, "lora"):
+                raise ValueError("model.lora does nothing without model.backbone")
             return self
         for where, section, names in (
             ("model", self, ("dim", "n_heads", "ffn_mult", "dropout")),

@@ -125,3 +125,6 @@ class HardwareConfig(Section):
     """Compute only the positions that hold text; `auto`: on a CPU."""
     attention: Literal["auto", "sdpa", "matmul"] = "auto"
     """`auto`: plain matrix products for short texts on a CPU, else the fused kernel."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """What several processes share: `ddp` the batch alone, each has the whole model; `fsdp` also weights,
+    gradients and moments, of which each process holds its part."""

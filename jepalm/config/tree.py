@@ -58,6 +58,24 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _is_whole_in_no_process(self) -> Config:
+        if self.hardware.parallel != "fsdp":
+            return self
+        generation = self.objective.generation
+        excluded = {
+            "optimizer.kind=muon: its updates need whole matrices": self.optimizer.kind == "muon",
+            "training.phases: what learns is fixed once divided": bool(self.training.phases),
+            "model.backbone": self.model.backbone is not None,
+            "objective.coupling.teacher": self.objective.coupling.teacher is not None,
+            "objective.generation.train_decoder=false": generation.weight > 0
+            and not generation.train_decoder,
+            "hardware.compile=true": self.hardware.compile is True,
+        }
+        for what in (what for what, there in excluded.items() if there):
+            raise ValueError(f"hardware.parallel=fsdp does not go with {what}")
+        return self
+
+    @model_validator(mode="after")
     def _language_models_see_no_later_token(self) -> Config:
         model, objective = self.model, self.objective
         if objective.encoder_lm.weight > 0 and model.encoder.kind != "causal":
@@ -106,7 +124,6 @@ FAMILY_SECTIONS = {
         "model.causal",
         "model.backbone",
         "model.lora",
-        "model.gradient_checkpointing",
         "objective.next_token",
         "objective.latent",
         "objective.tube",

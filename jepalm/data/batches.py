@@ -6,10 +6,12 @@ resuming at a step gives the same pairs, and so does any number of devices or mi
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +29,8 @@ from jepalm.numbers import counted
 
 RESIDENT_BYTES = 2 << 30
 """Largest stream of tokens that is copied to the device."""
+BUCKETS = (0.25, 0.5, 1.0)
+"""Parts of the longest lengths to which static shapes are padded: a compiled graph for each."""
 _BYTES_A_TOKEN = 4  # resident ids are int32
 _HIDDEN = 1
 """Keeps the draws of hidden spans apart from those of the texts they are hidden in."""
@@ -59,6 +63,13 @@ class Tokens:
         return Tokens(ids, lengths, places)
 
 
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU to a device; to a GPU from pinned memory, so that nothing waits for it."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 def pad_rows(rows: Sequence[Sequence[int]], device: torch.device) -> Tokens:
     """Token lists of unequal length as padded texts."""
     lengths = torch.tensor([len(row) for row in rows])  # (B,)
@@ -77,7 +88,11 @@ def with_end(texts: Tokens, whole: Tensor) -> Tokens:
 
 @dataclass(frozen=True)
 class Batch:
-    """A micro batch; its counts are those of the whole batch it is a part of."""
+    """A micro batch; its counts are those of the whole batch it is a part of.
+
+    With static shapes the counts that differ from step to step are scalars on the device: a compiled graph
+    would hold numbers as constants.
+    """
 
     source: Tokens
     target: Tokens
@@ -94,8 +109,9 @@ class Batch:
     """Whole targets of the global batch."""
     n_target_latents: int = 0
     """Latents of the global batch's targets, of `tokens_per_latent` tokens each."""
-    n_with_three: int = 0
-    """Pairs of the global batch that have three tokens or more, all parts and the ends between them."""
+    n_with_three: int = 1
+    """Pairs of the global batch that have three tokens or more, all parts and the ends between them; 1 at
+    least, as sums are divided by it."""
 
     def first(self, n: int) -> Batch:
         """The first n pairs; counts stay those of the whole."""
@@ -145,7 +161,8 @@ class Batches:
         tokens_per_latent: target tokens that one latent holds; the latents are counted.
         end_targets: a target that is a whole text ends with the end token, beyond `target_len`; windows and
             hidden spans do not end.
-        static_shapes: pad to exactly `source_len` and `target_len` instead of the longest text.
+        static_shapes: pad to the longest lengths times the first of `BUCKETS` that holds all texts of the
+            batch, instead of to the longest text.
         spans: how much of a text is hidden, of data with that pairing.
         resident: keep all tokens on the device; when empty, if they are under 2 GiB and under a
             quarter of its free memory. Changes speed only.
@@ -293,10 +310,11 @@ class Batches:
 
     def _batch(self, texts: _Texts, rows: slice, counted: slice) -> Batch:
         """The micro batch of some rows, with the counts of the batch that it is a part of."""
-        tokens = {role: self._gather(spans[rows], self._limit(role)) for role, spans in texts.spans.items()}
+        widths = self._widths(texts.spans, rows)
+        tokens = {role: self._gather(spans[rows], widths[role]) for role, spans in texts.spans.items()}
         if texts.hidden is not None:
             tokens["source"], tokens["target"] = self._hide(tokens["source"], texts.hidden[rows])
-        whole = None if texts.whole is None else torch.from_numpy(texts.whole[rows]).to(self.device)
+        whole = None if texts.whole is None else send(torch.from_numpy(texts.whole[rows]), self.device)
         if self.end_targets and whole is not None:
             tokens["target"] = with_end(tokens["target"], whole)
         return Batch(
@@ -304,8 +322,24 @@ class Batches:
             tokens["target"],
             tokens.get("action"),
             whole=whole,
-            **self._counts(texts, counted),
+            **self._constant(self._counts(texts, counted)),
         )
+
+    def _widths(self, spans: Mapping[Role, NDArray[np.int64]], rows: slice) -> dict[Role, int]:
+        """How many columns the texts of each role take: of some rows, or with static shapes of all."""
+        if not self._static_shapes:
+            return {role: int(_lengths(found[rows]).max()) for role, found in spans.items()}
+        longest = {role: int(_lengths(found).max()) for role, found in spans.items()}
+        buckets = ({role: math.ceil(share * self._limit(role)) for role in spans} for share in BUCKETS)
+        return next(widths for widths in buckets if all(longest[role] <= widths[role] for role in spans))
+
+    def _constant(self, counts: dict[str, int]) -> dict[str, Any]:
+        """With static shapes, the counts that differ from step to step as scalars on the device."""
+        if not self._static_shapes:
+            return counts
+        names = [name for name in counts if name != "n_pairs"]
+        values = send(torch.tensor([float(counts[name]) for name in names]), self.device)
+        return {**counts, **dict(zip(names, values.unbind(), strict=True))}
 
     def _counts(self, texts: _Texts, counted: slice) -> dict[str, int]:
         """The counts of a `Batch`, over these rows."""
@@ -324,24 +358,24 @@ class Batches:
             "n_target_tokens": int(lengths["target"].sum()),
             "n_whole": 0 if texts.whole is None else int(texts.whole[counted].sum()),
             "n_target_latents": int((-(-lengths["target"] // self.tokens_per_latent)).sum()),
-            "n_with_three": int((np.sum(list(lengths.values()), axis=0) + ends >= 3).sum()),
+            "n_with_three": max(1, int((np.sum(list(lengths.values()), axis=0) + ends >= 3).sum())),
         }
 
     def _hide(self, text: Tokens, hidden: NDArray[np.int64]) -> tuple[Tokens, Tokens]:
         """The text with the mask token at hidden places (B, K), and the tokens there."""
         assert self.split.mask_id is not None
-        places = torch.from_numpy(hidden).to(self.device)  # (B, K)
+        places = send(torch.from_numpy(hidden), self.device)  # (B, K)
         source, target = hide(text.ids, places, self.split.mask_id)  # (B, T), (B, K)
         return (
             Tokens(source, text.lengths, self._columns[: self._window].expand_as(source)),
             Tokens(target, torch.full_like(text.lengths, places.shape[1]), places),
         )
 
-    def _gather(self, spans: NDArray[np.int64], limit: int) -> Tokens:
+    def _gather(self, spans: NDArray[np.int64], width: int) -> Tokens:
         lengths = _lengths(spans)
-        width = limit if self._static_shapes else int(lengths.max())
         if self._stream is not None:
-            starts, sizes = torch.from_numpy(np.stack([spans[:, 0], lengths])).to(self.device)  # (B,), (B,)
+            known = torch.from_numpy(np.stack([spans[:, 0], lengths]))
+            starts, sizes = send(known, self.device)  # (B,), (B,)
             columns = self._columns[:width]
             padding = columns >= sizes[:, None]  # (B, T)
             places = (starts[:, None] + columns).masked_fill_(padding, 0)  # (B, T)
@@ -350,7 +384,9 @@ class Batches:
         table = np.full((len(spans), width), TextTokenizer.PAD, dtype=np.int64)
         for row, (start, end) in enumerate(spans.tolist()):
             table[row, : end - start] = self.split.tokens(start, end)
-        return Tokens(torch.from_numpy(table), torch.from_numpy(lengths)).to(self.device)
+        return Tokens(
+            send(torch.from_numpy(table), self.device), send(torch.from_numpy(lengths), self.device)
+        )
 
     def _load_spans(self) -> dict[Role, NDArray[np.int64]]:
         everything = np.arange(self.n_pairs)

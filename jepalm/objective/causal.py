@@ -118,7 +118,7 @@ class CausalObjective(Objective):
         if views is not None:
             terms["latent"] = self._latent(batch, views, of_views) / batch.n_pairs
         if "tube" in on:
-            terms["tube"] = self._tube(hidden, read.lengths) / max(1, batch.n_with_three)
+            terms["tube"] = self._tube(hidden, read.lengths) / batch.n_with_three
         return self.weighting(terms, len(batch.target.lengths) / batch.n_pairs)
 
     def before_step(self, step: int) -> None:

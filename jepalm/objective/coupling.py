@@ -89,7 +89,7 @@ class Teacher:
 
     def _log_p(self, hidden: Tensor) -> Tensor:
         logits = self.model.logits(hidden).float()
-        logits[..., list(range(len(SPECIALS)))] = float("-inf")  # no text
+        logits[..., : len(SPECIALS)] = float("-inf")  # no text
         return logits.log_softmax(-1)
 
 

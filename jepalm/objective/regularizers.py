@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepalm.config import RegularizerConfig
+from jepalm.data.batches import send
 from jepalm.model.layout import Layout, at_least_float32
 
 Total = Callable[[Tensor], Tensor]
@@ -111,7 +112,7 @@ class SIGReg(Regularizer):
     def before_step(self, step: int) -> None:
         """Draw the slices of a step."""
         dim, n = self.directions.shape
-        self.directions.copy_(random_directions(dim, n, step))
+        self.directions.copy_(send(random_directions(dim, n, step), self.directions.device))
 
     def statistic(self, rows: Tensor, held: Tensor, total: Total) -> Tensor:
         """Mean over slices of the Epps-Pulley statistic."""

@@ -159,13 +159,15 @@ class RunningMeanWeighting(Weighting):
     @torch.no_grad()
     def begin(self, terms: Tensor) -> None:
         """The first running means."""
-        self.mean[self.places] = terms.to(self.mean)
+        for place, term in zip(self.places, terms.unbind(), strict=True):
+            self.mean[place] = term
 
     @torch.no_grad()
     def after_step(self, terms: Tensor | None) -> None:
         """Move the mean: decay * mean + (1 - decay) * term."""
         assert terms is not None
-        self.mean[self.places] = self.mean[self.places].lerp(terms.to(self.mean), 1 - self.decay)
+        for place, term in zip(self.places, terms.to(self.mean).unbind(), strict=True):
+            self.mean[place].lerp_(term, 1 - self.decay)
 
 
 def build_weighting(

@@ -1,6 +1,7 @@
 """Checkpoints: one folder each, whole or not there, tensors and JSON only.
 
     checkpoints/step-00001000/{model.safetensors, optimizer.safetensors, state.json, files.json}
+                                                  optimizer/ in its place, where processes share the moments
     checkpoints/best -> step-00000500
 
 A folder is written under a temporary name, every file is flushed to disk, and then it is renamed.
@@ -20,6 +21,7 @@ import os
 import re
 import shutil
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ from jepalm.run import RunFolder, flush_folder, sweep_temporary
 from jepalm.training.optimizer import Optimizer, load_named_state, named_state
 
 MODEL, OPTIMIZER, STATE, FILES = "model.safetensors", "optimizer.safetensors", "state.json", "files.json"
+SHARDS = "optimizer"
+"""Folder of the moments where each process holds a part."""
 BEST = "best"
 _STEP = re.compile(r"step-(\d{8,})$")
 
@@ -119,28 +123,48 @@ def save_checkpoint(
     Raises:
         JepalmError: not enough disk space, or the folder cannot be written. Nothing is left behind.
     """
-    step = int(state["step"])
-    target = run.checkpoints / f"step-{step:08d}"
-    temporary = run.checkpoints / f".step-{step:08d}-{os.getpid()}.tmp"
-    aside = run.checkpoints / f".step-{step:08d}-old-{os.getpid()}.tmp"
     model = {name: tensor.detach().cpu().contiguous() for name, tensor in objective.state_dict().items()}
     moments = {
         name: tensor.detach().cpu().contiguous() for name, tensor in named_state(optimizer, objective).items()
     }
     size = sum(t.numel() * t.element_size() for t in (*model.values(), *moments.values()))
+    with writing(run, state, size) as folder:
+        save_file(model, folder / MODEL)
+        save_file(moments, folder / OPTIMIZER)
+    step = int(state["step"])
+    return Checkpoint(run.checkpoints / f"step-{step:08d}", step)
+
+
+@contextlib.contextmanager
+def writing(run: RunFolder, state: dict[str, Any], size: int) -> Iterator[Path]:
+    """A folder for the tensors of a checkpoint of `state["step"]`, which is whole afterwards or not there.
+
+    Args:
+        run: whose checkpoint.
+        state: what is saved beside the tensors.
+        size: bytes that the tensors will take.
+
+    Raises:
+        JepalmError: not enough disk space, or the folder cannot be written. Nothing is left behind.
+    """
+    step = int(state["step"])
+    target = run.checkpoints / f"step-{step:08d}"
+    temporary = run.checkpoints / f".step-{step:08d}-{os.getpid()}.tmp"
+    aside = run.checkpoints / f".step-{step:08d}-old-{os.getpid()}.tmp"
     try:
         temporary.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(temporary).free
         if free < size * 1.05:
             raise OSError(errno.ENOSPC, f"{size / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free")
-        save_file(model, temporary / MODEL)
-        save_file(moments, temporary / OPTIMIZER)
+        yield temporary
         (temporary / STATE).write_text(json.dumps(state), encoding="utf-8")
-        files = {name: _fingerprint(temporary / name) for name in (MODEL, OPTIMIZER, STATE)}
+        found = sorted(temporary.rglob("*"))
+        files = {str(path.relative_to(temporary)): _fingerprint(path) for path in found if path.is_file()}
         (temporary / FILES).write_text(json.dumps(files, indent=1), encoding="utf-8")
         for name in (*files, FILES):
             _flush(temporary / name)
-        flush_folder(temporary)
+        for folder in (*(path for path in found if path.is_dir()), temporary):
+            flush_folder(folder)
         if target.exists():
             target.rename(aside)
         temporary.rename(target)
@@ -156,7 +180,6 @@ def save_checkpoint(
                 aside.rename(target)
         for folder in (temporary, aside):
             shutil.rmtree(folder, ignore_errors=True)
-    return Checkpoint(target, step)
 
 
 def mark_best(checkpoint: Checkpoint) -> None:
@@ -270,14 +293,15 @@ def problem(folder: Path) -> str:
     """What is wrong with a checkpoint folder, in a few words; empty when it is whole."""
     try:
         files = read_json(folder / FILES)
-        for name in (MODEL, OPTIMIZER, STATE):
+        moments = [name for name in files if name.startswith(f"{SHARDS}/")] or [OPTIMIZER]
+        for name in (MODEL, *moments, STATE):
             if _fingerprint(folder / name) != files[name]:
                 return f"{name} does not match its fingerprint"
         if read_json(folder / STATE)["step"] != int(folder.name.removeprefix("step-")):
             return f"{STATE} is of another step"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{FILES} cannot be read"
     return ""
 
@@ -291,8 +315,7 @@ def load_model(checkpoint: Checkpoint, objective: nn.Module) -> None:
     try:
         objective.load_state_dict(load_file(checkpoint.path / MODEL))
     except (RuntimeError, SafetensorError):
-        hint = "the run's config.yaml was changed after training"
-        raise JepalmError(f"{checkpoint.path} does not fit the model of its config", hint) from None
+        raise misfit(checkpoint, "model") from None
 
 
 def load_optimizer(checkpoint: Checkpoint, objective: nn.Module, optimizer: Optimizer) -> None:
@@ -302,10 +325,27 @@ def load_optimizer(checkpoint: Checkpoint, objective: nn.Module, optimizer: Opti
         JepalmError: they belong to another config.
     """
     try:
-        load_named_state(optimizer, objective, load_file(checkpoint.path / OPTIMIZER))
+        folder = moments_folder(checkpoint)
+        if folder != checkpoint.path:
+            from jepalm.training.shards import read_whole  # whose library takes long to load
+
+            load_named_state(optimizer, objective, read_whole(folder))
+        else:
+            load_named_state(optimizer, objective, load_file(folder / OPTIMIZER))
     except (KeyError, RuntimeError, ValueError, SafetensorError):
-        hint = "the run's config.yaml was changed after training"
-        raise JepalmError(f"{checkpoint.path} does not fit the optimizer of its config", hint) from None
+        raise misfit(checkpoint, "optimizer") from None
+
+
+def moments_folder(checkpoint: Checkpoint) -> Path:
+    """Where the optimizer's tensors lie: in one file beside the weights, or in shards in a folder."""
+    folder = checkpoint.path / SHARDS
+    return folder if folder.is_dir() else checkpoint.path
+
+
+def misfit(checkpoint: Checkpoint, what: str) -> JepalmError:
+    """The error of a checkpoint whose tensors are of another config."""
+    hint = "the run's config.yaml was changed after training"
+    return JepalmError(f"{checkpoint.path} does not fit the {what} of its config", hint)
 
 
 def checkpoint_bytes(objective: nn.Module) -> int:

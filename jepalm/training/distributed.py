@@ -15,6 +15,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from jepalm.hardware import Hardware
+from jepalm.training.peers import Peer, meet
+
+LAST_MOMENT_S = 1.0
+"""What gloo's threads get at the end; a fifth of it was too little once, on a machine with other work."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Processes:
 
     rank: int = 0
     world_size: int = 1
+    peers: tuple[Peer, ...] = ()
+    """All of them, this one too; none of one alone."""
 
     @property
     def first(self) -> bool:
@@ -81,7 +87,7 @@ def join_processes(hardware: Hardware) -> Iterator[Processes]:
         torch.cuda.set_device(hardware.device)
     dist.init_process_group("nccl" if hardware.device.type == "cuda" else "gloo")
     try:
-        yield Processes(dist.get_rank(), world_size)
+        yield Processes(dist.get_rank(), world_size, meet())
     finally:
         leave_group()
 
@@ -94,5 +100,5 @@ def leave_group() -> None:
     leaves at once after a sum can wait forever. Nothing tells when the threads are idle; they get a moment.
     """
     if dist.get_backend() == "gloo":
-        time.sleep(0.2)
+        time.sleep(LAST_MOMENT_S)
     dist.destroy_process_group()

@@ -16,6 +16,7 @@ from jepalm.training.checkpoint import checkpoint_bytes
 from jepalm.training.flops import count_flops
 from jepalm.training.phases import check_reach
 from jepalm.training.schedule import Phase, Schedule
+from jepalm.training.sharding import is_sharded
 from jepalm.training.trial import Trial
 
 WARM_UP_STEPS, TIMED_STEPS = 2, 6
@@ -68,7 +69,7 @@ def estimate(
         left = phase.end - max(done, phase.first)
         flops += left * _flops_of_step(trial, phase)
         a_step = _median_seconds(trial.step, hardware, WARM_UP_STEPS, TIMED_STEPS)
-        every = schedule.encoder_gradients_every
+        every = 0 if is_sharded(hardware) else schedule.encoder_gradients_every
         if every:
             once = _median_seconds(trial.measure_encoder_gradients, hardware, 1, TIMED_MEASUREMENTS)
             a_step += once * math.ceil(left / every) / left

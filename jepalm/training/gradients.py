@@ -12,11 +12,17 @@ from torch import Tensor, nn
 from jepalm.data.batches import Batch
 from jepalm.objective import Objective
 from jepalm.objective.terms import Losses
+from jepalm.training.sharding import whole
 
 
 def gradient_norm(module: nn.Module) -> Tensor:
     """Euclidean norm of the gradient over all parameters that have one, as a scalar on the device."""
-    return nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
+    return whole(nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None]))
+
+
+def weight_norm(module: nn.Module) -> Tensor:
+    """Euclidean norm of all parameters, as a scalar on the device."""
+    return whole(nn.utils.get_total_norm([p.detach() for p in module.parameters()]))
 
 
 def encoder_gradients(

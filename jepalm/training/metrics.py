@@ -68,7 +68,7 @@ class RecentSteps:
         self._raw[self._filled].zero_()
         self._weighted[self._filled].zero_()
         self._filled += 1
-        self.target_tokens += target_tokens
+        self.target_tokens = self.target_tokens + target_tokens
 
     def add(self, losses: Losses) -> None:
         """Add a micro batch to the step that began last; a term that it leaves out becomes not a number."""
@@ -82,7 +82,8 @@ class RecentSteps:
 
     def last(self, names: list[str]) -> Tensor:
         """The (T,) terms of these names of the step that began last, over this process's micro batches."""
-        return self._raw[self._filled - 1, [1 + self.terms.index(name) for name in names]]
+        row = self._raw[self._filled - 1].unbind()
+        return torch.stack([row[1 + self.terms.index(name)] for name in names])
 
     def take(self, processes: Processes) -> StepValues:
         """The values of the steps since the last row, over all processes; begin anew."""
@@ -95,7 +96,7 @@ class RecentSteps:
         raw = processes.sum(self._raw[: self._filled].clone()).cpu()
         shares = processes.sum(self._weighted[: self._filled].clone()).mean(0).tolist()
         weights = [float(self.weights[name]) for name in self.terms]
-        return StepValues(self.terms, raw, weights, shares, self.target_tokens)
+        return StepValues(self.terms, raw, weights, shares, int(self.target_tokens))
 
     def saved(self, processes: Processes, seconds: float) -> dict[str, Any]:
         """These steps over all processes as JSON, for `restore`.
@@ -108,7 +109,7 @@ class RecentSteps:
             "raw": processes.sum(self._raw[: self._filled].clone()).tolist(),
             "weighted": processes.sum(self._weighted[: self._filled].clone()).tolist(),
             "weights": {name: float(self.weights[name]) for name in self.terms},
-            "target_tokens": self.target_tokens,
+            "target_tokens": int(self.target_tokens),
             "seconds": self.seconds + seconds,
         }
 

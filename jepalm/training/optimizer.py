@@ -43,7 +43,7 @@ class MuonWithAdamW:
 Optimizer = AdamW | MuonWithAdamW
 
 
-def build_optimizer(objective: nn.Module, config: OptimizerConfig) -> Optimizer:
+def build_optimizer(objective: nn.Module, config: OptimizerConfig, *, capturable: bool = False) -> Optimizer:
     """AdamW (arXiv 1711.05101) in its fused form; matrices decay, vectors and scalars do not.
 
     What a weighting learns has a group of its own, with its own factor on the learning rate.
@@ -51,6 +51,8 @@ def build_optimizer(objective: nn.Module, config: OptimizerConfig) -> Optimizer:
     With `config.kind` `muon` the matrices of hidden layers are Muon's (Jordan et al. 2024,
     https://kellerjordan.github.io/posts/muon/): each update is made nearly orthogonal. Its rate keeps its
     ratio to that of AdamW.
+
+    With `capturable` the learning rate is a tensor, and on a GPU a CUDA graph may hold AdamW's step.
 
     Raises:
         UsageError: this torch has no Muon.
@@ -68,7 +70,11 @@ def build_optimizer(objective: nn.Module, config: OptimizerConfig) -> Optimizer:
         factor = getattr(weighting, "lr_factor", 1.0)
         groups.append({"params": own, "weight_decay": 0.0, "lr_factor": factor})
     fused = parameters[0].device.type in ("cpu", "cuda")
-    adamw = AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)
+    device = parameters[0].device
+    for group in groups if capturable else ():
+        group["lr"] = torch.tensor(config.lr, device=device)  # each its own, as their factors differ
+    betas, on_gpu = (config.beta1, config.beta2), device.type == "cuda"
+    adamw = AdamW(groups, lr=config.lr, betas=betas, fused=fused, capturable=capturable and on_gpu)
     if config.kind == "adamw":
         return adamw
     if not hasattr(torch.optim, "Muon"):
@@ -94,7 +100,11 @@ def hidden_matrices(objective: nn.Module) -> list[nn.Parameter]:
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
     """Give every parameter group the rate of this step, times its own factor."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_factor", 1.0)
+        rate = lr * group.get("lr_factor", 1.0)
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def forget_at_boundary(optimizer: Optimizer, objective: nn.Module) -> None:
@@ -121,9 +131,11 @@ def named_state(optimizer: Optimizer, objective: nn.Module) -> dict[str, torch.T
 
 
 def load_named_state(optimizer: Optimizer, objective: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """Put back what `named_state` gave."""
+    """Put back what `named_state` gave; a count of steps may come as a vector of one."""
     for name, parameter in objective.named_parameters():
         prefix = f"{name}/"
         state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if state:
+            if "step" in state:
+                state["step"] = state["step"].reshape(())
             optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
+import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,10 +42,20 @@ from jepalm.training.flops import step_flops
 from jepalm.training.gradients import encoder_gradients, gradient_norm
 from jepalm.training.metrics import MetricLog, RecentSteps, StepValues
 from jepalm.training.optimizer import build_optimizer, forget_at_boundary, set_learning_rate
+from jepalm.training.peers import guarded
 from jepalm.training.phases import scope_of
 from jepalm.training.progress import TrainingProgress, validation_line
 from jepalm.training.run_log import RunLog
 from jepalm.training.schedule import Phase, Schedule, learning_rate
+from jepalm.training.sharding import (
+    exchange_gradients,
+    gather_into,
+    is_sharded,
+    load_sharded,
+    save_sharded,
+    shard,
+    whole,
+)
 from jepalm.training.signals import StopSignal
 from jepalm.training.watch import MOST_ROLLBACKS, SPIKE_WINDOW, fault_of, highest_spike
 
@@ -98,12 +111,19 @@ class Trainer:
         self.autocast = hardware.autocast()
         self.schedule = Schedule.of(config.training, batches.steps_per_pass)
         self.scopes = [scope_of(phase.config, objective) for phase in self.schedule.phases]
+        self.phase, self.rates = self.schedule.phase_of(0), config.optimizer
+        self.flops_by_kind: dict[tuple[int, tuple[str, ...]], int] = {}
+        self.sharded = is_sharded(hardware)
+        self.replica: Objective | None = None
+        """The whole model, for validation by the first process, where each holds a part of it."""
+        if self.sharded:
+            self._flops()  # counted while the objective is whole
+            self.replica = copy.deepcopy(objective) if processes.first else None
+            shard(objective, hardware)
         self.optimizer = build_optimizer(objective, config.optimizer)
         self.model: nn.Module = objective
-        self.phase, self.rates = self.schedule.phase_of(0), config.optimizer
         self.recent = RecentSteps(config.training.log_every, hardware.device)
         self.grad_norm = torch.tensor(math.nan)
-        self.flops_by_kind: dict[tuple[int, tuple[str, ...]], int] = {}
         self.state = TrainingState()
         self.stop = StopSignal()
         self.saved_step = -1
@@ -123,8 +143,11 @@ class Trainer:
     def _restore(self, checkpoint: Checkpoint) -> None:
         self._enter(self.schedule.phase_of(checkpoint.step - 1))  # at a boundary the one that ends
         self.optimizer.state.clear()
-        load_model(checkpoint, self.objective)
-        load_optimizer(checkpoint, self.objective, self.optimizer)
+        if self.sharded:
+            load_sharded(checkpoint, self.objective, self.optimizer)
+        else:
+            load_model(checkpoint, self.objective)
+            load_optimizer(checkpoint, self.objective, self.optimizer)
         self.state, self.saved_step = checkpoint.state(), checkpoint.step
         unlogged, self.state.unlogged = self.state.unlogged, {}
         try:
@@ -141,7 +164,7 @@ class Trainer:
             JepalmError: the loss is not finite, or the last checkpoint could not be saved.
         """
         try:
-            with self.stop, self.progress:
+            with self.stop, self.progress, guarded(self.processes.peers, self._bereft, self._give_up):
                 self._begin()
                 while self.state.step < self.schedule.steps and not self._out_of_patience():
                     self._begin_phase_if_due()
@@ -185,11 +208,12 @@ class Trainer:
     def _wrap(self) -> None:
         """Wrap the objective for several processes and compile it, with what the phase trains."""
         self.model = self.objective  # lets go of what wrapped it before
-        if self.processes.world_size > 1:
+        if self.processes.world_size > 1 and not self.sharded:
             partial = bool(self.scopes) or self.objective.may_leave_out
             self.model = self.processes.wrap(self.objective, self.hardware, partial=partial)
         if self.hardware.compile:
-            self.model = cast(nn.Module, torch.compile(self.model))
+            torch.compiler.reset()  # another phase's graphs are of no use, and few are kept
+            self.model = cast(nn.Module, torch.compile(self.model, dynamic=False))
 
     def _begin_phase_if_due(self) -> None:
         step = self.state.step
@@ -225,14 +249,17 @@ class Trainer:
         step = self.state.step
         set_learning_rate(self.optimizer, self._learning_rate(step))
         self.objective.before_step(step)
-        self._count_flops()
+        self.state.flops += self._flops()
         log_due = self._log_due(step + 1)
         seed_step(self.config.training.seed, step, self.processes.rank)
         micro_batches = self._batches_of(step)
         self.recent.start(micro_batches[0].n_target_tokens)
         for place, batch in enumerate(micro_batches):
-            if isinstance(self.model, DistributedDataParallel):  # exchange gradients after the last one only
-                self.model.require_backward_grad_sync = place == len(micro_batches) - 1
+            last = place == len(micro_batches) - 1  # gradients are exchanged after that one alone
+            if isinstance(self.model, DistributedDataParallel):
+                self.model.require_backward_grad_sync = last
+            elif self.sharded:
+                exchange_gradients(self.objective, last)
             with self.autocast:
                 losses = self.model(batch)
             (losses.total * self.processes.world_size).backward()
@@ -250,21 +277,22 @@ class Trainer:
     def _learning_rate(self, step: int) -> float:
         return learning_rate(step - self.phase.first, self.phase.steps, self.rates)
 
-    def _count_flops(self) -> None:
-        """Add the step's operations; measured once a phase and set of left-out terms, on the first batch.
+    def _flops(self) -> int:
+        """The step's operations; counted once a phase and set of left-out terms, on the first batch.
 
-        So the same run counts the same, resumed or not; the widths of later batches make no difference.
+        So the same run counts the same, resumed or not; the widths of later batches make no difference. A
+        sharded objective is counted with all its terms.
         """
-        kind = self.phase.index, self.objective.left_out
+        kind = self.phase.index, () if self.sharded else self.objective.left_out
         if kind not in self.flops_by_kind:
             alone = step_flops(self.objective, self.batches.at(0), self.autocast)
             self.flops_by_kind[kind] = alone * self.processes.world_size
-        self.state.flops += self.flops_by_kind[kind]
+        return self.flops_by_kind[kind]
 
     def _clip_gradient(self, *, measure: bool) -> None:
         clip = self.config.optimizer.grad_clip
         if clip is not None:
-            self.grad_norm = nn.utils.clip_grad_norm_(self.objective.parameters(), clip)
+            self.grad_norm = whole(nn.utils.clip_grad_norm_(self.objective.parameters(), clip))
         elif measure:
             self.grad_norm = gradient_norm(self.objective)
 
@@ -294,7 +322,7 @@ class Trainer:
         row: dict[str, Any] = {"phase": self.phase.name} if self.scopes else {}
         row |= self._moment() | seen.metrics(self.objective.all_terms)
         row |= {"train/lr": self._learning_rate(step - 1), "train/grad_norm": float(self.grad_norm)}
-        if self.schedule.encoder_gradients_due(step):
+        if self.schedule.encoder_gradients_due(step) and not self.sharded:
             row |= encoder_gradients(self.objective, self._batches_of(step - 1)[0], self.autocast)
         row |= {
             "train/flops": self.state.flops,
@@ -364,10 +392,13 @@ class Trainer:
         step = self.state.step
         if step == self.saved_step or not self.schedule.due(step, self.schedule.validate_every):
             return  # the first: back at a checkpoint
+        if self.sharded:
+            gather_into(self.replica, self.objective)
         if self.log.metrics is not None:
-            self.objective.eval()
+            measured = self.replica or self.objective
+            measured.eval()
             with torch.no_grad(), self.autocast:
-                result = self.validate(self.objective)
+                result = self.validate(measured)
             self.objective.train()
             self._write_validation(self.log.metrics, step, result)
         if self.config.training.patience is not None:
@@ -412,7 +443,7 @@ class Trainer:
 
     def _save(self) -> None:
         try:
-            if self.processes.first:
+            if self.processes.first or self.sharded:
                 self._write_checkpoint()
         finally:
             self.processes.barrier()
@@ -420,9 +451,15 @@ class Trainer:
     def _write_checkpoint(self) -> None:
         self._tick()
         step, best = self.state.step, self.state.best_step
-        self.log.flush()
-        checkpoint = save_checkpoint(self.run, self.objective, self.optimizer, vars(self.state))
+        model, state = (self.objective, self.optimizer), vars(self.state)
+        if self.sharded:
+            checkpoint = save_sharded(self.run, *model, state, self.processes, self.log.flush)
+        else:
+            self.log.flush()
+            checkpoint = save_checkpoint(self.run, *model, state)
         self.saved_step = step
+        if not self.processes.first:
+            return
         if best == step:
             mark_best(checkpoint)
             self._manifest(best=self._best())
@@ -443,10 +480,24 @@ class Trainer:
             elapsed = time.monotonic() - self.logged_at
             self.state.unlogged = self.recent.saved(self.processes, elapsed)
         step = self.state.step  # of the checkpoint, if the loss was not finite
-        if self.saved_step != step:
-            self._save()
+        if not self.processes.max(int(self.processes.first and self.saved_step == step)):
+            self._save()  # all of them, or none
         self.log.event(step, "interrupted")
         raise Interrupted(f"saved step {step:,}", f"go on with: {resuming(self.run)}", number)
+
+    def _bereft(self, who: str) -> JepalmError:
+        """What to say when another process died."""
+        saved = sorted(self.run.checkpoints.glob("step-????????"))
+        last = f"the last checkpoint is {saved[-1].name}" if saved else "no checkpoint was saved yet"
+        return JepalmError(f"{who} died; {last}", f"go on with: {resuming(self.run)}")
+
+    def _give_up(self, error: JepalmError) -> None:
+        """End this process, which waits for a dead one."""
+        with contextlib.suppress(JepalmError, OSError):
+            self._manifest(status="failed", ended=now(), error=str(error))
+        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.flush()
+        os._exit(error.exit_code)
 
     def _end(self, status: str, error: str | None = None, *, early: bool = False) -> None:
         self._tick()

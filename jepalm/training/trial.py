@@ -18,6 +18,7 @@ from jepalm.training.metrics import RecentSteps
 from jepalm.training.optimizer import build_optimizer, set_learning_rate
 from jepalm.training.phases import scope_of
 from jepalm.training.schedule import Phase, Schedule
+from jepalm.training.sharding import is_sharded, shard
 
 PARTS = ("data", "forward", "backward", "optimizer")
 
@@ -43,7 +44,11 @@ class Trial:
         phase = phase or Schedule.of(config.training, batches.steps_per_pass).stretches[-1]
         if phase.name:
             self.objective.enter(scope_of(phase.config, self.objective))
-        self.model = cast(nn.Module, torch.compile(self.objective)) if compiled else self.objective
+        self.model = (
+            cast(nn.Module, torch.compile(self.objective, dynamic=False)) if compiled else self.objective
+        )
+        if is_sharded(hardware):
+            shard(self.objective, hardware)
         self.optimizer = build_optimizer(self.objective, config.optimizer)
         self.batches, self.autocast, self.clip = batches, hardware.autocast(), config.optimizer.grad_clip
         self.recent = RecentSteps(1, hardware.device)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from jepalm.training.gradients import weight_norm
 from jepalm.training.metrics import StepValues
 
 MOST_ROLLBACKS = 3
@@ -43,8 +44,7 @@ def fault_of(seen: StepValues, objective: nn.Module) -> Fault | None:
     place = seen.first_not_finite()
     if place is not None:
         return Fault(place, "the loss of step", seen.describe(place))
-    weights = nn.utils.get_total_norm([p.detach() for p in objective.parameters()])
-    if bool(torch.isfinite(weights)):
+    if bool(torch.isfinite(weight_norm(objective))):
         return None
     place = len(seen.raw) - 1
     return Fault(place, "what is learned in step", seen.describe(place))

@@ -215,9 +215,22 @@ def test_padding_is_on_the_right_and_the_mask_tells_it(make: Make):
     assert batch.source.ids.shape == (2, longest)
     assert torch.equal(batch.source.mask.sum(1), batch.source.lengths)
     assert torch.equal(batch.source.ids == 0, ~batch.source.mask)
-    static = batches(data.split("train"), batch_size=2, static_shapes=True).fixed(1)[0]
-    assert static.target.ids.shape == (2, 16)
-    assert static.target.ids.dtype == torch.int64
+
+
+def test_static_shapes_are_few_and_their_counts_are_scalars(make: Make):
+    split = make("".join("a" * (1 + n % 14) + "\n" for n in range(80))).data.split("train")
+    plain, static = (batches(split, batch_size=2, static_shapes=static) for static in (False, True))
+    seen = set()
+    for step in range(20):
+        (one,), (other,) = plain.at(step), static.at(step)
+        widths = other.source.ids.shape[1], other.target.ids.shape[1]
+        longest = max(one.source.ids.shape[1], one.target.ids.shape[1])
+        assert widths == (next(width for width in (4, 8, 16) if width >= longest),) * 2
+        seen.add(widths)
+        assert isinstance(other.n_target_tokens, torch.Tensor)
+        assert float(other.n_target_tokens) == one.n_target_tokens
+        assert other.n_pairs == 2
+    assert len(seen) > 1
 
 
 def test_windows_are_neighbouring_spans_of_the_stream(prepared_kinds: dict[str, PreparedData]):

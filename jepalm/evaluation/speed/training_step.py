@@ -128,8 +128,8 @@ def measure_step(
     seen = [batch for number in range(STEPS) for batch in batches.at(number)[:1]]
     return StepSpeed(
         batch_size=config.training.batch_size,
-        target_tokens=sum(batch.n_target_tokens for batch in seen) / STEPS,
-        read_tokens=sum(batch.n_read_tokens for batch in seen) / STEPS,
+        target_tokens=sum(float(batch.n_target_tokens) for batch in seen) / STEPS,
+        read_tokens=sum(float(batch.n_read_tokens) for batch in seen) / STEPS,
         seconds=TimingQuartiles.of([taken / STEPS for taken in times["steps"]]),
         parts=parts.a_step(STEPS),
         flops=flops / STEPS,

@@ -1,0 +1,153 @@
+"""One model over several processes, each of which holds a part of every weight, gradient and moment.
+
+`fully_shard` (FSDP2) divides them; `torch.distributed.checkpoint` writes and reads each process's part, at
+any number of processes. The weights of a checkpoint are consolidated to one file, so that everything that
+reads a run reads a sharded one too.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from jepalm.errors import JepalmError
+from jepalm.hardware import Hardware
+from jepalm.model.recomputing import transformer_blocks
+from jepalm.run import RunFolder
+from jepalm.training.checkpoint import (
+    MODEL,
+    SHARDS,
+    Checkpoint,
+    checkpoint_bytes,
+    misfit,
+    moments_folder,
+    writing,
+)
+from jepalm.training.distributed import Processes
+from jepalm.training.optimizer import Optimizer, load_named_state, named_state
+from jepalm.training.shards import read_parts, sizes, write_consolidated, write_shards
+
+
+def is_sharded(hardware: Hardware) -> bool:
+    """Whether a training divides its model: it is asked to, and there are other processes."""
+    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return hardware.parallel == "fsdp" and together
+
+
+def shard(objective: nn.Module, hardware: Hardware) -> None:
+    """Divide an objective among all processes; a block's weights are whole only while it computes.
+
+    ZeRO, stage 3 (arXiv 1910.02054). In bf16 the weights of blocks are gathered in bf16 and their gradients
+    are added up in float32. What stands outside of blocks stays in float32, as under autocast. All processes
+    must have drawn the same weights.
+    """
+    mesh = init_device_mesh(hardware.device.type, (dist.get_world_size(),))
+    half = hardware.precision == "bf16"
+    policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if half else None,
+        reduce_dtype=torch.float32 if half else None,
+        cast_forward_inputs=False,
+    )
+    for block in list(transformer_blocks(objective)):
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(objective, mesh=mesh)
+
+
+def exchange_gradients(objective: nn.Module, now: bool) -> None:
+    """Whether the next backward pass adds up gradients over processes: after the last micro batch alone."""
+    cast(FSDPModule, objective).set_requires_gradient_sync(now)
+
+
+def whole(value: Tensor) -> Tensor:
+    """A tensor of which each process may hold a part, whole; all processes must call it."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+@torch.no_grad()
+def gather_into(replica: nn.Module | None, objective: nn.Module) -> None:
+    """Copy all weights and buffers into a module of the same kind, on the process that has one.
+
+    All processes must call it.
+    """
+    own: dict[str, Tensor] = {}
+    if replica is not None:
+        own = {**replica.state_dict(), **dict(replica.named_buffers())}
+    for name, value in {**objective.state_dict(), **dict(objective.named_buffers())}.items():
+        found = whole(value)
+        if name in own:
+            own[name].copy_(found)
+
+
+def save_sharded(
+    run: RunFolder,
+    objective: nn.Module,
+    optimizer: Optimizer,
+    state: dict[str, Any],
+    processes: Processes,
+    before: Callable[[], None],
+) -> Checkpoint:
+    """Write a checkpoint of `state["step"]`, each process its part; all must call it.
+
+    Args:
+        run: the folder, which all processes reach.
+        objective: the sharded one.
+        optimizer: over its parameters.
+        state: the first process's counts.
+        processes: all.
+        before: called by the first process; what it raises ends the save in all of them.
+
+    Raises:
+        JepalmError: not enough disk space, or a process cannot write. Nothing is left behind.
+    """
+    fault, place = JepalmError("the first process cannot save"), ""
+    with ExitStack() as held:
+        if processes.first:
+            try:
+                before()
+                place = str(held.enter_context(writing(run, state, checkpoint_bytes(objective))))
+            except JepalmError as error:
+                fault = error
+        folder = Path(processes.broadcast(place))
+        if not folder.parts:
+            raise fault
+        try:
+            write_consolidated(folder / MODEL, dict(objective.state_dict()))
+            write_shards(folder / SHARDS, named_state(optimizer, objective))
+        except CheckpointException as error:
+            reason = str(next(iter(error.failures.values()))[0])
+            if processes.first:
+                raise OSError(errno.EIO, reason) from None
+            raise JepalmError(f"cannot save {folder}: {reason}") from None
+    return Checkpoint(run.checkpoints / f"step-{int(state['step']):08d}", int(state["step"]))
+
+
+def load_sharded(checkpoint: Checkpoint, objective: nn.Module, optimizer: Optimizer) -> None:
+    """Load a checkpoint of any kind into a sharded objective and its optimizer; each process reads its part.
+
+    Raises:
+        JepalmError: it belongs to another config.
+    """
+    folder = moments_folder(checkpoint)
+    targets: dict[str, Tensor] = {}
+    try:
+        read_parts(checkpoint.path, dict(objective.state_dict()))
+        known = sizes(folder)
+        for name, parameter in objective.named_parameters():
+            for key in (key for key in known if key.startswith(f"{name}/")):
+                of_all = key.endswith("/step")  # no process has a part of a count
+                targets[key] = torch.zeros(known[key]) if of_all else torch.zeros_like(parameter)
+        read_parts(folder, targets)
+    except (CheckpointException, RuntimeError, ValueError, KeyError):
+        raise misfit(checkpoint, "model") from None
+    load_named_state(optimizer, objective, targets)
