@@ -12,7 +12,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["jepalm.session", "jepalm.config", "torch.distributed.checkpoint"])
 
 
-def together(folder, job, *given, n=2, timeout=900):
+def together(folder, job, *given, n=2, timeout=300):
     """Run `job(*given)` in n processes; returns each one's traceback, empty where there is none."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -54,14 +54,13 @@ def train(settings, data_root, runs):
         session.train(session.open_folder(runs, None, Estimate(0.0, 0, 0, 0)), None)
 
 
-def resume(paths, settings, data_root):
-    """Go on with some runs, one after another."""
+def resume(path, settings, data_root):
+    """Go on with a run."""
     from jepalm.session import resumed_session
     from jepalm.training.estimate import Estimate
 
-    for path in paths:
-        with resumed_session(path, {}, settings, data_root) as session:
-            session.train(session.open_folder(path.parent, None, Estimate(0.0, 0, 0, 0)), None)
+    with resumed_session(path, {}, settings, data_root) as session:
+        session.train(session.open_folder(path.parent, None, Estimate(0.0, 0, 0, 0)), None)
 
 
 def train_until_one_dies(settings, data_root, runs, step):
