@@ -32,13 +32,14 @@ SplitName = Literal["train", "validation", "test", "compositional", "longer"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 """Those that all data have; simulated transitions have more."""
 Role = Literal["source", "target", "action"]
-Task = Literal["text", "regex", "transitions", "gsm8k", "spider", "nq-open"]
+Task = Literal["text", "regex", "transitions", "gsm8k", "spider", "nq-open", "g2p"]
 Pairing = Literal["lines", "windows", "spans", "pairs"]
 
 _MADE_BY = {
     "shakespeare": "jepalm prepare shakespeare",
     "shakespeare-windows": "jepalm prepare shakespeare --pairing windows --name shakespeare-windows",
     "nl-rx": "jepalm prepare nl-rx",
+    "cmudict": "jepalm prepare cmudict",
     "home": "jepalm prepare transitions --world home",
     "grid": "jepalm prepare transitions --world grid",
     "shakespeare-spans": "jepalm prepare shakespeare --pairing spans --name shakespeare-spans",
@@ -111,7 +112,7 @@ class Request(_Record):
     """Percent of the text in train, validation and test; of a dataset, only for those it lacks."""
     task: Task = "text"
     """How an answer is scored: as text, as a regular expression by the lines it describes, as the state
-    that follows a state and an action, or as a published task does."""
+    that follows a state and an action, as one of several pronunciations, or as a published task does."""
     drawn: Drawn | None = None
     simulated: Simulated | None = None
     normalize_newlines: bool = False
@@ -120,6 +121,9 @@ class Request(_Record):
     """Whether what the system says in a chat stands in front of its sources."""
     dedup: bool = False
     """Whether equal pairs were kept in one split."""
+    split_by: Literal["order", "source"] = "order"
+    """Of given pairs: contiguous blocks of rows, or the split that a row's first source is drawn into by its
+    hash, so that all pairs of a source are in one split."""
 
 
 class SplitCounts(_Record):
@@ -145,7 +149,7 @@ class Meta(_Record):
     licence: str
     request: Request
     tokenizer: str
-    """`char`, `byte`, `bpe:SIZE` or `word:SIZE` with the size reached."""
+    """`char`, `byte`, `bpe:SIZE`, `word:SIZE` or `whitespace:SIZE` with the size reached."""
     vocab_size: int
     splits: dict[SplitName, SplitCounts]
     characters: int
