@@ -100,9 +100,8 @@ def train(args: argparse.Namespace) -> None:
     config = config_of(pairs, folder, args)
     (folder / "config.yaml").write_text(yaml.dump(config), encoding="utf-8")
     rows = {name: [(LANGUAGE, word, text.split()) for word, text in found] for name, found in pairs.items()}
-    preprocess(
-        str(folder / "config.yaml"), rows["train"], rows["validation"][:64], deduplicate_train_data=False
-    )
+    few = rows["validation"][: 8 * args.batch_size]  # it wants some, and reads them once
+    preprocess(str(folder / "config.yaml"), rows["train"], few, deduplicate_train_data=False)
     torch.manual_seed(args.seed)
     model = create_model(KINDS[args.kind], config)
     loss = "ctc" if args.kind == "forward" else "cross_entropy"

@@ -206,8 +206,8 @@ def test_all_pairs_of_a_source_are_one_question_with_their_targets_as_right_answ
     texts = ["a A", "b B", "a C", "a A", "c D", *[f"{k} T" for k in range(4)]]
     rows = [dict(zip(("source", "target"), text.split(), strict=True)) for text in texts]
     split = prepare(tmp_path, "several", [*rows, *rows[:3]], task="g2p").split("train")
-    found = read_all_answers(split, TextTokenizer.load(tmp_path / "several" / "tokenizer.json"), 3)
-    assert found == [Question("a", "A; C"), Question("b", "B"), Question("c", "D")]
+    found = read_all_answers(split, TextTokenizer.load(tmp_path / "several" / "tokenizer.json"), 100)
+    assert found[:3] == [Question("a", "A; C"), Question("b", "B"), Question("c", "D")]
 
 
 @pytest.fixture(scope="module")
