@@ -49,14 +49,22 @@ class Point:
         """What `jepalm train` is told."""
         shared = ["--steps", str(steps), "--name", self.name, f"training.seed={self.seed}"]
         if self.m == CAUSAL:
-            same = ["model.dim=144", "model.causal.n_layers=7", "model.causal.context_len=192"]
+            same = ["model.dim=128", "model.causal.n_layers=5", "model.causal.context_len=192"]
             kept = ["model.dropout=0.1", "training.batch_size=32", "training.patience=3"]
             rate = ["training.validate_every=150", "optimizer.lr=2e-3"]
             return ["--preset", "shakespeare-ar-small", *shared, *same, *kept, *rate]
         decoder = "recurrent" if self.m == RECURRENT else "local"
         own = [f"model.decoder.kind={decoder}", f"model.decoder.embeddings={self.embeddings}"]
+        own += ["model.encoder.n_layers=2", "model.predictor.n_layers=2"]
         if self.m != RECURRENT:
             own.append(f"model.decoder.context={self.m}")
+        if self.embeddings == "positions":  # the predictor is not read, and the encoder by a GRU alone
+            read = "encoder_lm, " if self.m == RECURRENT else ""
+            parts = "encoder, decoder" if read else "decoder"
+            language = f"{{name: language, share: 3, terms: [{read}decoder_lm], train: [{parts}]}}"
+            passages = "{name: passages, share: 2, terms: [generation], train: [decoder]}"
+            own.append(f"training.phases=[{language}, {passages}]")
+            own.append(f"objective.encoder_lm.weight={int(bool(read))}")
         return ["--preset", "shakespeare-local-small", *shared, *own]
 
 

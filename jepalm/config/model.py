@@ -57,7 +57,8 @@ class DecoderConfig(Section):
     n_layers: int = Field(4, ge=0, le=128)
     """Layers of a `parallel` decoder."""
     context: int = Field(8, ge=0, le=16)
-    """Tokens before the position that a `local` decoder reads; 0: the embedding alone."""
+    """Tokens before the position that a `local` decoder reads; 0: the embedding alone. A `recurrent` one
+    reads so many before the first position, at least 1."""
     dim: int | None = Field(None, ge=8, le=16384)
     """Hidden width of a `local` or `recurrent` decoder; `model.dim` when empty."""
     embeddings: Literal["predicted", "positions"] = "predicted"
@@ -71,8 +72,8 @@ class DecoderConfig(Section):
 
     @property
     def n_previous(self) -> int:
-        """How many of the tokens before a position the decoder reads there."""
-        return {"parallel": 0, "local": self.context, "recurrent": 1}[self.kind]
+        """How many tokens before a position the decoder reads there, or a recurrent one before the first."""
+        return {"parallel": 0, "local": self.context, "recurrent": max(1, self.context)}[self.kind]
 
     @model_validator(mode="after")
     def _has_what_its_kind_reads(self) -> DecoderConfig:

@@ -111,6 +111,18 @@ class LocalConfig(Section):
     weight: float = Field(0.0, ge=0)
 
 
+class EncoderLMConfig(Section):
+    """Cross-entropy of each next token of the source by a causal encoder; off at weight 0."""
+
+    weight: float = Field(0.0, ge=0)
+
+
+class DecoderLMConfig(Section):
+    """Cross-entropy of a light decoder on the source, as a language model: with embeddings of 0. Off at 0."""
+
+    weight: float = Field(0.0, ge=0)
+
+
 class LengthConfig(Section):
     """Length of the target: its squared error in positions, or the cross-entropy over all lengths."""
 
@@ -232,6 +244,8 @@ class ObjectiveConfig(Section):
     intermediate_logits: IntermediateLogitsConfig = IntermediateLogitsConfig()
     coupling: CouplingConfig = CouplingConfig()
     local: LocalConfig = LocalConfig()
+    encoder_lm: EncoderLMConfig = EncoderLMConfig()
+    decoder_lm: DecoderLMConfig = DecoderLMConfig()
     length: LengthConfig = LengthConfig()
     next_token: NextTokenConfig = NextTokenConfig()
     latent: LatentPredictionConfig = LatentPredictionConfig()

@@ -80,8 +80,8 @@ class TrainingConfig(Section):
     validate_every: int | None = Field(None, ge=1)
     """Steps between validations; a twentieth of the run when empty."""
     patience: int | None = Field(None, ge=1)
-    """Validations in a row without a lower `validation/loss` after which training ends early; empty: never. A
-    phase counts its own."""
+    """Validations in a row without a lower `validation/loss` after which training ends early, in the last
+    phase; empty: never."""
     validation_batches: int = Field(16, ge=1)
     samples: int = Field(4, ge=0, le=64)
     """Held-out sources whose one-shot text is written down at each validation."""

@@ -58,6 +58,18 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _language_models_see_no_later_token(self) -> Config:
+        model, objective = self.model, self.objective
+        if objective.encoder_lm.weight > 0 and model.encoder.kind != "causal":
+            raise ValueError("objective.encoder_lm.weight needs model.encoder.kind=causal")
+        if objective.decoder_lm.weight > 0 and not model.decoder.autoregressive:
+            raise ValueError("objective.decoder_lm.weight needs model.decoder.kind=local or recurrent")
+        for name in ("encoder_lm", "decoder_lm"):
+            if getattr(objective, name).weight > 0 and model.action.conditioning != "none":
+                raise ValueError(f"objective.{name}.weight does not go with model.action.conditioning")
+        return self
+
+    @model_validator(mode="after")
     def _sections_are_the_familys(self) -> Config:
         for family, sections in FAMILY_SECTIONS.items():
             for dotted in sections:
@@ -84,6 +96,8 @@ FAMILY_SECTIONS = {
         "objective.intermediate_logits",
         "objective.coupling",
         "objective.local",
+        "objective.encoder_lm",
+        "objective.decoder_lm",
         "objective.length",
         "objective.regularizer",
         "objective.targets",

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,95 +16,17 @@ from torch import Tensor
 
 from jepalm.data.batches import Tokens
 from jepalm.data.tokenizer import TextTokenizer
+from jepalm.generation.beams import search
+from jepalm.generation.decoder_steps import Array, Steps, as_array, as_index, steps_of
 from jepalm.generation.passage import Passage, PassageRequest
 from jepalm.generation.sampling import Sampling
 from jepalm.model.conditioning import Conditioning
-from jepalm.model.decoder import LocalDecoder, RecurrentDecoder
 from jepalm.model.layout import Layout
 from jepalm.model.noise import draw_gumbel
 from jepalm.objective.jepalm import JepalmObjective
 
 CHECKED_EVERY = 8
 """Tokens after which a device other than the CPU is asked whether all texts have ended."""
-
-Array = Any
-"""A NumPy array on a CPU, else a tensor."""
-
-
-class Steps(Protocol):
-    """A light decoder over the embeddings of some passages."""
-
-    n_previous: int
-    """Tokens before a position that are read, m."""
-
-    def logits(self, place: int, previous: Array) -> Array:
-        """(B, m) tokens before a position, the nearest first, to (B, V); positions in their order."""
-        ...
-
-    def select(self, rows: Array) -> None:
-        """Go on from the states of some rows (B,)."""
-        ...
-
-
-class LocalSteps:
-    """A `LocalDecoder` over predicted embeddings (B, T, D')."""
-
-    def __init__(self, decoder: LocalDecoder, embeddings: Tensor, layout: Layout) -> None:
-        self.n_previous = len(decoder.tokens)
-        self._inputs = as_array(read(decoder, embeddings, layout))  # (B, T, H)
-        if self.n_previous:
-            tables = tuple(decoder.tokens.parameters())  # m of (V, H)
-            self._tables = as_array(torch.cat(tables))  # (m V, H)
-            first = torch.arange(len(tables), device=embeddings.device) * len(tables[0])
-            self._first = as_index(first)  # (m,)
-        self._hidden, self._vocabulary = transposed(decoder.hidden), transposed(decoder.vocabulary)
-        self._exp = functions_of(embeddings.device).exp
-
-    def logits(self, place: int, previous: Array) -> Array:
-        """See `Steps`."""
-        h = self._inputs[:, place]  # (B, H)
-        if self.n_previous:
-            h = h + self._tables[previous + self._first].sum(1)
-        h = h / (1 + self._exp(-h))
-        weight, bias = self._hidden
-        h = h @ weight + bias
-        h = h / (1 + self._exp(-h))
-        weight, bias = self._vocabulary
-        return h @ weight + bias
-
-    def select(self, rows: Array) -> None:
-        """See `Steps`; there is no state."""
-
-
-class RecurrentSteps:
-    """A `RecurrentDecoder` over predicted embeddings (B, T, D'), from the source's last ones (B, D)."""
-
-    n_previous = 1
-
-    def __init__(self, decoder: RecurrentDecoder, embeddings: Tensor, layout: Layout, source: Tensor) -> None:
-        weight, recurrent, bias, recurrent_bias = decoder.gru.parameters()
-        self._inputs = as_array(F.linear(read(decoder, embeddings, layout), weight, bias))  # (B, T, 3 H)
-        self._tokens = as_array(F.linear(decoder.tokens.weight, weight))  # (V, 3 H)
-        self._recurrent = as_array(recurrent).T, as_array(recurrent_bias)
-        self._vocabulary = transposed(decoder.vocabulary)
-        self._state = as_array(decoder.start_state(source))  # (B, H)
-        self._functions = functions_of(embeddings.device)
-
-    def logits(self, place: int, previous: Array) -> Array:
-        """See `Steps`."""
-        xp, width = self._functions, self._state.shape[1]
-        inputs = self._inputs[:, place] + self._tokens[previous[:, 0]]  # (B, 3 H): reset, update, candidate
-        weight, bias = self._recurrent
-        hidden = self._state @ weight + bias  # (B, 3 H)
-        gates = 1 / (1 + xp.exp(-(inputs[:, : 2 * width] + hidden[:, : 2 * width])))  # (B, 2 H)
-        candidate = xp.tanh(inputs[:, 2 * width :] + gates[:, :width] * hidden[:, 2 * width :])  # (B, H)
-        self._state = candidate + gates[:, width:] * (self._state - candidate)
-        weight, bias = self._vocabulary
-        return self._state @ weight + bias
-
-    def select(self, rows: Array) -> None:
-        """See `Steps`."""
-        self._state, self._inputs = self._state[rows], self._inputs[rows]
 
 
 @dataclass(frozen=True)
@@ -117,11 +37,14 @@ class LeftToRight:
         top_k: draw from this many most likely tokens.
         top_p: draw from the most likely tokens that together reach this probability.
         ends: whether texts end, as those of pairs and lines do: by the end token, after a token at least.
+        beams: texts among which the likeliest is searched at temperature 0, where texts end; 1: the likeliest
+            token is taken each time.
     """
 
     top_k: int | None = None
     top_p: float | None = None
     ends: bool = True
+    beams: int = 1
 
     @torch.no_grad()
     def __call__(self, objective: JepalmObjective, request: PassageRequest) -> Passage:
@@ -133,6 +56,9 @@ class LeftToRight:
     def decode(self, objective: JepalmObjective, request: PassageRequest, embeddings: Tensor) -> Passage:
         """Write what predicted embeddings (B, T, D') say, token by token."""
         layout, temperature = request.target_layout, request.temperature
+        assert request.source is not None, "a light decoder reads the source's last tokens"
+        if self.beams > 1 and self.ends and temperature == 0:
+            return self._search(objective, request, embeddings)
         steps = steps_of(objective, embeddings, layout, request.layout.last(request.embeddings))
         noise = None
         if temperature and request.noise is not None:
@@ -140,19 +66,44 @@ class LeftToRight:
         elif temperature:
             shape = (*layout.mask.shape, objective.vocab_size)
             noise = as_array(draw_gumbel(shape, embeddings.device, request.generator))  # (B, T, V)
-        assert request.source is not None, "a light decoder reads the source's last tokens"
-        text, places = text_and_places(request.source, layout, steps.n_previous)
-        excluded = [token for token in request.excluded if not (self.ends and token == TextTokenizer.END)]
+        text, places = text_and_places(request.source, layout, steps.n_first)
         written = write(
             steps,
             as_index(text),
             as_index(places),
             sampling=Sampling(temperature, self.top_k, self.top_p),
             noise=noise,
-            excluded=excluded,
+            excluded=self._excluded(request),
             end=TextTokenizer.END if self.ends else None,
         )
-        return passage_of(written, layout, embeddings)
+        log_probs = written.logits.log_softmax(-1).gather(-1, written.ids[..., None]).squeeze(-1)  # (B, T)
+        return passage_of(written.ids, log_probs, layout, embeddings)
+
+    def _search(self, objective: JepalmObjective, request: PassageRequest, embeddings: Tensor) -> Passage:
+        """Write the likeliest texts that a beam search finds."""
+        layout, source = request.target_layout, request.source
+        assert source is not None
+
+        def of_beams(x: Tensor) -> Tensor:
+            return x.repeat_interleave(self.beams, 0)
+
+        places = None if source.places is None else of_beams(source.places)
+        sources = Tokens(of_beams(source.ids), of_beams(source.lengths), places)
+        beams = Layout(of_beams(layout.mask), None, of_beams(layout.positions), layout.given)
+        last = of_beams(request.layout.last(request.embeddings))
+        steps = steps_of(objective, of_beams(embeddings), beams, last)
+        ids, log_probs = search(
+            steps,
+            *text_and_places(sources, beams, steps.n_first),
+            layout.mask.sum(1),
+            n_beams=self.beams,
+            excluded=self._excluded(request),
+            end=TextTokenizer.END,
+        )
+        return passage_of(ids, log_probs, layout, embeddings)
+
+    def _excluded(self, request: PassageRequest) -> list[int]:
+        return [token for token in request.excluded if not (self.ends and token == TextTokenizer.END)]
 
 
 @dataclass(frozen=True)
@@ -190,9 +141,10 @@ def write(
     on_cpu = isinstance(text, np.ndarray)
     n_texts, length = places.shape
     rows: Array = np.arange(n_texts)
-    back: Array = np.arange(1, steps.n_previous + 1)
+    first: Array = np.arange(1, steps.n_first + 1)
     if not on_cpu:
-        rows, back = (torch.from_numpy(x).to(text.device) for x in (rows, back))
+        rows, first = (torch.from_numpy(x).to(text.device) for x in (rows, first))
+    later, column, never = first[: steps.n_previous], rows[:, None], None
     chosen = choose if on_cpu else Sampling.choose
     done = rows < 0
     ids: list[Array] = []
@@ -200,8 +152,11 @@ def write(
     with np.errstate(over="ignore"):  # the exponential of a large number: its sigmoid is 0
         for place in range(length):
             at = places[:, place]
-            logits = steps.logits(place, text[rows[:, None], at[:, None] - back])  # (B, V)
-            logits[:, excluded] = -np.inf
+            logits = steps.logits(place, text[column, at[:, None] - (later if place else first)])  # (B, V)
+            if never is None:
+                never = logits[0] * 0
+                never[excluded] = -np.inf  # (V,)
+            logits = logits + never
             if place == 0 and end is not None:
                 logits[:, end] = -np.inf
             tokens = chosen(sampling, logits, None if noise is None else noise[:, place])  # (B,)
@@ -236,15 +191,13 @@ def choose(sampling: Sampling, logits: Array, noise: Array | None) -> Array:
     return (scaled + noise).argmax(-1)
 
 
-def passage_of(written: Written, layout: Layout, embeddings: Tensor) -> Passage:
-    """What was written in a layout as a passage, cut at its ends."""
-    ids, n_written = written.ids, written.ids.shape[1]
-    lengths = layout.mask.sum(1).clamp(max=n_written)  # (B,)
+def passage_of(ids: Tensor, log_probs: Tensor, layout: Layout, embeddings: Tensor) -> Passage:
+    """Written tokens (B, T) of a layout and their log-probabilities (B, T) as a passage, cut at its ends."""
+    lengths = layout.mask.sum(1).clamp(max=ids.shape[1])  # (B,)
     ended = ids == TextTokenizer.END  # (B, T)
     lengths = torch.where(ended.any(1), torch.minimum(ended.int().argmax(1), lengths), lengths)
     width = int(lengths.max())
     mask = torch.arange(width, device=ids.device) < lengths[:, None]  # (B, T)
-    log_probs = written.logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)  # (B, T)
     return Passage(
         ids[:, :width] * mask,
         lengths,
@@ -275,38 +228,3 @@ def text_and_places(source: Tokens, layout: Layout, n_previous: int) -> tuple[Te
     before = ids.gather(1, last.clamp(min=0)).masked_fill(last < 0, TextTokenizer.PAD)
     places = torch.arange(n_previous, n_previous + width, device=ids.device).expand(n, width)
     return F.pad(before, (0, width), value=TextTokenizer.PAD), places
-
-
-def steps_of(objective: JepalmObjective, embeddings: Tensor, layout: Layout, source: Tensor) -> Steps:
-    """The light decoder of a model over predicted embeddings (B, T, D') and the source's last ones (B, D)."""
-    decoder = objective.model.decoder
-    if isinstance(decoder, RecurrentDecoder):
-        return RecurrentSteps(decoder, embeddings, layout, source)
-    assert isinstance(decoder, LocalDecoder), "a parallel decoder writes all tokens at once"
-    return LocalSteps(decoder, embeddings, layout)
-
-
-def read(decoder: LocalDecoder | RecurrentDecoder, embeddings: Tensor, layout: Layout) -> Tensor:
-    """What a decoder reads of padded embeddings (B, T, D'), (B, T, H)."""
-    return layout.pad(decoder.read(layout.pack(embeddings), layout))
-
-
-def transposed(linear: torch.nn.Linear) -> tuple[Array, Array]:
-    """Weight (in, out) and bias (out,) of a linear layer."""
-    return as_array(linear.weight).T, as_array(linear.bias)
-
-
-def as_array(x: Tensor) -> Array:
-    """A tensor in float32; on a CPU as a NumPy array of the same memory where it can be."""
-    x = x.detach().float()
-    return x.numpy() if x.device.type == "cpu" else x
-
-
-def as_index(x: Tensor) -> Array:
-    """A tensor of whole numbers; on a CPU as a NumPy array."""
-    return x.contiguous().numpy() if x.device.type == "cpu" else x
-
-
-def functions_of(device: torch.device) -> ModuleType:
-    """Where the functions of arrays on a device are."""
-    return np if device.type == "cpu" else torch

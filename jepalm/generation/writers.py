@@ -32,6 +32,8 @@ class WritingOptions:
         top_p: the same: draw from the most likely tokens that together reach this probability.
         length_candidates: JEPALM only: likeliest lengths to try, of which the most confident text is kept.
         refining: JEPALM only: write each passage in several passes.
+        beams: autoregressive decoders of texts that end only, at temperature 0: how many texts a search for
+            the likeliest one keeps.
         keep: JEPALM of windows only, with a length: how much of each passage stays (`PassageWriter`).
         batch_size: texts that are written at once.
     """
@@ -43,6 +45,7 @@ class WritingOptions:
     top_p: float | None = None
     length_candidates: int = 1
     refining: Refining | None = None
+    beams: int = 1
     keep: float | None = None
     batch_size: int = TEXTS_AT_ONCE
 
@@ -72,7 +75,7 @@ def writer_for(trained: TrainedModel, options: WritingOptions = GREEDY) -> Write
     return passage_writer(
         trained,
         temperature=options.temperature,
-        method=options.refining or left_to_right(trained, options.top_k, options.top_p),
+        method=options.refining or left_to_right(trained, options),
         length=options.length if rolled else None,
         passage_length=None if rolled else options.length,
         passages=options.passages,
@@ -91,13 +94,11 @@ def passage_writer(trained: TrainedModel, **settings: Any) -> PassageWriter:
     )
 
 
-def left_to_right(
-    trained: TrainedModel, top_k: int | None = None, top_p: float | None = None
-) -> LeftToRight | None:
+def left_to_right(trained: TrainedModel, options: WritingOptions = GREEDY) -> LeftToRight | None:
     """How an autoregressive decoder writes, of windows without an end; None of a parallel one."""
     if not trained.config.model.decoder.autoregressive:
         return None
-    return LeftToRight(top_k, top_p, ends=trained.pairing != "windows")
+    return LeftToRight(options.top_k, options.top_p, ends=trained.pairing != "windows", beams=options.beams)
 
 
 def causal_writer(trained: TrainedModel, length: int | None = None, **settings: Any) -> CausalWriter:
@@ -156,6 +157,14 @@ def _check(trained: TrainedModel, options: WritingOptions) -> None:
             raise UsageError("this model has no length head to take candidates from", "give --length instead")
         if trained.is_causal:
             raise UsageError("length candidates go with a JEPALM", "this one writes token by token")
+    if options.beams > 1:
+        if not ordered or trained.pairing == "windows":
+            message = f"{trained.run.name} has no beams to search"
+            hint = "beams are for a decoder of model.decoder.kind=local or recurrent that ends its texts"
+            raise UsageError(message, hint)
+        if options.temperature > 0:
+            message = f"beams look for the likeliest text: no temperature {options.temperature:g}"
+            raise UsageError(message, "give --temperature 0, or leave --beams out")
     if options.refining is not None:
         check_refining(trained)
     continues = trained.pairing == "windows" and not trained.is_causal

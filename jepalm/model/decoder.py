@@ -96,25 +96,31 @@ class LocalDecoder(nn.Module):
 class RecurrentDecoder(nn.Module):
     """p(x_i | e_1 .. e_i, x_1 .. x_(i-1)): a GRU over embeddings and tokens (arXiv 1406.1078).
 
-    Its state starts from the source's last embedding, its input is W e_i + T[x_(i-1)].
+    Its state starts from the source's last embedding, its input is W e_i + T[x_(i-1)]. Before the first
+    position it reads T[x] of the m - 1 tokens before the source's last one, so that the state knows the text
+    that goes on.
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
         width = config.decoder.dim or config.dim
+        self.n_previous = config.decoder.n_previous
         self.embedding = nn.Linear(config.target_dim, width)
         self.positions = position_vectors(config)
         self.tokens = nn.Embedding(vocab_size, width)
         self.start = nn.Linear(config.dim, width)
+        self.dropout = nn.Dropout(config.dropout)
         self.gru = nn.GRU(width, width, batch_first=True)
         self.vocabulary = nn.Linear(width, vocab_size)
         nn.init.normal_(self.tokens.weight, std=TOKEN_STD)
 
     def forward(self, embeddings: Tensor, layout: Layout, context: DecoderContext) -> Tensor:
         """(..., D') embeddings, laid out so, and the tokens before them to (..., V) logits."""
+        tail = self.tokens(context.previous[:, 0, 1:].flip(1))  # (B, m - 1, H)
         x = layout.pad(self.read(embeddings, layout)) + self.tokens(context.previous[..., 0])  # (B, T, H)
-        hidden, _ = self.gru(x, self.start_state(context.source)[None])  # (B, T, H)
-        return self.vocabulary(layout.pack(hidden))
+        inputs = self.dropout(torch.cat((tail, x), 1))  # (B, m - 1 + T, H)
+        hidden, _ = self.gru(inputs, self.start_state(context.source)[None])
+        return self.vocabulary(self.dropout(layout.pack(hidden[:, tail.shape[1] :])))  # (..., V)
 
     def read(self, embeddings: Tensor, layout: Layout) -> Tensor:
         """W e_i of embeddings (..., D') that are laid out so, (..., H)."""
@@ -131,7 +137,9 @@ def position_vectors(config: ModelConfig) -> nn.Embedding | None:
     """A learned vector a position for a decoder that reads these in place of embeddings."""
     if config.decoder.embeddings == "predicted":
         return None
-    return nn.Embedding(max(config.n_target_positions, config.source_len), config.target_dim)
+    vectors = nn.Embedding(max(config.n_target_positions, config.source_len), config.target_dim)
+    nn.init.zeros_(vectors.weight)  # drawn ones would be noise to a decoder that has learned the language
+    return vectors
 
 
 Decoder = TextDecoder | LocalDecoder | RecurrentDecoder

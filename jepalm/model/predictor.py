@@ -56,6 +56,8 @@ class Predictor(nn.Module):
         n_queries = 1 if aligned else -(-config.n_target_positions // config.latent.tokens)
         self.queries = nn.Parameter(torch.empty(n_queries, dim))
         self.source_in_query = nn.Linear(config.dim, dim, bias=False) if aligned else None
+        begins = config.decoder.autoregressive and not aligned
+        self.last_in_query = nn.Linear(config.dim, dim, bias=False) if begins else None
         conditioning = config.action.conditioning
         self.modulated = conditioning in ("adaln", "both")
         self.blocks = nn.ModuleList(
@@ -87,7 +89,11 @@ class Predictor(nn.Module):
         init_weights(self, config.predictor.n_layers, mimetic_init=config.mimetic_init)
         if self.intermediate_logits is not None:
             self.intermediate_logits.reset()
-        nn.init.zeros_(self.project.weight)
+        if config.decoder.autoregressive:  # else it would learn to do without embeddings that say nothing yet
+            nn.init.normal_(self.project.weight, std=self.project.in_features**-0.5)
+            nn.init.normal_(self.queries, std=0.25)
+        else:
+            nn.init.zeros_(self.project.weight)
         carry = self.source_in_query
         if config.mimetic_init and carry is not None and carry.in_features == carry.out_features:
             nn.init.eye_(carry.weight).data.mul_(SOURCE_IN_QUERY)  # else queries are unlike the source's keys
@@ -136,7 +142,10 @@ class Predictor(nn.Module):
             return layout.pack(self.queries + aligned)
         if layout.given:
             return F.embedding(layout.pack(layout.positions), self.queries)
-        return layout.pack(self.queries[:width].expand(batch, -1, -1))
+        queries = self.queries[:width].expand(batch, -1, -1)  # (B, T, predictor dim)
+        if self.last_in_query is not None:
+            queries = queries + self.last_in_query(source_layout.last(source))[:, None]
+        return layout.pack(queries)
 
     def _with_intermediate_logits(
         self,

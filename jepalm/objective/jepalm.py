@@ -16,11 +16,13 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens
+from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.model.causal import CausalModel
 from jepalm.model.conditioning import ActionView, Conditioning, Known
@@ -53,7 +55,7 @@ OF_TARGETS = ("reconstruction", "kl", "regularizer")
 """Terms of the trained encoder's embeddings of targets."""
 OF_PREDICTIONS = ("embedding", "generation", "intermediate_logits")
 """Terms of predicted embeddings."""
-OF_SOURCES = (*OF_PREDICTIONS, "local", "length")
+OF_SOURCES = (*OF_PREDICTIONS, "local", "encoder_lm", "length")
 """Terms that read the source."""
 
 
@@ -124,9 +126,10 @@ class JepalmObjective(Objective):
         if "embedding" in on:
             target = encoded.embeddings if shared else self.average_target(batch, layout)
         context = None
-        if self.reads_context or any(name in on for name in OF_SOURCES):
+        decodes = self.reads_context and ("reconstruction" in on or "generation" in on)
+        if decodes or any(name in on for name in OF_SOURCES):
             source, source_layout = self.encode_source(batch.source, states)
-        if self.reads_context:
+        if decodes:
             context = self.decoder_context(batch, source, source_layout)
         if any(name in on for name in OF_SOURCES):
             action = self.encode_action(batch.action)
@@ -159,6 +162,10 @@ class JepalmObjective(Objective):
             terms["intermediate_logits"] = torch.stack(each).mean()
         if "local" in on:
             terms["local"] = cross_entropy(self.local_logits(source, source_layout, layout), labels, n_tokens)
+        if "encoder_lm" in on:
+            terms["encoder_lm"] = self.encoder_lm(batch, source, source_layout)
+        if "decoder_lm" in on:
+            terms["decoder_lm"] = self.decoder_lm(batch)
         if "length" in on:
             found = self._length_output(source, source_layout, action)  # (B,) or (B, L + 1)
             cost = cross_entropy if self._classifies_length else length_error
@@ -249,7 +256,7 @@ class JepalmObjective(Objective):
         layout = self.source_layout(tokens)
         if states is not None:
             return self.model.encoder.normalise(layout.pack(states)), layout
-        unread = self._detached and self.model.local is None
+        unread = self._detached and self.model.local is None and "encoder_lm" not in self.counted
         with torch.no_grad() if unread else nullcontext():
             return self.model.encoder(tokens.ids, layout), layout
 
@@ -383,6 +390,10 @@ class JepalmObjective(Objective):
         action = conditioning.action
         if action is None:
             self.encode_action(None)  # an error where there has to be one
+        if self.model.config.decoder.embeddings == "positions":  # which are read in their place
+            mask = target_layout.mask
+            unread = source.new_zeros(*mask.shape, self.model.config.target_dim)  # (B, T, D')
+            return Prediction(target_layout.pack(unread))
         if self.config.embedding.detach_source:
             source = source.detach()
             if action is not None and self.model.action is None:
@@ -457,6 +468,34 @@ class JepalmObjective(Objective):
         assert self.model.local is not None
         return self.model.local(picked(source, layout, places))
 
+    def encoder_lm(self, batch: Batch, source: Tensor, layout: Layout) -> Tensor:
+        """Cross-entropy of each next token of the sources by a causal encoder, in nats a token.
+
+        Args:
+            batch: the pairs.
+            source: source embeddings (..., D).
+            layout: positions of the sources.
+        """
+        encoder = self.model.encoder.causal_encoder
+        assert encoder is not None, "a bidirectional encoder sees the next token"
+        text = read_text(batch)
+        following = torch.arange(1, text.ids.shape[1] + 1, device=text.ids.device)
+        ended = following >= text.lengths[:, None]
+        labels = F.pad(text.ids[:, 1:], (0, 1)).masked_fill(ended, IGNORE)  # (B, S)
+        logits = encoder.lm.logits(source)  # (..., V)
+        return cross_entropy(logits, layout.pack(labels), batch.n_read_tokens - batch.n_pairs)
+
+    def decoder_lm(self, batch: Batch) -> Tensor:
+        """Cross-entropy of a light decoder on the sources with embeddings of 0, in nats a token."""
+        text, config = read_text(batch), self.model.config
+        layout, n_texts = self.layout(text), len(text.ids)
+        nothing = Tokens(text.ids.new_full((n_texts, 1), TextTokenizer.PAD), torch.zeros_like(text.lengths))
+        previous = previous_tokens(nothing, text, config.decoder.n_previous)  # (B, S, m)
+        embeddings = self.model.decoder.vocabulary.weight.new_zeros(*text.ids.shape, config.target_dim)
+        context = DecoderContext(previous, embeddings.new_zeros(n_texts, config.dim))
+        logits = self.decode(layout.pack(embeddings), layout, context)  # (..., V)
+        return cross_entropy(logits, self.labels(text, layout), batch.n_read_tokens)
+
     # Lengths
 
     @property
@@ -529,6 +568,14 @@ class JepalmObjective(Objective):
             embedding_layout=self.embedding_layout(layout),
             context=self.decoder_context(batch, source, source_layout) if self.reads_context else None,
         )
+
+
+def read_text(batch: Batch) -> Tokens:
+    """The sources of pairs; of hidden spans the text with all that was hidden in it."""
+    if batch.target.places is None:
+        return batch.source
+    text = whole_text(batch.source, batch.target)
+    return Tokens(text.ids, text.lengths)
 
 
 def decoder_input(

@@ -77,6 +77,8 @@ def loss_terms(family: str, config: ObjectiveConfig) -> list[LossTerm]:
         _of_tokens("generation", "generation"),
         _of_tokens("intermediate_logits", "intermediate logits"),
         _of_tokens("local", "local head"),
+        _of_tokens("encoder_lm", "encoder as LM"),
+        _of_tokens("decoder_lm", "decoder as LM"),
         length,
         LossTerm("kl", "KL", "nats a latent", "embedding", False, True, "validation/kl"),
         LossTerm("regularizer", "regularizer", "", "batch", False, True, "validation/regularizer"),

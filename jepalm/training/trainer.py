@@ -393,9 +393,9 @@ class Trainer:
             self.state.best, self.state.best_step = loss, step
 
     def _out_of_patience(self) -> bool:
-        """Whether the held-out loss has not fallen for as many validations as the config allows."""
-        patience = self.config.training.patience
-        return patience is not None and self.state.not_lower >= patience
+        """Whether the held-out loss has not fallen for as many validations as allowed, in the last phase."""
+        patience, is_last = self.config.training.patience, self.phase.end == self.schedule.steps
+        return patience is not None and is_last and self.state.not_lower >= patience
 
     def _save_due(self) -> bool:
         due = self.schedule.due(self.state.step, self.schedule.checkpoint_every)

@@ -23,7 +23,7 @@ KINDS = {
     "m = 0": {"kind": "local", "context": 0, "dim": 24},
     "m = 1": {"kind": "local", "context": 1, "dim": 24},
     "m = 8": {"kind": "local", "context": 8, "dim": 24},
-    "recurrent": {"kind": "recurrent", "dim": 24},
+    "recurrent": {"kind": "recurrent", "context": 5, "dim": 24},
     "positions": {"kind": "local", "context": 2, "dim": 24, "embeddings": "positions"},
 }
 SOURCES = [[5, 6, 7], [4, 9, 8, 7, 6, 5, 4, 3, 9, 10], [11]]
@@ -72,7 +72,7 @@ def tokens_before(sources: list[list[int]], passage: Passage, m: int) -> Any:
 @EVERY_KIND
 def test_the_loops_log_probabilities_are_those_of_the_decoders_forward_pass(kind: str, packing: bool):
     objective = light_objective(kind, packing=packing)
-    source, m = pad_rows(SOURCES, torch.device("cpu")), 1 if kind == "recurrent" else KINDS[kind]["context"]
+    source, m = pad_rows(SOURCES, torch.device("cpu")), KINDS[kind]["context"]
     generator = torch.Generator().manual_seed(1)
     method = LeftToRight(ends=False)
     passage = generate(objective, source, temperature=1.0, generator=generator, method=method)
@@ -104,6 +104,43 @@ def test_one_prompts_samples_differ_and_a_seed_repeats_them():
     first, second = (writer.write([Prompt(SOURCES[1])] * 4, seed=5).ids for _ in range(2))
     assert first == second
     assert len(set(map(tuple, first))) == 4
+
+
+def likelihood(objective: JepalmObjective, source: list[int], passage: Passage, text: list[int]) -> float:
+    """Log-probability of a text and its end by the decoder's forward pass on a passage's embeddings."""
+    ids = torch.tensor([[*text, TextTokenizer.END][:TARGET_LEN]])
+    n = ids.shape[1]
+    whole = Passage(ids, torch.tensor([n]), passage.embeddings[:, :n], passage.log_probs)
+    embeddings, layout = objective.encode_source(pad_rows([source], torch.device("cpu")))
+    target = objective.layout(Tokens(ids, whole.lengths))
+    m = objective.model.config.decoder.n_previous
+    last = layout.pad(embeddings)[:, len(source) - 1]
+    context = DecoderContext(tokens_before([source], whole, m), last)
+    logits = objective.model.decoder(target.pack(whole.embeddings), target, context)
+    logits[..., [TextTokenizer.PAD, TextTokenizer.UNK]] = float("-inf")
+    logits[:, 0, TextTokenizer.END] = float("-inf")
+    return float(logits.log_softmax(-1).gather(-1, ids[..., None]).sum())
+
+
+@pytest.mark.parametrize("kind", ["m = 1", "recurrent"])
+def test_beams_find_texts_as_likely_as_the_greedy_ones_or_likelier(kind: str):
+    objective, likelier = light_objective(kind, packing=False), 0
+    for source in ([5, 6, 7], [4, 9, 8, 7], [11], [3, 3, 12], [18, 4], [6]):
+        rows = pad_rows([source], torch.device("cpu"))
+        full = generate(objective, rows, method=LeftToRight(ends=False))  # embeddings of all positions
+        texts = [generate(objective, rows, method=LeftToRight(beams=n)).rows()[0] for n in (1, 4)]
+        with torch.no_grad():
+            greedy, found = (likelihood(objective, source, full, text) for text in texts)
+        assert found >= greedy - 1e-5
+        likelier += found > greedy + 1e-3
+    assert likelier > 0
+
+
+def test_beams_of_a_batch_are_those_of_each_text_alone():
+    objective, method = light_objective("recurrent"), LeftToRight(beams=3)
+    rows = [pad_rows([source], torch.device("cpu")) for source in SOURCES]
+    together = generate(objective, pad_rows(SOURCES, torch.device("cpu")), method=method).rows()
+    assert together == [generate(objective, row, method=method).rows()[0] for row in rows]
 
 
 def test_a_text_ends_at_the_end_token_and_has_one_token_at_least():
@@ -140,7 +177,7 @@ def test_gaps_are_filled_from_left_to_right_with_what_was_filled_as_context(kind
     rows, places = [[5, 6, mask, mask, 7, mask, 8], [mask, 9, 9, 4]], [[2, 3, 5], [0]]
     source, target = gapped_views(rows, places, torch.device("cpu"))
     passage = infill(objective, source, target, excluded=[0, 1, 2, mask])
-    m = 1 if kind == "recurrent" else 8
+    m = KINDS[kind]["context"]
     filled = [list(row) for row in rows]
     for row, at, written in zip(filled, places, passage.rows(), strict=True):
         for place, token in zip(at, written, strict=True):

@@ -1,14 +1,17 @@
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from jepalm.config import HardwareConfig
 from jepalm.errors import JepalmError, UsageError
 from jepalm.generation.loading import TrainedModel, load_trained
+from jepalm.run import open_run
 
 CPU = HardwareConfig(device="cpu", precision="fp32", threads=1)
 
@@ -41,3 +44,15 @@ def test_a_run_of_one_family_is_not_taken_for_the_other(lines: TrainedModel):
     assert not lines.is_causal
     with pytest.raises(UsageError, match="is no causal run"):
         _ = lines.causal
+
+
+def test_a_checkpoint_without_the_decoder_of_its_config_is_named(trained_run: Any, tmp_path: Path):
+    folder = tmp_path / "run"
+    shutil.copytree(trained_run.path, folder, symlinks=True)
+    config = folder / "config.yaml"
+    tree = yaml.safe_load(config.read_text())
+    tree["model"]["decoder"] = {"kind": "recurrent"}
+    tree["objective"]["length"] = {"kind": "none"}
+    config.write_text(yaml.safe_dump(tree))
+    with pytest.raises(JepalmError, match="step-00000008 does not fit the model of its config"):
+        load_trained(open_run(folder), "last", CPU)

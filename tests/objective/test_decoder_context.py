@@ -130,3 +130,56 @@ def test_validation_measures_the_exact_likelihood_and_what_it_owes_to_the_embedd
 def test_a_parallel_decoder_is_given_no_context(kind: str, random_objective: Any, make_batch: Any):
     assert random_objective().encode_and_predict(make_batch()).context is None
     assert isinstance(ending_itself(kind).encode_and_predict(tiny_batch()).context, DecoderContext)
+
+
+def as_language_models(kind: str, *, packing: bool = False) -> tuple[JepalmObjective, Batch]:
+    """A causal encoder and a light decoder that learn the language of the sources, and a batch."""
+    model = {**MODEL, "decoder": {"kind": kind, "context": 3, "dim": 24}}
+    model["encoder"] = {"n_layers": 1, "kind": "causal"}
+    terms = {name: {"weight": 1.0} for name in ("encoder_lm", "decoder_lm")}
+    given = {**terms, "reconstruction": {"weight": 0.0}, "embedding": {"weight": 0.0}}
+    torch.manual_seed(0)
+    config = ObjectiveConfig.model_validate({**given, "length": {"kind": "none"}})
+    built = JepalmObjective(ModelConfig.model_validate(model), config, VOCABULARY, packing=packing).eval()
+    batch = tiny_batch()
+    read = int(batch.source.lengths.sum())
+    return built, Batch(batch.source, batch.target, None, 8, batch.n_target_tokens, read)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_decoder_learns_the_sources_as_a_language_model_without_embeddings(kind: str, packing: bool):
+    objective, batch = as_language_models(kind, packing=packing)
+    decoder, nats = objective.model.decoder, []
+    for row, length in zip(batch.source.ids.tolist(), batch.source.lengths.tolist(), strict=True):
+        text = [0, 0, 0, *row[:length]]
+        before = torch.tensor([[[text[place + 2 - k] for k in range(3)] for place in range(length)]])
+        layout = objective.layout(Tokens(torch.tensor([row[:length]]), torch.tensor([length])))
+        context = DecoderContext(before, torch.zeros(1, 16))
+        logits = decoder(torch.zeros(1, length, 16), layout, context)[0]
+        nats += torch.nn.functional.cross_entropy(logits, torch.tensor(row[:length]), reduction="none")
+    assert float(objective(batch).terms["decoder_lm"]) == pytest.approx(
+        float(sum(nats) / len(nats)), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_a_causal_encoder_learns_each_next_token_of_the_sources(packing: bool):
+    objective, batch = as_language_models("local", packing=packing)
+    encoder, nats = objective.model.encoder, []
+    for row, length in zip(batch.source.ids.tolist(), batch.source.lengths.tolist(), strict=True):
+        ids = torch.tensor([row[:length]])
+        states = encoder(ids, objective.layout(Tokens(ids, torch.tensor([length]))))[0, :-1]
+        logits = encoder.causal_encoder.lm.logits(states)
+        nats += torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none")
+    assert float(objective(batch).terms["encoder_lm"]) == pytest.approx(
+        float(sum(nats) / len(nats)), rel=1e-5
+    )
+
+
+def test_as_language_models_they_are_measured_on_held_out_sources():
+    objective, batch = as_language_models("recurrent")
+    with torch.no_grad():
+        found, terms = measure(objective, [batch]), objective(batch).terms
+    for name, value in terms.items():
+        assert found[f"validation/{name}_ce"] == pytest.approx(float(value), rel=1e-5)

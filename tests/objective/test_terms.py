@@ -75,15 +75,14 @@ def test_terms_that_are_on_stand_in_the_order_of_forward():
     assert names("causal", latent={"weight": 1}, tube={"weight": 1}) == ["next_token", "latent", "tube"]
 
 
+OF_TOKENS = {"reconstruction", "generation", "intermediate_logits", "local", "encoder_lm", "decoder_lm"}
+
+
 @pytest.mark.parametrize(
     ("family", "settings", "expected"),
     [
-        ("jepalm", {}, {"reconstruction", "generation", "intermediate_logits", "local"}),
-        (
-            "jepalm",
-            {"length": {"kind": "classification"}},
-            {"reconstruction", "generation", "intermediate_logits", "local", "length"},
-        ),
+        ("jepalm", {}, OF_TOKENS),
+        ("jepalm", {"length": {"kind": "classification"}}, OF_TOKENS | {"length"}),
         ("causal", {}, {"next_token"}),
         ("causal", {"latent": {"distance": "infonce"}}, {"next_token", "latent"}),
     ],

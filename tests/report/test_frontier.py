@@ -60,6 +60,13 @@ def test_every_way_to_write_is_a_point_with_its_name():
     }
 
 
+def test_texts_of_training_chunks_are_marked_in_the_figure(make_run):
+    measured = costly()
+    measured["rows"][0]["controls"] = {"training chunks of 8": 1.63}
+    record = read_run(make_run([train_row(25)], evaluations={"validation": measured}))
+    assert "training chunks of 8" in frontier({"run": record}).svg
+
+
 def test_an_evaluation_without_costs_has_none():
     tree = evaluation()
     tree["rows"] = [row for row in tree["rows"] if not row["name"].startswith("cost/")]

@@ -58,6 +58,13 @@ def test_resuming_goes_on_counting(tmp_path: Path):
     assert resumed.state.step == 4
 
 
+def test_only_the_last_phase_ends_early(tmp_path: Path):
+    phases = [{"name": "first", "steps": 3}, {"name": "second"}]
+    trainer_of(tmp_path, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], patience=1, phases=phases).train()
+    found = manifest(tmp_path)
+    assert (found["finished_early"], found["step"]) == (True, 5)
+
+
 def test_without_patience_training_goes_to_the_last_step(tmp_path: Path):
     trainer_of(tmp_path, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).train()
     found = manifest(tmp_path)

@@ -35,6 +35,8 @@ _PER = {
         *("intermediate_logits_ce", "local_ce", "local_accuracy"),
         *(f"{name}_ce_{other}" for name in CONTROLLED for other in CONTROLS),
     ),
+    "following": ("encoder_lm_ce",),
+    "read": ("decoder_lm_ce",),
     "embeddings": ("embedding_copy", "embedding_distance", "kl", "posterior_std"),
     "pairs": ("length_mae", "length_mse", "length_ce", "length_accuracy", "regularizer"),
 }
@@ -100,6 +102,13 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
         if costs:
             sums.add(intermediate_logits_ce=torch.stack(costs).mean())
         sums.add(**local_sums(views, batch))
+        if "encoder_lm" in objective.all_terms:
+            n_tokens = batch.n_read_tokens - pairs
+            nats = objective.encoder_lm(batch, views.source, views.source_layout) * n_tokens
+            sums.add(encoder_lm_ce=nats, following=n_tokens)
+        if "decoder_lm" in objective.all_terms:
+            n_tokens = batch.n_read_tokens
+            sums.add(decoder_lm_ce=objective.decoder_lm(batch) * n_tokens, read=n_tokens)
         if objective.config.embedding.distance != "mse":
             sums.add(embedding_distance=objective.distance(predicted, target).sum())
         if views.lengths is not None:

@@ -48,6 +48,7 @@ def frontier(records: Mapping[str, RunRecord]) -> Plot | None:
         named: dict[str, Artist] = {}
         for (split, (one, ways)), row in zip(found.items(), grid, strict=True):
             for axes, cost in zip(row, AXES, strict=True):
+                _controls(axes, one)
                 named |= _panel(axes, ways, cost)
             row[0].set_title(f"{split}, {one.n_prompts:,} prompts, under {short(one.scorer)}")
             row[0].set_ylabel("NLL minus that of real text (nats/char)")
@@ -58,7 +59,8 @@ def frontier(records: Mapping[str, RunRecord]) -> Plot | None:
             "Frontier: quality against cost (held out)",
             "Each point is one way to write; the numbers beside times are passes of a run's own texts. Real"
             " text is the zero line; text below it is likelier than real text, which is as wrong as above it."
-            " Cheaper is further left.",
+            " Cheaper is further left. Dotted: texts of random pieces of the training text, where they were"
+            " scored.",
         )
 
 
@@ -97,6 +99,23 @@ def _panel(axes: Axes, ways: list[Point], cost: str) -> dict[str, Artist]:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(COSTS[cost])
     return named
+
+
+def _controls(axes: Axes, measured: Evaluation) -> None:
+    """Mark the gap of texts that read no source: random pieces of the training text."""
+    controls = next((row.controls for row in measured.rows if row.name == QUALITY), {})
+    for name, gap in controls.items():
+        axes.axhline(gap, color=colour("control"), linewidth=0.6, linestyle=":")
+        axes.annotate(
+            name,
+            (1.0, gap),
+            xycoords=("axes fraction", "data"),
+            xytext=(-2, 1),
+            textcoords="offset points",
+            ha="right",
+            fontsize=5.5,
+            color=colour("control"),
+        )
 
 
 def _own_lines(axes: Axes, run: str, own: list[Point], cost: str, shade: str) -> dict[str, Artist]:

@@ -1,0 +1,150 @@
+"""A light decoder, one token a step: the few products of a step, in NumPy on a CPU and elsewhere in torch.
+
+NumPy's calls cost a fraction of torch's, and a step is so small that they are most of it.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jepalm.model.decoder import LocalDecoder, RecurrentDecoder
+from jepalm.model.layout import Layout
+from jepalm.objective.jepalm import JepalmObjective
+
+Array = Any
+"""A NumPy array on a CPU, else a tensor."""
+
+
+class Steps(Protocol):
+    """A light decoder over the embeddings of some passages."""
+
+    n_first: int
+    """Tokens before the first position that are read there, m."""
+    n_previous: int
+    """Tokens before each later position that are read there."""
+
+    def logits(self, place: int, previous: Array) -> Array:
+        """Tokens before a position (B, m), the nearest first, to (B, V); positions in their order."""
+        ...
+
+    def select(self, rows: Array) -> None:
+        """Go on from the states of some rows (B,)."""
+        ...
+
+
+class LocalSteps:
+    """A `LocalDecoder` over predicted embeddings (B, T, D')."""
+
+    def __init__(self, decoder: LocalDecoder, embeddings: Tensor, layout: Layout) -> None:
+        self.n_first = self.n_previous = len(decoder.tokens)
+        self._inputs = as_array(read(decoder, embeddings, layout))  # (B, T, H)
+        if self.n_previous:
+            tables = tuple(decoder.tokens.parameters())  # m of (V, H)
+            self._tables = as_array(torch.cat(tables))  # (m V, H)
+            first = torch.arange(len(tables), device=embeddings.device) * len(tables[0])
+            self._first = as_index(first)  # (m,)
+        self._hidden, self._vocabulary = transposed(decoder.hidden), transposed(decoder.vocabulary)
+        self._exp = functions_of(embeddings.device).exp
+
+    def logits(self, place: int, previous: Array) -> Array:
+        """See `Steps`."""
+        h = self._inputs[:, place]  # (B, H)
+        if self.n_previous:
+            h = h + self._tables[previous + self._first].sum(1)
+        h = h / (1 + self._exp(-h))
+        weight, bias = self._hidden
+        h = h @ weight + bias
+        h = h / (1 + self._exp(-h))
+        weight, bias = self._vocabulary
+        return h @ weight + bias
+
+    def select(self, rows: Array) -> None:
+        """See `Steps`; there is no state."""
+
+
+class RecurrentSteps:
+    """A `RecurrentDecoder` over predicted embeddings (B, T, D'), from the source's last ones (B, D).
+
+    A gate is (1 + tanh(x / 2)) / 2, as NumPy's tanh takes a fraction of the time of its exponential; the half
+    of x is in the weights.
+    """
+
+    n_previous = 1
+
+    def __init__(self, decoder: RecurrentDecoder, embeddings: Tensor, layout: Layout, source: Tensor) -> None:
+        self.n_first = decoder.n_previous
+        weights = [parameter.detach() for parameter in decoder.gru.parameters()]
+        halves = torch.full_like(weights[-1], 0.5)  # (3 H,): reset gate, update gate, candidate
+        halves[2 * decoder.gru.hidden_size :] = 1.0
+        weight, recurrent = (halves[:, None] * matrix for matrix in weights[:2])
+        bias, recurrent_bias = (halves * vector for vector in weights[2:])
+        self._inputs = as_array(F.linear(read(decoder, embeddings, layout), weight, bias))  # (B, T, 3 H)
+        self._tokens = as_array(F.linear(decoder.tokens.weight, weight))  # (V, 3 H)
+        self._bias = as_array(bias)
+        self._recurrent = as_array(recurrent).T, as_array(recurrent_bias)
+        self._vocabulary = transposed(decoder.vocabulary)
+        self._state = as_array(decoder.start_state(source))  # (B, H)
+        self._tanh = functions_of(embeddings.device).tanh
+
+    def logits(self, place: int, previous: Array) -> Array:
+        """See `Steps`; before the first position the state reads the tokens before the source's last."""
+        if place == 0:
+            for k in range(self.n_first - 1, 0, -1):
+                self._read(self._bias + self._tokens[previous[:, k]])
+        self._read(self._inputs[:, place] + self._tokens[previous[:, 0]])
+        weight, bias = self._vocabulary
+        return self._state @ weight + bias
+
+    def _read(self, inputs: Array) -> None:
+        """Inputs (B, 3 H) of the reset gate, the update gate and the candidate into the state."""
+        tanh, width = self._tanh, self._state.shape[1]
+        weight, bias = self._recurrent
+        hidden = self._state @ weight + bias  # (B, 3 H)
+        gates = 0.5 + 0.5 * tanh(inputs[:, : 2 * width] + hidden[:, : 2 * width])  # (B, 2 H)
+        candidate = tanh(inputs[:, 2 * width :] + gates[:, :width] * hidden[:, 2 * width :])  # (B, H)
+        self._state = candidate + gates[:, width:] * (self._state - candidate)
+
+    def select(self, rows: Array) -> None:
+        """See `Steps`."""
+        self._state, self._inputs = self._state[rows], self._inputs[rows]
+
+
+def steps_of(objective: JepalmObjective, embeddings: Tensor, layout: Layout, source: Tensor) -> Steps:
+    """The light decoder of a model over predicted embeddings (B, T, D') and the source's last ones (B, D)."""
+    decoder = objective.model.decoder
+    if isinstance(decoder, RecurrentDecoder):
+        return RecurrentSteps(decoder, embeddings, layout, source)
+    assert isinstance(decoder, LocalDecoder), "a parallel decoder writes all tokens at once"
+    return LocalSteps(decoder, embeddings, layout)
+
+
+def read(decoder: LocalDecoder | RecurrentDecoder, embeddings: Tensor, layout: Layout) -> Tensor:
+    """What a decoder reads of padded embeddings (B, T, D'), (B, T, H)."""
+    return layout.pad(decoder.read(layout.pack(embeddings), layout))
+
+
+def transposed(linear: torch.nn.Linear) -> tuple[Array, Array]:
+    """Weight (in, out) and bias (out,) of a linear layer."""
+    return as_array(linear.weight).T, as_array(linear.bias)
+
+
+def as_array(x: Tensor) -> Array:
+    """A tensor in float32; on a CPU as a NumPy array of the same memory where it can be."""
+    x = x.detach().float()
+    return x.numpy() if x.device.type == "cpu" else x
+
+
+def as_index(x: Tensor) -> Array:
+    """A tensor of whole numbers; on a CPU as a NumPy array."""
+    return x.contiguous().numpy() if x.device.type == "cpu" else x
+
+
+def functions_of(device: torch.device) -> ModuleType:
+    """Where the functions of arrays on a device are."""
+    return np if device.type == "cpu" else torch
