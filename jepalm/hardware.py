@@ -14,6 +14,7 @@ import torch
 
 from jepalm.config import HardwareConfig
 from jepalm.errors import UsageError
+from jepalm.numbers import counted
 
 COMPILE_FROM_STEPS = 1_000
 """A run shorter than this does not earn back the minute that compiling takes."""
@@ -60,7 +61,7 @@ class Hardware:
         """One line for people: device, threads, precision."""
         where = f"{self.device} ({self.name})"
         if self.device.type == "cpu":
-            where = f"cpu, {self.threads} thread{'s' if self.threads > 1 else ''}"
+            where = f"cpu, {counted(self.threads, 'thread')}"
         return f"{where}, {self.precision}{', compiled' if self.compile else ''}"
 
 

@@ -62,6 +62,19 @@ def counted(number: int, unit: str) -> str:
     return f"{number:,} {unit}{'es' if unit.endswith(('s', 'x')) else 's'}"
 
 
+def are(number: int) -> str:
+    """Return `is` of one thing and `are` of others."""
+    return "is" if number == 1 else "are"
+
+
+def age(seconds: float) -> str:
+    """Return how long ago something was, in whole units: `40 s`, `3 min`, `5 h`, `12 d`."""
+    for unit, size, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if seconds < most * size:
+            return f"{max(0, seconds) // size:.0f} {unit}"
+    return f"{seconds // 86400:,.0f} d"
+
+
 def duration(seconds: float | None, digits: int = 3) -> str:
     """Return a time with its unit: `82.4 ms`, `34.0 min`, `8.60 h`.
 

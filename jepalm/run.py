@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import errno
 import fcntl
+import glob
 import json
 import os
 import platform
@@ -23,15 +24,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jepalm
+from safetensors import SafetensorError
+
 from jepalm.errors import JepalmError, UsageError
 from jepalm.reading import read_json
+from jepalm.version import __version__
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
 SAMPLES = "samples.jsonl"
 CONFIG = "config.yaml"
 LOG = "log.txt"
+LOCK = ".lock"
 _TEMPORARY = re.compile(r"\..+-(\d+)\.tmp")
 
 
@@ -169,12 +173,16 @@ def _take_name(made: Path, root: Path, name: str) -> Path:
     raise OSError(errno.EEXIST, f"too many runs are called {name}")
 
 
-def sweep_temporary(folder: Path) -> None:
+def sweep_temporary(folder: Path, beginning: str = "") -> None:
     """Remove what killed processes left half-written in a folder: `.NAME-PID.tmp`, and older forms.
 
     What belongs to a process that lives stays, and so does what resists.
+
+    Args:
+        folder: where to look.
+        beginning: of NAME, in a folder that others write into, too.
     """
-    for path in folder.glob(".*"):
+    for path in folder.glob(f".{glob.escape(beginning)}*"):
         match = _TEMPORARY.fullmatch(path.name)
         if match is None or process_lives(int(match[1])):
             continue
@@ -239,7 +247,7 @@ def locked(run: RunFolder) -> Iterator[None]:
         JepalmError: another process holds it.
     """
     try:
-        handle = open(run.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115
+        handle = open(run.path / LOCK, "a+", encoding="utf-8")  # noqa: SIM115
     except OSError as error:
         message = f"cannot lock {run.path}: {error.strerror}"
         raise JepalmError(message, "make the folder writable") from None
@@ -249,6 +257,18 @@ def locked(run: RunFolder) -> Iterator[None]:
         except OSError:
             raise JepalmError(f"{run.path} is being trained by another process", "wait for it") from None
         yield
+
+
+def is_held(run: RunFolder) -> bool:
+    """Whether a process trains the run at this moment; writes nothing."""
+    try:
+        with open(run.path / LOCK, "rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -277,8 +297,47 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     flush_folder(path.parent)
 
 
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder whole or not at all: what is written into the one given takes its name at the end.
+
+    Raises:
+        UsageError: there is something of that name.
+        JepalmError: it cannot be written. Nothing is left.
+    """
+    check_free(folder)
+    temporary = folder.parent / f".{folder.name}-{os.getpid()}.tmp"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        sweep_temporary(folder.parent, f"{folder.name}-")
+        temporary.mkdir()
+        yield temporary
+        for path in temporary.iterdir():
+            if path.is_file():
+                path.chmod(0o644)  # a library may keep weights to their owner
+            flush_folder(path)
+        flush_folder(temporary)
+        temporary.replace(folder)
+        flush_folder(folder.parent)
+    except (OSError, SafetensorError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise JepalmError(f"cannot write {folder}: {reason}", "name another folder") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_free(folder: Path) -> None:
+    """Check that a folder may be made: there is nothing of its name, or an empty folder.
+
+    Raises:
+        UsageError: there is something.
+    """
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise UsageError(f"{folder} is there already", "name another folder")
+
+
 def flush_folder(path: Path) -> None:
-    """Flush a folder's entries to disk: a rename lasts after this.
+    """Flush a folder's entries, or a file, to disk: a rename lasts after this.
 
     Raises:
         OSError: the disk failed.
@@ -306,7 +365,7 @@ def write_json(path: Path, tree: dict[str, Any]) -> None:
 def provenance() -> dict[str, Any]:
     """Versions, argv, host and git commit of this process."""
     return {
-        "jepalm": jepalm.__version__,
+        "jepalm": __version__,
         "python": platform.python_version(),
         "argv": sys.argv[1:],
         "host": platform.node(),
@@ -323,7 +382,7 @@ def now() -> str:
 def _git_commit() -> str | None:
     try:
         result = subprocess.run(
-            ["git", "-C", str(Path(jepalm.__file__).parent), "rev-parse", "HEAD"],
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
             capture_output=True,
             text=True,
             timeout=5,

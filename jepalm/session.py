@@ -30,10 +30,9 @@ from jepalm.config import (
 )
 from jepalm.data.batches import Batches
 from jepalm.data.compatibility import check_data, view_lengths
-from jepalm.data.prepared import PreparedData, open_prepared
+from jepalm.data.prepared import TOKENIZER, PreparedData, open_prepared
 from jepalm.errors import JepalmError, UsageError
 from jepalm.evaluation.validation.held_out import HeldOut
-from jepalm.generation.loading import TOKENIZER
 from jepalm.generation.teacher import find_teacher, load_teacher
 from jepalm.hardware import Hardware, choose_hardware
 from jepalm.objective import JepalmObjective, Objective, build_objective
@@ -149,10 +148,14 @@ class Session:
             "terms": [asdict(term) for term in self.objective.terms],
             "data": {
                 "name": self.config.data.name,
+                "folder": str(self.prepared.path),
                 "corpus": meta.corpus,
                 "pairing": meta.pairing,
                 "has_action": meta.has_action,
                 "canonical": meta.origin.canonical,
+                "source": meta.origin.source,
+                "licence": meta.licence,
+                "splits": {name: {"pairs": n.pairs, "tokens": n.tokens} for name, n in meta.splits.items()},
                 "content_sha256": meta.content_sha256,
             },
             "steps": self.schedule.steps,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 TINY = ("--steps=2", "--batch-size=4", "model.dim=16", "model.n_heads=2", "training.validation_batches=1")
@@ -49,6 +51,27 @@ def test_own_transitions_are_learned_from_a_log_and_planned_with(tmp_path):
     (evaluation,) = (tmp_path / "runs").glob("2*/report/evaluation-test.json")
     assert "simulator of the data" in json.loads(evaluation.read_text())["left_out"]
     assert found.stdout.splitlines()[-1].startswith("distance to the goal: ")
+
+
+SHORT = (
+    "STEPS = 200\nsettings = {",
+    'STEPS = 2\nsettings = {"hardware.threads": 1, "hardware.precision": "fp32",',
+)
+"""How the notebook's training is cut down."""
+
+
+def test_the_notebook_runs_from_rows_to_scores(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((ROOT / "examples" / "python_api.ipynb").read_text(encoding="utf-8"))
+    names, threads = {}, torch.get_num_threads()
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            exec("".join(cell["source"]).replace(*SHORT), names)
+    torch.set_num_threads(threads)
+    assert len(names["answers"]) == 2
+    assert [tuple(one.shape) for one in names["predicted"]] == [(10, 64)] * 2
+    assert re.match(r"nll: right [\d.]+, wrong [\d.]+ nats a token\n$", capsys.readouterr().out)
 
 
 def test_a_runs_metrics_are_read_with_the_standard_library_alone(trained_run, rows_of, capsys):

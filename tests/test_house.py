@@ -13,6 +13,7 @@ import jepalm
 PACKAGE = Path(jepalm.__file__).parent
 ROOMS = (
     "cli",
+    "api",
     "sweep",
     "session",
     "report",
@@ -22,6 +23,7 @@ ROOMS = (
     "objective",
     "model",
     "data",
+    "shell",
     "run",
     "hardware",
     "config",
@@ -30,6 +32,7 @@ ROOMS = (
     "escaping",
     "errors",
     "numbers",
+    "version",
 )
 """From the top of the house to its ground."""
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -158,7 +161,7 @@ def test_model_knows_no_optimizer_process_group_or_file(path):
 
 
 def test_only_the_command_line_and_the_progress_print():
-    allowed = {"cli", "training", "session"}
+    allowed = {"cli", "api", "training", "session"}
     users = {
         room_of(path.relative_to(PACKAGE).parts)
         for path in FILES

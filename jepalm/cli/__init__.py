@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 import jepalm
 from jepalm.cli.bench import bench
-from jepalm.cli.console import print_anywhere
+from jepalm.cli.console import complain, print_anywhere
 from jepalm.cli.doctor import doctor
 from jepalm.cli.evaluate import evaluate
 from jepalm.cli.export import export
@@ -27,10 +27,10 @@ from jepalm.cli.plan import plan
 from jepalm.cli.prepare import prepare_app
 from jepalm.cli.presets import presets
 from jepalm.cli.report import report
+from jepalm.cli.runs import runs
 from jepalm.cli.sweep import sweep
 from jepalm.cli.train import train
 from jepalm.errors import DamageWarning, JepalmError, Stopped
-from jepalm.escaping import for_terminal
 
 DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 
@@ -52,6 +52,7 @@ COMMANDS = [
     "infill",
     "plan",
     "sweep",
+    "runs",
     "presets",
     "bench",
     "export",
@@ -84,6 +85,7 @@ app.command()(evaluate)
 app.command()(infill)
 app.command()(plan)
 app.command()(sweep)
+app.command()(runs)
 app.command()(presets)
 app.command()(bench)
 app.command()(export)
@@ -167,7 +169,7 @@ def _damage_on_stderr() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
             if issubclass(category, DamageWarning):
-                typer.echo(f"warning: {for_terminal(str(message))}", err=True)
+                complain(f"warning: {message}")
             else:
                 before(message, category, *place, **options)
 
@@ -182,5 +184,5 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _fail(message: str, code: int, prefix: str) -> None:
     """One line on the standard error, and the exit code."""
-    typer.echo(prefix + for_terminal(message).replace("\n", " "), err=True)
+    complain(prefix + message)
     sys.exit(code)

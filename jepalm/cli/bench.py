@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jepalm.cli.options import CheckpointOption, DataDirOption, DeviceOption, JsonOption, RunArgument
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,9 +25,7 @@ FILE = "bench.json"
 
 
 def bench(
-    run: Annotated[
-        Path | None, typer.Argument(help="Run folder.  [default: runs/latest]", show_default=False)
-    ] = None,
+    run: RunArgument = None,
     baseline: Annotated[
         Path | None,
         typer.Option(
@@ -40,21 +40,19 @@ def bench(
             " that this one learned from.",
         ),
     ] = None,
-    checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
+    checkpoint: CheckpointOption = None,
     seconds: Annotated[
         float, typer.Option(min=0.0, help="How long each time is measured; three rounds at least.")
     ] = 5.0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    device: DeviceOption = "auto",
     precision: Annotated[
         str | None, typer.Option(help="auto, fp32, bf16.  [default: the run's]", show_default=False)
     ] = None,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads.  [default: the run's]", show_default=False)
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of prepared data.  [default: data]", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure how fast a run writes, beside an equal model of the other family, and how fast it trains.
 
@@ -160,10 +158,12 @@ def table(measured: Bench) -> Table:
     from rich import box
     from rich.table import Table
 
+    from jepalm.cli.console import NARROW, console
+
     shown = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
     shown.add_column("", overflow="fold")
     for _ in range(3):
-        shown.add_column("", justify="right", no_wrap=True)
+        shown.add_column("", justify="right", no_wrap=console.width >= NARROW, overflow="fold")
     _add_writing(shown, measured)
     if measured.verified is not None:
         _add_verified(shown, measured.verified)
@@ -189,17 +189,18 @@ def _add_writing(shown: Table, measured: Bench) -> None:
 
 
 def _add_verified(shown: Table, verified: VerifiedSpeed) -> None:
-    from jepalm.numbers import duration, three
+    from jepalm.numbers import counted, duration, three
 
     shown.add_row()
-    title = f"writing {verified.tokens} tokens of {verified.verifier}, temperature {verified.temperature:g}"
+    writing = f"writing {counted(verified.tokens, 'token')} of {verified.verifier}"
+    title = f"{writing}, temperature {verified.temperature:g}"
     shown.add_row(title, "verified", "by token", "by token / verified", style="bold")
     alone = duration(verified.alone.median)
     for name, drafted in verified.drafted.items():
         speed = duration(drafted.seconds.median)
         shown.add_row(f"drafts of {name}", speed, alone, three(drafted.ratio.median))
         halves = [_half(found, duration) for found in (drafted.seconds, verified.alone)]
-        half = f"  middle half, {drafted.ratio.n} rounds of {verified.texts} texts"
+        half = f"  middle half, {drafted.ratio.n} rounds of {counted(verified.texts, 'text')}"
         shown.add_row(half, *halves, _half(drafted.ratio, three), style="dim")
         shown.add_row("  verifying passes", three(drafted.checks), f"{verified.tokens}")
         shown.add_row("  characters a verifying pass", three(drafted.characters_per_check))

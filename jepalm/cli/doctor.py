@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from jepalm.cli.options import DataDirOption, JsonOption, RunDirOption
+
 if TYPE_CHECKING:
     from jepalm.run import RunFolder
 
@@ -39,19 +41,15 @@ def doctor(
         Path | None,
         typer.Argument(help="Check this run in full: its files, checkpoints and data.", show_default=False),
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of prepared data.  [default: data]", show_default=False)
-    ] = None,
-    run_dir: Annotated[
-        Path | None, typer.Option(help="Folder of runs.  [default: runs]", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    data_dir: DataDirOption = None,
+    run_dir: RunDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Check this machine, the prepared data and, if named, a run.
 
     Example: jepalm doctor runs/latest
     """
-    from jepalm.cli.console import console, print_json
+    from jepalm.cli.console import print_json, show_rows
     from jepalm.config import data_root, runs_root
     from jepalm.run import open_run
 
@@ -63,11 +61,14 @@ def doctor(
     if as_json:
         print_json({"ok": not failed, "findings": [asdict(found) for found in findings]})
     else:
-        for found in findings:
-            remedy = f" ({found.remedy})" if found.remedy else ""
-            console.print(f"{SIGNS[found.level]} {found.what:<12}{found.text}{remedy}", markup=False)
+        show_rows([_cells(found) for found in findings])
     if failed:
         raise typer.Exit(1)
+
+
+def _cells(found: CheckResult) -> tuple[str, str]:
+    """The thing with its sign, and how it is."""
+    return f"{SIGNS[found.level]} {found.what}", found.text + (f" ({found.remedy})" if found.remedy else "")
 
 
 def _machine() -> Iterator[CheckResult]:
@@ -79,6 +80,7 @@ def _machine() -> Iterator[CheckResult]:
     import jepalm
     from jepalm.config import HardwareConfig
     from jepalm.hardware import choose_hardware
+    from jepalm.numbers import counted
 
     yield CheckResult("jepalm", "ok", f"{jepalm.__version__}, Python {platform.python_version()}")
     for package in ("torch", "tokenizers", "safetensors", "pydantic", "numpy"):
@@ -87,7 +89,11 @@ def _machine() -> Iterator[CheckResult]:
         except PackageNotFoundError:
             yield CheckResult(package, "failure", "not installed", f"pip install {package}")
     hardware = choose_hardware(HardwareConfig())
-    where = f"{hardware.name}, {hardware.threads} threads" if hardware.device.type == "cpu" else hardware.name
+    where = (
+        f"{hardware.name}, {counted(hardware.threads, 'thread')}"
+        if hardware.device.type == "cpu"
+        else hardware.name
+    )
     yield CheckResult("device", "ok", f"{hardware.device}: {where}")
     why = {
         ("bf16", "cpu"): "this CPU has AMX or AVX512-bf16",
@@ -134,6 +140,7 @@ def _prepared(path: Path, root: Path) -> CheckResult:
     from jepalm.data.prepared import open_prepared
     from jepalm.data.writing import FolderWriter
     from jepalm.errors import JepalmError
+    from jepalm.numbers import counted
 
     again = "run jepalm prepare again with --force"
     try:
@@ -149,20 +156,22 @@ def _prepared(path: Path, root: Path) -> CheckResult:
         return CheckResult("data", "failure", f"{path} cannot be read: {error.strerror}", again)
     if writer.content_sha256 != data.meta.content_sha256:
         return CheckResult("data", "failure", f"{path} does not match its fingerprint", again)
-    return CheckResult("data", "ok", f"{path}: {data.meta.corpus}, {len(data.meta.files)} files whole")
+    return CheckResult(
+        "data", "ok", f"{path}: {data.meta.corpus}, {counted(len(data.meta.files), 'file')} whole"
+    )
 
 
 def _run(run: RunFolder, root: Path) -> Iterator[CheckResult]:
     from jepalm.config import read_config
-    from jepalm.data.prepared import open_prepared
+    from jepalm.data.prepared import TOKENIZER, open_prepared
     from jepalm.data.tokenizer import TextTokenizer
     from jepalm.errors import JepalmError
-    from jepalm.generation.loading import TOKENIZER
     from jepalm.report.read import read_run
+    from jepalm.shell import resuming
     from jepalm.training.checkpoint import problem, step_folders
 
-    resume = f"jepalm train --resume {run.path}"
     try:
+        resume = resuming(run)
         manifest = run.read_manifest()
         config = read_config(run.config)
         TextTokenizer.load(run.path / TOKENIZER)

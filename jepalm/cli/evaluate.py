@@ -8,6 +8,16 @@ from typing import Annotated
 
 import typer
 
+from jepalm.cli.options import (
+    BeamsOption,
+    CheckpointOption,
+    DataDirOption,
+    DeviceOption,
+    JsonOption,
+    PrecisionOption,
+    RunArgument,
+)
+
 
 class WordBoundary(enum.StrEnum):
     """What a word boundary is read as."""
@@ -17,10 +27,8 @@ class WordBoundary(enum.StrEnum):
 
 
 def evaluate(
-    run: Annotated[
-        Path | None, typer.Argument(help="Run folder.  [default: runs/latest]", show_default=False)
-    ] = None,
-    checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
+    run: RunArgument = None,
+    checkpoint: CheckpointOption = None,
     split: Annotated[
         str,
         typer.Option(help="train, validation, test, or a further split of the data: where the prompts are."),
@@ -34,6 +42,7 @@ def evaluate(
         ),
     ] = None,
     samples: Annotated[int, typer.Option(min=2, help="Texts of each prompt, for Brier-n.")] = 2,
+    beams: BeamsOption = 1,
     temperature: Annotated[
         float, typer.Option(min=0.0, help="Of the model's draws; 0: the most likely token.")
     ] = 1.0,
@@ -100,12 +109,10 @@ def evaluate(
         Path | None,
         typer.Option(metavar="DIR", help="Folder of NAME/NAME.sqlite, in which SQL answers are executed."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16.")] = "auto",
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of prepared data.  [default: data]", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure a run on held-out prompts, beside its controls; on given pairs also how many answers are right.
 
@@ -122,6 +129,7 @@ def evaluate(
     from jepalm.report.render.run import evaluation_table
     from jepalm.report.render.terminal import blocks_view
     from jepalm.run import open_run, write_json
+    from jepalm.shell import command
 
     settings = EvaluationSettings(
         split=split,
@@ -132,6 +140,7 @@ def evaluate(
         length=length,
         kept=kept_of("--keep", keep),
         chunks=chunks,
+        beams=beams,
         passes=numbers_of_passes(passes, order),
         order=known_order(order),
         reading=reading.value,
@@ -156,3 +165,4 @@ def evaluate(
         console.print(text, markup=False)
     console.print(blocks_view([evaluation_table(evaluation)]), soft_wrap=False)
     line("file", str(path))
+    line("next", command("report", trained.run.path))

@@ -7,6 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jepalm.cli.options import (
+    BeamsOption,
+    CheckpointOption,
+    DataDirOption,
+    DeviceOption,
+    JsonOption,
+    PictureOption,
+    RunOption,
+    SamplesOption,
+    SeedOption,
+)
+
 if TYPE_CHECKING:
     from jepalm.cli.texts import TextRequest
     from jepalm.generation.loading import TrainedModel
@@ -31,10 +43,8 @@ def generate(
             show_default=False,
         ),
     ] = None,
-    run: Annotated[
-        Path | None, typer.Option(help="Run folder.  [default: runs/latest]", show_default=False)
-    ] = None,
-    checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
+    run: RunOption = None,
+    checkpoint: CheckpointOption = None,
     length: Annotated[
         int | None,
         typer.Option(
@@ -50,10 +60,11 @@ def generate(
             min=1, help="Likeliest lengths to write; the text that the decoder finds most probable is kept."
         ),
     ] = 1,
+    beams: BeamsOption = 1,
     passages: Annotated[
         int, typer.Option(min=1, help="Passages to write, each the next one's source, as text.")
     ] = 1,
-    samples: Annotated[int, typer.Option(min=1, help="Texts to write.")] = 1,
+    samples: SamplesOption = 1,
     temperature: Annotated[
         float | None,
         typer.Option(
@@ -108,19 +119,14 @@ def generate(
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
     precision: Annotated[
         str, typer.Option(help="auto, fp32, bf16.  [default: auto; fp32 with --verify]", show_default=False)
     ] = "",
-    show_embeddings: Annotated[
-        bool,
-        typer.Option(
-            "--show-embeddings",
-            help="Write a heat map of the predicted embeddings into the run's report folder.",
-        ),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    show_embeddings: PictureOption = False,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
     infill: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Write the next passage in one pass; with a causal model, one pass a token.
@@ -131,20 +137,20 @@ def generate(
     """
     from jepalm.cli.prompts import read_lines, show_many
     from jepalm.cli.refining import kept_of, refining_of
-    from jepalm.cli.texts import TextRequest, default_temperature, given_text, refuse
+    from jepalm.cli.texts import TextRequest, given_text, print_notes, refuse
     from jepalm.cli.verifying import open_drafter, open_verifier, show_verified
     from jepalm.config import from_mapping, runs_root
     from jepalm.encodings import plain
     from jepalm.errors import UsageError
-    from jepalm.generation.loading import load_trained
-    from jepalm.generation.prompts import read_action
+    from jepalm.generation.loading import load_folder
+    from jepalm.generation.prompts import cut_note, read_action
     from jepalm.generation.sampling import Sampling
     from jepalm.generation.writer import TEXTS_AT_ONCE
-    from jepalm.generation.writers import WritingOptions
-    from jepalm.run import open_run
+    from jepalm.generation.writers import WritingOptions, default_temperature
+    from jepalm.shell import command
 
     if infill is not None:
-        raise UsageError("--infill is a command of its own", 'jepalm infill "To be, or ____ to be"')
+        raise UsageError("--infill is a command of its own", command("infill", infill))
     if (prompt is None) == (prompts is None):
         message = "nothing to read" if prompt is None else "--prompts does not go with a prompt"
         raise UsageError(message, "give a text to go on from, or --prompts FILE")
@@ -153,12 +159,16 @@ def generate(
         raise UsageError(f"--keep {keep} is more than one", "jepalm evaluate compares several")
     precision = precision or ("auto" if verify is None else "fp32")
     hardware = from_mapping({"hardware": {"device": device, "precision": precision}}).hardware
-    asked, where = TextRequest(samples, seed, as_json, show_embeddings), run or runs_root() / "latest"
+    asked, where = (
+        TextRequest(samples, seed, as_json, show_embeddings, data_dir),
+        run or runs_root() / "latest",
+    )
     if verify is not None:
         needless = {
             "--prompts": prompts is not None,
             "--action": action is not None,
             "--length-candidates": length_candidates > 1,
+            "--beams": beams > 1,
             "--passages": passages > 1,
             "--refine": refine > 1,
             "--keep": keep is not None,
@@ -171,10 +181,12 @@ def generate(
         sampling = Sampling(float(samples > 1) if temperature is None else temperature, top_k, top_p)
         show_verified(drafting, verifying, text, length, sampling, asked)
         return
-    trained = load_trained(open_run(where), checkpoint, hardware)
+    trained = load_folder(where, checkpoint, hardware)
     lines = [] if prompts is None else read_lines(prompts)
     text = given_text(prompt or "")
     act = read_action(trained, None if action is None else plain(action))
+    if act is not None and (n_tokens := len(trained.tokenizer.encode(plain(action or "")))) > len(act):
+        print_notes([cut_note("action", n_tokens, len(act))])
     if act is not None and passages > 1:
         raise UsageError("--action does not go with --passages", "an action makes one passage")
     options = WritingOptions(
@@ -184,6 +196,7 @@ def generate(
         top_k=top_k,
         top_p=top_p,
         length_candidates=length_candidates,
+        beams=beams,
         refining=refining,
         keep=kept[0] if kept else None,
         batch_size=max(TEXTS_AT_ONCE, samples),

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from jepalm.cli.options import (
+    CheckpointOption,
+    DeviceOption,
+    JsonOption,
+    PictureOption,
+    PrecisionOption,
+    RunOption,
+    SamplesOption,
+    SeedOption,
+)
 
 
 def infill(
@@ -16,11 +26,9 @@ def infill(
             show_default=False,
         ),
     ],
-    run: Annotated[
-        Path | None, typer.Option(help="Run folder.  [default: runs/latest]", show_default=False)
-    ] = None,
-    checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
-    samples: Annotated[int, typer.Option(min=1, help="Texts to write.")] = 1,
+    run: RunOption = None,
+    checkpoint: CheckpointOption = None,
+    samples: SamplesOption = 1,
     temperature: Annotated[
         float | None,
         typer.Option(
@@ -29,17 +37,11 @@ def infill(
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16.")] = "auto",
-    show_embeddings: Annotated[
-        bool,
-        typer.Option(
-            "--show-embeddings",
-            help="Write a heat map of the predicted embeddings into the run's report folder.",
-        ),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    show_embeddings: PictureOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Fill the gaps of a text in one pass, with a model of hidden spans.
 
@@ -50,14 +52,14 @@ def infill(
     from rich.text import Text
 
     from jepalm.cli.console import console, print_json
-    from jepalm.cli.texts import default_temperature, draw_embeddings, given_text, print_cost
+    from jepalm.cli.texts import draw_embeddings, given_text, print_cost
     from jepalm.config import from_mapping, runs_root
     from jepalm.generation.infill import fill, read_gaps
-    from jepalm.generation.loading import load_trained
-    from jepalm.run import open_run
+    from jepalm.generation.loading import load_folder
+    from jepalm.generation.writers import default_temperature
 
     hardware = from_mapping({"hardware": {"device": device, "precision": precision}}).hardware
-    trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
+    trained = load_folder(run or runs_root() / "latest", checkpoint, hardware)
     text = given_text(text)
     gapped, drawn = read_gaps(trained, text), default_temperature(trained, temperature, samples)
     start = time.perf_counter()

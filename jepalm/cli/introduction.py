@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jepalm.cli.console import errors, line
-from jepalm.numbers import duration, three
+from jepalm.numbers import are, counted, duration, three
 
 if TYPE_CHECKING:
     from jepalm.session import Session
@@ -27,9 +27,14 @@ def introduce(session: Session, cost: Estimate, runs: Path) -> None:
     seconds = cost.seconds_per_step * (schedule.steps - done)
     free = shutil.disk_usage(_existing(runs)).free
     line("model", f"{config.preset}, {_millions(sum(parts.values()))} parameters ({inside})")
-    line("data", f"{session.prepared.path}, {batches.n_pairs:,} pairs, batch {config.training.batch_size}")
+    line(
+        "data",
+        f"{session.prepared.path}, {counted(batches.n_pairs, 'pair')}, batch {config.training.batch_size}",
+    )
     if batches.truncated:
-        line("", f"{batches.truncated:,} pairs are longer than the model and are cut")
+        line(
+            "", f"{counted(batches.truncated, 'pair')} {are(batches.truncated)} longer than the model and cut"
+        )
     if session.unread_actions:
         line("", "its actions are not read: model.action.conditioning is none")
     tried = [choice for choice in session.timed if choice.seconds is not None]
@@ -40,7 +45,7 @@ def introduce(session: Session, cost: Estimate, runs: Path) -> None:
     for phase in schedule.phases:
         a_step = cost.seconds_by_phase.get(phase.name)
         timed = f"{three(1000 * a_step)} ms a step (timed)" if a_step is not None else "done"
-        line("" if phase.index else "phases", f"{phase.name}, {phase.steps:,} steps, {timed}")
+        line("" if phase.index else "phases", f"{phase.name}, {counted(phase.steps, 'step')}, {timed}")
     line(
         "cost",
         f"{three(1000 * cost.seconds_per_step)} ms a step (timed)"
@@ -48,10 +53,25 @@ def introduce(session: Session, cost: Estimate, runs: Path) -> None:
         f" · {cost.disk / 1e6:.0f} MB disk ({free / 1e9:.0f} GB free)",
     )
     line("time", f"about {duration(seconds, digits=2)} here")
-    if seconds > LONG_RUN_S and config.preset != QUICK_PRESET:
-        line("", f"quick look instead: jepalm train --preset {QUICK_PRESET}   ({QUICK_PRESET_TAKES})")
+    if seconds > LONG_RUN_S and not config.preset.startswith(QUICK_PRESET):
+        line("", f"quick look instead: {_quick_look(session)}   ({QUICK_PRESET_TAKES})")
     if cost.disk > free:
         errors.print("warning: the checkpoints of this run may not fit on the disk")
+
+
+def _quick_look(session: Session) -> str:
+    """The command that trains a small model on the same data."""
+    from jepalm.config import resolve
+    from jepalm.shell import command, named_data_dir
+
+    data, preset = session.prepared, QUICK_PRESET
+    name: str | None = session.config.data.name
+    data_dir = named_data_dir(data.path, session.config.data.name)
+    if data.meta.pairing == "spans":
+        preset = f"{QUICK_PRESET}-spans"
+    if name == resolve(preset).data.name:
+        name = None
+    return command("train", preset=preset, data=name, data_dir=data_dir)
 
 
 def _millions(count: int) -> str:

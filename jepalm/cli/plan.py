@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jepalm.cli.options import CheckpointOption, DataDirOption, DeviceOption, JsonOption, RunOption
+
 if TYPE_CHECKING:
     from jepalm.data.worlds.base import AnyWorld
     from jepalm.generation.loading import TrainedModel
@@ -34,10 +36,8 @@ def plan(
         str, typer.Option(metavar="TEXT", help="Where to start; - reads standard input.", show_default=False)
     ],
     goal: Annotated[str, typer.Option(metavar="TEXT", help="Where to arrive.", show_default=False)],
-    run: Annotated[
-        Path | None, typer.Option(help="Run folder.  [default: runs/latest]", show_default=False)
-    ] = None,
-    checkpoint: Annotated[str, typer.Option(help="last, best, or a step.")] = "last",
+    run: RunOption = None,
+    checkpoint: CheckpointOption = None,
     horizon: Annotated[int, typer.Option(min=1, max=64, help="Most actions of a plan.")] = 4,
     actions: Annotated[
         Path | None,
@@ -63,11 +63,9 @@ def plan(
     verify: Annotated[
         bool, typer.Option("--verify", help="Run the plan in the true simulator of the data's world.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of prepared data.  [default: data]", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    device: DeviceOption = "auto",
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     r"""Search the actions whose predicted end is nearest to the goal; shortest first.
 
@@ -79,12 +77,11 @@ def plan(
     from jepalm.cli.texts import given_text
     from jepalm.config import from_mapping, runs_root
     from jepalm.encodings import plain
-    from jepalm.generation.loading import load_trained
+    from jepalm.generation.loading import load_folder
     from jepalm.generation.worlds.plan import make_plan, usual_feedback
-    from jepalm.run import open_run
 
-    folder = open_run(run or runs_root() / "latest")
-    trained = load_trained(folder, checkpoint, from_mapping({"hardware": {"device": device}}).hardware)
+    hardware = from_mapping({"hardware": {"device": device}}).hardware
+    trained = load_folder(run or runs_root() / "latest", checkpoint, hardware)
     state, goal = given_text(state), plain(goal)
     world = _world(trained, data_dir) if verify or actions is None else None
     choices = _read_actions(actions) if actions is not None else _actions_of(world, state)
@@ -117,7 +114,7 @@ def plan(
         "rollout": feedback,
         "seconds": round(seconds, 6),
         "seed": seed,
-        "run": folder.name,
+        "run": trained.run.name,
         "step": trained.checkpoint.step,
         "verified": truth,
     }
@@ -194,7 +191,7 @@ def _show(row: dict[str, Any]) -> None:
     """Print a plan, each action with the state predicted after it."""
     from jepalm.cli.console import LABEL_WIDTH, errors
     from jepalm.cli.console import line as one_line
-    from jepalm.numbers import three
+    from jepalm.numbers import counted, duration, three
 
     def line(label: str, text: str) -> None:  # a state may be a map of several lines
         one_line(label, text.replace("\n", "\n" + " " * LABEL_WIDTH))
@@ -215,12 +212,13 @@ def _show(row: dict[str, Any]) -> None:
     if truth:
         what = "reached" if truth["reached"] else "not reached"
         illegal = truth["legal"].count(False)
-        line("verified", f"goal {what} in the {truth['world']} world, {illegal} illegal actions")
+        line("verified", f"goal {what} in the {truth['world']} world, {counted(illegal, 'illegal action')}")
     complete = "all" if row["complete"] else "not all"
     merged = ", states that read the same once" if row["merged"] else ""
     errors.print(
-        f"{row['predicted']:,} states predicted, {complete} sequences of {row['choices']} actions up to"
-        f" {row['horizon']}{merged} · {row['seconds']:.1f} s · {row['run']} at step {row['step']:,}",
+        f"{counted(row['predicted'], 'state')} predicted, {complete} sequences of"
+        f" {counted(row['choices'], 'action')} up to {row['horizon']}{merged}"
+        f" · {duration(row['seconds'])} · {row['run']} at step {row['step']:,}",
         style="dim",
         markup=False,
     )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jepalm.cli.options import JsonOption, RunDirOption
+
 if TYPE_CHECKING:
     from jepalm.config import Config
     from jepalm.run import RunFolder
@@ -40,10 +42,8 @@ def presets(
     name: Annotated[
         str | None, typer.Argument(help="Print every setting of this one as YAML.", show_default=False)
     ] = None,
-    run_dir: Annotated[
-        Path | None, typer.Option(help="Folder of runs.  [default: runs]", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    run_dir: RunDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List the presets: size, data, time here, and who wants it.
 
@@ -52,7 +52,7 @@ def presets(
     import json
     from dataclasses import asdict
 
-    from jepalm.cli.console import line, print_json
+    from jepalm.cli.console import line, print_json, show_rows
     from jepalm.config import dump, preset_names, resolve, runs_root
 
     if name is not None:
@@ -64,12 +64,7 @@ def presets(
     if as_json:
         print_json({"presets": [asdict(entry) for entry in entries]})
         return
-    cells = [COLUMNS, *(_cells(entry) for entry in entries)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    shown = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
-    typer.echo(shown[0])
-    for text, entry in zip(shown[1:], entries, strict=True):
-        typer.echo(f"{text}\n    {entry.purpose}")
+    show_rows([_cells(entry) for entry in entries], COLUMNS, [entry.purpose for entry in entries])
     line("", "time here: after a finished run on this machine; else jepalm train --preset NAME --dry-run")
 
 
@@ -81,6 +76,7 @@ def entry_of(name: str, runs: list[tuple[RunFolder, dict[str, Any]]]) -> PresetE
         runs: what `finished_runs` found.
     """
     from jepalm.config import preset_facts, resolve
+    from jepalm.numbers import counted
 
     config, facts = resolve(name), preset_facts(name)
     steps, seconds = _steps(config), None
@@ -89,7 +85,7 @@ def entry_of(name: str, runs: list[tuple[RunFolder, dict[str, Any]]]) -> PresetE
             pace = manifest["seconds"] / manifest["step"]
             seconds = pace * (steps or config.training.epochs * manifest["steps_per_epoch"])
             break
-    length = f"{steps:,} steps" if steps else f"{config.training.epochs} epochs"
+    length = counted(steps, "step") if steps else counted(config.training.epochs, "epoch")
     return PresetEntry(name, facts.parameters, config.data.name, length, seconds, facts.purpose)
 
 

@@ -44,11 +44,13 @@ def show_many(
     from jepalm.generation.prompts import read_prompts
     from jepalm.generation.writer import Prompt
     from jepalm.generation.writers import writer_for
+    from jepalm.numbers import are, counted, duration
 
     writer, decode = writer_for(trained, options), trained.tokenizer.decode
     read = read_prompts(trained, lines)
-    if changed := sum(bool(one.notes) for one in read):
-        print_notes([f"of {changed} prompts the model reads only the end"])
+    if cut := [one.cut for one in read if one.cut]:
+        what = f"{counted(len(cut), 'prompt')} {are(len(cut))} longer than the model reads"
+        print_notes([f"{what}: in all the first {counted(sum(cut), 'token')} {are(sum(cut))} cut"])
     start = time.perf_counter()
     nfe = characters = 0
     at_once = max(1, options.batch_size // asked.samples)
@@ -65,7 +67,8 @@ def show_many(
     trained.hardware.synchronize()
     seconds = time.perf_counter() - start
     print_dim(
-        f"{len(read)} prompts · {nfe} forward passes · {characters:,} characters · {seconds:.3g} s"
+        f"{counted(len(read), 'prompt')} · {counted(nfe, 'forward pass')}"
+        f" · {counted(characters, 'character')} · {duration(seconds)}"
         f" · {characters / seconds:,.0f} characters/s · {trained.run.name}"
         f" at step {trained.checkpoint.step:,}"
     )

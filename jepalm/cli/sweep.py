@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jepalm.cli.options import DataDirOption, RunDirOption
+
 if TYPE_CHECKING:
     from jepalm.sweep.running import Sweeping
 
@@ -26,12 +28,8 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, show what is missing, write nothing.")
     ] = False,
-    run_dir: Annotated[
-        Path | None, typer.Option(help="Folder of runs.  [default: runs]", show_default=False)
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of prepared data.  [default: data]", show_default=False)
-    ] = None,
+    run_dir: RunDirOption = None,
+    data_dir: DataDirOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as one JSON object.")] = False,
 ) -> None:
     """Train rows of changed settings under several seeds, and compare them with the first.
@@ -46,6 +44,7 @@ def sweep(
     from jepalm.report.render.several import sweep_document
     from jepalm.report.render.terminal import view
     from jepalm.report.render.write import write_sweep
+    from jepalm.shell import command
     from jepalm.sweep.file import read_sweep
     from jepalm.sweep.running import Sweeping
 
@@ -60,6 +59,9 @@ def sweep(
             sweeping.train(jobs, lambda text: shown.print(text, markup=False))
         except Interrupted as interrupted:
             stopped = interrupted
+            many = str(jobs) if jobs > 1 else None
+            given = {"baseline": baseline, "scorer": scorer, "run_dir": run_dir, "data_dir": data_dir}
+            stopped.hint = f"go on with: {command('sweep', file, jobs=many, **given)}"
     table = sweeping.table()
     sweeping.folder.mkdir(parents=True, exist_ok=True)
     page = write_sweep(table, sweeping.folder)
@@ -79,10 +81,12 @@ def _show_plan(sweeping: Sweeping) -> None:
     from collections import Counter
 
     from jepalm.cli.console import line
+    from jepalm.numbers import counted
 
     sweep = sweeping.sweep
     cells = sweeping.cells()
-    line("sweep", f"{sweep.name}: {len(sweep.rows)} rows x {len(sweep.seeds)} seeds in {sweeping.folder}")
+    size = f"{counted(len(sweep.rows), 'row')} x {counted(len(sweep.seeds), 'seed')}"
+    line("sweep", f"{sweep.name}: {size} in {sweeping.folder}")
     for status, count in Counter(cell.status for cell in cells).items():
         line(status, f"{count} of {len(cells)}")
     for row in sweep.rows:

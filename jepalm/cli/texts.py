@@ -20,24 +20,29 @@ class TextRequest:
         seed: of the draws.
         as_json: whether to print one JSON object.
         picture: whether to draw the predicted embeddings.
+        data_dir: folder of prepared data, of which some drafts are counts.
     """
 
     samples: int = 1
     seed: int = 0
     as_json: bool = False
     picture: bool = False
+    data_dir: Path | None = None
 
 
 def standard_input() -> str:
     """All of the standard input, without a byte-order mark, every line end a newline.
 
     Raises:
-        UsageError: it is not UTF-8.
+        UsageError: it is not UTF-8, or closed.
     """
     import sys
 
     from jepalm.encodings import decode
+    from jepalm.errors import UsageError
 
+    if sys.stdin is None:
+        raise UsageError("standard input is closed", "give a text, or a pipe to read from")
     return decode(sys.stdin.buffer.read(), "standard input")
 
 
@@ -50,19 +55,6 @@ def given_text(argument: str) -> str:
     from jepalm.encodings import plain
 
     return standard_input().removesuffix("\n") if argument == "-" else plain(argument)
-
-
-def default_temperature(trained: TrainedModel, asked: float | None, samples: int) -> float:
-    """The temperature asked for; else 1 where the draws make the texts differ, and 0 elsewhere.
-
-    The likeliest text of a light decoder repeats itself where no right answer ends it, so it is drawn, too.
-    """
-    if asked is not None:
-        return asked
-    model = trained.config.model
-    endless = trained.pairing in ("windows", "lines") and not trained.is_causal
-    drawn = model.predictor.noise != "none" or (model.decoder.autoregressive and endless)
-    return float(samples > 1 or drawn)
 
 
 def refuse(flags: dict[str, bool], beside: str, hint: str) -> None:
@@ -78,8 +70,10 @@ def print_cost(
     trained: TrainedModel, nfe: int, characters: int, seconds: float, picture: Path | None
 ) -> None:
     """Print forward passes, characters and time beside the run, and the file of a picture if there is one."""
+    from jepalm.numbers import counted, duration
+
     print_dim(
-        f"{nfe} forward pass{'es' if nfe > 1 else ''} · {characters} characters · {1000 * seconds:.0f} ms"
+        f"{counted(nfe, 'forward pass')} · {counted(characters, 'character')} · {duration(seconds, digits=2)}"
         f" · {trained.run.name} at step {trained.checkpoint.step:,}"
     )
     if picture:

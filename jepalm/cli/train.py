@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jepalm.cli.options import DataDirOption, RunDirOption
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -39,12 +41,8 @@ def train(
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with a run, such as runs/latest.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; the preset's when not given.")] = None,
-    run_dir: Annotated[
-        Path | None, typer.Option(help="Folder of runs.  [default: runs]", show_default=False)
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of prepared data.  [default: data]", show_default=False)
-    ] = None,
+    run_dir: RunDirOption = None,
+    data_dir: DataDirOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, time a few steps, write nothing.")
     ] = False,
@@ -84,7 +82,7 @@ def train(
     else:
         resolved = resolve(preset, config, flags, settings)
         if not dry_run:
-            _train_teacher_first(resolved, runs, data_root(data_dir), agreed=yes)
+            _train_teacher_first(resolved, runs, data_dir, agreed=yes)
         opened = new_session(resolved, data_root(data_dir), runs)
     with opened as session:
         if dry_run:
@@ -94,24 +92,34 @@ def train(
             return
         run = _train(session, runs, name)
         if session.processes.first:
-            line("next", _next_commands(session, run))
+            for number, command in enumerate(_next_commands(session, run)):
+                line("" if number else "next", command)
 
 
-def _train_teacher_first(config: Config, runs: Path, data: Path, *, agreed: bool) -> None:
+def _train_teacher_first(config: Config, runs: Path, data_dir: Path | None, *, agreed: bool) -> None:
     """Train a missing teacher, if the user agrees: beforehand, or when asked on a terminal.
 
     Raises:
         UsageError: nobody agreed, or there is no such teacher.
     """
     from jepalm.cli.console import line, on_terminal
+    from jepalm.config import data_root, resolve, runs_root
     from jepalm.errors import UsageError
     from jepalm.session import new_session, untrained_teacher
+    from jepalm.shell import command
 
     teacher = untrained_teacher(config, runs)
     if teacher is None:
         return
     missing = f"no finished run {teacher.preset} in {runs} to be the teacher"
-    hint = f"train it first: jepalm train --preset {teacher.preset}, or give --yes"
+    first = command(
+        "train",
+        preset=teacher.preset,
+        data=teacher.data.name if teacher.data.name != resolve(teacher.preset).data.name else None,
+        run_dir=runs if runs != runs_root() else None,
+        data_dir=data_dir,
+    )
+    hint = f"train it first: {first}, or give --yes"
     if not agreed and not on_terminal():
         raise UsageError(missing, hint)
 
@@ -120,7 +128,7 @@ def _train_teacher_first(config: Config, runs: Path, data: Path, *, agreed: bool
             raise UsageError(missing, hint)
 
     line("teacher", missing)
-    with new_session(teacher, data, runs) as session:
+    with new_session(teacher, data_root(data_dir), runs) as session:
         _train(session, runs, None, before=ask)
 
 
@@ -149,19 +157,12 @@ def _train(
     return run
 
 
-def _next_commands(session: Session, run: RunFolder) -> str:
-    """What to do with a run; it is named where `generate` would take another one by itself."""
-    import shlex
+def _next_commands(session: Session, run: RunFolder) -> list[str]:
+    """What to do with a run: let it write, and report on it."""
+    from jepalm.data.example import example_of
+    from jepalm.shell import command, named_run
 
-    from jepalm.config import runs_root
-
-    path = shlex.quote(str(run.path))
-    usual = (runs_root() / "latest").resolve() == run.path.resolve()
-    return f"{_example(session)}{'' if usual else f' --run {path}'}   ·   jepalm report {path}"
-
-
-def _example(session: Session) -> str:
-    if session.prepared.meta.has_action and not session.unread_actions:
-        return "jepalm generate STATE --action ACTION"
-    fills = session.prepared.meta.pairing == "spans"
-    return 'jepalm infill "To be, or ____ to be"' if fills else 'jepalm generate "To be"'
+    example = example_of(session.prepared)
+    action = None if session.unread_actions else example.action
+    name = "infill" if session.prepared.meta.pairing == "spans" else "generate"
+    return [command(name, example.text, action=action, run=named_run(run)), command("report", run.path)]

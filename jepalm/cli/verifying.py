@@ -18,14 +18,13 @@ NGRAM = "5-gram"
 """Names a drafter that is no run: counts of the verifier's training text."""
 
 
-def open_drafter(run: Path, checkpoint: str, hardware: HardwareConfig) -> TrainedModel | None:
+def open_drafter(run: Path, checkpoint: str | None, hardware: HardwareConfig) -> TrainedModel | None:
     """Load the run that drafts; None for the 5-gram."""
-    from jepalm.generation.loading import load_trained
-    from jepalm.run import open_run
+    from jepalm.generation.loading import load_folder
 
     if str(run) == NGRAM and not run.exists():
         return None
-    return load_trained(open_run(run), checkpoint, hardware)
+    return load_folder(run, checkpoint, hardware)
 
 
 def open_verifier(asked: str, drafting: TrainedModel | None, hardware: HardwareConfig) -> TrainedModel:
@@ -40,8 +39,7 @@ def open_verifier(asked: str, drafting: TrainedModel | None, hardware: HardwareC
         UsageError: there is no such run, or the drafter names no teacher.
     """
     from jepalm.errors import UsageError
-    from jepalm.generation.loading import load_trained
-    from jepalm.run import open_run
+    from jepalm.generation.loading import load_folder
 
     if asked == TEACHER and not Path(asked).exists():
         if drafting is None:
@@ -51,7 +49,7 @@ def open_verifier(asked: str, drafting: TrainedModel | None, hardware: HardwareC
             message = f"{drafting.run.name} was trained without a teacher"
             raise UsageError(message, "name the causal run that verifies: --verify RUN")
         asked = teacher
-    return load_trained(open_run(Path(asked)), hardware=hardware)
+    return load_folder(Path(asked), hardware=hardware)
 
 
 def show_verified(
@@ -79,10 +77,10 @@ def show_verified(
     from jepalm.generation.prompts import read_prompt
     from jepalm.generation.verify import check_verifier, drafter_of, verified_writer
     from jepalm.generation.writer import Prompt
-    from jepalm.numbers import three
+    from jepalm.numbers import counted, duration, three
 
     check_verifier(verifying, drafting)
-    drafter = _ngram_drafter(verifying) if drafting is None else drafter_of(drafting)
+    drafter = _ngram_drafter(verifying, asked.data_dir) if drafting is None else drafter_of(drafting)
     writer = verified_writer(verifying, drafter, length=length, sampling=sampling, batch_size=asked.samples)
     source = read_prompt(verifying, text)
     print_notes(source.notes)
@@ -119,18 +117,19 @@ def show_verified(
         drafts = f"{drafting.run.name} at step {drafting.checkpoint.step:,}"
     print_texts(texts)
     print_dim(
-        f"{max(made.checks)} verifying passes, {max(made.drafts)} drafts · {characters} characters,"
-        f" {three(per_check)} a verifying pass · {1000 * seconds:.0f} ms"
+        f"{counted(max(made.checks), 'verifying pass')}, {counted(max(made.drafts), 'draft')}"
+        f" · {counted(characters, 'character')}, {three(per_check)} a verifying pass"
+        f" · {duration(seconds, digits=2)}"
         f" · text of {verifying.run.name} at step {verifying.checkpoint.step:,}"
         f" · drafts of {drafts}"
     )
 
 
-def _ngram_drafter(verifying: TrainedModel) -> Drafter:
+def _ngram_drafter(verifying: TrainedModel, data_dir: Path | None) -> Drafter:
     """The n-gram of a run's training text as a drafter."""
     from jepalm.evaluation.text.held_out import read_training_text
     from jepalm.evaluation.text.ngram import NGram
     from jepalm.evaluation.text.ngram_drafter import NGramDrafter
 
-    training = read_training_text(verifying.data())
+    training = read_training_text(verifying.data(data_dir))
     return NGramDrafter(NGram.fit(training.ids, verifying.tokenizer.vocab_size))

@@ -23,6 +23,7 @@ from jepalm.data.shuffling import shuffled
 from jepalm.data.text.spans import draw_places, hide
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
+from jepalm.numbers import counted
 
 RESIDENT_BYTES = 2 << 30
 """Largest stream of tokens that is copied to the device."""
@@ -180,8 +181,9 @@ class Batches:
         self._share = batch_size // world_size
         self._micro = micro_batch_size or self._share
         if self._share % self._micro:
+            share = counted(self._share, "pair")
             raise UsageError(
-                f"micro batch size {self._micro} does not divide the {self._share} pairs of a process",
+                f"micro batch size {self._micro} does not divide the {share} of a process",
                 "set training.micro_batch_size to a divisor",
             )
         self.split = split
@@ -204,8 +206,9 @@ class Batches:
         """Pairs of one pass; of windows and of texts with hidden spans as many as fit side by side."""
         if not self.n_pairs:
             parts = f"{source_len}" if self._hides else f"{source_len} + {target_len}"
+            has = counted(split.n_tokens, "token")
             raise UsageError(
-                f"the {split.name} split has {split.n_tokens:,} tokens, fewer than one window of {parts}",
+                f"the {split.name} split has {has}, fewer than one window of {parts}",
                 "prepare more text, or set smaller model.source_len and model.target_len",
             )
         self.steps_per_pass = max(1, self.n_pairs // batch_size)

@@ -9,17 +9,20 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from jepalm.data.prepared import SPLITS, Origin, SplitName
+from jepalm.encodings import without_marks
 from jepalm.errors import JepalmError, UsageError, nearest
 
 _NETWORK = ("httpx", "httpx2", "httpcore", "httpcore2", "aiohttp")
+_OF_CHATS = ("messages", "conversations", "conversation", "instruction")
+_AS_PAIRS = "{} holds pairs: jepalm prepare pairs --from {}"
 _LIBRARIES = ("datasets", "huggingface_hub", "pyarrow")
 
 
@@ -36,6 +39,13 @@ class Corpus:
     licence: str = "not stated"
     split: str = "98/1/1"
     """Percent in train, validation and test, of those that the dataset lacks."""
+    normalize_newlines: bool = False
+    """Read CR LF, and CR alone, as a newline."""
+
+    def text_of(self, row: Mapping[str, Any]) -> str:
+        """The text of a row without byte-order marks; empty where it has none."""
+        text = without_marks(row[self.column] or "")
+        return text.replace("\r\n", "\n").replace("\r", "\n") if self.normalize_newlines else text
 
     @property
     def where(self) -> str:
@@ -90,12 +100,13 @@ class OpenDataset:
             yield from rows
 
 
-def open_hub(corpus: Corpus, revision: str | None = None) -> OpenDataset:
+def open_hub(corpus: Corpus, revision: str | None = None, pairs: Sequence[str] = ()) -> OpenDataset:
     """Find a dataset and what it holds; reads none of its text.
 
     Args:
         corpus: where it is.
         revision: branch, tag or commit on the hub; the newest when empty.
+        pairs: columns of which rows of pairs have one, in place of a column of text.
 
     Raises:
         UsageError: no such dataset, or no such config or column in it.
@@ -116,7 +127,7 @@ def open_hub(corpus: Corpus, revision: str | None = None) -> OpenDataset:
         if "train" not in present:
             raise UsageError(f"{corpus.dataset} has no split train", f"there are: {', '.join(present)}")
         streams = {name: found[name] for name in SPLITS if name in present}
-        _check_column(corpus, streams["train"])
+        corpus = replace(corpus, column=_column_of(corpus, streams["train"], pairs))
         files = {str(name): list(paths) for name, paths in builder.config.data_files.items()}
         n_bytes = _n_bytes(corpus, builder, [name for split in streams for name in files[split]])
     origin = Origin(
@@ -140,19 +151,28 @@ def _library() -> ModuleType:
     return datasets
 
 
-def _check_column(corpus: Corpus, stream: Any) -> None:
+def _column_of(corpus: Corpus, stream: Any, pairs: Sequence[str]) -> str:
+    """The column of text, or the first of those that rows of pairs have."""
     columns = stream.column_names
     if columns is None:
         with closing(iter(stream)) as rows:
             columns = list(next(rows, {}))
+    there = f"there are: {', '.join(columns)}"
+    if pairs:
+        found = next((name for name in pairs if name in columns), None)
+        if found is None:
+            raise UsageError(f"{corpus.dataset} has none of the columns {', '.join(pairs)}", there)
+        return found
     if corpus.column not in columns:
-        hint = nearest(corpus.column, columns) or f"there are: {', '.join(columns)}"
+        chat = next((name for name in _OF_CHATS if name in columns), None)
+        hint = _AS_PAIRS.format(chat, corpus.dataset) if chat else nearest(corpus.column, columns) or there
         raise UsageError(f"{corpus.dataset} has no column {corpus.column}", hint)
     kind = (stream.features or {}).get(corpus.column)
     if kind is not None and getattr(kind, "dtype", None) not in ("string", "large_string"):
-        raise UsageError(
-            f"column {corpus.column} of {corpus.dataset} holds no text", "--column names another"
-        )
+        chats = corpus.column in _OF_CHATS
+        hint = _AS_PAIRS.format(corpus.column, corpus.dataset) if chats else "--column names another"
+        raise UsageError(f"column {corpus.column} of {corpus.dataset} holds no text", hint)
+    return corpus.column
 
 
 def _identity(files: dict[str, list[str]]) -> str:
@@ -178,9 +198,13 @@ def _n_bytes(corpus: Corpus, builder: Any, files: list[str]) -> int:
             total += path.stat().st_size
             continue
         facts = parquet.read_metadata(path)
-        column = facts.schema.names.index(corpus.column)
-        for group in range(facts.num_row_groups):
-            total += facts.row_group(group).column(column).total_uncompressed_size
+        for group in map(facts.row_group, range(facts.num_row_groups)):
+            leaves = map(group.column, range(group.num_columns))
+            total += sum(
+                leaf.total_uncompressed_size
+                for leaf in leaves
+                if leaf.path_in_schema.split(".")[0] == corpus.column
+            )
     return total
 
 

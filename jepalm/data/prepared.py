@@ -15,15 +15,17 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from jepalm.config import data_root
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import JepalmError, UsageError, nearest
 from jepalm.reading import parse_json, read_json
+from jepalm.shell import quoted
 
 FORMAT = 1
 META = "meta.json"
@@ -34,6 +36,8 @@ SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 Role = Literal["source", "target", "action"]
 Task = Literal["text", "regex", "transitions", "gsm8k", "spider", "nq-open", "g2p"]
 Pairing = Literal["lines", "windows", "spans", "pairs"]
+GivenText = Annotated[str, AfterValidator(lambda text: text.encode("utf-8", "replace").decode())]
+"""Of the command line, where bytes that are no UTF-8 are halves of surrogate pairs; written as `?`."""
 
 _MADE_BY = {
     "shakespeare": "jepalm prepare shakespeare",
@@ -65,7 +69,7 @@ class Origin(_Record):
 
     source: str
     """In words, such as `canonical Tiny Shakespeare`."""
-    where: list[str]
+    where: list[GivenText]
     """URL, package or paths."""
     canonical: bool | None = None
     """Whether it is the published text, byte for byte; empty where there is no such text."""
@@ -146,7 +150,7 @@ class Meta(_Record):
     raw_bytes: int
     raw_sha256: str
     """Of the raw text; of a dataset's text, from 64 MiB on, piece by piece (`text.documents`)."""
-    licence: str
+    licence: GivenText
     request: Request
     tokenizer: str
     """`char`, `byte`, `bpe:SIZE`, `word:SIZE` or `whitespace:SIZE` with the size reached."""
@@ -168,7 +172,7 @@ class Meta(_Record):
     """The most frequent characters outside the alphabet."""
     has_action: bool
     skipped_rows: int
-    left_out: dict[str, int] = {}
+    left_out: dict[GivenText, int] = {}
     """What was left out of good rows, in words, and how often."""
     carriage_returns: int = 0
     """In the text."""
@@ -315,7 +319,8 @@ def _locate(path_or_name: str | Path, root: Path) -> Path:
             return candidate
     present = sorted(meta.parent.name for meta in root.glob(f"*/{META}")) if root.is_dir() else []
     if str(path_or_name) in _MADE_BY:
-        hint = f"{_MADE_BY[str(path_or_name)]} makes it"
+        elsewhere = "" if root == data_root() else f" --data-dir {quoted(root)}"
+        hint = f"{_MADE_BY[str(path_or_name)]}{elsewhere} makes it"
     elif not (hint := nearest(str(path_or_name), present)):
         hint = "jepalm prepare makes some" + (f"; prepared there: {', '.join(present)}" if present else "")
     raise UsageError(f"no prepared data {path_or_name} under {root}", hint)

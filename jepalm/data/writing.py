@@ -191,15 +191,15 @@ class FolderWriter:
 
 @contextmanager
 def at_work(root: Path, name: str) -> Iterator[None]:
-    """Hold the making of `root/NAME` for one process from its first reading on, by a lock on `.NAME.reading`.
+    """Hold the making of `root/NAME` for one process, from its first reading to the rename, by `.NAME.lock`.
 
-    `new_folder` holds the writing by a lock of its own.
+    However the process ends, the name is free.
 
     Raises:
         JepalmError: another process is making it.
         UsageError: the data folder cannot be written.
     """
-    lock = root / f".{name}.reading"
+    lock = root / f".{name}.lock"
     try:
         new = not root.exists()
         root.mkdir(parents=True, exist_ok=True)
@@ -207,7 +207,7 @@ def at_work(root: Path, name: str) -> Iterator[None]:
     except OSError as error:
         raise for_people(error, root) from None
     if handle is None:
-        raise JepalmError(f"another prepare is making {root / name}", "wait for it, or --name keeps both")
+        raise JepalmError(f"another prepare is at work on {root / name}", "wait for it, or --name keeps both")
     try:
         yield
     except UsageError:
@@ -239,7 +239,8 @@ def new_folder(root: Path, name: str, needed_bytes: int) -> Iterator[FolderWrite
     """Make `root/NAME` whole or not at all, in place of an older one.
 
     The work is done in `.NAME-PID.tmp` beside it, which is flushed and renamed at the end and
-    removed on any error; one that a killed process left is removed by the next.
+    removed on any error; one that a killed process left is removed by the next. `at_work` keeps other
+    processes away meanwhile.
 
     Args:
         root: the data folder; made when missing.
@@ -248,16 +249,15 @@ def new_folder(root: Path, name: str, needed_bytes: int) -> Iterator[FolderWrite
 
     Raises:
         UsageError: the folder cannot be written.
-        JepalmError: too little room on the disk, or another process makes the same folder.
+        JepalmError: too little room on the disk.
     """
     temporary = root / f".{name}-{os.getpid()}.tmp"
     try:
         make_room(root, needed_bytes)
-        with prepared_alone(root, name):
-            replaces = (root / name).exists()
-            temporary.mkdir()
-            yield FolderWriter(temporary)
-            put_in_place(temporary, root / name, replaces=replaces)
+        replaces = (root / name).exists()
+        temporary.mkdir()
+        yield FolderWriter(temporary)
+        put_in_place(temporary, root / name, replaces=replaces)
     except OSError as error:
         raise for_people(error, root) from None
     finally:
@@ -279,24 +279,6 @@ def make_room(root: Path, needed_bytes: int) -> None:
             f"too little room under {root}: about {size(needed_bytes)} needed, {size(free)} free",
             "make room, or give another folder with --data-dir",
         )
-
-
-@contextmanager
-def prepared_alone(root: Path, name: str) -> Iterator[None]:
-    """Hold a name of prepared data for this process; released when it ends, however it ends.
-
-    Raises:
-        JepalmError: another process holds it.
-    """
-    path = root / f".{name}.lock"
-    handle = _locked(path)
-    if handle is None:
-        raise JepalmError(f"another prepare is at work on {root / name}", "wait for it")
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(handle)
 
 
 def put_in_place(made: Path, target: Path, *, replaces: bool = True) -> None:

@@ -16,6 +16,7 @@ from jepalm.evaluation.text.writing import evaluate_texts
 from jepalm.evaluation.world.measure import evaluate_world
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.writers import check_keep, check_refining
+from jepalm.numbers import counted
 
 
 def evaluate(
@@ -59,6 +60,8 @@ def evaluate(
         if trained.reads_actions and split.has_action:
             return evaluate_world(evaluation, trained, prepared, split, settings, other)
         return evaluation
+    if settings.beams > 1 and trained.pairing != "pairs":
+        raise UsageError(f"--beams does nothing for {name}: it answers no questions", "leave it out")
     scored_otherwise = settings.reading != "boundary" or settings.databases is not None
     if scored_otherwise and trained.pairing != "pairs":
         message = f"--reading and --databases do nothing for {name}: it answers no questions"
@@ -85,7 +88,9 @@ def _check_texts(trained: TrainedModel, settings: EvaluationSettings) -> None:
         raise UsageError("--keep needs the length of the text that is made of passages", "give --length 64")
     longest, most = trained.config.model.target_len, max(settings.kept)
     if most >= longest:
-        message = f"{trained.run.name} writes {longest} tokens a passage: --keep {most:g} keeps all"
+        message = (
+            f"{trained.run.name} writes {counted(longest, 'token')} a passage: --keep {most:g} keeps all"
+        )
         raise UsageError(message, "give fewer")
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from jepalm.numbers import counted
+
 Better = Literal["up", "down"]
 
 NGRAM_SIZES = (1, 2, 3, 4)
@@ -144,7 +146,7 @@ _ALL = [
     *(
         Metric(
             f"plan/{way}_{n}",
-            f"goal reached by {way} rollouts, {n} action{'s' if n > 1 else ''} away",
+            f"goal reached by {way} rollouts, {counted(n, 'action')} away",
             "",
             "up",
             "random plans",
@@ -186,7 +188,7 @@ _ALL = [
     Metric("cost/latency", "time of a text by itself", "ms", "down", "baseline"),
     Metric("cost/characters_per_s", "64 texts at once", "chars/s", "up", "baseline"),
     *(
-        Metric(f"cost/{part}_{n}", f"{label}, {n} text{'s' if n > 1 else ''}", "ms", "down")
+        Metric(f"cost/{part}_{n}", f"{label}, {counted(n, 'text')}", "ms", "down")
         for n in (1, 64)
         for part, label in (("predicting", "encoder and predictor"), ("decoding", "decoder"))
     ),

@@ -26,6 +26,7 @@ class EvaluationSettings:
         kept: for a column of texts each, how much stays of their passages: numbers of tokens, each below
             those of a passage, or probabilities below 1; needs a length.
         chunks: whether texts of random pieces of the training text are scored beside.
+        beams: texts among which a light decoder searches the likeliest answer.
         passes: numbers of forward passes, each above 1, for a column of refined texts each.
         order: of the refinement.
         reading: of a `\b` in a regular expression.
@@ -40,6 +41,7 @@ class EvaluationSettings:
     length: int | None = None
     kept: Sequence[float] = ()
     chunks: bool = False
+    beams: int = 1
     passes: Sequence[int] = ()
     order: Order = "random"
     reading: Reading = "boundary"

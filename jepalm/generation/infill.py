@@ -15,10 +15,8 @@ from jepalm.generation.left_to_right import LeftToRight
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.one_pass import write_at_once
 from jepalm.generation.passage import Passage, PassageRequest
-from jepalm.generation.prompts import check_alphabet
+from jepalm.generation.prompts import check_alphabet, infilling
 from jepalm.objective.jepalm import JepalmObjective
-
-EXAMPLE = 'jepalm infill "To be, or ____ to be"'
 
 
 @dataclass(frozen=True)
@@ -74,9 +72,10 @@ def read_gaps(trained: TrainedModel, text: str) -> GappedText:
         )
         raise UsageError(f"{trained.run.name} was trained on {trained.pairing} and fills no gaps", hint)
     if GAP not in text:
-        raise UsageError("the text has no gap to fill", f"mark hidden tokens with {GAP}: {EXAMPLE}")
+        hint = f"mark hidden tokens with {GAP}: {infilling(trained, text)}"
+        raise UsageError("the text has no gap to fill", hint)
     if not text.strip(GAP):
-        raise UsageError("the text is nothing but a gap", f"give some text around it: {EXAMPLE}")
+        raise UsageError("the text is nothing but a gap", "give some text around it")
     check_alphabet(trained, text.replace(GAP, ""))
     ids: list[int] = []
     for gap, piece in _pieces(text):

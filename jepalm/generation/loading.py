@@ -1,25 +1,35 @@
-"""A trained model from its run folder: config, tokenizer, weights."""
+"""A trained model from its run folder, or from one that it was exported to: config, tokenizer, weights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast, get_args
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from jepalm.config import Config, HardwareConfig, data_root, read_config
-from jepalm.data.prepared import PreparedData, open_prepared
+from jepalm.data.backbone_tokenizer import load_backbone_tokenizer
+from jepalm.data.prepared import TOKENIZER, Pairing, PreparedData, open_prepared
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import JepalmError, UsageError
+from jepalm.generation.exported import LATENT, WEIGHTS, is_exported, read_record
 from jepalm.hardware import Hardware, choose_hardware
 from jepalm.objective import CausalObjective, JepalmObjective, Objective, build_objective
-from jepalm.run import RunFolder
-from jepalm.training.checkpoint import Checkpoint, find_checkpoint, load_model
-
-TOKENIZER = "tokenizer.json"
+from jepalm.run import RunFolder, open_run
+from jepalm.training.checkpoint import BEST, Checkpoint, find_checkpoint, load_model
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A run's model, ready to use."""
+    """A run's model, ready to use.
+
+    Attributes:
+        run: its folder; of an exported model the folder that it was exported to.
+        pairing: of the training data.
+        has_action: whether the training data had actions.
+    """
 
     run: RunFolder
     config: Config
@@ -27,8 +37,13 @@ class TrainedModel:
     checkpoint: Checkpoint
     objective: Objective
     hardware: Hardware
-    pairing: str
-    reads_actions: bool = False
+    pairing: Pairing
+    has_action: bool = False
+
+    @property
+    def reads_actions(self) -> bool:
+        """Whether the model reads an action beside each source."""
+        return self.has_action if self.is_causal else self.config.model.action.conditioning != "none"
 
     @property
     def jepalm(self) -> JepalmObjective:
@@ -61,9 +76,11 @@ class TrainedModel:
         """The data the run was trained on, checked against the hash in its manifest.
 
         Raises:
-            UsageError: the data is gone.
+            UsageError: the data is gone, or the model was exported.
             JepalmError: it was changed since.
         """
+        if is_exported(self.run.path):
+            raise UsageError(f"{self.run.name} is an exported model without its data", "name the run instead")
         prepared = open_prepared(self.config.data.name, data_root(root))
         known = self.run.read_manifest().get("data", {}).get("content_sha256")
         if known != prepared.meta.content_sha256:
@@ -72,20 +89,80 @@ class TrainedModel:
         return prepared
 
 
-def load_trained(run: RunFolder, which: str = "last", hardware: HardwareConfig | None = None) -> TrainedModel:
-    """Load a run's model from a checkpoint (`last`, `best` or a step).
+def load_folder(path: Path, which: str | None = None, hardware: HardwareConfig | None = None) -> TrainedModel:
+    """Load the model of a run folder from a checkpoint, as `load_trained` does, or an exported one.
 
+    Raises:
+        UsageError: the path is neither, or it is an exported one and another checkpoint is asked for.
+        JepalmError: it is damaged.
+    """
+    if not is_exported(path):
+        return load_trained(open_run(path), which, hardware)
+    if which not in (None, "last"):
+        raise UsageError(f"{path} is an exported model and has no checkpoint {which}", "name the run instead")
+    return load_exported(path, hardware)
+
+
+def load_trained(
+    run: RunFolder, which: str | None = None, hardware: HardwareConfig | None = None
+) -> TrainedModel:
+    """Load a run's model from a checkpoint: `last`, `best` or a step.
+
+    When None, the last; of a run that ended early the best, as it ended because the last is none.
     Needs the run folder alone, not the prepared data.
     """
     config = read_config(run.config)
-    checkpoint = find_checkpoint(run, which)
+    early = (run.checkpoints / BEST).exists() and run.read_manifest().get("finished_early", False)
+    checkpoint = find_checkpoint(run, which or (BEST if early else "last"))
     place = choose_hardware(hardware or HardwareConfig())
     tokenizer = TextTokenizer.load(run.path / TOKENIZER)
     objective = build_objective(config.model, config.objective, tokenizer.vocab_size, place)
     load_model(checkpoint, objective)
     objective.eval()
     data = run.read_manifest().get("data", {})
-    pairing, has_action = str(data.get("pairing", "pairs")), bool(data.get("has_action", False))
-    causal = config.model.family == "causal"
-    reads_actions = has_action if causal else config.model.action.conditioning != "none"
-    return TrainedModel(run, config, tokenizer, checkpoint, objective, place, pairing, reads_actions)
+    pairing, has_action = _pairing(data.get("pairing")), bool(data.get("has_action", False))
+    return TrainedModel(run, config, tokenizer, checkpoint, objective, place, pairing, has_action)
+
+
+def load_exported(folder: Path, hardware: HardwareConfig | None = None) -> TrainedModel:
+    """Load what `jepalm export` wrote.
+
+    Raises:
+        UsageError: it is no such folder, or a file of it is missing.
+        JepalmError: the weights do not fit.
+    """
+    record = read_record(folder)
+    place = choose_hardware(hardware or HardwareConfig())
+    config, checkpoint = record.config, Checkpoint(folder, record.step)
+    if config.model.backbone is not None:
+        model = config.model.model_copy(update={"backbone": str(folder)})
+        config = config.model_copy(update={"model": model})
+        tokenizer = load_backbone_tokenizer(str(folder)).text
+    else:
+        tokenizer = TextTokenizer.load(folder / TOKENIZER)
+        if not (folder / WEIGHTS).is_file():
+            raise UsageError(f"{folder} has no {WEIGHTS}", "export the run again")
+    objective = build_objective(config.model, config.objective, tokenizer.vocab_size, place)
+    if config.model.backbone is None:
+        load_model(checkpoint, objective)
+    elif (folder / LATENT).is_file():
+        _load_latent(folder / LATENT, objective)
+    objective.eval()
+    return TrainedModel(
+        RunFolder(folder), config, tokenizer, checkpoint, objective, place, record.pairing, record.has_action
+    )
+
+
+def _load_latent(path: Path, objective: Objective) -> None:
+    """Load what stands beside a backbone."""
+    try:
+        latent = load_file(path)
+        unknown = objective.load_state_dict(latent, strict=False).unexpected_keys
+    except (RuntimeError, SafetensorError):
+        unknown = ["weights"]
+    if unknown:
+        raise JepalmError(f"{path} does not fit its config: {unknown[0]}", "export the run again")
+
+
+def _pairing(name: Any) -> Pairing:
+    return cast(Pairing, name) if name in get_args(Pairing) else "pairs"

@@ -7,14 +7,25 @@ from dataclasses import dataclass
 
 from jepalm.errors import UsageError
 from jepalm.generation.loading import TrainedModel
+from jepalm.numbers import are, counted
+from jepalm.shell import command, named_run
+
+_WORDS_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class ReadPrompt:
-    """A prompt as the model reads it: token ids, and notes for the user on what was left out."""
+    """A prompt as the model reads it.
+
+    Attributes:
+        ids: its tokens.
+        notes: for the user, on what was left out.
+        cut: tokens left out at its beginning.
+    """
 
     ids: list[int]
     notes: list[str]
+    cut: int = 0
 
 
 def read_prompt(trained: TrainedModel, prompt: str) -> ReadPrompt:
@@ -28,8 +39,8 @@ def read_prompt(trained: TrainedModel, prompt: str) -> ReadPrompt:
             outside the alphabet.
     """
     if trained.pairing == "spans":
-        hint = 'give it gaps: jepalm infill "To be, or ____ to be"'
-        raise UsageError(f"{trained.run.name} fills gaps in a text and does not continue one", hint)
+        message = f"{trained.run.name} fills gaps in a text and does not continue one"
+        raise UsageError(message, f"give it gaps: {infilling(trained, prompt)}")
     notes = []
     if trained.pairing == "lines":
         *before, last = prompt.removesuffix("\n").split("\n")
@@ -41,9 +52,22 @@ def read_prompt(trained: TrainedModel, prompt: str) -> ReadPrompt:
     check_alphabet(trained, prompt)
     ids = trained.tokenizer.encode(prompt)
     longest = longest_source(trained)
-    if len(ids) > longest:
-        notes.append(f"the prompt has {len(ids)} tokens: the model reads the last {longest}")
-    return ReadPrompt(ids[-longest:], notes)
+    cut = max(0, len(ids) - longest)
+    if cut:
+        notes.append(cut_note("prompt", len(ids), longest))
+    return ReadPrompt(ids[-longest:], notes, cut)
+
+
+def cut_note(what: str, tokens: int, longest: int) -> str:
+    """What is said of a text that is longer than the model reads."""
+    read, cut = f"the model reads the last {longest:,}", tokens - longest
+    return f"the {what} has {counted(tokens, 'token')}: {read}, the first {cut:,} {are(cut)} cut"
+
+
+def infilling(trained: TrainedModel, text: str) -> str:
+    """The command that fills a gap behind the first words of a text."""
+    words = text.replace("_", " ").split()[:_WORDS_SHOWN]
+    return command("infill", " ".join([*(words or ["TEXT"]), "____"]), run=named_run(trained.run))
 
 
 def read_prompts(trained: TrainedModel, lines: Sequence[str]) -> list[ReadPrompt]:

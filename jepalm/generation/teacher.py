@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jepalm.config import Config, HardwareConfig, preset_names
+from jepalm.config import Config, HardwareConfig, preset_names, runs_root
 from jepalm.data.prepared import PreparedData
 from jepalm.errors import JepalmError, UsageError
 from jepalm.generation.loading import load_trained
 from jepalm.model.causal import CausalModel
 from jepalm.run import CONFIG, MANIFEST, RunFolder, open_run
+from jepalm.shell import command
 
 
 def find_teacher(name: str, runs: Path) -> RunFolder:
@@ -28,7 +29,8 @@ def find_teacher(name: str, runs: Path) -> RunFolder:
         return RunFolder(max(found, key=lambda folder: folder.name))
     hint = "objective.coupling.teacher names a causal run, such as runs/latest"
     if name in preset_names():
-        hint = f"train it first: jepalm train --preset {name}"
+        elsewhere = runs if runs != runs_root() else None
+        hint = f"train it first: {command('train', preset=name, run_dir=elsewhere)}"
     raise UsageError(f"no finished run {name} in {runs} to be the teacher", hint)
 
 

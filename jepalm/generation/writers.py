@@ -16,6 +16,7 @@ from jepalm.generation.roll import PassageWriter
 from jepalm.generation.sampling import Sampling
 from jepalm.generation.token_by_token import CausalWriter
 from jepalm.generation.writer import TEXTS_AT_ONCE, Writer
+from jepalm.numbers import counted
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,21 @@ def writer_for(trained: TrainedModel, options: WritingOptions = GREEDY) -> Write
         keep=options.keep,
         batch_size=options.batch_size,
     )
+
+
+def default_temperature(trained: TrainedModel, asked: float | None, samples: int) -> float:
+    """The temperature asked for; else 1 where the draws make the texts differ, and 0 elsewhere.
+
+    The likeliest text of a light decoder repeats itself where no right answer ends it, so it is drawn, too:
+    at 0.8, where its gap to real text is smaller than at 1 and its words are as varied as real ones.
+    """
+    if asked is not None:
+        return asked
+    model = trained.config.model
+    endless = trained.pairing in ("windows", "lines") and not trained.is_causal
+    if model.decoder.autoregressive and endless:
+        return 0.8
+    return float(samples > 1 or model.predictor.noise != "none")
 
 
 def passage_writer(trained: TrainedModel, **settings: Any) -> PassageWriter:
@@ -178,13 +194,13 @@ def _check(trained: TrainedModel, options: WritingOptions) -> None:
     if keep is not None:
         check_keep(trained, keep)
     if keep is not None and keep >= longest:
-        message = f"{trained.run.name} writes {longest} tokens a passage: {keep:g} is all of them"
+        message = f"{trained.run.name} writes {counted(longest, 'token')} a passage: {keep:g} is all of them"
         raise UsageError(message, "keep fewer, or leave --keep out")
     if length is None:
         return
     if continues and (length > longest or keep is not None):
         if options.passages > 1:
-            message = f"{length} tokens take as many passages as they need"
+            message = f"a length of {counted(length, 'token')} takes as many passages as it needs"
             raise UsageError(message, "leave --passages out, or the length")
     elif not 1 <= length <= longest:
         raise UsageError(

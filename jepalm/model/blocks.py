@@ -49,12 +49,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, kind: str, *, causal: 
     seen = mask[:, None, None]  # (B, 1, 1, Tk)
     if causal:
         seen = seen & torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
-    short = max(q.shape[2], k.shape[2]) <= MATMUL_ATTENTION_UP_TO
-    if kind == "matmul" or (kind == "auto" and q.device.type == "cpu" and short):
+    if kind == "matmul" or (kind == "auto" and q.device.type == "cpu" and _short(q, k)):
         scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, Tq, Tk)
         scores = scores.masked_fill(~seen, float("-inf"))
         return scores.softmax(-1) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+
+
+def _short(q: Tensor, k: Tensor) -> bool:
+    return max(q.shape[2], k.shape[2]) <= MATMUL_ATTENTION_UP_TO
 
 
 class PackedAttention(torch.autograd.Function):

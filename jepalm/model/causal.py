@@ -126,16 +126,19 @@ def attend_before(
     Returns:
         (B, H, T, C).
     """
-    short = q.shape[2] == k.shape[2] <= MATMUL_ATTENTION_UP_TO
     # without a mask, in float32, the fused kernel is twice as fast from 32 positions on
     slow = q.dtype != torch.float32 or mask is not None
-    if kind == "matmul" or (kind == "auto" and q.device.type == "cpu" and slow and short):
+    if kind == "matmul" or (kind == "auto" and q.device.type == "cpu" and slow and _short(q, k)):
         if mask is None:
             mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
         scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # (B, H, T, Tk)
         weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
         return F.dropout(weights, dropout) @ v if dropout else weights @ v
     return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=mask is None)
+
+
+def _short(q: Tensor, k: Tensor) -> bool:
+    return q.shape[2] == k.shape[2] <= MATMUL_ATTENTION_UP_TO
 
 
 class SwiGLU(nn.Module):

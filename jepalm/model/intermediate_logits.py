@@ -85,7 +85,7 @@ class IntermediateLogits(nn.Module):
 
     def start(self, source: Tensor, layout: Layout) -> Tensor:
         """What position 0 is fed before every layer: the source's last embedding, (..., D') to (B, 1, D)."""
-        rows = torch.arange(len(layout.mask), device=source.device)
+        rows = torch.arange(layout.mask.shape[0], device=source.device)
         last = layout.pad(source)[rows, layout.mask.sum(1) - 1]  # (B, D')
         return self.from_source(last)[:, None]
 

@@ -171,7 +171,7 @@ class Layout:
         lengths = self.mask.sum(1)  # (B,)
         if self.index is not None:
             return x[lengths.cumsum(0) - 1]
-        return x[torch.arange(len(lengths), device=x.device), lengths - 1]
+        return x[torch.arange(lengths.shape[0], device=x.device), lengths - 1]
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean over each text's positions: packed or padded (..., D) to (B, D)."""

@@ -138,7 +138,8 @@ class Predictor(nn.Module):
         batch, width = layout.mask.shape
         if self.source_in_query is not None:
             aligned = source_layout.pad(self.source_in_query(source)) * source_layout.mask[..., None]
-            aligned = F.pad(aligned, (0, 0, 0, width - aligned.shape[1]))  # (B, T, predictor dim)
+            beyond = aligned.new_zeros(batch, width, aligned.shape[-1])  # a source may be shorter
+            aligned = torch.cat((aligned, beyond), 1)[:, :width]  # (B, T, predictor dim)
             return layout.pack(self.queries + aligned)
         if layout.given:
             return F.embedding(layout.pack(layout.positions), self.queries)
@@ -196,7 +197,8 @@ class LengthHead(nn.Module):
             assert action is not None
             embeddings, action_layout = action
             hidden = hidden + self.action(action_layout.mean(embeddings))
-        return self.out(F.silu(hidden)).squeeze(-1)
+        found = self.out(F.silu(hidden))  # (B, n_bins)
+        return found.squeeze(-1) if found.shape[-1] == 1 else found
 
 
 class LocalHead(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jepalm.config import flatten
-from jepalm.numbers import NOTHING, count, duration, percent, three
+from jepalm.numbers import NOTHING, count, counted, duration, percent, three
 from jepalm.report.analysis import evaluation as evaluations
 from jepalm.report.analysis.paired import MeanStd
 from jepalm.report.analysis.seeds import SEED, group_by_recipe, mean_std
@@ -238,5 +238,5 @@ def _group_names(
             for key, values in differences.items()
             if key != SEED and len({values[place] for place in namesakes}) > 1
         ]
-        names_of_groups.append(" ".join([title, *apart[:3], f"({len(members)} seeds)"]))
+        names_of_groups.append(" ".join([title, *apart[:3], f"({counted(len(members), 'seed')})"]))
     return unique_names(names_of_groups)

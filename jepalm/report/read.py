@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from jepalm.config import load_file, read_config
 from jepalm.errors import JepalmError
 from jepalm.evaluation.rows import Evaluation
+from jepalm.numbers import counted
 from jepalm.reading import MAX_INTEGER, parse_json, read_json
 from jepalm.run import RunFolder, open_run
 
@@ -362,5 +363,5 @@ def _json_lines(path: Path, problems: list[str]) -> Iterator[LogPoint]:
         problems.append(f"{path.name}: the last line is torn and was left out")
     elif unreadable:
         problems.append(
-            f"{path.name}: {len(unreadable)} unreadable lines left out, first line {unreadable[0]}"
+            f"{path.name}: {counted(len(unreadable), 'unreadable line')} left out, first line {unreadable[0]}"
         )

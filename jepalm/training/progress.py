@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
 
 from jepalm.escaping import for_terminal
 from jepalm.numbers import duration, three
@@ -53,6 +54,20 @@ def validation_line(row: Mapping[str, Any], dim: int, sample: str = "") -> str:
     return f'{text} · sample "{shown}"' if shown else text
 
 
+class _LiveBlock(Progress):
+    """A bar and, folded to the width of the terminal, what is known of the training."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The bar, where it is and how fast, the loss, and the newest held-out metrics."""
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            fields = task.fields
+            first = " · ".join(filter(None, (fields["place"], fields["speed"] + fields["left"])))
+            for text in (first, fields["terms"], fields["held_out"]):
+                if text:
+                    yield Text(text, overflow="fold", no_wrap=False)
+
+
 class TrainingProgress:
     """Shows how far training is; a context manager around the loop.
 
@@ -75,14 +90,8 @@ class TrainingProgress:
         self._last_plain = time.monotonic()
         self._live: Progress | None = None
         if console is not None and console.is_interactive:
-            self._live = Progress(
-                TextColumn("{task.fields[place]}", markup=False),
-                BarColumn(bar_width=24),
-                TextColumn("{task.percentage:.0f} % · {task.fields[speed]}"),
-                TextColumn(
-                    "{task.fields[left]}\n  {task.fields[terms]}\n  {task.fields[held_out]}", markup=False
-                ),
-                console=console,
+            self._live = _LiveBlock(
+                BarColumn(bar_width=24), TextColumn("{task.percentage:.0f} %"), console=console
             )
             empty = dict.fromkeys(("place", "speed", "left", "terms", "held_out"), "")
             self._task = self._live.add_task("train", total=schedule.steps, **empty)  # type: ignore[arg-type]
@@ -105,17 +114,16 @@ class TrainingProgress:
 
     def trained(self, step: int, row: Mapping[str, Any]) -> None:
         """Show a train row."""
-        left = f"{duration(self._seconds_left(step, 1 / max(row['speed/steps_per_s'], 1e-9)), digits=2)} left"
+        seconds = self._seconds_left(step, 1 / max(row["speed/steps_per_s"], 1e-9))
+        left = f" · {duration(seconds, digits=2)} left" if seconds else ""
         speed = f"{three(row['speed/steps_per_s'])} steps/s · {row['speed/tokens_per_s'] / 1e3:.1f} k tok/s"
         terms = train_line(row)
         if self._live is not None:
             place = self._place(step)
-            self._live.update(
-                self._task, completed=step, place=place, speed=speed, left=f"· {left}", terms=terms
-            )
+            self._live.update(self._task, completed=step, place=place, speed=speed, left=left, terms=terms)
         elif time.monotonic() - self._last_plain >= PLAIN_EVERY_S or step >= self.schedule.steps:
             self._last_plain = time.monotonic()
-            self._plain(f"{self._place(step)} · {speed} · {left} · {terms}")
+            self._plain(f"{self._place(step)} · {speed}{left} · {terms}")
         self._log(f"step {step} · {speed} · {terms}")
 
     def validated(self, step: int, text: str) -> None:

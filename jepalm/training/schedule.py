@@ -9,6 +9,7 @@ from functools import cached_property
 
 from jepalm.config import OptimizerConfig, PhaseConfig, TrainingConfig
 from jepalm.errors import UsageError
+from jepalm.numbers import are, counted
 
 VALIDATIONS_A_RUN = 20
 ENCODER_GRADIENTS_A_RUN = 20
@@ -133,7 +134,8 @@ def divide(steps: int, configs: Sequence[PhaseConfig]) -> tuple[Phase, ...]:
             own = round(free * shared / shares) - given
             given += own
         if own < 1:
-            message = f"{steps:,} steps are too few for the {len(configs)} phases of training.phases"
+            few = f"{counted(steps, 'step')} {are(steps)} too few"
+            message = f"{few} for the {len(configs)} phases of training.phases"
             raise UsageError(message, "give more --epochs or --steps")
         phases.append(Phase(config, len(phases), first, own))
         first += own

@@ -18,9 +18,10 @@ from jepalm.config import Config
 from jepalm.data.batches import Batch, Batches
 from jepalm.errors import Interrupted, JepalmError, Stopped
 from jepalm.hardware import Hardware
-from jepalm.numbers import duration
+from jepalm.numbers import counted, duration
 from jepalm.objective import Objective
 from jepalm.run import RunFolder, now
+from jepalm.shell import resuming
 from jepalm.training.checkpoint import (
     Checkpoint,
     TrainingState,
@@ -449,8 +450,7 @@ class Trainer:
         if self.saved_step != step:
             self._save()
         self._write_event(step, "interrupted")
-        hint = f"go on with: jepalm train --resume {self.run.path}"
-        raise Interrupted(f"saved step {step:,}", hint, number)
+        raise Interrupted(f"saved step {step:,}", f"go on with: {resuming(self.run)}", number)
 
     def _end(self, status: str, error: str | None = None, *, early: bool = False) -> None:
         self._tick()
@@ -459,7 +459,7 @@ class Trainer:
             when = {"early": True} if early else {}
             self._write_event(self.state.step, status, **when)
             how = "finished early" if early else "finished  "
-            self.progress.note(f"{how} {self.state.step:,} steps in {duration(self.state.seconds)}")
+            self.progress.note(f"{how} {counted(self.state.step, 'step')} in {duration(self.state.seconds)}")
             reason |= {"finished_early": True} if early else {}
         if self.log is not None:
             self.log.flush()

@@ -13,9 +13,14 @@ from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.evaluation.speed.writing import n_parameters, untrained_counterpart
 from jepalm.evaluation.text.likelihood import CausalScorer
-from jepalm.generation.export import export_backbone
-from jepalm.generation.loading import load_trained
+from jepalm.generation.embeddings import predict
+from jepalm.generation.export import write_model
+from jepalm.generation.loading import load_folder, load_trained
+from jepalm.generation.prompts import read_prompt
+from jepalm.generation.writer import Prompt
+from jepalm.generation.writers import writer_for
 from jepalm.model.backbone import Backbone
+from jepalm.run import whole_folder
 from jepalm.session import new_session, resumed_session
 from jepalm.training.checkpoint import MODEL, OPTIMIZER, find_checkpoint
 from jepalm.training.estimate import Estimate
@@ -79,6 +84,11 @@ def loaded(run):
     return load_trained(run, hardware=HardwareConfig(**CPU))
 
 
+def export(trained, folder, half=False):
+    with whole_folder(folder) as made:
+        write_model(trained, made, half=half)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("r", [0, 2])
 def test_resuming_gives_the_weights_of_a_run_that_never_stopped(
@@ -137,7 +147,7 @@ def test_the_exported_folder_gives_the_same_logits(runs, tmp_path, kind, r):
     ids = torch.tensor([trained.tokenizer.encode(text)])
     with torch.no_grad():
         ours = model(ids)[0]
-    export_backbone(trained, tmp_path / "out")
+    export(trained, tmp_path / "out")
     lm = AutoModelForCausalLM.from_pretrained(tmp_path / "out", attn_implementation="eager").eval()
     library = AutoTokenizer.from_pretrained(tmp_path / "out")
     begun = library(text, return_tensors="pt").input_ids
@@ -149,6 +159,29 @@ def test_the_exported_folder_gives_the_same_logits(runs, tmp_path, kind, r):
     assert library.pad_token_id not in (None, library.eos_token_id)
     assert lm.config.pad_token_id == library.pad_token_id
     assert lm.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("r", [0, 2])
+def test_the_exported_folder_writes_as_the_run_does(runs, tmp_path, kind, r):
+    trained = loaded(runs[kind, r])
+    prompts = [Prompt(read_prompt(trained, f"{n} + 1 =").ids) for n in range(4)]
+    own = writer_for(trained).write(prompts, seed=0).ids
+    export(trained, tmp_path / "out")
+    again = load_folder(tmp_path / "out", hardware=HardwareConfig(**CPU))
+    assert again.tokenizer.encode("3 + 1 =") == trained.tokenizer.encode("3 + 1 =")
+    assert writer_for(again).write(prompts, seed=0).ids == own
+    assert again.config.model.lora.r == 0
+
+
+def test_predictor_tokens_go_with_the_exported_folder(config, train, tmp_path):
+    latent = {"latent": {"weight": 1.0, "predictor": "linear"}}
+    trained = loaded(train(config("llama", 2, objective=latent), tmp_path / "runs"))
+    prompts = [Prompt(read_prompt(trained, "3 + 1 =").ids)]
+    (own,) = predict(trained, prompts)
+    export(trained, tmp_path / "out")
+    (again,) = predict(load_folder(tmp_path / "out", hardware=HardwareConfig(**CPU)), prompts)
+    torch.testing.assert_close(again, own, atol=1e-5, rtol=1e-4)
 
 
 def test_an_untrained_backbone_is_exported_as_it_came(backbones, build):
@@ -163,14 +196,14 @@ def test_an_untrained_backbone_is_exported_as_it_came(backbones, build):
 
 
 def test_half_precision_is_exported_when_asked(runs, tmp_path):
-    export_backbone(loaded(runs["llama", 2]), tmp_path / "out", half=True)
+    export(loaded(runs["llama", 2]), tmp_path / "out", half=True)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").dtype == torch.bfloat16
 
 
 def test_a_folder_in_the_way_is_left_alone(runs, tmp_path):
     (tmp_path / "mine").touch()
     with pytest.raises(UsageError, match="there already"):
-        export_backbone(loaded(runs["llama", 2]), tmp_path)
+        export(loaded(runs["llama", 2]), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 

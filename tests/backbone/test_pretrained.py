@@ -14,9 +14,10 @@ from jepalm.data.job import Job
 from jepalm.data.pairs.preparing import prepare_pairs
 from jepalm.data.pairs.reading import PairFiles
 from jepalm.data.prepared import Origin, Request
-from jepalm.generation.export import export_backbone
+from jepalm.generation.export import write_model
 from jepalm.generation.loading import load_trained
 from jepalm.generation.token_by_token import generate
+from jepalm.run import whole_folder
 from jepalm.session import new_session
 from jepalm.training.estimate import Estimate
 
@@ -86,7 +87,8 @@ def test_what_is_exported_loads_as_any_other_model(run, tmp_path):
     order = trained.objective.model.tokenizer.order
     with torch.no_grad():
         ours = trained.objective.model(ids)[0, -1]
-    export_backbone(trained, tmp_path / "out")
+    with whole_folder(tmp_path / "out") as folder:
+        write_model(trained, folder)
     lm = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     library = AutoTokenizer.from_pretrained(tmp_path / "out")
     with torch.no_grad():

@@ -33,14 +33,14 @@ def test_prepare_and_train_name_the_next_command(trained):
     assert re.search(r"^pairs     spans: .* train / .* validation / .* test tokens$", prepared, re.M)
     assert "97 symbols + 4" in prepared
     assert "next      jepalm train --preset shakespeare-spans --data gaps" in prepared
-    assert 'next      jepalm infill "To be, or ____ to be"' in train
+    assert re.search(r'^next      jepalm infill "[^"]*_+[^"]*"$', train, re.M)
 
 
 def test_infill_prints_the_filled_text_and_what_it_took(trained, jepalm_command):
     code, out, err = jepalm_command("infill", "To be, or ____ to _e", cwd=trained)
     assert code == 0
     assert re.fullmatch(r"To be, or .{4} to .e\n", out, re.S)
-    assert re.search(r"^1 forward pass · 5 characters · \d+ ms · .*-nano-spans at step 4$", err, re.M)
+    assert re.search(r"^1 forward pass · 5 characters · [\d.]+ m?s · .*-nano-spans at step 4$", err, re.M)
 
 
 def test_infill_as_json_tells_what_was_filled(trained, jepalm_command):

@@ -72,7 +72,8 @@ def test_without_a_terminal_one_line_names_the_command(train, tmp_path):
     code, out, err = train()
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
-    assert "train it first: jepalm train --preset shakespeare-ar-small, or give --yes" in err
+    assert "train it first: jepalm train --preset shakespeare-ar-small --data " in err
+    assert ", or give --yes" in err
     assert not (tmp_path / "runs").exists()
 
 

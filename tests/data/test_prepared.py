@@ -196,7 +196,7 @@ class TestOpening:
         root = make(numbered).data.path.parent
         with pytest.raises(UsageError, match=r"no prepared data mime .*did you mean mine\?"):
             open_prepared("mime", root)
-        with pytest.raises(UsageError, match="jepalm prepare shakespeare makes it"):
+        with pytest.raises(UsageError, match=rf"jepalm prepare shakespeare --data-dir {root} makes it"):
             open_prepared("shakespeare", root)
 
     def test_empty_and_other_folders(self, tmp_path: Path):

@@ -98,8 +98,9 @@ def test_killed_process_leaves_no_data_and_the_next_cleans_up(make: Make, number
     program = f"""
 import os, signal
 from pathlib import Path
-from jepalm.data.writing import new_folder
-with new_folder(Path({str(tmp_path / "data")!r}), "mine", 0) as folder:
+from jepalm.data.writing import at_work, new_folder
+data = Path({str(tmp_path / "data")!r})
+with at_work(data, "mine"), new_folder(data, "mine", 0) as folder:
     folder.write("train-00000.safetensors", b"half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -189,28 +190,10 @@ def test_memory_is_flat_in_the_inputs_size(tmp_path: Path, pairing: str):
 
 
 def test_a_name_is_held_from_the_first_reading_on(tmp_path: Path):
-    refused = pytest.raises(JepalmError, match="another prepare is making")
+    refused = pytest.raises(JepalmError, match="another prepare is at work on")
     with at_work(tmp_path, "race"), refused, at_work(tmp_path, "race"):
         pass
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_second_process_cannot_make_the_same_data(make: Make, numbered: str, tmp_path: Path):
-    (tmp_path / "data").mkdir()
-    program = f"""
-import sys
-from pathlib import Path
-from jepalm.data.writing import new_folder
-from jepalm.errors import JepalmError
-try:
-    with new_folder(Path({str(tmp_path / "data")!r}), "mine", 0):
-        pass
-except JepalmError as error:
-    sys.exit(str(error))
-"""
-    with new_folder(tmp_path / "data", "mine", 0):
-        refused = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert "another prepare is at work on" in refused.stderr
 
 
 def test_a_name_taken_meanwhile_is_refused_at_the_rename(tmp_path: Path):

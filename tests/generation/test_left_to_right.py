@@ -9,13 +9,16 @@ from tiny_objective import CPU, MODEL, TARGET_LEN, VOCABULARY
 from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Tokens, pad_rows
 from jepalm.data.tokenizer import TextTokenizer
+from jepalm.errors import UsageError
 from jepalm.generation.infill import gapped_views, infill
 from jepalm.generation.left_to_right import LeftToRight, choose
+from jepalm.generation.loading import load_trained
 from jepalm.generation.one_pass import generate
 from jepalm.generation.passage import Passage
 from jepalm.generation.roll import PassageWriter
 from jepalm.generation.sampling import Sampling
 from jepalm.generation.writer import Prompt
+from jepalm.generation.writers import WritingOptions, writer_for
 from jepalm.model.decoder import DecoderContext
 from jepalm.objective.jepalm import JepalmObjective
 
@@ -141,6 +144,12 @@ def test_beams_of_a_batch_are_those_of_each_text_alone():
     rows = [pad_rows([source], torch.device("cpu")) for source in SOURCES]
     together = generate(objective, pad_rows(SOURCES, torch.device("cpu")), method=method).rows()
     assert together == [generate(objective, row, method=method).rows()[0] for row in rows]
+
+
+def test_beams_are_refused_where_there_are_none(trained_run: Any):
+    trained = load_trained(trained_run)  # of a parallel decoder
+    with pytest.raises(UsageError, match="has no beams to search"):
+        writer_for(trained, WritingOptions(beams=2))
 
 
 def test_a_text_ends_at_the_end_token_and_has_one_token_at_least():

@@ -44,7 +44,7 @@ def test_a_model_of_lines_reads_the_last_line_with_its_end(
 def test_a_long_prompt_keeps_its_last_tokens_and_says_so(lines: TrainedModel):
     source = read_prompt(lines, "a" * 20 + "bcd")
     assert lines.tokenizer.decode(source.ids) == "a" * 8 + "bcd\n"
-    assert source.notes == ["the prompt has 24 tokens: the model reads the last 12"]
+    assert source.notes == ["the prompt has 24 tokens: the model reads the last 12, the first 12 are cut"]
 
 
 def test_unknown_characters_are_named_with_their_code_points(lines: TrainedModel):

@@ -132,7 +132,7 @@ def test_a_length_beyond_a_passage_takes_several(plain: TrainedModel, continue_t
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"length": 10, "passages": 2}, "10 tokens take as many passages as they need"),
+        ({"length": 10, "passages": 2}, "a length of 10 tokens takes as many passages as it needs"),
         ({"length": 10, "keep": 4}, "writes 4 tokens a passage: 4 is all of them"),
         ({"keep": 2}, "only a JEPALM of windows keeps a part of its passages"),
     ],

@@ -261,7 +261,7 @@ def test_a_setting_of_another_family_is_told(tree):
 @pytest.mark.parametrize("name", [name for name in preset_names() if name.startswith("shakespeare-ar")])
 def test_a_preset_without_its_data_says_how_to_make_it(name, tmp_path):
     (tmp_path / "shakespeare").mkdir()
-    command = "jepalm prepare shakespeare --pairing windows --name shakespeare-windows makes it"
+    command = "jepalm prepare shakespeare --pairing windows --name shakespeare-windows"
     with pytest.raises(UsageError, match=command), new_session(from_mapping(load_preset(name)), tmp_path):
         pass
 

@@ -129,7 +129,8 @@ def test_the_newest_finished_run_of_a_name_teaches(tmp_path: Path) -> None:
 def test_a_missing_teacher_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no finished run shakespeare-ar-small in") as raised:
         find_teacher("shakespeare-ar-small", tmp_path)
-    assert raised.value.hint == "train it first: jepalm train --preset shakespeare-ar-small"
+    train = f"jepalm train --preset shakespeare-ar-small --run-dir {tmp_path}"
+    assert raised.value.hint == f"train it first: {train}"
     with pytest.raises(UsageError, match="no finished run nobody") as raised:
         find_teacher("nobody", tmp_path)
     assert raised.value.hint is not None

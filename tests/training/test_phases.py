@@ -210,7 +210,7 @@ def test_a_phase_more_may_follow(two: Any, resume_tiny: Any, tmp_path: Path, row
         (8, "training.phases.0.lr=0.1", "phase autoencoder cannot change on resuming: it began at step 0"),
         (8, "training.phases.1.share=9", "phase predictor cannot change on resuming: it began at step 3"),
         (8, "training.phases=[]", "phase autoencoder cannot change on resuming"),
-        (2, "training.steps=1", "1 steps are too few for the 2 phases"),
+        (2, "training.steps=1", "1 step is too few for the 2 phases"),
     ],
 )
 def test_what_was_trained_cannot_change(

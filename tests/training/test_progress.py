@@ -1,4 +1,5 @@
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,9 @@ def test_validation_line_shows_the_sample_on_one_line_and_no_control_characters(
     assert line == f'{expected} · sample "And the [31m the"'
 
 
-def shown(tmp_path: Path, terminal: bool) -> str:
+def shown(tmp_path: Path, terminal: bool, width: int = 100) -> str:
     out = io.StringIO()
-    console = Console(file=out, force_terminal=terminal, width=100)
+    console = Console(file=out, force_terminal=terminal, width=width, soft_wrap=True)
     with TrainingProgress(console, RunFolder(tmp_path), Schedule(10, 5, 5, 5)) as progress:
         progress.validated(5, "validation: [/red] [x]")
         progress.trained(10, TRAIN)
@@ -50,9 +51,16 @@ def test_brackets_in_a_sample_are_text(tmp_path: Path, terminal: bool):
     assert "[/red] [x]" in shown(tmp_path, terminal)
 
 
+def test_a_narrow_terminal_shows_every_number(tmp_path: Path):
+    live = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown(tmp_path, True, width=40)).split("\r")[-1]
+    assert max(map(len, live.splitlines())) <= 40
+    words = "epoch 2/2 · step 10/10 · 12.3 steps/s · 5.5 k tok/s loss 312 = reconstruction 0.00312 (0 %)"
+    assert words in " ".join(live.split())
+
+
 def test_the_last_step_is_shown_on_plain_output_and_in_the_log(tmp_path: Path):
     line = "12.3 steps/s · 5.5 k tok/s"
-    assert f"epoch 2/2 · step 10/10 · {line} · 0 s left" in shown(tmp_path, terminal=False)
+    assert f"epoch 2/2 · step 10/10 · {line} · loss" in shown(tmp_path, terminal=False)
     assert f"step 10 · {line}" in (tmp_path / "log.txt").read_text(encoding="utf-8")
 
 

@@ -16,6 +16,7 @@ from jepalm.cli.prepare.options import (
     ForceOption,
     FromOption,
     NameOption,
+    NormalizeOption,
     RevisionOption,
     TokenizerOption,
     asked_for,
@@ -71,6 +72,7 @@ def dataset(
             "  [default: 98/1/1; openwebtext: 99.9/0.05/0.05]",
         ),
     ] = None,
+    normalize_newlines: NormalizeOption = False,
     licence: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Licence of the text, written down with it.")
     ] = None,
@@ -93,8 +95,11 @@ def dataset(
 
     changed: dict[str, Any] = {"dataset": copy, "column": column, "config": config, "licence": licence}
     known = CORPORA.get(given, Corpus(given))
-    corpus = replace(known, **{key: value for key, value in changed.items() if value is not None})
-    request = request_of(pairing, tokenizer, Alphabet.fixed, split or corpus.split)
+    given_ones = {key: value for key, value in changed.items() if value is not None}
+    corpus = replace(known, normalize_newlines=normalize_newlines, **given_ones)
+    request = request_of(
+        pairing, tokenizer, Alphabet.fixed, split or corpus.split, normalize_newlines=normalize_newlines
+    )
     name = name or (given if given in KNOWN else named_after(Path(given).resolve()))
     asked = asked_for(name, request, data_dir, force)
     if asked.present(where=[corpus.where]):

@@ -61,6 +61,9 @@ SplitByOption = Annotated[
         help="order: the last rows are held out. source: by a hash, so that a source is in one split."
     ),
 ]
+NormalizeOption = Annotated[
+    bool, typer.Option("--normalize-newlines", help="Read CR LF, and CR alone, as a newline.")
+]
 NameOption = Annotated[str | None, typer.Option(metavar="NAME", help="Name of the folder that is made.")]
 LicenceOption = Annotated[
     str, typer.Option(metavar="TEXT", help="Licence of the text, written down with it.")

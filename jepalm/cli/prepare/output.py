@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,9 @@ if TYPE_CHECKING:
 
 
 SPANS_PRESET = "shakespeare-spans"
-"""The preset for hidden spans, and the name of its data."""
+"""The preset for hidden spans."""
+WORLD_PRESET = "transitions"
+"""The preset for states and actions."""
 _SECONDS_A_LINE = 30.0
 
 
@@ -29,17 +30,23 @@ def progress_shown(by_bytes: bool = True) -> Iterator[Callable[[str, int, int], 
         DownloadColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
+        TaskProgressColumn,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
 
-    from jepalm.cli.console import console
+    from jepalm.cli.console import NARROW, console
 
     if not console.is_interactive:
         yield _lines() if by_bytes else lambda stage, done, total: None
         return
-    done = (DownloadColumn(), TransferSpeedColumn()) if by_bytes else (MofNCompleteColumn(),)
+    done: tuple[ProgressColumn, ...] = (MofNCompleteColumn(),)
+    if by_bytes:
+        done = (DownloadColumn(), TransferSpeedColumn())
+    if console.width < NARROW:
+        done = (TaskProgressColumn(),)
     columns = (TextColumn("{task.description:<9}"), BarColumn(), *done, TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         tasks: dict[str, TaskID] = {}
@@ -87,9 +94,10 @@ def show_present(data: PreparedData) -> None:
 
 def show(outcome: Outcome) -> None:
     """What was made and what to do next."""
+    from jepalm.data.pairs.chats import in_words
     from jepalm.data.text.resuming import PIECE_BYTES
     from jepalm.data.writing import size
-    from jepalm.numbers import counted
+    from jepalm.numbers import are, counted
 
     data, meta = outcome.data, outcome.data.meta
     if not outcome.made:
@@ -97,10 +105,11 @@ def show(outcome: Outcome) -> None:
         return
     labelled("source", _source(meta))
     by_pieces = " by pieces" if meta.origin.own_splits and meta.raw_bytes >= PIECE_BYTES else ""
-    labelled("raw", f"{meta.raw_bytes:,} bytes, SHA-256{by_pieces} {meta.raw_sha256}")
+    labelled("raw", f"{counted(meta.raw_bytes, 'byte')}, SHA-256{by_pieces} {meta.raw_sha256}")
     lines = counted(meta.lines, "row" if meta.pairing == "pairs" else "line")
-    labelled("text", f"{meta.characters:,} characters, {lines}, {meta.distinct_characters:,} distinct")
-    if meta.origin.own_splits:
+    characters = counted(meta.characters, "character")
+    labelled("text", f"{characters}, {lines}, {meta.distinct_characters:,} distinct")
+    if meta.origin.own_splits and meta.pairing != "pairs":
         labelled("documents", _documents(meta))
     labelled("pairs", _pairs(meta))
     labelled("tokenizer", _tokenizer(meta))
@@ -109,25 +118,28 @@ def show(outcome: Outcome) -> None:
         total = sum(counts.tokens for counts in meta.splits.values())
         labelled(
             "unknown",
-            f"{meta.unknown_tokens:,} of {total:,} tokens are outside the alphabet ({shown}); "
-            "--alphabet data or --tokenizer byte keeps them",
+            f"{meta.unknown_tokens:,} of {counted(total, 'token')} {are(meta.unknown_tokens)} outside the"
+            f" alphabet ({shown}); --alphabet data or --tokenizer byte keeps them",
         )
     if meta.carriage_returns:
+        has_flag = meta.pairing != "pairs" and meta.corpus != "shakespeare"
+        way = "; --normalize-newlines reads them as newlines" if has_flag else ""
         labelled(
             "newlines",
-            f"{counted(meta.carriage_returns, 'carriage return')} (CR LF line ends) are part of the text;"
-            " --normalize-newlines reads them as newlines",
+            f"{counted(meta.carriage_returns, 'carriage return')} (CR LF line ends)"
+            f" {are(meta.carriage_returns)} part of the text{way}",
         )
     if meta.request.system:
         labelled("system", "what the system says stands in front of each source")
     if meta.left_out:
-        labelled("left out", ", ".join(f"{count:,} {what}" for what, count in meta.left_out.items()))
+        labelled("left out", in_words(meta.left_out))
     if meta.repeated:
         shown = " and ".join(
             f"{count:,} of {counted(meta.splits[name].pairs, 'pair')} of {name}"
             for name, count in meta.repeated.items()
         )
-        labelled("repeated", f"{shown} stand in train, too; --dedup keeps equal pairs in one split")
+        stand = "stands" if sum(meta.repeated.values()) == 1 else "stand"
+        labelled("repeated", f"{shown} {stand} in train, too; --dedup keeps equal pairs in one split")
     if meta.skipped_rows:
         labelled("skipped", counted(meta.skipped_rows, "broken row"))
     speed = size(meta.raw_bytes / max(outcome.seconds, 1e-9))
@@ -136,19 +148,29 @@ def show(outcome: Outcome) -> None:
 
 
 def _show_next(data: PreparedData) -> None:
-    from jepalm.config import data_root
+    from jepalm.config import data_root, resolve
     from jepalm.data.tokenizer import parse_tokenizer
+    from jepalm.shell import command
 
-    name: str = data.path.name
-    elsewhere = f" --data-dir {shlex.quote(str(data.path.parent))}" if data.path.parent != data_root() else ""
+    wanted, preset = data.meta.request.tokenizer, None
+    settings = []
     if data.meta.pairing == "spans":
-        command, preset_has = f"jepalm train --preset {SPANS_PRESET}", SPANS_PRESET
-    else:
-        command, preset_has = "jepalm train", "shakespeare"
-    if parse_tokenizer(data.meta.request.tokenizer)[0] == "backbone":
-        command = f"jepalm train --preset lora model.backbone={shlex.quote(data.meta.request.tokenizer)}"
-    given = "" if name == preset_has else f" --data {name}"
-    labelled("next", f"{command}{given}{elsewhere}")
+        preset = SPANS_PRESET
+    elif data.meta.task == "transitions":
+        preset = WORLD_PRESET
+    if parse_tokenizer(wanted)[0] == "backbone":
+        preset, settings = "lora", [f"model.backbone={wanted}"]
+    name = data.path.name
+    labelled(
+        "next",
+        command(
+            "train",
+            *settings,
+            preset=preset,
+            data=name if name != resolve(preset).data.name else None,
+            data_dir=data.path.parent if data.path.parent != data_root() else None,
+        ),
+    )
 
 
 def _source(meta: Meta) -> str:

@@ -141,7 +141,7 @@ def _from_dataset(
     from jepalm.data.pairs.tasks import format_of
 
     task_format = format_of(request.task, request.system)
-    opened = open_hub(Corpus(name, config, task_format.column), revision)
+    opened = open_hub(Corpus(name, config), revision, task_format.columns)
     return opened.origin, DatasetPairs(opened, task_format, skip_bad)
 
 

@@ -14,6 +14,7 @@ from jepalm.cli.prepare.options import (
     ForceOption,
     LicenceOption,
     NameOption,
+    NormalizeOption,
     Pairing,
     PairingOption,
     SplitOption,
@@ -64,9 +65,7 @@ def text(
     tokenizer: TokenizerOption = "char",
     alphabet: AlphabetOption = Alphabet.fixed,
     split: SplitOption = "90/5/5",
-    normalize_newlines: Annotated[
-        bool, typer.Option("--normalize-newlines", help="Read CR LF, and CR alone, as a newline.")
-    ] = False,
+    normalize_newlines: NormalizeOption = False,
     licence: LicenceOption = "not stated",
     data_dir: DataDirOption = None,
     force: ForceOption = False,

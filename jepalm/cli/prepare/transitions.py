@@ -119,13 +119,14 @@ def transitions(
 
 def _read(asked: PrepareRequest, file: Path, licence: str, skip_bad: bool) -> None:
     from jepalm.data.pairs.preparing import prepare_pairs
-    from jepalm.data.pairs.reading import PairFiles, transition_of
+    from jepalm.data.pairs.reading import TRANSITION_FORM, PairFiles, transition_of
     from jepalm.data.prepared import Origin
 
     origin = Origin(source="given transitions", where=[str(file)])
     with progress_shown() as watch:
         job = asked.job("transitions", origin, licence, watch)
-        outcome = prepare_pairs(job, PairFiles(file, skip_bad, pairs_of=transition_of))
+        source = PairFiles(file, skip_bad, pairs_of=transition_of, forms=TRANSITION_FORM)
+        outcome = prepare_pairs(job, source)
     show(outcome)
 
 

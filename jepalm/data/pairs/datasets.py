@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from jepalm.data.hub import OpenDataset
-from jepalm.data.pairs.chats import LeftOut
-from jepalm.data.pairs.reading import SKIP_HINT, located
+from jepalm.data.pairs.chats import LeftOut, in_words
+from jepalm.data.pairs.reading import SKIP_HINT, check_actions, located
 from jepalm.data.pairs.records import BadRowError, PairRecord
 from jepalm.data.pairs.tasks import TaskFormat
 from jepalm.data.prepared import SplitName
@@ -44,6 +44,7 @@ class DatasetPairs:
             JepalmError: the network failed.
         """
         self.skipped, self.left_out, self.given, n_read = 0, Counter(), {}, 0
+        has_action: bool | None = None
         for name in self.dataset.streams:
             yield f"\0{name}\0".encode(), []
             good = 0
@@ -51,6 +52,7 @@ class DatasetPairs:
                 try:
                     left_out: LeftOut = Counter()
                     pairs = self.task_format.pairs(row, left_out)
+                    has_action = check_actions(pairs, has_action)
                     self.left_out += left_out
                 except BadRowError as error:
                     if not self.skip_bad:
@@ -58,12 +60,14 @@ class DatasetPairs:
                         raise located(error, f"{self.dataset.name}, {name}, row {number}", hint) from None
                     self.skipped += 1
                     continue
-                line = json.dumps([[pair.source, pair.target] for pair in pairs]).encode()
+                texts = [[pair.source, pair.target, pair.action] for pair in pairs]
+                line = json.dumps([row if row[-1] is not None else row[:-1] for row in texts]).encode()
                 n_read += len(line)
                 good += bool(pairs)
                 yield line, pairs
             if name == "train" and not good:
-                raise UsageError(f"{self.dataset.name} has no pair in train", "see its rows")
+                why = f"left out: {in_words(self.left_out)}" if self.left_out else "see its rows"
+                raise UsageError(f"{self.dataset.name} has no pair in train", why)
             if name != "train" and good:
                 self.given[name] = good
         self._n_read = n_read

@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from jepalm.data.prepared import Request, SplitName
 from jepalm.data.text.splitting import Block
 from jepalm.errors import UsageError
+from jepalm.numbers import counted
 
 SPLIT_NAMES: tuple[SplitName, ...] = get_args(SplitName)
 LEFT_OUT = -1
@@ -104,8 +105,7 @@ def grouped_splits(
             of_group[candidates[left]] = SPLIT_NAMES.index(name)
             filled += int(sizes[candidates[left]])
     if not left:
-        n = len(candidates)
-        what = f"{n:,} different pair{'' if n == 1 else 's'}"
+        what = counted(len(candidates), "different pair")
         raise UsageError(
             f"with --dedup train would be empty: {what}, equal ones in one split", "give more rows"
         )

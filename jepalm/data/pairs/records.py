@@ -21,13 +21,19 @@ class BadRowError(UsageError):
     """A row that is no pair."""
 
 
-def pair_of(source: Any, target: Any, action: Any = None) -> PairRecord:
+def pair_of(source: Any, target: Any, action: Any = None, target_name: str = "target") -> PairRecord:
     """Return a pair of texts.
+
+    Args:
+        source: a text.
+        target: a text.
+        action: a text, or None.
+        target_name: what the row calls its target.
 
     Raises:
         BadRowError: one of them is no text, or empty.
     """
-    for key, value in (("source", source), ("target", target), ("action", action)):
+    for key, value in (("source", source), (target_name, target), ("action", action)):
         if key != "action" or value is not None:
             check_text(key, value)
     return PairRecord(source, target, action)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from jepalm.data.pairs.chats import CHAT_KEYS, LeftOut
+from jepalm.data.pairs.chats import CHAT_KEYS, INSTRUCTION, LeftOut
 from jepalm.data.pairs.queries import fault_of
 from jepalm.data.pairs.reading import pairs_of
 from jepalm.data.pairs.records import BadRowError, PairRecord, pair_of
@@ -31,8 +31,6 @@ _DATABASE = re.compile(r"For db_id:\[([^\]\n]+)\]\n")
 class TaskFormat:
     """How rows of a task become pairs."""
 
-    column: str = "source"
-    """A column of text that the rows have as they are published."""
     key: str = ""
     """A column that only rows of the published form have; all others are pairs or chats already."""
     convert: Callable[[dict[str, Any]], PairRecord] | None = None
@@ -42,14 +40,20 @@ class TaskFormat:
     system: bool = False
     """Keep what the system says in a chat, in front of each source."""
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of which its rows have one."""
+        return tuple(filter(None, (self.key, "source", *CHAT_KEYS, INSTRUCTION)))
+
     def pairs(self, row: dict[str, Any], left_out: LeftOut) -> list[PairRecord]:
         """Pairs of one row; counts what is left out of it.
 
         Raises:
             BadRowError: says what is wrong.
         """
-        others = {"source", "instruction", *CHAT_KEYS}
-        if self.convert is not None and self.key in row and not others & row.keys():
+        given = {key for key, value in row.items() if value is not None}
+        others = {"source", INSTRUCTION, *CHAT_KEYS}
+        if self.convert is not None and self.key in given and not others & given:
             pairs = [self.convert(row)]
         else:
             pairs = pairs_of(row, left_out, self.system)
@@ -134,8 +138,8 @@ def _text(row: dict[str, Any], key: str) -> str:
 
 _FORMATS: Mapping[Task, TaskFormat] = {
     "regex": TaskFormat(check=check_expression),
-    "gsm8k": TaskFormat("question", "question", _gsm8k, _check_gsm8k),
-    "spider": TaskFormat("question", "query", _spider, _check_spider),
-    "nq-open": TaskFormat("question", "question", _nq_open),
+    "gsm8k": TaskFormat("question", _gsm8k, _check_gsm8k),
+    "spider": TaskFormat("query", _spider, _check_spider),
+    "nq-open": TaskFormat("question", _nq_open),
     "g2p": TaskFormat(check=_check_g2p),
 }

@@ -56,7 +56,7 @@ def prepare_documents(job: Job, dataset: OpenDataset, piece_bytes: int = PIECE_B
     job.check()
     percent = dict(zip(SPLITS, job.request.split, strict=True))
     shares: Shares = {name: percent[name] / 100 for name in SPLITS if name not in dataset.streams}
-    with partial_folder(job, dataset.identity, _needed_bytes(job, dataset)) as folder:
+    with job.alone(), partial_folder(job, dataset.identity, _needed_bytes(job, dataset)) as folder:
         tokenizer = folder.tokenizer
         if tokenizer is None:
             tokenizer = build_tokenizer(job.request, {}, lambda: _sample(job, dataset, shares))
@@ -133,7 +133,7 @@ def _grouped(
     """
     pending = list(rows)
     for record in records:
-        row = record[corpus.column] or ""
+        row = corpus.text_of(record)
         if pending and (corpus.title is None or (corpus.title.fullmatch(row) and not pending[-1].strip())):
             yield "".join(pending), row
             pending = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import io
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jepalm.encodings import HEAD_BYTES, MARK, check_encoding, not_utf8
+from jepalm.encodings import HEAD_BYTES, check_encoding, not_utf8, without_marks
 from jepalm.errors import UsageError
 
 CHUNK_BYTES = 1 << 20
@@ -41,8 +42,8 @@ class RawText:
     def chunks(self, digest: Any = None, advance: Advance | None = None) -> Iterator[str]:
         """Decode piece by piece; every file's last line ends in a newline, also where it lacks one.
 
-        A byte order mark at the start of a file is left out. Newlines stay as they are, unless
-        `normalize_newlines` is set.
+        A byte-order mark at the start of a file or of a line is left out. Newlines stay as they are,
+        unless `normalize_newlines` is set.
 
         Raises:
             UsageError: unreadable, empty, or not UTF-8 (names the encoding, or file and byte offset).
@@ -168,16 +169,23 @@ def size_of(path: Path) -> int:
     """Bytes of a file.
 
     Raises:
-        UsageError: it cannot be read.
+        UsageError: it cannot be read, or only once, as a pipe.
     """
     try:
-        return path.stat().st_size
+        facts = path.stat()
     except OSError as error:
         raise unreadable(path, error) from None
+    if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
+        raise UsageError(f"{path} is no regular file, and is read more than once", "save it to a file first")
+    return facts.st_size
 
 
 def unreadable(path: Path, error: OSError) -> UsageError:
     """Why a given file cannot be read, in one line."""
+    if isinstance(error, FileNotFoundError) and str(path) == "-":
+        return UsageError(
+            "standard input is read once, and what is prepared twice", "save it to a file first"
+        )
     if isinstance(error, FileNotFoundError):
         return UsageError(f"no such file: {path}", "check the path")
     if isinstance(error, IsADirectoryError):
@@ -189,7 +197,6 @@ def _decoded(path: Path, pieces: Iterable[bytes], digest: Any, advance: Advance 
     decoder = codecs.getincrementaldecoder("utf-8")()
     position = 0
     last = ""
-    at_start = True
     for piece in pieces:
         if not position:
             check_encoding(piece[:HEAD_BYTES], str(path))
@@ -200,8 +207,7 @@ def _decoded(path: Path, pieces: Iterable[bytes], digest: Any, advance: Advance 
             digest.update(piece)
         if advance is not None:
             advance(len(piece))
-        if at_start and text:
-            text, at_start = text.removeprefix(MARK), False
+        text = without_marks(text) if last in ("", "\n") else without_marks("." + text)[1:]
         if text:
             yield text
             last = text[-1]
@@ -218,7 +224,7 @@ def _decode(
     try:
         return decoder.decode(piece, final)
     except UnicodeDecodeError as error:
-        raise not_utf8(str(path), start + error.start, error.object[error.start]) from None
+        raise not_utf8(str(path), start + error.start, error) from None
 
 
 def _normalized(chunks: Iterable[str]) -> Iterator[str]:

@@ -10,7 +10,6 @@ and the folder renamed, so that nothing half-made looks finished.
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import signal
 from collections.abc import Iterator, Mapping
@@ -44,7 +43,6 @@ from jepalm.run import write_atomically
 PIECE_BYTES = 1 << 26
 """Bytes of text from one record of progress to the next."""
 PROGRESS = "progress.json"
-_LOCK = "lock"
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ class PartialFolder:
         self.writer.write_meta(meta.model_dump_json(indent=2) + "\n")
         target = self.job.path
         put_in_place(self.writer.path, target)
-        for left in (target / PROGRESS, target / _LOCK, *target.glob("pending-*.safetensors")):
+        for left in (target / PROGRESS, *target.glob("pending-*.safetensors")):
             left.unlink(missing_ok=True)
 
 
@@ -135,11 +133,12 @@ class PartialFolder:
 def partial_folder(job: Job, identity: str, needed_bytes: int) -> Iterator[PartialFolder]:
     """Make `root/NAME` over one command or several, in place of an older one.
 
-    However it stopped, the work goes on from the last record. Before the first, nothing is left.
+    However it stopped, the work goes on from the last record. Before the first, nothing is left. `Job.alone`
+    keeps other processes away meanwhile.
 
     Raises:
         UsageError: the folder cannot be written, or holds the work of another command.
-        JepalmError: too little room, or another process is at work there.
+        JepalmError: too little room.
     """
     path = job.root / f".{job.name}.partial"
     folder: PartialFolder | None = None
@@ -147,9 +146,8 @@ def partial_folder(job: Job, identity: str, needed_bytes: int) -> Iterator[Parti
         present = sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else 0
         make_room(job.root, max(0, needed_bytes - present))
         path.mkdir(exist_ok=True)
-        with _locked(path):
-            folder = _take_over(job, identity, path)
-            yield folder
+        folder = _take_over(job, identity, path)
+        yield folder
     except (OSError, JepalmError) as error:
         fault = for_people(error, job.root) if isinstance(error, OSError) else error
         raise type(fault)(fault.message, _hint(folder, fault.hint)) from None
@@ -174,8 +172,7 @@ def _take_over(job: Job, identity: str, path: Path) -> PartialFolder:
     if whole and _same(job, identity, progress, path):
         return PartialFolder(job, identity, writer, progress, pending)
     for left in path.iterdir():
-        if left.name != _LOCK:
-            left.unlink()
+        left.unlink()
     return PartialFolder(job, identity, FolderWriter(path))
 
 
@@ -208,13 +205,3 @@ def _hint(folder: PartialFolder | None, hint: str) -> str:
         return hint
     reached = f"the same command goes on after {size(folder.progress.counts.raw_bytes)}"
     return f"{hint}; {reached}" if hint else reached
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with open(path / _LOCK, "a+", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise JepalmError(f"another prepare is at work in {path}", "wait for it") from None
-        yield

@@ -12,9 +12,10 @@ import numpy as np
 from jepalm.data.prepared import SPLITS, Request, SplitName
 from jepalm.data.text.reading import LONGEST_LINE, TextCounts, code_points
 from jepalm.errors import UsageError
-from jepalm.numbers import counted
+from jepalm.numbers import are, counted
 
 _LONGEST_GUARD = 1 << 16
+_ANYWHERE = "--pairing windows draws anywhere"
 
 Block = tuple[SplitName | None, int]
 """A block's split (None: left out) and where it ends."""
@@ -29,13 +30,12 @@ def line_blocks(counts: TextCounts, request: Request) -> list[Block]:
         UsageError: too few lines, or one too long to be a unit.
     """
     if counts.lines == 1:
-        raise UsageError(
-            "the text is one line: none follows it to predict", "--pairing windows draws anywhere"
-        )
+        returns = counts.frequency.get("\r", 0)
+        way = "--normalize-newlines reads carriage returns as newlines" if returns else _ANYWHERE
+        raise UsageError("the text is one line: none follows it to predict", way)
     if counts.longest_line > LONGEST_LINE:
         raise UsageError(
-            f"a line has {counts.longest_line:,} characters, more than {LONGEST_LINE:,}",
-            "--pairing windows draws anywhere",
+            f"a line has {counts.longest_line:,} characters, more than {LONGEST_LINE:,}", _ANYWHERE
         )
     return _blocks(counts.lines, request, guard=1, least=2, unit="line")
 
@@ -60,7 +60,7 @@ def row_blocks(
     sizes = {name: max(1, round(cut * percent / 100)) for name, percent in shares if name not in given}
     train = cut - sum(sizes.values())
     if train < 1:
-        few = f"{counted(cut, 'good row')} {'is' if cut == 1 else 'are'} too few"
+        few = f"{counted(cut, 'good row')} {are(cut)} too few"
         message = f"{few} for train and {' and '.join(sizes)}: train would be empty"
         raise UsageError(message, "give more rows, or a larger share of train with --split")
     ends = accumulate([train, *sizes.values(), *given.values()])
@@ -113,9 +113,8 @@ def _blocks(n: int, request: Request, guard: int, least: int, unit: str) -> list
     if train < least:
         needed = 3 * least + 2 * guard
         if n < needed:
-            is_few = "is" if n == 1 else "are"
             message = (
-                f"{counted(n, unit)} {is_few} too few for train, validation and test: train would be empty"
+                f"{counted(n, unit)} {are(n)} too few for train, validation and test: train would be empty"
             )
             raise UsageError(message, f"at least {needed:,} are needed")
         shown = "/".join(f"{part:g}" for part in request.split)

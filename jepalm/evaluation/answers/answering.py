@@ -11,7 +11,7 @@ from jepalm.evaluation.answers.questions import Question
 from jepalm.evaluation.speed.timing import Clock
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.writer import Prompt
-from jepalm.generation.writers import writer_for
+from jepalm.generation.writers import WritingOptions, writer_for
 
 AT_ONCE = 64
 """Questions of a batch."""
@@ -57,11 +57,11 @@ class TimedAnswers:
 
 
 class Answerer:
-    """A run that was trained on pairs; it reads questions with its own tokenizer."""
+    """A run that was trained on pairs; it reads questions with its own tokenizer, and may search beams."""
 
-    def __init__(self, trained: TrainedModel) -> None:
+    def __init__(self, trained: TrainedModel, beams: int = 1) -> None:
         self.hardware = trained.hardware
-        self._trained, self._writer = trained, writer_for(trained)
+        self._trained, self._writer = trained, writer_for(trained, WritingOptions(beams=beams))
         self._tokenizer, self._model = trained.tokenizer, trained.config.model
 
     def write(self, questions: Sequence[Question]) -> tuple[list[str], int]:

@@ -84,7 +84,7 @@ def measure_answers(
     score = score_of(task, settings.reading, settings.databases, world, known)
     read = read_all_answers if task == "g2p" else read_questions
     questions = read(split, prepared.tokenizer, settings.n_prompts or MOST_QUESTIONS)
-    answerers = {"model": Answerer(trained)}
+    answerers = {"model": Answerer(trained, settings.beams)}
     if other is not None and other.pairing == "pairs":
         if other.reads_actions and not prepared.meta.has_action:
             raise UsageError(f"{other.run.name} reads actions", f"{prepared.path.name} has none")

@@ -17,6 +17,7 @@ from jepalm.config import (
 from jepalm.hardware import Hardware
 from jepalm.model.causal import CausalLM
 from jepalm.model.jepalm import JEPALM
+from jepalm.numbers import counted
 from jepalm.objective import Objective, build_objective
 
 MOST_LAYERS = 128
@@ -48,7 +49,7 @@ def depth_of(model: ModelConfig) -> str:
     if model.backbone is not None:
         return model.backbone
     if model.family == "causal":
-        return f"{model.causal.n_layers} layers"
+        return counted(model.causal.n_layers, "layer")
     return f"{model.encoder.n_layers} + {model.predictor.n_layers} + {model.decoder.n_layers} layers"
 
 

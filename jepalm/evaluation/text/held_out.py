@@ -11,6 +11,7 @@ from jepalm.config import ModelConfig
 from jepalm.data.batches import Batches
 from jepalm.data.prepared import PreparedData, Split
 from jepalm.errors import UsageError
+from jepalm.numbers import counted
 
 TRAINING_TOKENS = 4_000_000
 """Most tokens of training text that the 5-gram, the lexicon and the copies read."""
@@ -62,7 +63,7 @@ def pick_pairs(split: Split, model: ModelConfig, n_prompts: int, length: int | N
     )
     n_prompts = min(n_prompts, batches.n_pairs // 2)
     if n_prompts < 2:
-        message = f"the {split.name} split has {batches.n_pairs} pairs, too few to evaluate"
+        message = f"the {split.name} split has {counted(batches.n_pairs, 'pair')}, too few to evaluate"
         raise UsageError(message, "prepare more text")
     pairs = [
         (batch.source.ids[0].tolist(), batch.target.ids[0].tolist()) for batch in batches.fixed(2 * n_prompts)

@@ -14,10 +14,11 @@ from jepalm.data.worlds import world_of
 from jepalm.data.worlds.base import AnyWorld
 from jepalm.errors import UsageError
 from jepalm.evaluation.answers.questions import Question, read_questions
+from jepalm.evaluation.distances import Distances
 from jepalm.evaluation.rows import Evaluation, MetricRow, mean_row
 from jepalm.evaluation.settings import EvaluationSettings
 from jepalm.evaluation.validation.health import effective_rank, mean_std
-from jepalm.evaluation.world.action_model import ActionModel, Distances
+from jepalm.evaluation.world.action_model import ActionModel
 from jepalm.evaluation.world.negatives import Contrast, contrast_in, contrasts_in_log
 from jepalm.evaluation.world.probes import probe_rows
 from jepalm.evaluation.world.scores import auc, nearest_is_right

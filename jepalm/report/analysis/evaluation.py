@@ -16,6 +16,7 @@ from jepalm.evaluation.rows import (
     kept_column,
     passes_column,
 )
+from jepalm.numbers import counted
 
 COLUMNS = {"model": "model", "real": "real", "ngram": "5-gram", "baseline": "baseline"}
 """Columns that every file has, and their titles."""
@@ -159,8 +160,8 @@ def short(run: str) -> str:
 def header(evaluation: Evaluation) -> list[str]:
     """Return what was measured, on what, in one line each."""
     found, split = evaluation, evaluation.split
-    begin, read = f"{found.run} at step {found.step:,}", f"{found.training_tokens:,} tokens of train"
-    answered = f"{found.n_answers:,} answers to {split}, likeliest text, task {found.task}"
+    begin, read = f"{found.run} at step {found.step:,}", f"{counted(found.training_tokens, 'token')} of train"
+    answered = f"{counted(found.n_answers, 'answer')} to {split}, likeliest text, task {found.task}"
     interval = "[low, high]: 95 % bootstrap interval of the model over "
     beside = {} if found.baseline is None else {"baseline": found.baseline}
     if found.n_answers and not found.n_samples:
@@ -173,7 +174,7 @@ def header(evaluation: Evaluation) -> list[str]:
         ]
     if found.left_out is not None:
         return [
-            f"{begin} · {found.n_prompts:,} texts of {split} with gaps · seed {found.seed}",
+            f"{begin} · {counted(found.n_prompts, 'text')} of {split} with gaps · seed {found.seed}",
             f"left out: {found.left_out}",
             f"unigram and 5-gram read {read}",
             interval + "texts",
@@ -181,7 +182,7 @@ def header(evaluation: Evaluation) -> list[str]:
     itself = " (which scores its own text in the 5-gram column)" if found.scored_by_ngram else ""
     these = "read" if split != "train" else "read these very prompts, and"
     lines = [
-        f"{begin} · {found.n_prompts:,} prompts of {split}, {found.n_samples} samples each · "
+        f"{begin} · {counted(found.n_prompts, 'prompt')} of {split}, {found.n_samples} samples each · "
         f"temperature {found.temperature:g}, seed {found.seed}",
         *([answered] if found.n_answers else []),
         f"scorer: {found.scorer}{itself}",
@@ -189,7 +190,7 @@ def header(evaluation: Evaluation) -> list[str]:
         interval + "prompts",
     ]
     if found.length is not None:
-        lines.append(f"all texts have {found.length} tokens, of as many passages as it takes")
+        lines.append(f"all texts have {counted(found.length, 'token')}, of as many passages as it takes")
     if found.passes:
         lines.append(f"model writes in one pass; in more passes it decides by order {found.order}")
     if found.kept:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,7 +116,8 @@ def canvas(width: float = 9.6, height: float = 3.4) -> Iterator[Figure]:
 def finish(figure: Figure, name: str, title: str, caption: str) -> Plot:
     """Render a Figure under its title, as SVG for the page and as PNG; call it inside `canvas`."""
     figure.suptitle(title, x=0.008, ha="left", fontsize=11.5, fontweight="bold")
-    with matplotlib.rc_context({"svg.hashsalt": name}):
+    with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Creating legend with", UserWarning)  # said where a machine is slow
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     figure.set_layout_engine("none")  # already laid out; a second time costs as much as drawing

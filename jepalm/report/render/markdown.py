@@ -25,8 +25,8 @@ from jepalm.report.render.blocks import (
 
 def markdown(document: Document) -> str:
     """Return a report as Markdown; its plots lie beside it, in `plots/`."""
-    shown = [f"# {escaped(document.title)}", escaped(document.lead)]
-    whole = "\n\n".join([*shown, *(_shown(block) for block in document.shown_in("files"))]) + "\n"
+    head = [f"# {escaped(document.title)}", escaped(document.lead)]
+    whole = "\n\n".join([*head, *(shown(block) for block in document.shown_in("files"))]) + "\n"
     return for_terminal(whole)  # Markdown is read in terminals too
 
 
@@ -36,7 +36,8 @@ def escaped(text: str) -> str:
     return re.sub(r"([|*`_\[\]])", r"\\\1", safe)
 
 
-def _shown(block: Block) -> str:
+def shown(block: Block) -> str:
+    """Return one block as Markdown."""
     match block:
         case Heading(text, level):
             return f"{'#' * level} {escaped(text)}"
@@ -54,7 +55,7 @@ def _shown(block: Block) -> str:
         case Plot(name, title, caption):
             return f"![{escaped(title)}](plots/{name}.png)\n\n{escaped(caption)}"
         case Fold(title, blocks):
-            return "\n\n".join([f"### {escaped(title)}", *(_shown(inner) for inner in blocks)])
+            return "\n\n".join([f"### {escaped(title)}", *(shown(inner) for inner in blocks)])
 
 
 def _table(header: Sequence[str | Cell], rows: Sequence[Sequence[str | Cell]]) -> str:
@@ -67,9 +68,9 @@ def _cell(given: str | Cell) -> str:
     cell = as_cell(given)
     text = escaped(cell.text)
     if cell.verbatim:
-        shown = html.escape(visible(cell.text), quote=False)
-        shown = re.sub(r"[\\`*_|~]", lambda found: f"&#{ord(found[0])};", shown)
-        text = f"<code>{shown}</code>"
+        code = html.escape(visible(cell.text), quote=False)
+        code = re.sub(r"[\\`*_|~]", lambda found: f"&#{ord(found[0])};", code)
+        text = f"<code>{code}</code>"
     elif cell.level:
         text = f"**{text}**"
     return "<br>".join([text, *map(escaped, cell.note.splitlines())])

@@ -7,10 +7,10 @@ import re
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-import jepalm
 from jepalm.escaping import for_terminal
 from jepalm.report.plots.draw import theme_css
 from jepalm.report.render.blocks import Block, Document, Heading, as_cell, mark_whitespace
+from jepalm.version import __version__
 
 
 def page(document: Document) -> str:
@@ -29,7 +29,7 @@ def page(document: Document) -> str:
         sections=_sections(document.shown_in("files")),
         theme_light=Markup(light),
         theme_dark=Markup(dark),
-        version=jepalm.__version__,
+        version=__version__,
     )
     return for_terminal(whole)  # bidi controls turn the reading direction of a page, too
 

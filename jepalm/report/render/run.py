@@ -9,7 +9,7 @@ import numpy as np
 
 from jepalm.config import flatten
 from jepalm.evaluation.rows import Evaluation
-from jepalm.numbers import NOTHING, count, duration, percent, three
+from jepalm.numbers import NOTHING, count, counted, duration, percent, three
 from jepalm.report.analysis import evaluation as evaluations
 from jepalm.report.analysis import frontier
 from jepalm.report.analysis.article import ARTICLE_COMPOSITION, ARTICLE_DEVICE, ARTICLE_SECONDS, ARTICLE_STEPS
@@ -32,6 +32,7 @@ from jepalm.report.render.blocks import (
 )
 from jepalm.report.render.csv_files import run_csv
 from jepalm.report.summary import Summary, setting_text
+from jepalm.shell import command, data_dir_of
 
 SAMPLES_SHOWN = 8
 """Most samples of a source; the first and the last are among them."""
@@ -77,7 +78,7 @@ def headline(summary: Summary) -> str:
     parts = [record.title, record.status]
     if summary.parameters.get("total"):
         parts.append(f"{count(summary.parameters['total'])} parameters")
-    steps = f"{took.steps:,} steps"
+    steps = counted(took.steps, "step")
     if took.seconds:
         steps += f" in {duration(took.seconds)}"
     device = record.manifest.get("device")
@@ -141,7 +142,7 @@ def _facts(summary: Summary) -> list[Block]:
         steps += f" ({three(record.step / epoch)} epochs of {epoch:,})"
     hardware = [manifest.get("device"), manifest.get("device_name"), manifest.get("precision")]
     if threads := number(manifest.get("threads")):
-        hardware.append(f"{threads:.0f} thread{'s' if threads > 1 else ''}")
+        hardware.append(counted(round(threads), "thread"))
     main = [
         ("run", record.name),
         ("steps", steps),
@@ -193,12 +194,11 @@ def _evaluations(summary: Summary) -> list[Block]:
     if not record.evaluations:
         family, data = record.setting("model.family"), record.manifest.get("data")
         paired = isinstance(data, dict) and data.get("pairing") == "pairs"
-        run = record.run.path
-        text = f"not evaluated yet: jepalm evaluate {run}"
+        run, data_dir = record.run.path, data_dir_of(record.manifest)
+        text = f"not evaluated yet: {command('evaluate', run, data_dir=data_dir)}"
         if family == "causal" and not paired:
-            text = (
-                f"a causal run scores and stands beside: jepalm evaluate RUN --baseline {run} --scorer {run}"
-            )
+            beside = command("evaluate", "RUN", baseline=run, scorer=run, data_dir=data_dir)
+            text = f"a causal run scores and stands beside: {beside}"
         return [*blocks, Facts([("evaluation", text)])]
     for split, found in record.evaluations.items():
         main = evaluation_table(found, main=True, where="terminal")
@@ -222,7 +222,9 @@ def _evaluations(summary: Summary) -> list[Block]:
                 )
                 for prompt, written in evaluations.texts(found)
             ]
-            blocks.append(Fold(f"Texts after {len(texts)} prompts evenly spaced, none chosen", texts))
+            blocks.append(
+                Fold(f"Texts after {counted(len(texts), 'prompt')} evenly spaced, none chosen", texts)
+            )
     return blocks
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jepalm.numbers import NOTHING, signed, three
+from jepalm.numbers import NOTHING, counted, signed, three
 from jepalm.report.analysis.frontier import table as frontier_table
 from jepalm.report.analysis.paired import MeanStd
 from jepalm.report.analysis.sweep import MetricTable, SweepLine, SweepTable
@@ -96,7 +96,8 @@ def sweep_document(table: SweepTable, drawn: bool = True) -> Document:
     ]
     return Document(
         f"sweep {table.name}",
-        f"{len(rows)} rows, seeds {', '.join(map(str, table.seeds))}; the reference is {table.reference}",
+        f"{counted(len(rows), 'row')}, seeds {', '.join(map(str, table.seeds))};"
+        f" the reference is {table.reference}",
         blocks,
         "How to read it: docs/sweep.md. The data is beside this page: sweep.csv, sweep.json, sweep.svg.",
     )

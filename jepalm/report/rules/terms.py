@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from jepalm.numbers import percent, three
+from jepalm.numbers import counted, percent, three
 from jepalm.report.analysis.phases import PhaseRecord
 from jepalm.report.analysis.run import MOVING_AVERAGE, composition, shares, variation
 from jepalm.report.analysis.weighted_terms import (
@@ -144,6 +144,6 @@ def opposing_terms(record: RunRecord) -> Iterator[Verdict]:
         if len(series) >= COSINES and median < OPPOSED:
             text = (
                 f"{first} and {second} oppose each other on the encoder: median cosine {three(median)} of "
-                f"their gradients (train, {len(series):,} log points)"
+                f"their gradients (train, {counted(len(series), 'log point')})"
             )
             yield Verdict("note", "opposed", text, f"median cosine under {OPPOSED}")

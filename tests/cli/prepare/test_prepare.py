@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import subprocess
 import sys
@@ -280,3 +281,71 @@ def test_preparing_never_loads_torch(tmp_path: Path):
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.endswith("False\n")
+
+
+def test_equal_pairs_are_counted_and_kept_in_one_split_when_asked(run: Run):
+    rows = [json.dumps({"source": f"s{k % 10}", "target": "t"}) + "\n" for k in range(40)]
+    Path("rows.jsonl").write_text("".join(rows))
+    said = labelled(run("pairs", "rows.jsonl", "--split", "80/10/10").output)
+    assert said["repeated"].startswith(
+        "4 of 4 pairs of validation and 4 of 4 pairs of test stand in train, too"
+    )
+    said = labelled(run("pairs", "rows.jsonl", "--split", "80/10/10", "--dedup", "--name", "one").output)
+    assert "repeated" not in said
+    data = open_prepared("one", Path("data"))
+    sources = {
+        name: {data.tokenizer.decode(data.split(name).pair(k)[0]) for k in range(data.split(name).n_pairs)}
+        for name in ("train", "validation", "test")
+    }
+    assert sources["train"] & (sources["validation"] | sources["test"]) == set()
+    assert sum(map(len, sources.values())) == 10
+
+
+def test_the_second_of_two_prepares_of_a_name_is_refused_and_the_first_is_whole(run: Run):
+    lines_file()
+    program = (
+        "import sys, jepalm.cli\n"
+        "from jepalm.data.text import preparing\n"
+        "count = preparing.count_text\n"
+        "def slowly(*given):\n"
+        "    print('reading', flush=True)\n"
+        "    sys.stdin.readline()\n"
+        "    return count(*given)\n"
+        "preparing.count_text = slowly\n"
+        "sys.argv = ['jepalm', 'prepare', 'text', 'poem.txt', '--name', 'race']\n"
+        "jepalm.cli.main()\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    first = subprocess.Popen([sys.executable, "-c", program], text=True, **pipes)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "reading\n"
+    second = run("text", "poem.txt", "--name", "race")
+    assert isinstance(second.exception, JepalmError)
+    assert second.exception.exit_code == 1
+    assert str(second.exception).startswith("another prepare is at work on data/race")
+    _, errors = first.communicate("\n", timeout=120)
+    assert (first.returncode, errors) == (0, "")
+    assert open_prepared("race", Path("data")).meta.lines == 40
+    assert [path.name for path in Path("data").iterdir()] == ["race"]
+
+
+@pytest.mark.parametrize("name", [b"sur\xff.txt", b"a b'c\"$d.txt"])
+def test_any_file_name_can_be_prepared(run: Run, name: bytes):
+    path = Path(os.fsdecode(name))
+    path.write_text("line\n" * 20)
+    result = run("text", str(path), "--name", "a")
+    assert result.exit_code == 0, result.exception
+    assert open_prepared("a", Path("data")).meta.lines == 20
+
+
+def test_a_pipe_and_standard_input_are_refused_as_they_are_read_once(run: Run):
+    os.mkfifo("pipe")
+    assert "pipe is no regular file" in refused(run("text", "pipe"))
+    assert "standard input is read once" in refused(run("pairs", "-"))
+
+
+def test_carriage_returns_alone_are_told_how_to_be_read(run: Run):
+    Path("old.txt").write_bytes(b"line\r" * 20)
+    assert "--normalize-newlines reads carriage returns as newlines" in refused(run("text", "old.txt"))
+    said = labelled(run("text", "old.txt", "--normalize-newlines").output)
+    assert said["text"] == "100 characters, 20 lines, 5 distinct"

@@ -58,7 +58,7 @@ def test_a_simulated_world(run: Run):
     )
     expected = "pairs: 90 train / 5 validation / 5 test / 5 compositional / 5 longer; target length mean "
     assert said["pairs"].startswith(expected)
-    assert said["next"] == "jepalm train --data home"
+    assert said["next"] == "jepalm train --preset transitions"
     data = open_prepared("home", Path("data"))
     assert data.meta.task == "transitions"
     assert data.meta.has_action

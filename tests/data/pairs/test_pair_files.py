@@ -47,7 +47,7 @@ def test_chat_row_is_a_pair_for_each_answered_turn():
         (b'{"source": "a", "target": ""}', "target is empty"),
         (b'{"source": "a", "target": "\\ud800"}', "half a surrogate"),
         (b'{"messages": []}', "no user turn"),
-        (b'{"messages": [{"role": "user"}]}', "lacks role or content"),
+        (b'{"messages": [{"content": "q"}]}', "a message has no role"),
         (b'{"source": "\xff"}', "not UTF-8 at byte 12"),
         (b"[" * 100_000, "not JSON"),
     ],
@@ -133,3 +133,56 @@ def test_skipping_is_no_hint_where_it_would_skip_everything(tmp_path: Path):
     with pytest.raises(BadRowError) as caught:
         pairs_of(PairFiles(tmp_path / "rows.jsonl"))
     assert "--skip-bad" not in str(caught.value)
+
+
+def told(tmp_path: Path, content: bytes, name: str = "rows.jsonl") -> str:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        pairs_of(PairFiles(tmp_path / name))
+    return str(caught.value).removeprefix(f"{tmp_path}/")
+
+
+ROW = b'{"source": "a", "target": "b"}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf\xef\xbb\xbf" + ROW + b"\n\xef\xbb\xbf" + ROW,
+        ROW + b"\r" + ROW + b"\r",
+        ROW + b"\r\n\r\n" + ROW,
+    ],
+    ids=["marks", "CR", "CR LF"],
+)
+def test_marks_and_line_ends_are_no_part_of_a_row(tmp_path: Path, content: bytes):
+    (tmp_path / "rows.jsonl").write_bytes(content)
+    assert pairs_of(PairFiles(tmp_path / "rows.jsonl")) == [[PairRecord("a", "b")]] * 2
+
+
+@pytest.mark.parametrize(
+    ("content", "way"),
+    [
+        (b'{"data": [' + ROW + b"]}", "jq -c '.[\"data\"][]'"),
+        (b'{"0": ' + ROW + b', "1": ' + ROW + b"}", "jq -c '.[]'"),
+        (b'{"source": {"0": "a"}, "target": {"0": "b"}}', "transpose"),
+        (
+            b'{"conversation": {"0": [], "1": []}, "id": {"0": "a"}}',
+            "jq -c '.conversation[] | {conversation: .}'",
+        ),
+        (b'{"prompt": "a", "completion": "b"}\n', "jq -c '{source: .prompt, target: .completion}'"),
+        (b'{"chosen": [{"role": "user"}], "rejected": []}\n', "its keys: chosen, rejected (rows are"),
+        (ROW + ROW, "stand on one line: jq -c ."),
+        (b'{"text": "a"}\n', "jepalm prepare dataset FOLDER"),
+        (b"source,target\na,b\n", "rows are"),
+        (b'{"source": "caf\xe9", "target": "b"}\n' + ROW, "iconv -f CP1252"),
+        (b"\n  \n", "holds no pair (give one JSON row a line)"),
+        (b'{"messages": [{"role": "user", "content": null}]}', "left out: 1 turn without text"),
+        (b"null\n" + ROW, "not a JSON object (--skip-bad"),
+    ],
+)
+def test_whoever_has_no_good_row_is_told_how_to_make_one(tmp_path: Path, content: bytes, way: str):
+    assert way in told(tmp_path, content)
+
+
+def test_a_table_is_told_to_go_another_way(tmp_path: Path):
+    assert "prepare pairs --from FOLDER" in told(tmp_path, b"source,target\na,b\n", "rows.csv")
