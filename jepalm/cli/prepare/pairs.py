@@ -109,8 +109,9 @@ def pairs(
         raise UsageError("--dedup does nothing with --split-by source", hint)
     if file is not None and (config or revision):
         raise UsageError("--config and --revision go with --from", "a file has neither")
-    flags = {"system": system, "dedup": dedup}
-    request = request_of("pairs", tokenizer, alphabet, split, task.value, split_by, **flags)
+    request = request_of(
+        "pairs", tokenizer, alphabet, split, task.value, split_by, system=system, dedup=dedup
+    )
     asked = asked_for(name or named_after(file or Path(str(given))), request, data_dir, force)
     if file is not None:
         origin, source = _from_files(file, files, request, skip_bad)

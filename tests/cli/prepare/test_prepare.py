@@ -240,7 +240,7 @@ def test_text_that_cannot_be_prepared(run: Run, content: bytes, why: str):
         ),
         (
             ("cmudict", "--from", "poem.txt"),
-            "poem.txt, line 41: line has no phonemes (a word, then phonemes)",
+            "40 good rows, split by their sources, leave none for",
         ),
         (("nl-rx", "--split", "100/0/0"), "split 100/0/0 is out of range"),
         (("nl-rx", "--name", "../up"), "cannot name prepared data '../up'"),
