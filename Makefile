@@ -70,8 +70,8 @@ onnx: $(STAMP)  ## Check what `jepalm export --onnx` writes, in onnxruntime (38 
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[onnx]'
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m onnx -p no:xdist
 
-torture: $(STAMP)  ## Kill, starve and fuzz every command, about 15 minutes; JEPALM_TORTURE_SEED=N repeats a run
-	OMP_NUM_THREADS=1 JEPALM_TORTURE=1 $(BIN)/pytest -m 'torture or not torture' -s -p no:xdist tests/reliability
+torture: $(STAMP)  ## Kill, starve and fuzz every command, half an hour; JEPALM_TORTURE_SEED=N repeats a run
+	OMP_NUM_THREADS=1 JEPALM_TORTURE=1 $(BIN)/pytest -m 'torture or not torture' -s -p no:xdist -o faulthandler_timeout=7200 tests/reliability
 
 bench: $(STAMP)  ## Measure step time: each saving beside the plain form, in one run
 	$(BIN)/pytest -m benchmark -s -p no:xdist

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ MAX_JSON_BYTES = 256 << 20
 """Of a JSON file; `tokenizer.json` of a million entries has about 50 MB."""
 MAX_YAML_BYTES = 1 << 18
 """Of a file of settings; the parser takes about a second for it."""
+MAX_LINE = 16 << 20
+"""Characters of a line of a JSON-lines file; the rest of a longer one is another that cannot be read."""
 MAX_DEPTH = 64
 MAX_NODES = 20_000
 """Values of a YAML text."""
@@ -84,6 +88,25 @@ def read_json(path: Path) -> Any:
         ValueError: it is not readable JSON.
     """
     return parse_json(read_text(path))
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Yield number, from 1, and object of each line of a file that is not blank; None where it is none.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a file")  # a pipe would wait forever
+    with open(path, encoding="utf-8", errors="replace") as handle:
+        for number, line in enumerate(iter(lambda: handle.readline(MAX_LINE), ""), start=1):
+            if not line.strip():
+                continue
+            try:
+                tree = parse_json(line)
+            except ValueError:
+                tree = None
+            yield number, tree if isinstance(tree, dict) else None
 
 
 def parse_yaml(text: str) -> Any:

@@ -111,6 +111,27 @@ class RunFolder:
         write_atomically(self.manifest, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
 
+def check_runs(root: Path, hint: str = "--run-dir moves it") -> None:
+    """Check that a run could be made in a folder, which need not be there; nothing stays.
+
+    Args:
+        root: the folder.
+        hint: what to do where it cannot be written.
+
+    Raises:
+        JepalmError: it cannot be written, or its `latest` is a folder.
+    """
+    folder = next(path for path in (root, *root.absolute().parents) if os.path.lexists(path))
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".run-", suffix=f"-{os.getpid()}.tmp"):
+            pass
+    except OSError as error:
+        raise _cannot_write_runs(root, error, hint) from None
+    latest = root / "latest"
+    if latest.is_dir() and not latest.is_symlink():
+        raise JepalmError(f"{latest} is a folder, not a link to a run", "move it away")
+
+
 def create_run(
     root: Path,
     name: str,
@@ -148,12 +169,15 @@ def create_run(
         if made is not None:
             shutil.rmtree(made.path, ignore_errors=True)
         if isinstance(error, OSError):
-            message = f"cannot write a run under {root}: {error.strerror or error}"
-            raise JepalmError(message, "--run-dir moves it") from None
+            raise _cannot_write_runs(root, error, "--run-dir moves it") from None
         raise
     finally:
         shutil.rmtree(temporary.path, ignore_errors=True)
     return made
+
+
+def _cannot_write_runs(root: Path, error: OSError, hint: str) -> JepalmError:
+    return JepalmError(f"cannot write a run under {root}: {error.strerror or error}", hint)
 
 
 def _take_name(made: Path, root: Path, name: str) -> Path:
@@ -240,8 +264,10 @@ def open_run(path: Path) -> RunFolder:
 
 
 @contextmanager
-def locked(run: RunFolder) -> Iterator[None]:
+def locked(run: RunFolder) -> Iterator[int]:
     """Hold the run for one trainer; released when the process ends, however it ends.
+
+    Gives the descriptor of the lock: a process that inherits it holds the run too.
 
     Raises:
         JepalmError: another process holds it.
@@ -256,7 +282,7 @@ def locked(run: RunFolder) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise JepalmError(f"{run.path} is being trained by another process", "wait for it") from None
-        yield
+        yield handle.fileno()
 
 
 def is_held(run: RunFolder) -> bool:

@@ -36,7 +36,7 @@ from jepalm.evaluation.validation.held_out import HeldOut
 from jepalm.generation.teacher import find_teacher, load_teacher
 from jepalm.hardware import Hardware, choose_hardware
 from jepalm.objective import JepalmObjective, Objective, build_objective
-from jepalm.run import RunFolder, create_run, locked, open_run, sweep_temporary, write_atomically
+from jepalm.run import RunFolder, check_runs, create_run, locked, open_run, sweep_temporary, write_atomically
 from jepalm.training.checkpoint import Checkpoint, find_checkpoint
 from jepalm.training.distributed import Processes, join_processes
 from jepalm.training.estimate import Estimate, estimate
@@ -232,6 +232,7 @@ def resumed_session(
     with contextlib.ExitStack() as held:
         if first:
             held.enter_context(locked(run))
+            check_runs(run.path, "make the folder writable")
         config = _changed(run, flags, settings)
         checkpoint = find_checkpoint(run)
         session = held.enter_context(_session(config, data_root, run.path.parent, (run, checkpoint)))

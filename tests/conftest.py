@@ -1,11 +1,15 @@
 """A tiny corpus, a tiny model and a tiny trained run, shared by all tests."""
 
+import contextlib
+import io
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import settings
@@ -37,6 +41,38 @@ SETTINGS = {
     "hardware.precision": "fp32",
     "hardware.threads": "1",
 }
+
+
+def run_command(*arguments: Any, cwd: Any, stdin: bytes = b"", **env: str) -> tuple[int, str, str]:
+    """Run the command line in this process as the shell would: (exit code, stdout, stderr).
+
+    The console reads COLUMNS when it is made, which may be long before.
+    """
+    import jepalm.cli
+    from jepalm.cli.console import console
+
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with (
+        mock.patch.object(sys, "argv", ["jepalm", *map(str, arguments)]),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin))),
+        mock.patch.dict(os.environ, env),
+        mock.patch.object(console, "_width", int(env["COLUMNS"]) if "COLUMNS" in env else None),
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            jepalm.cli.main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(scope="session")
+def jepalm_command() -> Callable[..., tuple[int, str, str]]:
+    """The command line as a function."""
+    return run_command
 
 
 @pytest.fixture(scope="session")
@@ -180,17 +216,13 @@ def in_this_process(monkeypatch):
     from concurrent.futures import Future
 
     import torch
-    from typer.testing import CliRunner
 
-    from jepalm.cli import app
     from jepalm.errors import JepalmError
     from jepalm.sweep import commands, running
 
     def call(self, arguments, threads, cores):
-        fault = CliRunner().invoke(app, arguments).exception
-        if fault is not None and not isinstance(fault, JepalmError | SystemExit):
-            raise fault
-        return (fault.exit_code, f"error: {fault}\n") if isinstance(fault, JepalmError) else (0, "")
+        code, _, err = run_command(*arguments, cwd=os.getcwd())
+        return code, err
 
     class OneAfterAnother(running.ThreadPoolExecutor):
         def submit(self, job, *given):

@@ -31,6 +31,7 @@ from jepalm.cli.runs import runs
 from jepalm.cli.sweep import sweep
 from jepalm.cli.train import train
 from jepalm.errors import DamageWarning, JepalmError, Stopped
+from jepalm.sweep.commands import stop_with_sweep
 
 DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 
@@ -110,6 +111,7 @@ def _options(
 def main() -> None:
     """Run the command line; faults of the user's or the machine's end in one line."""
     print_anywhere()
+    stop_with_sweep()
     try:
         with _stopped_by_signals(), _damage_on_stderr():
             app()

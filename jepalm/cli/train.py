@@ -70,6 +70,7 @@ def train(
     from jepalm.cli.introduction import introduce
     from jepalm.config import data_root, resolve, runs_root
     from jepalm.errors import UsageError
+    from jepalm.run import check_runs
     from jepalm.session import new_session, resumed_session
 
     runs = runs_root(run_dir)
@@ -81,8 +82,11 @@ def train(
         opened = resumed_session(resume, flags, settings or [], data_root(data_dir))
     else:
         resolved = resolve(preset, config, flags, settings)
-        if not dry_run:
-            _train_teacher_first(resolved, runs, data_dir, agreed=yes)
+        check_runs(runs)
+        if yes or not dry_run:
+            trained = _train_teacher_first(resolved, runs, data_dir, agreed=yes, dry_run=dry_run)
+            if not trained:
+                return
         opened = new_session(resolved, data_root(data_dir), runs)
     with opened as session:
         if dry_run:
@@ -96,13 +100,18 @@ def train(
                 line("" if number else "next", command)
 
 
-def _train_teacher_first(config: Config, runs: Path, data_dir: Path | None, *, agreed: bool) -> None:
+def _train_teacher_first(
+    config: Config, runs: Path, data_dir: Path | None, *, agreed: bool, dry_run: bool
+) -> bool:
     """Train a missing teacher, if the user agrees: beforehand, or when asked on a terminal.
+
+    Whether there is a teacher now, or none is needed; a dry run only shows what would be trained first.
 
     Raises:
         UsageError: nobody agreed, or there is no such teacher.
     """
     from jepalm.cli.console import line, on_terminal
+    from jepalm.cli.introduction import introduce
     from jepalm.config import data_root, resolve, runs_root
     from jepalm.errors import UsageError
     from jepalm.session import new_session, untrained_teacher
@@ -110,7 +119,7 @@ def _train_teacher_first(config: Config, runs: Path, data_dir: Path | None, *, a
 
     teacher = untrained_teacher(config, runs)
     if teacher is None:
-        return
+        return True
     missing = f"no finished run {teacher.preset} in {runs} to be the teacher"
     first = command(
         "train",
@@ -129,7 +138,13 @@ def _train_teacher_first(config: Config, runs: Path, data_dir: Path | None, *, a
 
     line("teacher", missing)
     with new_session(teacher, data_root(data_dir), runs) as session:
+        if dry_run:
+            cost = session.cost()
+            if session.processes.first:
+                introduce(session, cost, runs)
+            return False
         _train(session, runs, None, before=ask)
+    return True
 
 
 def _train(

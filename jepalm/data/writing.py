@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -211,12 +212,14 @@ def at_work(root: Path, name: str) -> Iterator[None]:
     try:
         yield
     except UsageError:
-        lock.unlink(missing_ok=True)
-        if new and not any(root.iterdir()):
-            root.rmdir()  # what was given made nothing
+        with contextlib.suppress(OSError):
+            lock.unlink(missing_ok=True)
+            if new and not any(root.iterdir()):
+                root.rmdir()  # what was given made nothing
         raise
     finally:
-        lock.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the next one takes a lock that stays
+            lock.unlink(missing_ok=True)
         os.close(handle)
 
 

@@ -6,7 +6,6 @@ counted, never an error.
 
 from __future__ import annotations
 
-import errno
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,14 +20,12 @@ from jepalm.config import load_file, read_config
 from jepalm.errors import JepalmError
 from jepalm.evaluation.rows import Evaluation
 from jepalm.numbers import counted
-from jepalm.reading import MAX_INTEGER, parse_json, read_json
+from jepalm.reading import MAX_INTEGER, read_json, read_json_lines
 from jepalm.run import RunFolder, open_run
 
 SPLITS = ("validation", "test", "compositional", "longer", "train")
 """Splits of evaluations, in the order in which they are shown."""
 
-_LONGEST_LINE = 16 << 20
-"""Characters of a line; the rest of a longer one is another that cannot be read."""
 MOST_TERMS = 100
 """Loss terms of a run; what names more is not its log."""
 
@@ -339,21 +336,13 @@ def _json_lines(path: Path, problems: list[str]) -> Iterator[LogPoint]:
     unreadable: list[int] = []
     last = 0
     try:
-        if path.exists() and not path.is_file():
-            raise OSError(errno.EINVAL, "not a file")  # a pipe would wait forever
-        with open(path, encoding="utf-8", errors="replace") as handle:
-            for last, line in enumerate(iter(lambda: handle.readline(_LONGEST_LINE), ""), start=1):
-                if not line.strip():
-                    continue
-                try:
-                    point = parse_json(line)
-                except ValueError:
-                    point = None
-                step = point.get("step") if isinstance(point, dict) else None
-                if isinstance(step, int | float) and not isinstance(step, bool) and 0 <= step <= MAX_INTEGER:
-                    yield point
-                else:
-                    unreadable.append(last)
+        for last, point in read_json_lines(path):
+            step = point.get("step") if point is not None else None
+            known = isinstance(step, int | float) and not isinstance(step, bool) and 0 <= step <= MAX_INTEGER
+            if point is not None and known:
+                yield point
+            else:
+                unreadable.append(last)
     except FileNotFoundError:
         return
     except OSError as error:

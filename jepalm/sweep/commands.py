@@ -9,13 +9,31 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from jepalm.errors import Interrupted, JepalmError, Stopped
 
 STDERR_LINES = 3
 """Last lines of a failed command's standard error that are shown."""
+SWEEP = "JEPALM_SWEEP"
+"""Environment variable of a command: the number of the process whose end stops it."""
+LOOKS_EVERY_S = 0.5
+
+
+def stop_with_sweep() -> None:
+    """Stop this command as SIGTERM does, once the sweep that started it is gone (killed, for one)."""
+    sweep = os.environ.pop(SWEEP, "")
+    if not sweep.isdecimal():
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(sweep):
+            time.sleep(LOOKS_EVERY_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class Commands:
@@ -26,10 +44,11 @@ class Commands:
 
     Args:
         jobs: commands at once. From two on each is pinned to its share of the cores.
+        inherited: descriptors that stay open in every command, such as a lock.
     """
 
-    def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
+    def __init__(self, jobs: int, inherited: Sequence[int] = ()) -> None:
+        self.jobs, self.inherited = jobs, inherited
         self.stop_signal = 0
         self._running: set[subprocess.Popen[str]] = set()
         self._lock = threading.RLock()  # a signal may come while another is passed on
@@ -70,7 +89,7 @@ class Commands:
 
     def call(self, arguments: list[str], threads: int | None, cores: list[int]) -> tuple[int, str]:
         """Exit code and standard error of a command on some of the cores."""
-        environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
+        environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", SWEEP: str(os.getpid())}
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         with self._lock:
@@ -86,6 +105,7 @@ class Commands:
                 errors="replace",
                 env=environment,
                 start_new_session=True,
+                pass_fds=self.inherited,
             )
             self._running.add(process)
         if self.jobs > 1 and cores:

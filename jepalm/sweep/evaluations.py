@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jepalm.config import HardwareConfig
+from jepalm.errors import JepalmError
+from jepalm.evaluation.rows import Evaluation
+from jepalm.reading import read_json
 from jepalm.run import RunFolder, open_run, write_json
 
 
@@ -50,18 +52,32 @@ class EvaluationRequest:
         return ["evaluate", str(run.path), *given, "--json"]
 
     def read(self, run: RunFolder) -> dict[str, Any] | None:
-        """This evaluation, if the run has it, made with these options at the run's last step."""
+        """This evaluation, if the run has it, made with these options at the run's last step.
+
+        One that cannot be read is none: it is made anew.
+        """
         try:
-            tree = json.loads(self._file(run).read_text(encoding="utf-8"))
+            tree = read_json(self._file(run))
+            evaluation = Evaluation.from_json(tree).as_json()
             asked = self.asked(int(run.read_manifest()["step"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             return None
-        return tree if isinstance(tree, dict) and tree.get("asked") == asked else None
+        return evaluation if tree.get("asked") == asked else None
 
     def mark(self, run: RunFolder) -> None:
-        """Write these options into the evaluation that was just made with them."""
-        tree = json.loads(self._file(run).read_text(encoding="utf-8"))
-        write_json(self._file(run), {**tree, "asked": self.asked(int(tree["step"]))})
+        """Write these options into the evaluation that was just made with them.
+
+        Raises:
+            JepalmError: it cannot be read, or written.
+        """
+        path = self._file(run)
+        try:
+            tree = read_json(path)
+            marked = {**tree, "asked": self.asked(int(tree["step"]))}
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
+            hint = f"jepalm evaluate {run.path} --split {self.split} writes it anew"
+            raise JepalmError(f"{path} cannot be read", hint) from None
+        write_json(path, marked)
 
     def asked(self, step: int) -> dict[str, Any]:
         """Everything that the metrics depend on beside the run itself."""

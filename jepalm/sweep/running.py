@@ -15,7 +15,8 @@ from jepalm.errors import Interrupted, JepalmError, UsageError, nearest
 from jepalm.evaluation.rows import PROMPTS, answers_alone
 from jepalm.numbers import duration, three
 from jepalm.report.analysis.sweep import SweepTable
-from jepalm.run import RunFolder, locked, open_run, write_atomically
+from jepalm.run import RunFolder, locked, open_run, sweep_temporary, write_atomically
+from jepalm.shell import command
 from jepalm.sweep.commands import Commands
 from jepalm.sweep.evaluations import EvaluationRequest
 from jepalm.sweep.file import Sweep, SweepRow, is_of_pairs
@@ -84,18 +85,22 @@ class Sweeping:
             JepalmError: another process runs this sweep, or its baseline cannot be trained.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        commands = Commands(jobs)
-        with locked(RunFolder(self.folder)), commands.stopped_by_signals():
-            write_atomically(self.folder / "sweep.yaml", self.sweep.path.read_text(encoding="utf-8"))
-            progress = _Progress(self, show, jobs)
-            for row in self._rows_needed_first():
-                first = [cell for cell in self.open_cells() if self._is_first_of(row, cell)]
-                self._run(commands, first, progress)
-                self._find_others()
-                if not any(self._is_first_of(row, cell) and cell.status == "done" for cell in self.cells()):
-                    why = self.troubles.get((row.name, self.sweep.seeds[0]), "its loss was not finite")
-                    raise JepalmError(f"row {row.name}, which is to score the others, failed: {why}")
-            self._run(commands, self.open_cells(), progress)
+        with locked(RunFolder(self.folder)) as lock:
+            sweep_temporary(self.folder)
+            write_atomically(self.folder / "sweep.yaml", self.sweep.path.read_bytes())
+            commands = Commands(jobs, [lock])
+            with commands.stopped_by_signals():
+                self._train(commands, _Progress(self, show, jobs))
+
+    def _train(self, commands: Commands, progress: _Progress) -> None:
+        for row in self._rows_needed_first():
+            first = [cell for cell in self.open_cells() if self._is_first_of(row, cell)]
+            self._run(commands, first, progress)
+            self._find_others()
+            if not any(self._is_first_of(row, cell) and cell.status == "done" for cell in self.cells()):
+                why = self.troubles.get((row.name, self.sweep.seeds[0]), "its loss was not finite")
+                raise JepalmError(f"row {row.name}, which is to score the others, failed: {why}")
+        self._run(commands, self.open_cells(), progress)
 
     def evaluates(self, cell: SweepCell) -> EvaluationRequest | None:
         """The evaluation that a cell needs; only that of the first row that can have it has the baseline."""
@@ -136,7 +141,8 @@ class Sweeping:
                 self._note(futures[future], future, progress)
         if commands.stop_signal:
             message = f"stopped and saved: {progress.done} of {progress.total} runs are done"
-            raise Interrupted(message, f"go on with: jepalm sweep {self.sweep.path}", commands.stop_signal)
+            hint = f"go on with: {command('sweep', self.sweep.path)}"
+            raise Interrupted(message, hint, commands.stop_signal)
 
     def _finish(self, cell: SweepCell, commands: Commands, progress: _Progress) -> SweepCell | None:
         """Train and evaluate what a cell lacks, in a thread of its own; None where a stop came before it."""

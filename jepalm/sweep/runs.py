@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +14,7 @@ import yaml
 
 from jepalm.config import Config, differences, read_config, resolve
 from jepalm.errors import JepalmError
+from jepalm.reading import read_json_lines
 from jepalm.run import CONFIG, MANIFEST, RunFolder
 from jepalm.sweep.evaluations import EvaluationRequest
 from jepalm.sweep.file import Sweep, key_of
@@ -87,15 +88,15 @@ def cells_of(sweep: Sweep, folder: Path, hashes: dict[str, str], evaluates: Eval
         hashes: content hash of each prepared data by its name.
         evaluates: which evaluation a cell needs.
     """
-    known: dict[tuple[str, Any], list[_Known]] = {}
+    known: dict[tuple[str, str], list[_Known]] = {}
     for run in _runs(folder):
         try:
             key, manifest = _key_at(run.config, run.config.stat().st_mtime_ns), run.read_manifest()
-        except JepalmError:
+        except (JepalmError, OSError):
             continue
         data = manifest.get("data")
         sha = data.get("content_sha256") if isinstance(data, dict) else None
-        known.setdefault((key, sha), []).append(_Known(run, manifest))
+        known.setdefault((key, str(sha)), []).append(_Known(run, manifest))
     found = []
     for row in sweep.rows:
         for seed, config in row.configs.items():
@@ -158,15 +159,12 @@ def _runs(folder: Path) -> list[RunFolder]:
 
 def _was_not_finite(run: RunFolder) -> bool:
     """Whether training ended in a loss that was not finite: it would do so again."""
-    try:
-        lines = run.metrics.read_text(encoding="utf-8", errors="replace").split("\n")  # not at U+2028
-    except OSError:
-        return False
-    last = next((line for line in reversed(lines) if '"event"' in line), "{}")
-    try:
-        return json.loads(last).get("reason") == "not finite"
-    except (ValueError, AttributeError):
-        return False
+    reason: Any = None
+    with contextlib.suppress(OSError):
+        for _, row in read_json_lines(run.metrics):
+            if row is not None and row.get("kind") == "event":
+                reason = row.get("reason")
+    return bool(reason == "not finite")
 
 
 def _has_checkpoint(run: RunFolder) -> bool:

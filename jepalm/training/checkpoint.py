@@ -65,6 +65,10 @@ class TrainingState:
     """How often training went back to a checkpoint for a loss that was not finite."""
     skipped: int = 0
     """Steps whose batches were left out by that: step s trains on the batch of step s + skipped."""
+    losses: list[float] = field(default_factory=list)
+    """Of the last steps of the phase, up to the last row; what a spike is compared with."""
+    unlogged: dict[str, Any] = field(default_factory=dict)
+    """The steps since the last row (`RecentSteps.saved`), where a signal came between two."""
 
     @classmethod
     def of(cls, tree: Any) -> TrainingState:
@@ -78,7 +82,9 @@ class TrainingState:
             state = cls(**{key: value for key, value in tree.items() if key in known})
             whole = (state.step, state.flops, state.best_step, state.rollbacks, state.skipped, *state.resumed)
             right = all(type(number) is int for number in whole) and state.step >= 0 <= state.skipped
-            right = right and all(isinstance(number, int | float) for number in (state.seconds, state.best))
+            numbers = (state.seconds, state.best, *state.losses)
+            right = right and all(isinstance(number, int | float) for number in numbers)
+            right = right and isinstance(state.losses, list) and isinstance(state.unlogged, dict)
         except (AttributeError, TypeError):
             right = False
         if not right:

@@ -39,13 +39,14 @@ class RecentSteps:
         terms: names of the terms that count, in order.
         weights: the last weight of each, as configured before the first step.
         target_tokens: target tokens of these steps.
+        seconds: that those of them took that another process trained.
     """
 
     def __init__(self, capacity: int, device: torch.device) -> None:
         self.capacity, self.device = capacity, device
         self.terms: list[str] = []
         self.weights: dict[str, float | Tensor] = {}
-        self.target_tokens = 0
+        self.target_tokens, self.seconds = 0, 0.0
         self._missing = torch.tensor(math.nan, device=device)
         self._none = torch.zeros((), device=device)
         self._raw = self._weighted = torch.zeros(0, device=device)
@@ -56,7 +57,7 @@ class RecentSteps:
         self.terms, self.weights = list(terms), dict(terms)
         self._raw = torch.zeros(self.capacity, 1 + len(terms), device=self.device)
         self._weighted = torch.zeros(self.capacity, len(terms), device=self.device)
-        self._filled = self.target_tokens = 0
+        self._begin_anew()
 
     def __len__(self) -> int:
         """Steps since the last row."""
@@ -85,12 +86,57 @@ class RecentSteps:
 
     def take(self, processes: Processes) -> StepValues:
         """The values of the steps since the last row, over all processes; begin anew."""
+        taken = self.seen(processes)
+        self._begin_anew()
+        return taken
+
+    def seen(self, processes: Processes) -> StepValues:
+        """The values of the steps since the last row, over all processes."""
         raw = processes.sum(self._raw[: self._filled].clone()).cpu()
         shares = processes.sum(self._weighted[: self._filled].clone()).mean(0).tolist()
         weights = [float(self.weights[name]) for name in self.terms]
-        taken = StepValues(self.terms, raw, weights, shares, self.target_tokens)
-        self._filled = self.target_tokens = 0
-        return taken
+        return StepValues(self.terms, raw, weights, shares, self.target_tokens)
+
+    def saved(self, processes: Processes, seconds: float) -> dict[str, Any]:
+        """These steps over all processes as JSON, for `restore`.
+
+        Args:
+            processes: that train together.
+            seconds: since the last row, in this process.
+        """
+        return {
+            "raw": processes.sum(self._raw[: self._filled].clone()).tolist(),
+            "weighted": processes.sum(self._weighted[: self._filled].clone()).tolist(),
+            "weights": {name: float(self.weights[name]) for name in self.terms},
+            "target_tokens": self.target_tokens,
+            "seconds": self.seconds + seconds,
+        }
+
+    def restore(self, saved: Mapping[str, Any], processes: Processes) -> None:
+        """Go on with the steps that `saved` gave; the first process has all of their values.
+
+        Raises:
+            ValueError: these are other terms, or something else.
+        """
+        if not saved:
+            return
+        try:
+            raw, weighted = torch.tensor(saved["raw"]), torch.tensor(saved["weighted"])
+            fit = raw.shape[1:] == self._raw.shape[1:] and weighted.shape[1:] == self._weighted.shape[1:]
+            weights = {name: float(saved["weights"][name]) for name in self.terms}
+            target_tokens, seconds = int(saved["target_tokens"]), float(saved["seconds"])
+        except (KeyError, OverflowError, RuntimeError, TypeError, ValueError):
+            fit = False
+        if not fit or len(raw) != len(weighted):
+            raise ValueError("not the steps of these terms")
+        mine = 1.0 if processes.first else 0.0
+        self._raw = torch.cat([mine * raw.to(self._raw), self._raw])
+        self._weighted = torch.cat([mine * weighted.to(self._weighted), self._weighted])
+        self._filled, self.weights = len(raw), dict(weights)
+        self.target_tokens, self.seconds = target_tokens, seconds
+
+    def _begin_anew(self) -> None:
+        self._filled, self.target_tokens, self.seconds = 0, 0, 0.0
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from jepalm.objective import Objective
 from jepalm.run import RunFolder, now
 from jepalm.shell import resuming
 from jepalm.training.checkpoint import (
+    STATE,
     Checkpoint,
     TrainingState,
     find_checkpoint,
@@ -40,13 +41,13 @@ from jepalm.training.metrics import MetricLog, RecentSteps, StepValues
 from jepalm.training.optimizer import build_optimizer, forget_at_boundary, set_learning_rate
 from jepalm.training.phases import scope_of
 from jepalm.training.progress import TrainingProgress, validation_line
+from jepalm.training.run_log import RunLog
 from jepalm.training.schedule import Phase, Schedule, learning_rate
 from jepalm.training.signals import StopSignal
+from jepalm.training.watch import MOST_ROLLBACKS, SPIKE_WINDOW, fault_of, highest_spike
 
 AGREE_EVERY = 10
 """Steps between asking the other processes whether one of them received a signal to stop."""
-MOST_ROLLBACKS = 3
-"""With `training.on_nonfinite: rollback`: a loss that is not finite once more stops the run."""
 
 
 @dataclass(frozen=True)
@@ -105,27 +106,32 @@ class Trainer:
         self.flops_by_kind: dict[tuple[int, tuple[str, ...]], int] = {}
         self.state = TrainingState()
         self.stop = StopSignal()
-        self.log: MetricLog | None = None
         self.saved_step = -1
-        self.degraded: list[str] = []
-        """What the disk refused in the midst of training, once each."""
-        self.pending: dict[str, Any] = {}
-        """Fields that the manifest has not yet."""
         shown = console if processes.first else None
         self.progress = TrainingProgress(shown, run, self.schedule, seconds_by_phase)
+        self.log = RunLog(run, processes.first, self.progress.note)
         self.clock = self.logged_at = time.monotonic()
         self._enter(self.phase)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint: weights, optimizer, step; the rest follows from the step."""
-        self._enter(self.schedule.phase_of(checkpoint.step - 1))  # at a boundary the one that ends
-        load_model(checkpoint, self.objective)
-        load_optimizer(checkpoint, self.objective, self.optimizer)
-        self.state = checkpoint.state()
+        self._restore(checkpoint)
         self.state.resumed = [*self.state.resumed, checkpoint.step]
-        self.saved_step = checkpoint.step
         if self.processes.first:
             settle(self.run, checkpoint, self.state, self.config.training.keep)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        self._enter(self.schedule.phase_of(checkpoint.step - 1))  # at a boundary the one that ends
+        self.optimizer.state.clear()
+        load_model(checkpoint, self.objective)
+        load_optimizer(checkpoint, self.objective, self.optimizer)
+        self.state, self.saved_step = checkpoint.state(), checkpoint.step
+        unlogged, self.state.unlogged = self.state.unlogged, {}
+        try:
+            self.recent.restore(unlogged, self.processes)
+        except ValueError:
+            message = f"{checkpoint.path / STATE} does not fit the terms of its config"
+            raise JepalmError(message, "the run's config.yaml was changed after training") from None
 
     def train(self) -> None:
         """Train to the last step of the schedule.
@@ -154,17 +160,15 @@ class Trainer:
                 self._end("interrupted" if stopped else "failed", error=str(error) or type(error).__name__)
             raise
         finally:
-            if self.log is not None:
-                self.log.close()
+            self.log.close()
 
     def _begin(self) -> None:
         self.objective.train()
         self._wrap()
         step, resumed = self.state.step, self.state.resumed
-        if self.processes.first:
-            self.log = MetricLog(self.run, step if resumed else None, self._degrade)
+        self.log.open(step if resumed else None)
         if resumed:
-            self._write_event(step, "resumed")
+            self.log.event(step, "resumed")
         self.progress.start(step)
         self.clock = self.logged_at = time.monotonic()
         self._manifest(status="running", started=now(), steps=self.schedule.steps, resumed=resumed)
@@ -197,9 +201,10 @@ class Trainer:
             forget_at_boundary(self.optimizer, self.objective)
             self.state.best, self.state.best_step = math.inf, -1  # losses of other terms do not compare
             self.state.lowest, self.state.not_lower = math.inf, 0
+            self.state.losses = []
             self._wrap()
         if self.scopes:
-            self._write_event(step, "phase", phase=phase.name, index=phase.index)
+            self.log.event(step, "phase", phase=phase.name, index=phase.index)
         if self.objective.weighting.reads_terms:
             self._begin_weighting(step)
 
@@ -278,20 +283,18 @@ class Trainer:
 
     def _log_if_due(self) -> None:
         step = self.state.step
-        if self._log_due(step):
-            self._write_train_row(with_encoder=self.schedule.encoder_gradients_due(step))
-
-    def _write_train_row(self, *, with_encoder: bool) -> None:
-        step = self.state.step
+        if not self._log_due(step):
+            return
+        seconds_before = self.recent.seconds
         seen = self.recent.take(self.processes)
         self._tick()
         if self._not_finite(seen):
             return
-        elapsed = time.monotonic() - self.logged_at
+        elapsed = time.monotonic() - self.logged_at + seconds_before
         row: dict[str, Any] = {"phase": self.phase.name} if self.scopes else {}
         row |= self._moment() | seen.metrics(self.objective.all_terms)
         row |= {"train/lr": self._learning_rate(step - 1), "train/grad_norm": float(self.grad_norm)}
-        if with_encoder:
+        if self.schedule.encoder_gradients_due(step):
             row |= encoder_gradients(self.objective, self._batches_of(step - 1)[0], self.autocast)
         row |= {
             "train/flops": self.state.flops,
@@ -300,9 +303,19 @@ class Trainer:
             "batches": seen.by_step(),
         }
         self.logged_at = time.monotonic()
-        if self.log is not None:
-            self.log.write("train", step, row)
+        if self.log.metrics is not None:
+            self.log.metrics.write("train", step, row)
         self.progress.trained(step, row)
+        self._flag_spike(seen)
+
+    def _flag_spike(self, seen: StepValues) -> None:
+        """Write an event of the step that jumps most since the last row, if one does."""
+        losses = seen.raw[:, 0].tolist()
+        spike = highest_spike(self.state.losses, losses)
+        self.state.losses = [*self.state.losses, *losses][-SPIKE_WINDOW:]
+        if spike is not None:
+            step = self.state.step - len(losses) + spike.place + 1
+            self.log.event(self.state.step, "spike", spike_step=step, loss=spike.loss, median=spike.median)
 
     def _moment(self) -> dict[str, float]:
         return {"epoch": self.state.step / self.schedule.steps_per_epoch, "time": self.state.seconds}
@@ -313,24 +326,18 @@ class Trainer:
         Raises:
             JepalmError: it is not to go back, or has done so too often.
         """
-        place, what = seen.first_not_finite(), "the loss of step"
-        if place is None:
-            weights = nn.utils.get_total_norm([p.detach() for p in self.objective.parameters()])
-            if bool(torch.isfinite(weights)):
-                return False
-            place, what = len(seen.raw) - 1, "what is learned in step"
-        step = self.state.step - len(seen.raw) + place + 1
-        message = f"{what} {step:,} is not finite: {seen.describe(place)}"
+        fault = fault_of(seen, self.objective)
+        if fault is None:
+            return False
+        step = self.state.step - len(seen.raw) + fault.place + 1
+        message = f"{fault.what} {step:,} is not finite: {fault.values}"
         saved = sorted(self.run.checkpoints.glob("step-????????"))
-        if (
-            self.config.training.on_nonfinite == "rollback"
-            and saved
-            and self.state.rollbacks < MOST_ROLLBACKS
-        ):
+        goes_back = self.config.training.on_nonfinite == "rollback"
+        if goes_back and saved and self.state.rollbacks < MOST_ROLLBACKS:
             self._roll_back(step, message)
             return True
         good = f"last good checkpoint {saved[-1].name}" if saved else "no checkpoint was saved yet"
-        self._write_event(step, "failed", reason="not finite")
+        self.log.event(step, "failed", reason="not finite")
         often = f" after {self.state.rollbacks} rollbacks" if self.state.rollbacks else ""
         raise JepalmError(
             f"{message}; {good}{often}", "lower optimizer.lr, or set training.on_nonfinite=rollback"
@@ -338,28 +345,18 @@ class Trainer:
 
     def _roll_back(self, step: int, message: str) -> None:
         """Go back to the newest checkpoint, and leave out its next batches up to that of a step."""
-        before = self.state
+        before, phase = self.state, self.phase
         checkpoint = find_checkpoint(self.run)
-        phase = self.phase
-        self._enter(self.schedule.phase_of(checkpoint.step - 1))
-        self.optimizer.state.clear()
-        load_model(checkpoint, self.objective)
-        load_optimizer(checkpoint, self.objective, self.optimizer)
+        self._restore(checkpoint)
         if self.phase != phase:
             self._wrap()
-        self.state = checkpoint.state()
-        self.state.resumed, self.state.seconds, self.state.flops = (
-            before.resumed,
-            before.seconds,
-            before.flops,
-        )
+        self.state.resumed, self.state.seconds = before.resumed, before.seconds
+        self.state.flops = before.flops
         left_out = step - checkpoint.step
         self.state.rollbacks, self.state.skipped = before.rollbacks + 1, before.skipped + left_out
-        if self.log is not None:
-            self.log.close()
-            self.log = MetricLog(self.run, checkpoint.step, self._degrade, repeated=("phase",))
+        self.log.open(checkpoint.step, repeated=("phase",))
         fields = {"step_not_finite": step, "batches_left_out": left_out, "rollbacks": self.state.rollbacks}
-        self._write_event(checkpoint.step, "rollback", **fields)
+        self.log.event(checkpoint.step, "rollback", **fields)
         self.progress.note(f"warning: {message}; back to step {checkpoint.step:,}")
         self.logged_at = time.monotonic()
 
@@ -367,22 +364,22 @@ class Trainer:
         step = self.state.step
         if step == self.saved_step or not self.schedule.due(step, self.schedule.validate_every):
             return  # the first: back at a checkpoint
-        if self.log is not None:
+        if self.log.metrics is not None:
             self.objective.eval()
             with torch.no_grad(), self.autocast:
                 result = self.validate(self.objective)
             self.objective.train()
-            self._write_validation(self.log, step, result)
+            self._write_validation(self.log.metrics, step, result)
         if self.config.training.patience is not None:
             not_lower = self.state.not_lower if self.processes.first else 0  # the first alone validates
             self.state.not_lower = self.processes.max(not_lower)
         self._tick()
         self.logged_at = time.monotonic()
 
-    def _write_validation(self, log: MetricLog, step: int, result: HeldOutResult) -> None:
-        log.write("validation", step, self._moment() | result.values)
+    def _write_validation(self, metrics: MetricLog, step: int, result: HeldOutResult) -> None:
+        metrics.write("validation", step, self._moment() | result.values)
         for sample in result.samples:
-            log.sample(step, *sample)
+            metrics.sample(step, *sample)
         first = result.samples[0][2] if result.samples else ""
         self.progress.validated(step, validation_line(result.values, self.config.model.target_dim, first))
         loss = result.values["validation/loss"]
@@ -410,7 +407,7 @@ class Trainer:
         except JepalmError as error:
             if self.state.step >= self.schedule.steps or self._out_of_patience():
                 raise
-            self._degrade(f"{error}; training goes on without this checkpoint")
+            self.log.degrade(f"{error}; training goes on without this checkpoint")
         self.logged_at = time.monotonic()
 
     def _save(self) -> None:
@@ -423,8 +420,7 @@ class Trainer:
     def _write_checkpoint(self) -> None:
         self._tick()
         step, best = self.state.step, self.state.best_step
-        if self.log is not None:
-            self.log.flush()
+        self.log.flush()
         checkpoint = save_checkpoint(self.run, self.objective, self.optimizer, vars(self.state))
         self.saved_step = step
         if best == step:
@@ -443,13 +439,13 @@ class Trainer:
             number = self.processes.max(number) if step % AGREE_EVERY == 0 else 0
         if not number or step >= self.schedule.steps:
             return
-        if len(self.recent):
-            self.grad_norm = torch.tensor(math.nan)  # the gradient of this step is gone
-            self._write_train_row(with_encoder=False)
-            step = self.state.step  # of the checkpoint, if the loss was not finite
+        if len(self.recent) and not self._not_finite(self.recent.seen(self.processes)):
+            elapsed = time.monotonic() - self.logged_at
+            self.state.unlogged = self.recent.saved(self.processes, elapsed)
+        step = self.state.step  # of the checkpoint, if the loss was not finite
         if self.saved_step != step:
             self._save()
-        self._write_event(step, "interrupted")
+        self.log.event(step, "interrupted")
         raise Interrupted(f"saved step {step:,}", f"go on with: {resuming(self.run)}", number)
 
     def _end(self, status: str, error: str | None = None, *, early: bool = False) -> None:
@@ -457,44 +453,21 @@ class Trainer:
         reason: dict[str, Any] = {"error": error} if error else {}
         if status == "finished":
             when = {"early": True} if early else {}
-            self._write_event(self.state.step, status, **when)
+            self.log.event(self.state.step, status, **when)
             how = "finished early" if early else "finished  "
             self.progress.note(f"{how} {counted(self.state.step, 'step')} in {duration(self.state.seconds)}")
             reason |= {"finished_early": True} if early else {}
-        if self.log is not None:
-            self.log.flush()
+        self.log.flush()
         self._manifest(status=status, ended=now(), **reason)
-        if self.pending:
-            raise JepalmError(f"cannot write {self.run.manifest}", "free disk space, then resume the run")
+        self.log.check_manifest()
 
     def _tick(self) -> None:
         moment = time.monotonic()
         self.state.seconds += moment - self.clock
         self.clock = moment
 
-    def _write_event(self, step: int, event: str, **fields: Any) -> None:
-        if self.log is not None:
-            self.log.write("event", step, {"event": event, **fields})
-
     def _manifest(self, **fields: Any) -> None:
-        """Write fields into the manifest; what the disk refuses goes there with the next ones."""
-        if not self.processes.first:
-            return
-        self.pending |= {"step": self.state.step, "seconds": round(self.state.seconds, 2), **fields}
-        if self.degraded:
-            self.pending["degraded"] = self.degraded
-        try:
-            self.run.update_manifest(**self.pending)
-        except OSError as error:
-            self._degrade(f"cannot write {self.run.manifest}: {error.strerror}")
-        else:
-            self.pending = {}
-
-    def _degrade(self, fault: str) -> None:
-        """Say once what the disk refused, and go on."""
-        if fault not in self.degraded:
-            self.degraded.append(fault)
-            self.progress.note(f"warning: {fault}")
+        self.log.manifest(step=self.state.step, seconds=round(self.state.seconds, 2), **fields)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

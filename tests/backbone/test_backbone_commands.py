@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-run_command = runpy.run_path(str(Path(__file__).parents[1] / "cli" / "conftest.py"))["run_command"]
+run_command = runpy.run_path(str(Path(__file__).parents[1] / "conftest.py"))["run_command"]
 TINY = (
     "model.source_len=12",
     "model.target_len=12",

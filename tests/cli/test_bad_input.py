@@ -1,9 +1,11 @@
 """Bad input: one clear line, exit code 2 (1 for faults met while running), never a traceback."""
 
+import errno
 import json
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -163,14 +165,27 @@ def test_prepared_data_changed_under_a_run_is_one_line(work, jepalm):
     complains(result, 1, "was changed since")
 
 
-def test_an_unwritable_run_folder_is_one_line(work, jepalm, settings):
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["train", "dry run"])
+def test_an_unwritable_run_folder_is_one_line(work, jepalm, settings, dry):
     (work / "file").touch()
-    complains(jepalm("train", *settings, "--run-dir", "file/runs", cwd=work), 1, "file/runs")
+    complains(jepalm("train", *settings, *dry, "--run-dir", "file/runs", cwd=work), 1, "file/runs")
+    (work / "taken" / "latest").mkdir(parents=True)
+    complains(jepalm("train", *settings, *dry, "--run-dir", "taken", cwd=work), 1, "taken/latest is a folder")
+    (work / "gone").symlink_to("nowhere")
+    complains(jepalm("train", *settings, *dry, "--run-dir", "gone", cwd=work), 1, "a run under gone")
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["train", "dry run"])
+def test_a_run_that_cannot_be_written_is_not_resumed(work, jepalm, dry, monkeypatch):
+    def read_only(*given, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", read_only)  # root may write everywhere
+    result = jepalm("train", "--resume", "runs/latest", "--steps", "8", *dry, cwd=work)
+    complains(result, 1, "Read-only file system", "make the folder writable")
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_checkpoint(work, monkeypatch, jepalm, settings):
-    import errno
-
     import jepalm.training.checkpoint as checkpoint
 
     def full(*arguments, **options):

@@ -77,10 +77,13 @@ def test_without_a_terminal_one_line_names_the_command(train, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_dry_run_trains_no_teacher(train, tmp_path):
-    code, _, err = train("--dry-run", "--yes")
+def test_a_dry_run_refuses_what_training_would_and_shows_the_teacher_that_it_would_train(train, tmp_path):
+    code, _, err = train("--dry-run")
     assert code == 2
     assert "no finished run shakespeare-ar-small" in err
+    code, out, err = train("--dry-run", "--yes")
+    assert (code, err) == (0, "")
+    assert "model     shakespeare-ar-small" in out
     assert not (tmp_path / "runs").exists()
 
 

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from torture import COUNTS, SEED
+from torture import COUNTS, FULL, SEED
 
 
 @pytest.fixture
@@ -12,7 +12,19 @@ def chance(request):
     return random.Random(f"{SEED}:{request.node.name}")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _report():
-    yield
+def report():
     print(f"\ntorture: seed {SEED}, " + ", ".join(f"{number:,} {what}" for what, number in COUNTS.items()))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _at_the_end():
+    yield
+    report()
+
+
+@pytest.fixture(autouse=True)
+def _so_far():
+    """In the full form after every test: one may stop it, and knows what it did."""
+    yield
+    if FULL:
+        report()

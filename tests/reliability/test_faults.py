@@ -3,44 +3,21 @@
 import errno
 import json
 import os
-import threading
 
 import pytest
-from torture import FULL, count, write_failure
+from torture import FAULTS, FULL, FailingDisk, count, write_failure
 
 from jepalm.errors import JepalmError
 from jepalm.run import open_run
 from jepalm.training.checkpoint import find_checkpoint, problem, step_folders
 from jepalm.training.metrics import MetricLog
 
-WRITES = ("fsync", "rename", "replace", "write", "symlink", "unlink", "mkdir")
-FAULTS = (errno.ENOSPC, errno.EIO)
-
-
-class FailingDisk:
-    """Makes the nth write fail, and counts all of them; from `lasting` on, every later one too."""
-
-    def __init__(self, monkeypatch, nth, fault, *, lasting=False):
-        self.seen, self.nth, self.fault, self.lasting = 0, nth, fault, lasting
-        for name in WRITES:
-            monkeypatch.setattr(os, name, self._failing(getattr(os, name)))
-
-    def _failing(self, call):
-        def failing(*given, **options):
-            if threading.current_thread() is threading.main_thread():
-                self.seen += 1
-                if self.seen == self.nth or (self.lasting and self.seen > self.nth):
-                    raise OSError(self.fault, os.strerror(self.fault))
-            return call(*given, **options)
-
-        return failing
-
 
 @pytest.fixture
 def writes(train_tiny, tmp_path, monkeypatch):
     """Number of writes of a run that meets no fault."""
     with monkeypatch.context() as patch:
-        disk = FailingDisk(patch, 0, 0)
+        disk = FailingDisk(patch)
         train_tiny(tmp_path / "straight")
     return disk.seen
 

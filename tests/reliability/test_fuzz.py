@@ -1,5 +1,6 @@
 """Files and words that nobody meant: one line and an exit code, never a traceback, never a hang."""
 
+import contextlib
 import json
 import random
 import shutil
@@ -7,11 +8,13 @@ import time
 import warnings
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from torture import FULL, SEED, count, write_failure
 
 from jepalm.config import apply_overrides, resolve
+from jepalm.data.pairs.reading import BadRowError, read_object
 from jepalm.data.prepared import open_prepared
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import JepalmError
@@ -22,6 +25,8 @@ from jepalm.report.render.csv_files import run_csv
 from jepalm.report.summary import analyse
 from jepalm.sweep.file import read_sweep
 from jepalm.training.checkpoint import TrainingState, find_checkpoint
+from jepalm.training.distributed import Processes
+from jepalm.training.metrics import RecentSteps
 
 MOST_SECONDS = 5.0
 
@@ -177,6 +182,25 @@ def test_evaluations_and_states(tree):
     for one in (tree, known):
         total("evaluations", lambda one=one: Evaluation.from_json(one), ValueError)
         total("states", lambda one=one: TrainingState.of(one), ValueError)
+        total("states", lambda one=one: restored(one))
+
+
+def restored(tree):
+    """Steps of no row, as a checkpoint's state has them; what `Trainer.resume` takes for a fault."""
+    recent = RecentSteps(4, torch.device("cpu"))
+    recent.count({"embedding": 1.0})
+    known = {"raw": [[1.0, 2.0]], "weighted": tree, "weights": {"embedding": tree}}
+    for steps in (tree, known, {**known, "weighted": [[1.0]], "target_tokens": tree, "seconds": tree}):
+        with contextlib.suppress(ValueError):
+            recent.restore(steps, Processes())
+
+
+@seed(SEED)
+@examples(60, 2_000)
+@given(tree=TREES, text=st.text(max_size=60))
+def test_rows_of_pairs(tree, text):
+    for line in (text.encode("utf-8", "replace"), json.dumps({"source": tree, "target": tree}).encode()):
+        total("rows of pairs", lambda line=line: read_object(line), BadRowError)
 
 
 @pytest.fixture(scope="module")

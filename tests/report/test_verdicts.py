@@ -60,6 +60,17 @@ def test_one_odd_batch_is_no_divergence(make_run):
     assert "diverged" not in codes(make_run(rows))
 
 
+def test_spikes_that_training_flagged_are_one_line(make_run):
+    rows = rows_of("train/loss", [5.0, 1.0, 1.0])
+    flagged = [
+        {"kind": "event", "step": 100, "event": "spike", "spike_step": 90 + n, "loss": loss, "median": 1.0}
+        for n, loss in enumerate([8.0, 9.5, "x"])
+    ]
+    said = texts(make_run([*rows, *flagged]))
+    assert "the loss jumped 2 times, most at step 91: 9.50, usual was 1.00 (train)" in said
+    assert "jumped once, at step 90: 8.00" in texts(make_run([*rows, flagged[0]], name="b"))
+
+
 def test_rank_collapse(make_run):
     text = texts(make_run(rows_of("validation/effective_rank", [100.0, 12.0], "validation")))
     assert "target embeddings collapsed: effective rank 12.0 of 256 (validation)" in text

@@ -1,5 +1,6 @@
 """The proof of exact resumption: stopping and going on changes no bit."""
 
+import hashlib
 import json
 import signal
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from jepalm.errors import Interrupted
+from jepalm.errors import Interrupted, JepalmError
 from jepalm.training import trainer as trainer_module
 from jepalm.training.checkpoint import MODEL, OPTIMIZER, find_checkpoint
 
@@ -71,10 +72,10 @@ def stopped(train_tiny: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.
 def test_stopping_and_going_on_equals_training_straight_through(
     train_tiny: Any, resume_tiny: Any, rows_of: Any, stopped: Any, tmp_path: Path, case: str
 ):
-    """12 steps of 7 a pass, stopped in the first pass at a log point."""
+    """12 steps of 7 a pass, stopped in the first pass between two log points: rows are the same, too."""
     changed = {"training__steps": 12, **CASES[case]}
     straight = train_tiny(tmp_path / "straight", **changed)
-    path = stopped(6, **changed)
+    path = stopped(5, **changed)
     resume_tiny(path)
     resumed = type(straight)(path)
     one, other = tensors(straight), tensors(resumed)
@@ -89,20 +90,29 @@ def test_stopping_and_going_on_equals_training_straight_through(
     assert straight.samples.read_text() == resumed.samples.read_text()
 
 
-def test_stopped_between_log_points_the_steps_are_still_the_same(
-    train_tiny: Any, resume_tiny: Any, rows_of: Any, stopped: Any, tmp_path: Path
-):
-    straight = train_tiny(tmp_path / "straight")
+def test_steps_of_no_row_are_saved_and_those_of_one_are_not(resume_tiny: Any, stopped: Any, trained_run: Any):
+    for step, n in ((5, 1), (6, 0)):
+        run = type(trained_run)(stopped(step))
+        assert len(find_checkpoint(run).state().unlogged.get("raw", ())) == n
+    rare = dict.fromkeys(("training__log_every", "training__validate_every", "training__checkpoint_every"), 8)
+    run = type(trained_run)(stopped(5, **rare))
+    resume_tiny(run.path, "training.log_every=2")  # of more steps than a row holds from now on
+    assert find_checkpoint(run).state().unlogged == {}
+
+
+def test_steps_of_other_terms_are_a_fault_of_the_checkpoint(resume_tiny: Any, stopped: Any):
     path = stopped(5)
-    resume_tiny(path)
-    resumed = type(straight)(path)
-    assert [row["step"] for row in rows_of(resumed)] == [2, 4, 5, 6, 8]
-    one, other = (
-        [value for row in rows_of(run) for value in row["batches"]["embedding"]]
-        for run in (straight, resumed)
-    )
-    assert one == other
-    assert all(torch.equal(value, tensors(resumed)[name]) for name, value in tensors(straight).items())
+    folder = path / "checkpoints" / "step-00000005"
+    state = json.loads((folder / "state.json").read_text())
+    for damaged in ({"raw": [[1.0]], "weighted": [[]]}, {"raw": [[None]]}, {"raw": 1, "weighted": 1}):
+        text = json.dumps({**state, "unlogged": {**state["unlogged"], **damaged}})
+        (folder / "state.json").write_text(text)
+        files = json.loads((folder / "files.json").read_text())
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        files["state.json"] = {"bytes": len(text), "sha256": digest}
+        (folder / "files.json").write_text(json.dumps(files))
+        with pytest.raises(JepalmError, match=r"state\.json does not fit the terms"):
+            resume_tiny(path)
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_has_saved_its_step(stopped: Any):

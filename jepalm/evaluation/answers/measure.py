@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from jepalm.evaluation.rows import Evaluation, MetricRow, ratio_row
 from jepalm.evaluation.settings import EvaluationSettings
 from jepalm.evaluation.text.held_out import TRAINING_TOKENS
 from jepalm.generation.loading import TrainedModel
+from jepalm.reading import read_json_lines
 
 MOST_QUESTIONS = 10_000
 """Questions where no number is given."""
@@ -161,17 +162,12 @@ def view_rows(metrics: Path, step: int) -> list[MetricRow]:
 
 def _logged(metrics: Path, step: int) -> dict[str, Any]:
     """The last validation row of a step, empty without one; a line that was cut by a kill is none."""
-    text = metrics.read_text(encoding="utf-8", errors="replace") if metrics.exists() else ""
-    for line in reversed(text.split("\n")):
-        if '"validation"' not in line:
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if row.get("kind") == "validation" and row.get("step") == step:
-            return dict(row)
-    return {}
+    found: dict[str, Any] = {}
+    with contextlib.suppress(OSError):
+        for _, row in read_json_lines(metrics):
+            if row is not None and row.get("kind") == "validation" and row.get("step") == step:
+                found = row
+    return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
 
 def _share_rows(

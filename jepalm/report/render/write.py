@@ -17,13 +17,13 @@ from jepalm.report.render.csv_files import sweep_csv
 from jepalm.report.render.markdown import markdown
 from jepalm.report.render.page import page
 from jepalm.report.render.several import sweep_document
-from jepalm.run import write_atomically
+from jepalm.run import sweep_temporary, write_atomically
 
 PAGE = "report.html"
 
 
 def check_writable(folder: Path) -> None:
-    """Make the folder, so that a fault is found before the plots are drawn.
+    """Make the folder, so that a fault is found before the plots are drawn, and sweep what a kill left.
 
     Raises:
         JepalmError: it cannot be made or written.
@@ -31,6 +31,8 @@ def check_writable(folder: Path) -> None:
     try:
         for part in (folder / "plots", folder / "data"):
             part.mkdir(parents=True, exist_ok=True)
+        for part in (folder, folder / "plots", folder / "data"):
+            sweep_temporary(part)
     except OSError as error:
         raise _cannot_write(folder, error) from None
 
@@ -48,7 +50,7 @@ def write(document: Document, folder: Path) -> Path:
             (folder / "plots" / f"{name}.png").unlink(missing_ok=True)
         (folder / "plots" / f"{FRONTIER}.svg").unlink(missing_ok=True)
         for name, plot in plots.items():
-            (folder / "plots" / f"{name}.png").write_bytes(plot.png)
+            write_atomically(folder / "plots" / f"{name}.png", plot.png)
         if FRONTIER in plots:
             write_atomically(folder / "plots" / f"{FRONTIER}.svg", svg_file(plots[FRONTIER].svg))
         for name, text in document.tables.items():
@@ -69,6 +71,7 @@ def write_sweep(table: SweepTable, folder: Path) -> Path:
     tree = json.dumps(table.as_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     document = sweep_document(table)
     try:
+        sweep_temporary(folder)
         write_atomically(folder / "sweep.csv", sweep_csv(table))
         write_atomically(folder / "sweep.json", tree)
         write_atomically(folder / "sweep.html", page(document))
@@ -77,7 +80,7 @@ def write_sweep(table: SweepTable, folder: Path) -> Path:
         for plot in document.plots:
             if plot.name == MEANS:
                 write_atomically(folder / f"{MEANS}.svg", svg_file(plot.svg))
-                (folder / f"{MEANS}.png").write_bytes(plot.png)
+                write_atomically(folder / f"{MEANS}.png", plot.png)
     except OSError as error:
         raise JepalmError(
             f"cannot write the table under {folder}: {error.strerror}", "--run-dir moves it"

@@ -54,6 +54,7 @@ def verdicts(record: RunRecord, phase: PhaseRecord | None) -> list[Verdict]:
     found = [
         *unfinished(record),
         *diverged(record),
+        *spiked(record),
         *collapsed(record),
         *overfit(record),
         *conditional_mean(record),
@@ -112,6 +113,25 @@ def diverged(record: RunRecord) -> Iterator[Verdict]:
         text = f"diverged: loss {three(loss.last)} at the end, {three(best)} at step {at:,} (train)"
         reason = f"loss over {DIVERGED:.0f} times its best, 20-batch means"
         yield Verdict("warning", "diverged", text, reason)
+
+
+def spiked(record: RunRecord) -> Iterator[Verdict]:
+    """Steps whose loss jumped far above those before it, as training flagged them."""
+    events = [event for event in record.events if event.get("event") == "spike"]
+    found = [
+        (loss - usual, int(step), loss, usual)
+        for event in events
+        if (loss := number(event.get("loss"))) is not None
+        and (usual := number(event.get("median"))) is not None
+        and (step := number(event.get("spike_step"))) is not None
+        and np.isfinite([loss, usual, step]).all()
+    ]
+    if found:
+        _, step, loss, usual = max(found)
+        times = f"{len(found)} times, most" if len(found) > 1 else "once,"
+        text = f"the loss jumped {times} at step {step:,}: {three(loss)}, usual was {three(usual)} (train)"
+        reason = "10 median absolute deviations, and half the median, above the 100 steps before"
+        yield Verdict("note", "spike", text, reason)
 
 
 def collapsed(record: RunRecord) -> Iterator[Verdict]:
