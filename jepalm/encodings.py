@@ -159,6 +159,8 @@ def _encoding(head: bytes) -> str | None:
     for mark, name in _MARKS:
         if head.startswith(mark):
             return name
+    if len(head) < 4:
+        return None
     zeros = [head[at::4].count(0) for at in range(4)]
     n_zeros, places = sum(zeros), len(head)
     least = _ZEROS_OF_UTF16 if places >= _SHORT else 0.4

@@ -1,10 +1,8 @@
 """The public interface: every family from rows to texts, embeddings and scores, and back from an export."""
 
 import json
-import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +18,6 @@ from jepalm.generation.loading import load_trained
 from jepalm.objective.views import prompt_row
 from jepalm.run import RunFolder, whole_folder
 
-run_command = runpy.run_path(str(Path(__file__).parent / "cli" / "conftest.py"))["run_command"]
 PAIRS = [(f"{n % 7} + {n % 5}", f"sum {n % 7 + n % 5}") for n in range(60)]
 MOVES = [(f"floor {n % 4}", f"floor {(n + 1) % 4}", "go up") for n in range(60)]
 SIZES = {"dim": 16, "n_heads": 2, "ffn_mult": 2, "source_len": 10, "target_len": 10}
@@ -124,10 +121,10 @@ def test_a_name_that_the_package_lacks_is_an_attribute_error():
         jepalm.lood  # noqa: B018
 
 
-def test_generate_writes_what_the_command_writes(model, work):
+def test_generate_writes_what_the_command_writes(model, work, jepalm_command):
     prompts, actions = read(model)
     asked = ["generate", prompts[3], "--json", "--run", model.path, "--device=cpu", "--precision=fp32"]
-    code, out, err = run_command(*asked, *(["--action", actions[3]] if actions else []), cwd=work)
+    code, out, err = jepalm_command(*asked, *(["--action", actions[3]] if actions else []), cwd=work)
     assert code == 0, err
     assert model.generate(prompts, actions=actions)[3:4] == json.loads(out)["texts"]
 
@@ -145,10 +142,10 @@ def test_an_exported_model_does_what_the_run_does(model, exported, work):
     )
 
 
-def test_the_command_reads_an_exported_folder(models, exported, family, work):
+def test_the_command_reads_an_exported_folder(models, exported, family, work, jepalm_command):
     prompts, actions = read(models[family])
     asked = ["generate", prompts[0], "--json", "--run", exported.path, "--device=cpu", "--precision=fp32"]
-    code, out, err = run_command(*asked, *(["--action", actions[0]] if actions else []), cwd=work)
+    code, out, err = jepalm_command(*asked, *(["--action", actions[0]] if actions else []), cwd=work)
     assert code == 0, err
     own = {} if actions is None else {"actions": actions[:1]}
     assert json.loads(out)["texts"] == models[family].generate(prompts[:1], **own)
@@ -315,10 +312,10 @@ def test_a_recipe_that_is_none_is_one_line():
         jepalm.train("nano", settings={"model.dmi": 3})
 
 
-def test_rows_are_prepared_as_a_file_of_them_is(work, tmp_path):
+def test_rows_are_prepared_as_a_file_of_them_is(work, tmp_path, jepalm_command):
     lines = (json.dumps({"source": source, "target": target}) + "\n" for source, target in PAIRS)
     (tmp_path / "rows.jsonl").write_text("".join(lines))
-    code, _, err = run_command("prepare", "pairs", "rows.jsonl", cwd=tmp_path)
+    code, _, err = jepalm_command("prepare", "pairs", "rows.jsonl", cwd=tmp_path)
     assert code == 0, err
     of_file = json.loads((tmp_path / "data" / "rows" / "meta.json").read_text())
     found = jepalm.prepare_pairs(PAIRS, "pairs", data_dir=work / "data", licence="CC0")

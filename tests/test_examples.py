@@ -42,8 +42,9 @@ def test_own_pairs_are_written_learned_and_asked_for(tmp_path):
     assert meta["splits"]["train"]["pairs"] == 18_000
     (run,) = (tmp_path / "runs").glob("2*-nano")
     assert json.loads((run / "manifest.json").read_text())["status"] == "finished"
-    *_, hint, answer = found.stdout.splitlines()
-    assert hint.startswith("next ")
+    *_, generate, report, answer = found.stdout.splitlines()
+    assert generate.startswith("next ")
+    assert "jepalm report" in report
     assert answer.strip()
 
 

@@ -24,6 +24,7 @@ VOCABULARY = {
     "shakespeare-windows": 100,
     "shakespeare-spans": 101,
     "nl-rx": 512,
+    "cmudict": 328,
     "home": 358,
     "openwebtext": 16384,
 }
@@ -90,6 +91,14 @@ def test_two_phases_change_nothing_but_the_phases():
 
 def test_llm_jepa_is_the_baseline_with_its_latent_term():
     assert changed("nl-rx-llm-jepa", "nl-rx-ar") == {"objective.latent.weight": 1.0}
+
+
+def test_both_models_of_pronunciations_are_of_nearly_equal_size_and_learn_from_the_same_pairs():
+    own, causal = resolve("g2p"), resolve("g2p-ar")
+    sizes = [preset_facts(config.preset).parameters or 0 for config in (own, causal)]
+    assert abs(sizes[1] / sizes[0] - 1) < 0.1
+    assert own.data == causal.data
+    assert (own.model.source_len, own.model.target_len) == (causal.model.source_len, causal.model.target_len)
 
 
 def test_overrides_go_on_top_of_a_preset_with_a_base():

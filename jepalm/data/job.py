@@ -119,6 +119,9 @@ def check_request(name: str, request: Request) -> None:
     kind, _ = parse_tokenizer(request.tokenizer)
     if request.alphabet == "data" and kind != "char":
         raise UsageError(f"tokenizer {request.tokenizer} has no alphabet", "--alphabet goes with char")
+    if request.pairing != "pairs" and kind == "whitespace":
+        message = f"tokenizer {request.tokenizer} is for given pairs, not for {request.pairing} of a text"
+        raise UsageError(message, "take char, byte, bpe:SIZE or word:SIZE")
     if request.pairing == "spans" and kind == "backbone":
         message = f"the tokenizer of {request.tokenizer} has no mask for hidden spans"
         raise UsageError(message, "take char, byte, bpe:SIZE or word:SIZE")

@@ -13,6 +13,7 @@ from jepalm.data.tokenizer import (
     byte_tokenizer,
     char_tokenizer,
     parse_tokenizer,
+    whitespace_tokenizer,
     with_mask,
     word_tokenizer,
 )
@@ -36,6 +37,8 @@ def build_tokenizer(
         built = bpe_tokenizer(size, training_text())
     elif kind == "word":
         built = word_tokenizer(size, training_text())
+    elif kind == "whitespace":
+        built = whitespace_tokenizer(size, training_text())
     elif kind == "byte":
         built = byte_tokenizer()
     elif kind == "backbone":

@@ -34,7 +34,7 @@ SplitName = Literal["train", "validation", "test", "compositional", "longer"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 """Those that all data have; simulated transitions have more."""
 Role = Literal["source", "target", "action"]
-Task = Literal["text", "regex", "transitions", "gsm8k", "spider", "nq-open"]
+Task = Literal["text", "regex", "transitions", "gsm8k", "spider", "nq-open", "g2p"]
 Pairing = Literal["lines", "windows", "spans", "pairs"]
 GivenText = Annotated[str, AfterValidator(lambda text: text.encode("utf-8", "replace").decode())]
 """Of the command line, where bytes that are no UTF-8 are halves of surrogate pairs; written as `?`."""
@@ -43,6 +43,7 @@ _MADE_BY = {
     "shakespeare": "jepalm prepare shakespeare",
     "shakespeare-windows": "jepalm prepare shakespeare --pairing windows --name shakespeare-windows",
     "nl-rx": "jepalm prepare nl-rx",
+    "cmudict": "jepalm prepare cmudict",
     "home": "jepalm prepare transitions --world home",
     "grid": "jepalm prepare transitions --world grid",
     "shakespeare-spans": "jepalm prepare shakespeare --pairing spans --name shakespeare-spans",
@@ -115,7 +116,7 @@ class Request(_Record):
     """Percent of the text in train, validation and test; of a dataset, only for those it lacks."""
     task: Task = "text"
     """How an answer is scored: as text, as a regular expression by the lines it describes, as the state
-    that follows a state and an action, or as a published task does."""
+    that follows a state and an action, as one of several pronunciations, or as a published task does."""
     drawn: Drawn | None = None
     simulated: Simulated | None = None
     normalize_newlines: bool = False
@@ -124,6 +125,9 @@ class Request(_Record):
     """Whether what the system says in a chat stands in front of its sources."""
     dedup: bool = False
     """Whether equal pairs were kept in one split."""
+    split_by: Literal["order", "source"] = "order"
+    """Of given pairs: contiguous blocks of rows, or the split that a row's first source is drawn into by its
+    hash, so that all pairs of a source are in one split."""
 
 
 class SplitCounts(_Record):
@@ -149,7 +153,7 @@ class Meta(_Record):
     licence: GivenText
     request: Request
     tokenizer: str
-    """`char`, `byte`, `bpe:SIZE` or `word:SIZE` with the size reached."""
+    """`char`, `byte`, `bpe:SIZE`, `word:SIZE` or `whitespace:SIZE` with the size reached."""
     vocab_size: int
     splits: dict[SplitName, SplitCounts]
     characters: int

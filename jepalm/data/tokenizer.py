@@ -1,4 +1,4 @@
-"""Text to token ids and back, exactly: characters, bytes, byte pairs or words.
+"""Text to token ids and back, exactly: characters, bytes, byte pairs, words or whitespace-separated symbols.
 
 Every kind is one file of the `tokenizers` library with the same three special ids. Specials are
 entries of the vocabulary only, never patterns searched for in text, so a text that happens to
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from jepalm.errors import Stopped, UsageError
 from jepalm.reading import parse_json, read_text
@@ -34,6 +34,8 @@ MIN_LEARNED, MAX_LEARNED = 256 + len(SPECIALS) + 1, 1_000_000
 """Entries of a vocabulary of byte pairs or words."""
 _WORD = r" ?(?:\p{L}+|\p{N}+|[^\s\p{L}\p{N}])|\s"
 """Letters, digits or one other character, with the blank before them."""
+_BLANK = " "
+"""Stands before every symbol between blanks, and is added before the first one."""
 _CODE_POINTS = 0x110000
 _UNICODE_STEP = 4  # bytes a character of UTF-32
 
@@ -51,7 +53,7 @@ class TextTokenizer:
     def __init__(self, library: Tokenizer, name: str) -> None:
         self._library = library
         self.name = name
-        """`char`, `byte`, `bpe:SIZE` or `word:SIZE`."""
+        """`char`, `byte`, `bpe:SIZE`, `word:SIZE` or `whitespace:SIZE`."""
 
     @property
     def vocab_size(self) -> int:
@@ -172,6 +174,8 @@ class TextTokenizer:
             return cls(library, "char")
         model, size = tree["model"], len(vocabulary) - (MASK in vocabulary)
         learned = "word" if model.get("ignore_merges") else "bpe" if model.get("merges") else ""
+        if learned == "word" and tree.get("normalizer"):
+            learned = "whitespace"
         if not learned and not {*_byte_symbols()} <= vocabulary.keys():
             raise UsageError(f"{path}: its symbols are not bytes", "run jepalm prepare again")
         return cls(library, f"{learned}:{size}" if learned else "byte")
@@ -267,19 +271,49 @@ def word_tokenizer(size: int, sample: Iterable[str]) -> TextTokenizer:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
+    library = _whole_pieces(size, sample, splitter)
+    library.decoder = decoders.ByteLevel()
+    return TextTokenizer(library, f"word:{library.get_vocab_size()}")
+
+
+def whitespace_tokenizer(size: int, sample: Iterable[str]) -> TextTokenizer:
+    """The most frequent symbols between blanks, one token each wherever they stand; all else in bytes.
+
+    For pairs of which one side is spelled and the other is a list, such as letters and phonemes. A blank is
+    put before the first symbol and taken away again, so that it is the same token there as anywhere; texts
+    that are cut elsewhere would gain one.
+
+    Args:
+        size: entries of the vocabulary wanted, specials and bytes included; few symbols give fewer.
+        sample: text to count symbols in.
+    """
+    splitter = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(_BLANK, "merged_with_next"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    first = normalizers.Prepend(_BLANK)
+    library = _whole_pieces(size, (first.normalize_str(text) for text in sample), splitter)
+    library.normalizer = first
+    library.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(_BLANK, 1, 0)])
+    return TextTokenizer(library, f"whitespace:{library.get_vocab_size()}")
+
+
+def _whole_pieces(size: int, sample: Iterable[str], splitter: pre_tokenizers.PreTokenizer) -> Tokenizer:
+    """A library tokenizer of bytes and the most frequent pieces of a sample, up to `size` entries."""
     known = [*SPECIALS, *_byte_symbols()]
     counting = Tokenizer(models.WordLevel())
     counting.pre_tokenizer = splitter
     trainer = trainers.WordLevelTrainer(vocab_size=size + len(known), show_progress=False)
     counting.train_from_iterator(sample, trainer=trainer)
     by_frequency: dict[str, int] = counting.get_vocab()
-    words = sorted(by_frequency.keys() - set(known), key=by_frequency.__getitem__)
-    vocabulary = {entry: index for index, entry in enumerate([*known, *words[: size - len(known)]])}
+    pieces = sorted(by_frequency.keys() - set(known), key=by_frequency.__getitem__)
+    vocabulary = {entry: index for index, entry in enumerate([*known, *pieces[: size - len(known)]])}
     # A byte-pair model without merges that looks for the whole piece first.
     library = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     library.pre_tokenizer = splitter
-    library.decoder = decoders.ByteLevel()
-    return TextTokenizer(library, f"word:{len(vocabulary)}")
+    return library
 
 
 def with_mask(tokenizer: TextTokenizer) -> TextTokenizer:
@@ -290,7 +324,7 @@ def with_mask(tokenizer: TextTokenizer) -> TextTokenizer:
 
 
 def parse_tokenizer(spec: str) -> tuple[str, int]:
-    """Read `char`, `byte`, `bpe:SIZE`, `word:SIZE` or a Hugging Face model into (kind, size).
+    """Read a tokenizer such as `char`, `bpe:SIZE`, or a Hugging Face model into (kind, size).
 
     A model is a path or a name on the hub, which has a slash; its kind is `backbone`. The size is 0 where
     there is none.
@@ -300,11 +334,11 @@ def parse_tokenizer(spec: str) -> tuple[str, int]:
     """
     if spec in ("char", "byte"):
         return spec, 0
-    match = re.fullmatch(r"(bpe|word):(\d{1,9})", spec)
+    match = re.fullmatch(r"(bpe|word|whitespace):(\d{1,9})", spec)
     if not match and ("/" in spec or Path(spec).exists()):
         return "backbone", 0
     if not match:
-        hint = "char, byte, bpe:SIZE such as bpe:4096, word:SIZE, or a Hugging Face model"
+        hint = "char, byte, bpe:SIZE such as bpe:4096, word:SIZE, whitespace:SIZE, or a Hugging Face model"
         raise UsageError(f"unknown tokenizer {spec}", hint)
     size = int(match[2])
     if not MIN_LEARNED <= size <= MAX_LEARNED:

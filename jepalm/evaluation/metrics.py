@@ -89,6 +89,13 @@ _ALL = [
     Metric("task/answer", "right answer", "", "up", "nearest"),
     Metric("task/execution", "the same rows", "", "up", "nearest"),
     Metric("task/execution_nonempty", "the same rows, gold finds some", "", "up", "nearest"),
+    Metric("task/word_error", "word error rate", "", "down", "nearest"),
+    Metric("task/phoneme_error", "phoneme error rate", "", "down", "nearest"),
+    Metric("task/word_error_unstressed", "word error rate without stress", "", "down", "nearest"),
+    Metric(
+        "task/word_error_uninflected", "word error rate, no training word's inflection", "", "down", "nearest"
+    ),
+    Metric("task/inflected", "words that s, 's, ed or ing makes of training words", "", None),
     Metric("task/malformed", "malformed answer", "", "down"),
     Metric("task/undecided", "too large to decide", "", "down"),
     Metric("task/facts", "facts right", "", "up", "nearest"),

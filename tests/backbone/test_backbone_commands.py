@@ -37,7 +37,7 @@ def test_from_pairs_to_an_exported_folder(work, backbones):
     backbone = backbones["gemma"]
     shown = prepared(work, backbone)
     assert f"bpe:280, 277 symbols + 3, of {backbone}" in shown
-    assert f"jepalm train --preset lora model.backbone={backbone} --data rows" in shown
+    assert f"jepalm train model.backbone={backbone} --preset lora --data rows" in shown
     asked = ("train", "--preset", "lora", f"model.backbone={backbone}", "--data", "rows", *TINY)
     code, out, err = run_command(*asked, cwd=work)
     assert code == 0, err

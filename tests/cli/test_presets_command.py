@@ -10,7 +10,7 @@ from jepalm.config import dump, preset_names, resolve
 
 @pytest.fixture
 def call(tmp_path, jepalm_command):
-    return lambda *words: jepalm_command("presets", *words, cwd=tmp_path)
+    return lambda *words: jepalm_command("presets", *words, cwd=tmp_path, COLUMNS="120")
 
 
 def test_the_list_has_each_preset_with_size_data_length_and_purpose(call):

@@ -11,6 +11,7 @@ from jepalm.data.tokenizer import (
     byte_tokenizer,
     char_tokenizer,
     parse_tokenizer,
+    whitespace_tokenizer,
     with_mask,
     word_tokenizer,
 )
@@ -19,6 +20,7 @@ from jepalm.errors import UsageError
 SAMPLE = ["the cat sat on the mat, then the cat ran <unk><unk> <end>\n"] * 50
 CHAR, BYTE, BPE = char_tokenizer(), byte_tokenizer(), bpe_tokenizer(275, SAMPLE)
 WORD = word_tokenizer(265, SAMPLE)
+WHITESPACE = whitespace_tokenizer(262, ["K AE1 T", "AE1 K T", "T cat"])
 ALL = [CHAR, BYTE, BPE, WORD]
 plain = st.text(st.sampled_from(FIXED_ALPHABET))
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
@@ -56,6 +58,13 @@ def test_digits_are_words_and_other_characters_stand_alone():
     assert pieces == ["floor", " 12", ",", " door", "_", "a", "@", "@", " -", "\n", " 7", "b"]
 
 
+def test_a_symbol_between_blanks_is_the_same_token_wherever_it_stands():
+    assert WHITESPACE.name == "whitespace:262"
+    assert [sorted(WHITESPACE.encode(text)) for text in ("K AE1 T", "T K AE1")] == [[259, 260, 261]] * 2
+    assert WHITESPACE.decode(WHITESPACE.encode("K AE1 T")) == "K AE1 T"
+    assert len(WHITESPACE.encode("cat")) == 1 + 3  # the blank before it, and its bytes
+
+
 def test_a_sample_of_few_words_gives_fewer_entries():
     assert word_tokenizer(400, ["on off"]).name == "word:261"
 
@@ -72,6 +81,7 @@ def test_all_but_char_round_trip_any_text(text: str):
     assert BYTE.decode(BYTE.encode(text)) == text
     assert WORD.decode(WORD.encode(text)) == text
     assert BPE.decode(BPE.encode(text)) == text
+    assert WHITESPACE.decode(WHITESPACE.encode(text)) == text
 
 
 @given(any_text)
@@ -102,7 +112,7 @@ def test_specials_written_in_a_text_stay_text(tokenizer: TextTokenizer):
     assert not {0, 1, 2} & set(tokenizer.encode(text))
 
 
-@pytest.mark.parametrize("tokenizer", ALL, ids=lambda tokenizer: tokenizer.name)
+@pytest.mark.parametrize("tokenizer", [*ALL, WHITESPACE], ids=lambda tokenizer: tokenizer.name)
 def test_saved_file_loads_with_name_and_ids(tokenizer: TextTokenizer, tmp_path: Path):
     tokenizer.save(tmp_path / "tokenizer.json")
     loaded = TextTokenizer.load(tmp_path / "tokenizer.json")

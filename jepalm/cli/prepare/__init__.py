@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from jepalm.cli.prepare.cmudict import cmudict
 from jepalm.cli.prepare.datasets import WithKnownDatasets, dataset
 from jepalm.cli.prepare.pairs import nl_rx, pairs
 from jepalm.cli.prepare.text import shakespeare, text
@@ -19,5 +20,6 @@ prepare_app.command()(shakespeare)
 prepare_app.command()(text)
 prepare_app.command()(pairs)
 prepare_app.command("nl-rx")(nl_rx)
+prepare_app.command()(cmudict)
 prepare_app.command()(transitions)
 prepare_app.command()(dataset)

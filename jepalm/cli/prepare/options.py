@@ -29,6 +29,13 @@ class Alphabet(enum.StrEnum):
     data = "data"
 
 
+class SplitBy(enum.StrEnum):
+    """What decides the split of a pair."""
+
+    order = "order"
+    source = "source"
+
+
 PairingOption = Annotated[
     Pairing,
     typer.Option(
@@ -38,7 +45,7 @@ PairingOption = Annotated[
 TokenizerOption = Annotated[
     str,
     typer.Option(
-        metavar="char|byte|bpe:SIZE|word:SIZE|MODEL",
+        metavar="char|byte|bpe:SIZE|word:SIZE|whitespace:SIZE|MODEL",
         help="How text becomes tokens; MODEL: as a Hugging Face model does, given by its folder or name.",
     ),
 ]
@@ -47,6 +54,12 @@ AlphabetOption = Annotated[
 ]
 SplitOption = Annotated[
     str, typer.Option(metavar="A/B/C", help="Percent of the text in train, validation and test.")
+]
+SplitByOption = Annotated[
+    SplitBy,
+    typer.Option(
+        help="order: the last rows are held out. source: by a hash, so that a source is in one split."
+    ),
 ]
 NormalizeOption = Annotated[
     bool, typer.Option("--normalize-newlines", help="Read CR LF, and CR alone, as a newline.")
@@ -118,6 +131,7 @@ def request_of(
     alphabet: Alphabet,
     split: str,
     task: Task = "text",
+    split_by: SplitBy = SplitBy.order,
     drawn: Drawn | None = None,
     simulated: Simulated | None = None,
     **flags: bool,
@@ -141,6 +155,7 @@ def request_of(
             "alphabet": alphabet.value,
             "split": (train, validation, test),
             "task": task,
+            "split_by": split_by.value,
             "drawn": drawn,
             "simulated": simulated,
             **flags,

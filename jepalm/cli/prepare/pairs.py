@@ -18,6 +18,8 @@ from jepalm.cli.prepare.options import (
     LicenceOption,
     NameOption,
     RevisionOption,
+    SplitBy,
+    SplitByOption,
     SplitOption,
     TokenizerOption,
     asked_for,
@@ -39,6 +41,7 @@ class TaskName(enum.StrEnum):
     gsm8k = "gsm8k"
     spider = "spider"
     nq_open = "nq-open"
+    g2p = "g2p"
 
 
 def pairs(
@@ -63,14 +66,15 @@ def pairs(
     task: Annotated[
         TaskName,
         typer.Option(
-            help="How answers are scored: as text, as expressions by their lines, or as a published task,"
-            " whose own rows are read too."
+            help="How answers are scored: as text, as expressions by their lines, as pronunciations (g2p), or"
+            " as a published task, whose own rows are read too."
         ),
     ] = TaskName.text,
     name: NameOption = None,
     tokenizer: TokenizerOption = "char",
     alphabet: AlphabetOption = Alphabet.fixed,
     split: SplitOption = "90/5/5",
+    split_by: SplitByOption = SplitBy.order,
     system: Annotated[
         bool,
         typer.Option("--system", help="Keep what the system says in a chat, in front of each source."),
@@ -100,9 +104,14 @@ def pairs(
     files = {split: path for split, path in held_out.items() if path is not None}
     if given is not None and files:
         raise UsageError("--validation and --test do not go with --from", "a dataset has splits of its own")
+    if dedup and split_by == SplitBy.source:
+        hint = "equal pairs have equal sources, which are in one split already"
+        raise UsageError("--dedup does nothing with --split-by source", hint)
     if file is not None and (config or revision):
         raise UsageError("--config and --revision go with --from", "a file has neither")
-    request = request_of("pairs", tokenizer, alphabet, split, task=task.value, system=system, dedup=dedup)
+    request = request_of(
+        "pairs", tokenizer, alphabet, split, task.value, split_by, system=system, dedup=dedup
+    )
     asked = asked_for(name or named_after(file or Path(str(given))), request, data_dir, force)
     if file is not None:
         origin, source = _from_files(file, files, request, skip_bad)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from jepalm.data.learning import build_tokenizer, evenly_drawn
 from jepalm.data.pairs.duplicates import (
     LEFT_OUT,
     SPLIT_NAMES,
+    Places,
     RowKeys,
     grouped_splits,
     repeated_pairs,
@@ -23,11 +25,13 @@ from jepalm.data.pairs.duplicates import (
 )
 from jepalm.data.pairs.reading import PairSource
 from jepalm.data.pairs.records import PairRecord
-from jepalm.data.prepared import SPLITS, Role, SplitName
+from jepalm.data.prepared import SPLITS, Request, Role, SplitName
 from jepalm.data.text.reading import CharacterCounter, TextCounts, code_points
-from jepalm.data.text.splitting import row_blocks
+from jepalm.data.text.splitting import Shares, row_blocks, split_of
 from jepalm.data.tokenizer import TextTokenizer, parse_tokenizer
 from jepalm.data.writing import SplitWriter
+from jepalm.errors import UsageError
+from jepalm.numbers import counted
 
 _PAIRS_AT_ONCE = 4096
 _CHARACTERS_AT_ONCE = 1 << 20
@@ -52,6 +56,9 @@ def _prepare(job: Job, source: PairSource) -> Outcome:
         return present
     blocks = row_blocks(counts, job.request, source.given)
     places = splits_of_rows(blocks, counts.lines)
+    if job.request.split_by == "source":
+        n_cut = counts.lines - sum(source.given.values())
+        places[:n_cut] = _splits_of_sources(source, job.request, n_cut)
     if job.request.dedup:
         places, gone = grouped_splits(places, keys, job.request, source.given)
         left_out["pairs of train that stand in a given split"] += gone
@@ -67,7 +74,7 @@ def _prepare(job: Job, source: PairSource) -> Outcome:
 
     def training_text() -> Iterator[str]:
         learned = (pairs for name, pairs in rows("learning") if name == "train")
-        if parse_tokenizer(job.request.tokenizer)[0] == "word":
+        if parse_tokenizer(job.request.tokenizer)[0] in ("word", "whitespace"):
             # The last word of a text and the first of the next are no word.
             texts = (text for pairs in learned for text in _texts(pairs) if text)
         else:
@@ -117,6 +124,24 @@ def _count(source: PairSource, advance: Callable[[int], None]) -> tuple[TextCoun
     counts.raw_sha256 = digest.hexdigest()
     counts.frequency = characters.frequency()
     return counts, RowKeys.of(keys, ends), has_action
+
+
+def _splits_of_sources(source: PairSource, request: Request, n_rows: int) -> Places:
+    """The split of each of the first rows, drawn by the hash of its first source, (n_rows,).
+
+    Raises:
+        UsageError: the sources do not fill every split.
+    """
+    wanted = zip(SPLITS[1:], request.split[1:], strict=True)
+    shares: Shares = {name: percent / 100 for name, percent in wanted if name not in source.given}
+    rows = islice((pairs for _, pairs in source.read() if pairs), n_rows)
+    names = [split_of(pairs[0].source, shares) for pairs in rows]
+    if missing := {"train", *shares} - set(names):
+        message = (
+            f"{counted(n_rows, 'good row')}, split by their sources, leave none for {sorted(missing)[0]}"
+        )
+        raise UsageError(message, "give more rows, or other shares with --split")
+    return np.array([SPLIT_NAMES.index(name) for name in names], dtype=np.int8)
 
 
 def _texts(pairs: list[PairRecord]) -> Iterator[str]:

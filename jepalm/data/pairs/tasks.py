@@ -122,6 +122,13 @@ def _check_spider(pair: PairRecord) -> None:
         raise BadRowError(f"target is no SQL query: {fault}")
 
 
+def _check_g2p(pair: PairRecord) -> None:
+    if not pair.target.split():
+        raise BadRowError("target has no phoneme")
+    if ALTERNATIVES in pair.target:
+        raise BadRowError("target holds several pronunciations", "one row for each, with the same source")
+
+
 def _text(row: dict[str, Any], key: str) -> str:
     value = row.get(key)
     if not isinstance(value, str) or not value.strip():
@@ -134,4 +141,5 @@ _FORMATS: Mapping[Task, TaskFormat] = {
     "gsm8k": TaskFormat("question", _gsm8k, _check_gsm8k),
     "spider": TaskFormat("query", _spider, _check_spider),
     "nq-open": TaskFormat("question", _nq_open),
+    "g2p": TaskFormat(check=_check_g2p),
 }

@@ -21,15 +21,13 @@ from jepalm.data.learning import LEARNING_SAMPLE, build_tokenizer
 from jepalm.data.prepared import SPLITS, SplitName, open_prepared
 from jepalm.data.text.reading import CharacterCounter, code_points
 from jepalm.data.text.resuming import PIECE_BYTES, Place, partial_folder
+from jepalm.data.text.splitting import Shares, split_of
 from jepalm.data.tokenizer import parse_tokenizer
 from jepalm.data.writing import SplitWriter
 from jepalm.errors import UsageError
 
 BATCH_CHARACTERS = 1 << 20
 _FILES_SAMPLED = 64
-
-Shares = dict[SplitName, float]
-"""Part of the training documents that goes to another split, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -141,18 +139,6 @@ def _grouped(
             pending = []
         pending.append(row)
     yield "".join(pending), None
-
-
-def split_of(document: str, shares: Shares) -> SplitName:
-    """The split of a training document, drawn by its text."""
-    if not shares:
-        return "train"
-    drawn = int.from_bytes(hashlib.blake2b(document.encode(), digest_size=8).digest()) / 2**64
-    for name, share in shares.items():
-        if drawn < share:
-            return name
-        drawn -= share
-    return "train"
 
 
 def _by_split(batch: DocumentBatch, shares: Shares) -> dict[SplitName, list[str]]:

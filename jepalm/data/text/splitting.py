@@ -1,7 +1,8 @@
-"""Train, validation and test as contiguous blocks, with a gap between two where neighbours overlap."""
+"""Train, validation and test: contiguous blocks, with a gap where neighbours overlap, or by a hash."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Literal
@@ -18,6 +19,8 @@ _ANYWHERE = "--pairing windows draws anywhere"
 
 Block = tuple[SplitName | None, int]
 """A block's split (None: left out) and where it ends."""
+Shares = dict[SplitName, float]
+"""Part of the training texts that goes to another split, 0 to 1."""
 
 
 def line_blocks(counts: TextCounts, request: Request) -> list[Block]:
@@ -62,6 +65,18 @@ def row_blocks(
         raise UsageError(message, "give more rows, or a larger share of train with --split")
     ends = accumulate([train, *sizes.values(), *given.values()])
     return list(zip(("train", *sizes, *given), ends, strict=True))
+
+
+def split_of(text: str, shares: Shares) -> SplitName:
+    """The split of a document or source, drawn by the hash of its text; train where no share takes it."""
+    if not shares:
+        return "train"
+    drawn = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) / 2**64
+    for name, share in shares.items():
+        if drawn < share:
+            return name
+        drawn -= share
+    return "train"
 
 
 def segments(

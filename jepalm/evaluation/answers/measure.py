@@ -15,6 +15,7 @@ from jepalm.evaluation.answers.answering import Answerer, TimedAnswers, write_in
 from jepalm.evaluation.answers.questions import (
     most_frequent_answer,
     nearest,
+    read_all_answers,
     read_questions,
     training_questions,
 )
@@ -32,8 +33,8 @@ LEFT_OUT = "metrics of decoder, embeddings and sampled text, which are of one-sh
 FREQUENT, NEAREST, COPY = "most frequent answer", "nearest source's answer", "state as it was"
 """Controls: the answer that train has most often, that of the training source nearest to the question, and
 of transitions no change."""
-_FAULTS = ("malformed", "undecided")
-"""Shares that no control shares."""
+_OF_NO_CONTROL = ("malformed", "undecided", "inflected")
+"""Shares that say nothing of a control."""
 _VIEWS = {
     "view_cosine_gap": {},
     "view_retrieval": {"chance": "view_retrieval_chance"},
@@ -79,9 +80,11 @@ def measure_answers(
     task = prepared.meta.task
     simulated = prepared.meta.request.simulated
     world = world_of(simulated) if simulated is not None else None
-    score = score_of(task, settings.reading, settings.databases, world)
-    questions = read_questions(split, prepared.tokenizer, settings.n_prompts or MOST_QUESTIONS)
     training, training_tokens = training_questions(prepared, TRAINING_TOKENS)
+    known = frozenset(one.source for one in training)
+    score = score_of(task, settings.reading, settings.databases, world, known)
+    read = read_all_answers if task == "g2p" else read_questions
+    questions = read(split, prepared.tokenizer, settings.n_prompts or MOST_QUESTIONS)
     answerers = {"model": Answerer(trained, settings.beams)}
     if other is not None and other.pairing == "pairs":
         if other.reads_actions and not prepared.meta.has_action:
@@ -178,7 +181,7 @@ def _share_rows(
             controls={
                 title: shares[name].value
                 for title, shares in controls.items()
-                if name in shares and name not in _FAULTS
+                if name in shares and name not in _OF_NO_CONTROL
             },
         )
         for name in found["model"]

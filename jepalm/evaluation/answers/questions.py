@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from jepalm.data.pairs.tasks import ALTERNATIVES
 from jepalm.data.prepared import PreparedData, Split
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.text.statistics import ngrams
@@ -39,6 +40,17 @@ def read_questions(split: Split, tokenizer: TextTokenizer, n: int) -> list[Quest
     """Read n pairs evenly spaced over a split, or all of them where it has no more."""
     n = min(n, split.n_pairs)
     return [_question(split, tokenizer, place * split.n_pairs // n) for place in range(n)]
+
+
+def read_all_answers(split: Split, tokenizer: TextTokenizer, n: int) -> list[Question]:
+    """Read n sources evenly spaced over a split, each with the targets of all its pairs as right answers."""
+    answers: dict[str, list[str]] = {}
+    for place in range(split.n_pairs):
+        pair = _question(split, tokenizer, place)
+        answers.setdefault(pair.source, []).append(pair.gold)
+    found = [Question(source, ALTERNATIVES.join(dict.fromkeys(right))) for source, right in answers.items()]
+    n = min(n, len(found))
+    return [found[place * len(found) // n] for place in range(n)]
 
 
 def training_questions(prepared: PreparedData, most_tokens: int) -> tuple[list[Question], int]:

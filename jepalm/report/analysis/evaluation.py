@@ -42,6 +42,7 @@ TITLES = {
 MAIN_METRICS = (
     *(f"task/{name}" for name in ("exact_match", "language_equality", "language_equality_nondegenerate")),
     *(f"task/{name}" for name in ("answer", "execution", "facts_changed", "facts_random")),
+    *("task/word_error", "task/phoneme_error"),
     *("writing/characters_per_s", "views/cosine_gap"),
     *("rollout/latent_8", "rollout/text_8", "plan/text_4", "action/gap_embedding"),
     *("retrieval/embedding", "surprise/embedding", "world/effective_rank", "probe/predicted_changing"),

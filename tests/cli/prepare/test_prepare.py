@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from jepalm.cli.prepare import prepare_app
+from jepalm.data.pairs import cmudict
 from jepalm.data.prepared import Drawn, open_prepared
 from jepalm.data.text import shakespeare
 from jepalm.errors import JepalmError
@@ -37,10 +38,10 @@ def labelled(output: str) -> dict[str, str]:
     return {line[:9].strip(): line[9:].strip() for line in output.splitlines()}
 
 
-def refused(result: Result) -> str:
-    """The one line that `main` shows, after checking that it is for bad input."""
+def refused(result: Result, exit_code: int = 2) -> str:
+    """The one line that `main` shows, after checking its exit code, by default that of bad input."""
     assert isinstance(result.exception, JepalmError)
-    assert result.exception.exit_code == 2
+    assert result.exception.exit_code == exit_code
     assert "\n" not in str(result.exception)
     return str(result.exception)
 
@@ -229,6 +230,18 @@ def test_text_that_cannot_be_prepared(run: Run, content: bytes, why: str):
         (("text", "poem.txt", "--name", "../up"), "cannot name prepared data '../up'"),
         (("text", "poem.txt", "--data-dir", "poem.txt"), "poem.txt is not a folder"),
         (("pairs", "poem.txt", "--test", "none.jsonl"), "no such file: none.jsonl"),
+        (
+            ("text", "poem.txt", "--tokenizer", "whitespace:300"),
+            "is for given pairs, not for lines of a text",
+        ),
+        (
+            ("pairs", "poem.txt", "--dedup", "--split-by", "source"),
+            "--dedup does nothing with --split-by source",
+        ),
+        (
+            ("cmudict", "--from", "poem.txt"),
+            "40 good rows, split by their sources, leave none for",
+        ),
         (("nl-rx", "--split", "100/0/0"), "split 100/0/0 is out of range"),
         (("nl-rx", "--name", "../up"), "cannot name prepared data '../up'"),
     ],
@@ -236,6 +249,12 @@ def test_text_that_cannot_be_prepared(run: Run, content: bytes, why: str):
 def test_bad_input_is_one_clear_line(run: Run, arguments: tuple[str, ...], why: str):
     lines_file()
     assert why in refused(run(*arguments))
+
+
+def test_a_missing_dictionary_names_what_brings_it(run: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cmudict, "PACKAGE", "no-such-package")
+    message = refused(run("cmudict"), exit_code=1)
+    assert message.startswith("the CMU Pronouncing Dictionary is not installed (pip install 'jepalm[tasks]'")
 
 
 def test_empty_file_of_pairs(run: Run):

@@ -18,7 +18,14 @@ from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.evaluation.answers.answering import Answerer, write_in_turns
 from jepalm.evaluation.answers.measure import FREQUENT, NEAREST, measure_answers, view_rows
-from jepalm.evaluation.answers.questions import LOST, Question, most_frequent_answer, nearest, read_questions
+from jepalm.evaluation.answers.questions import (
+    LOST,
+    Question,
+    most_frequent_answer,
+    nearest,
+    read_all_answers,
+    read_questions,
+)
 from jepalm.evaluation.evaluate import evaluate
 from jepalm.evaluation.metrics import METRICS
 from jepalm.evaluation.settings import EvaluationSettings
@@ -193,6 +200,14 @@ def test_what_the_alphabet_lacks_makes_an_answer_that_no_model_writes(tmp_path):
     rows = [{"source": "q é", "target": "aé"}] * 5
     data = prepare(tmp_path, "lost", rows)
     assert read_questions(data.split("train"), data.tokenizer, 1) == [Question(f"q {LOST}", f"a{LOST}")]
+
+
+def test_all_pairs_of_a_source_are_one_question_with_their_targets_as_right_answers(tmp_path):
+    texts = ["a A", "b B", "a C", "a A", "c D", *[f"{k} T" for k in range(4)]]
+    rows = [dict(zip(("source", "target"), text.split(), strict=True)) for text in texts]
+    split = prepare(tmp_path, "several", [*rows, *rows[:3]], task="g2p").split("train")
+    found = read_all_answers(split, TextTokenizer.load(tmp_path / "several" / "tokenizer.json"), 100)
+    assert found[:3] == [Question("a", "A; C"), Question("b", "B"), Question("c", "D")]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from jepalm.data.prepared import Task
 from jepalm.data.regex.syntax import Reading
 from jepalm.data.worlds.base import AnyWorld
 from jepalm.errors import UsageError
+from jepalm.evaluation.answers.tasks.g2p import score_g2p
 from jepalm.evaluation.answers.tasks.gsm8k import score_gsm8k
 from jepalm.evaluation.answers.tasks.nq_open import score_nq_open
 from jepalm.evaluation.answers.tasks.regex import score_expressions
@@ -24,6 +26,7 @@ SCORES: dict[Task, Score] = {
     "gsm8k": score_gsm8k,
     "spider": score_spider,
     "nq-open": score_nq_open,
+    "g2p": score_g2p,
 }
 
 
@@ -32,6 +35,7 @@ def score_of(
     reading: Reading = "boundary",
     databases: Path | None = None,
     world: AnyWorld | None = None,
+    known: Collection[str] = (),
 ) -> Score:
     r"""Return how a task is scored.
 
@@ -40,6 +44,7 @@ def score_of(
         reading: of a `\b` in an expression.
         databases: folder of sqlite files in which queries are executed; without, their texts are compared.
         world: the simulator that states are of, if there is one.
+        known: sources of the training split.
 
     Raises:
         UsageError: a setting does nothing for this task, or there is no such folder.
@@ -58,4 +63,6 @@ def score_of(
         return partial(score_spider, databases=Databases(databases))
     if world is not None:
         return partial(score_transitions, masked=world.masked, facts=facts_of(world))
+    if task == "g2p":
+        return partial(score_g2p, known=known)
     return partial(score_expressions, reading=reading) if task == "regex" else SCORES[task]

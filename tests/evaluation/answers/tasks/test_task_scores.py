@@ -8,6 +8,7 @@ import pytest
 from jepalm.data.pairs.tasks import final_answer
 from jepalm.errors import UsageError
 from jepalm.evaluation.answers.tasks import SCORES, score_of
+from jepalm.evaluation.answers.tasks.g2p import edit_distance
 from jepalm.evaluation.answers.tasks.nq_open import normalised
 from jepalm.evaluation.answers.tasks.shares import Answered, Share
 from jepalm.evaluation.answers.tasks.transitions import score_transitions
@@ -128,4 +129,38 @@ def test_settings_that_do_nothing_are_refused(tmp_path):
 def test_an_empty_answer_is_wrong_in_every_task(task):
     gold = {"gsm8k": "#### 1", "regex": "a", "spider": "SELECT 1"}.get(task, "A")
     for share in scored(task, [gold], [""]).values():
-        assert share.value == float(share.name == "malformed")
+        assert share.value == float(share.name == "malformed" or "error" in share.name)
+
+
+def test_a_pronunciation_is_right_when_it_is_one_of_the_right_ones():
+    gold = ["R EH1 D; R IY1 D", "K AE1 T", "K AE1 T", "D AO1 G"]
+    written = ["R IY1 D", "K AE0 T", "K T", ""]
+    shares = scored("g2p", gold, written)
+    assert shares["word_error"].above.tolist() == [0, 1, 1, 1]
+    assert shares["word_error_unstressed"].above.tolist() == [0, 0, 1, 1]
+    # one replaced, one deleted, three deleted, of 3 phonemes each
+    assert shares["phoneme_error"].value == pytest.approx(5 / 12)
+
+
+def test_the_phoneme_error_is_that_of_the_nearest_answer():
+    # of 4 phonemes 1 is missing, of 2 there is 1 too many
+    assert scored("g2p", ["A B C D; A B"], ["A B C"])["phoneme_error"].value == 1 / 4
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "distance"),
+    [("", "", 0), ("a b c", "a b c", 0), ("a b c", "", 3), ("", "a", 1), ("k i t t e n", "s i t t i n g", 3)],
+)
+def test_the_edit_distance_counts_inserted_deleted_and_replaced_symbols(wanted, found, distance):
+    assert edit_distance(wanted.split(), found.split()) == distance
+    assert edit_distance(found.split(), wanted.split()) == distance
+
+
+@pytest.mark.parametrize(
+    ("word", "inflection"),
+    [("cats", True), ("cat's", True), ("cated", True), ("walk", True), ("cat", False), ("dogs", False)],
+)
+def test_words_that_inflect_a_training_word_count_apart(word, inflection):
+    shares = scored("g2p", ["A"] * 2, ["B"] * 2, [word, "zzz"], known={"cat", "walking"})
+    assert shares["inflected"].value == inflection / 2
+    assert shares["word_error_uninflected"].below.sum() == 2 - inflection
