@@ -151,7 +151,7 @@ def test_empty_means_unset_where_that_is_allowed():
         (b"model: {dim: 64", "not valid YAML"),
         (b"a: 1\nb: [", "line 2: not valid YAML"),
         (b"model: \xff\xfe", "is not UTF-8: byte 7"),
-        (b"\x00", "not valid YAML"),
+        (b"\x00", "is binary, not text"),
     ],
 )
 def test_a_file_that_is_no_settings_is_refused_by_name(file: Path, content: bytes, message: str):

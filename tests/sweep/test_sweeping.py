@@ -316,7 +316,7 @@ def test_processes_side_by_side_are_saved_by_ctrl_c(write, open_sweep, data_root
     assert first.startswith("1/2  short seed 0 · r2 ")
     assert rest == "long seed 0 · saved\n"
     assert process.returncode == 130
-    assert f"stopped and saved: 1 of 2 runs are done (go on with: jepalm sweep {path} --run-dir " in errors
+    assert f"stopped and saved: 1 of 2 runs are done (go on with: jepalm sweep {path} " in errors
     assert "Traceback" not in errors
     sweeping = open_sweep(path)
     assert (sweeping.folder / "sweep.csv").is_file()
