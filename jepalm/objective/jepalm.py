@@ -16,13 +16,11 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens
-from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.model.causal import CausalModel
 from jepalm.model.conditioning import ActionView, Conditioning, Known
@@ -36,6 +34,7 @@ from jepalm.objective.base import Objective, Scope
 from jepalm.objective.context import previous_tokens
 from jepalm.objective.coupling import Coupling, Teacher, begin_as_teacher, encodes_as_teacher
 from jepalm.objective.encoded import EncodedTarget, Views
+from jepalm.objective.language import decoder_lm, encoder_lm
 from jepalm.objective.lengths import as_lengths, expected_length, length_bins, likeliest_lengths
 from jepalm.objective.regularizers import build_regularizer
 from jepalm.objective.spans import picked, whole_text
@@ -163,9 +162,9 @@ class JepalmObjective(Objective):
         if "local" in on:
             terms["local"] = cross_entropy(self.local_logits(source, source_layout, layout), labels, n_tokens)
         if "encoder_lm" in on:
-            terms["encoder_lm"] = self.encoder_lm(batch, source, source_layout)
+            terms["encoder_lm"] = encoder_lm(self.model, batch, source, source_layout)
         if "decoder_lm" in on:
-            terms["decoder_lm"] = self.decoder_lm(batch)
+            terms["decoder_lm"] = decoder_lm(self.model, batch, packing=self.packing)
         if "length" in on:
             found = self._length_output(source, source_layout, action)  # (B,) or (B, L + 1)
             cost = cross_entropy if self._classifies_length else length_error
@@ -468,34 +467,6 @@ class JepalmObjective(Objective):
         assert self.model.local is not None
         return self.model.local(picked(source, layout, places))
 
-    def encoder_lm(self, batch: Batch, source: Tensor, layout: Layout) -> Tensor:
-        """Cross-entropy of each next token of the sources by a causal encoder, in nats a token.
-
-        Args:
-            batch: the pairs.
-            source: source embeddings (..., D).
-            layout: positions of the sources.
-        """
-        encoder = self.model.encoder.causal_encoder
-        assert encoder is not None, "a bidirectional encoder sees the next token"
-        text = read_text(batch)
-        following = torch.arange(1, text.ids.shape[1] + 1, device=text.ids.device)
-        ended = following >= text.lengths[:, None]
-        labels = F.pad(text.ids[:, 1:], (0, 1)).masked_fill(ended, IGNORE)  # (B, S)
-        logits = encoder.lm.logits(source)  # (..., V)
-        return cross_entropy(logits, layout.pack(labels), batch.n_read_tokens - batch.n_pairs)
-
-    def decoder_lm(self, batch: Batch) -> Tensor:
-        """Cross-entropy of a light decoder on the sources with embeddings of 0, in nats a token."""
-        text, config = read_text(batch), self.model.config
-        layout, n_texts = self.layout(text), len(text.ids)
-        nothing = Tokens(text.ids.new_full((n_texts, 1), TextTokenizer.PAD), torch.zeros_like(text.lengths))
-        previous = previous_tokens(nothing, text, config.decoder.n_previous)  # (B, S, m)
-        embeddings = self.model.decoder.vocabulary.weight.new_zeros(*text.ids.shape, config.target_dim)
-        context = DecoderContext(previous, embeddings.new_zeros(n_texts, config.dim))
-        logits = self.decode(layout.pack(embeddings), layout, context)  # (..., V)
-        return cross_entropy(logits, self.labels(text, layout), batch.n_read_tokens)
-
     # Lengths
 
     @property
@@ -568,14 +539,6 @@ class JepalmObjective(Objective):
             embedding_layout=self.embedding_layout(layout),
             context=self.decoder_context(batch, source, source_layout) if self.reads_context else None,
         )
-
-
-def read_text(batch: Batch) -> Tokens:
-    """The sources of pairs; of hidden spans the text with all that was hidden in it."""
-    if batch.target.places is None:
-        return batch.source
-    text = whole_text(batch.source, batch.target)
-    return Tokens(text.ids, text.lengths)
 
 
 def decoder_input(

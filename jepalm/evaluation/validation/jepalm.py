@@ -27,6 +27,7 @@ from jepalm.model.layout import Layout
 from jepalm.objective.autoencoder import divergence
 from jepalm.objective.encoded import Views
 from jepalm.objective.jepalm import JepalmObjective
+from jepalm.objective.language import decoder_lm, encoder_lm
 from jepalm.objective.spans import picked
 
 _PER = {
@@ -104,11 +105,14 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
         sums.add(**local_sums(views, batch))
         if "encoder_lm" in objective.all_terms:
             n_tokens = batch.n_read_tokens - pairs
-            nats = objective.encoder_lm(batch, views.source, views.source_layout) * n_tokens
+            nats = encoder_lm(objective.model, batch, views.source, views.source_layout) * n_tokens
             sums.add(encoder_lm_ce=nats, following=n_tokens)
         if "decoder_lm" in objective.all_terms:
             n_tokens = batch.n_read_tokens
-            sums.add(decoder_lm_ce=objective.decoder_lm(batch) * n_tokens, read=n_tokens)
+            sums.add(
+                decoder_lm_ce=decoder_lm(objective.model, batch, packing=objective.packing) * n_tokens,
+                read=n_tokens,
+            )
         if objective.config.embedding.distance != "mse":
             sums.add(embedding_distance=objective.distance(predicted, target).sum())
         if views.lengths is not None:
