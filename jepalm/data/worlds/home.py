@@ -143,7 +143,8 @@ class Home(World[HomeState]):
         if broken == "thing":
             things[rng.randrange(count)] = rng.choice(strange)
         if broken == "verb" and not any(map(_verb_without, things)):
-            things[rng.randrange(count)] = rng.choice([thing for thing in known if _verb_without(thing)])
+            lacking = [thing for thing in known if _verb_without(thing)]  # in some houses all are strange
+            things[rng.randrange(count)] = rng.choice(lacking or strange)
         return tuple(rooms), tuple(things)
 
     def _go(self, state: HomeState, room: str) -> HomeState | None:

@@ -47,6 +47,14 @@ def test_a_text_says_the_whole_state(world, draw, seed):
     assert world.parse(world.text(made.next_state)) == made.next_state
 
 
+def test_every_compositional_house_has_a_combination_that_training_never_has():
+    for seed in range(300):
+        house = Home(6, 1, 0, 0)
+        state = house.sample(Random(seed), "compositional")
+        verbs = (f"{verb} the {thing}" for verb in ("take", "drop") for thing, _ in state.things)
+        assert house.unseen_state(state) or any(house.unseen_action(state, action) for action in verbs)
+
+
 @given(worlds(), st.integers(0, 10**6))
 @limits(max_examples=60)
 def test_facts_stand_where_they_are_said_to_stand(world, seed):
