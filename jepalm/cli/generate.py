@@ -69,8 +69,8 @@ def generate(
         float | None,
         typer.Option(
             min=0.0,
-            help="0: the most likely token.  [default: 0; 1 for several samples, or a model with noise or a"
-            " light decoder]",
+            help="0: the most likely token.  [default: 0; 1 for several samples, or a model with noise; 0.8"
+            " where a light decoder writes windows or lines]",
             show_default=False,
         ),
     ] = None,

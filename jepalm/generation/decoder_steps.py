@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jepalm.model.decoder import LocalDecoder, RecurrentDecoder
+from jepalm.model.decoder import LightDecoder, LocalDecoder, RecurrentDecoder
 from jepalm.model.layout import Layout
 from jepalm.objective.jepalm import JepalmObjective
 
@@ -124,7 +124,7 @@ def steps_of(objective: JepalmObjective, embeddings: Tensor, layout: Layout, sou
     return LocalSteps(decoder, embeddings, layout)
 
 
-def read(decoder: LocalDecoder | RecurrentDecoder, embeddings: Tensor, layout: Layout) -> Tensor:
+def read(decoder: LightDecoder, embeddings: Tensor, layout: Layout) -> Tensor:
     """What a decoder reads of padded embeddings (B, T, D'), (B, T, H)."""
     return layout.pad(decoder.read(layout.pack(embeddings), layout))
 

@@ -73,9 +73,6 @@ def check_onnx(trained: TrainedModel) -> None:
         raise UsageError(message, "leave --onnx out")
     if trained.pairing == "spans":
         raise UsageError(f"{trained.run.name} fills gaps, which --onnx does not write", "leave --onnx out")
-    decoder = trained.jepalm.model.decoder
-    if not isinstance(decoder, TextDecoder | LocalDecoder | RecurrentDecoder):
-        raise UsageError(f"--onnx does not know a {type(decoder).__name__}", "leave --onnx out")
     if trained.config.model.decoder.embeddings != "predicted":
         raise UsageError(f"{trained.run.name} decodes without embeddings, as a control", "leave --onnx out")
     missing = [name for name in NEEDED if find_spec(name) is None]

@@ -57,7 +57,22 @@ class TextDecoder(nn.Module):
         return self.vocabulary(self.norm(x))
 
 
-class LocalDecoder(nn.Module):
+class LightDecoder(nn.Module):
+    """What both autoregressive decoders are: W e_i beside what they make of the tokens before."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Linear(config.target_dim, config.decoder.dim or config.dim)
+        self.positions = position_vectors(config)
+
+    def read(self, embeddings: Tensor, layout: Layout) -> Tensor:
+        """W e_i of embeddings (..., D') that are laid out so, (..., H)."""
+        if self.positions is not None:
+            embeddings = self.positions(layout.pack(layout.positions))  # (..., D')
+        return self.embedding(embeddings)
+
+
+class LocalDecoder(LightDecoder):
     """p(x_i | e_i, x_(i-1) .. x_(i-m)): a feed-forward layer over an embedding and the last m tokens.
 
     h = W e_i + sum_k T_k[x_(i-k)], then SiLU, one hidden layer, SiLU, vocabulary. With m = 0 every token is
@@ -65,10 +80,8 @@ class LocalDecoder(nn.Module):
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
-        super().__init__()
-        width, m = config.decoder.dim or config.dim, config.decoder.context
-        self.embedding = nn.Linear(config.target_dim, width)
-        self.positions = position_vectors(config)
+        super().__init__(config)
+        width, m = self.embedding.out_features, config.decoder.context
         self.tokens = nn.ModuleList(nn.Embedding(vocab_size, width) for _ in range(m))
         self.hidden = nn.Linear(width, width)
         self.vocabulary = nn.Linear(width, vocab_size)
@@ -82,18 +95,12 @@ class LocalDecoder(nn.Module):
             h = h + table(layout.pack(context.previous[..., k]))
         return self.logits(h)
 
-    def read(self, embeddings: Tensor, layout: Layout) -> Tensor:
-        """W e_i of embeddings (..., D') that are laid out so, (..., H)."""
-        if self.positions is not None:
-            embeddings = self.positions(layout.pack(layout.positions))  # (..., D')
-        return self.embedding(embeddings)
-
     def logits(self, h: Tensor) -> Tensor:
         """The sum of embedding and token vectors (..., H) to logits (..., V)."""
         return self.vocabulary(F.silu(self.hidden(F.silu(h))))
 
 
-class RecurrentDecoder(nn.Module):
+class RecurrentDecoder(LightDecoder):
     """p(x_i | e_1 .. e_i, x_1 .. x_(i-1)): a GRU over embeddings and tokens (arXiv 1406.1078).
 
     Its state starts from the source's last embedding, its input is W e_i + T[x_(i-1)]. Before the first
@@ -102,11 +109,9 @@ class RecurrentDecoder(nn.Module):
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
-        super().__init__()
-        width = config.decoder.dim or config.dim
+        super().__init__(config)
+        width = self.embedding.out_features
         self.n_previous = config.decoder.n_previous
-        self.embedding = nn.Linear(config.target_dim, width)
-        self.positions = position_vectors(config)
         self.tokens = nn.Embedding(vocab_size, width)
         self.start = nn.Linear(config.dim, width)
         self.dropout = nn.Dropout(config.dropout)
@@ -121,12 +126,6 @@ class RecurrentDecoder(nn.Module):
         inputs = self.dropout(torch.cat((tail, x), 1))  # (B, m - 1 + T, H)
         hidden, _ = self.gru(inputs, self.start_state(context.source)[None])
         return self.vocabulary(self.dropout(layout.pack(hidden[:, tail.shape[1] :])))  # (..., V)
-
-    def read(self, embeddings: Tensor, layout: Layout) -> Tensor:
-        """W e_i of embeddings (..., D') that are laid out so, (..., H)."""
-        if self.positions is not None:
-            embeddings = self.positions(layout.pack(layout.positions))  # (..., D')
-        return self.embedding(embeddings)
 
     def start_state(self, source: Tensor) -> Tensor:
         """The source's last embedding (B, D) to the first state (B, H)."""

@@ -142,11 +142,12 @@ class Predictor(nn.Module):
             aligned = torch.cat((aligned, beyond), 1)[:, :width]  # (B, T, predictor dim)
             return layout.pack(self.queries + aligned)
         if layout.given:
-            return F.embedding(layout.pack(layout.positions), self.queries)
-        queries = self.queries[:width].expand(batch, -1, -1)  # (B, T, predictor dim)
-        if self.last_in_query is not None:
-            queries = queries + self.last_in_query(source_layout.last(source))[:, None]
-        return layout.pack(queries)
+            queries = F.embedding(layout.pack(layout.positions), self.queries)  # (..., predictor dim)
+        else:
+            queries = layout.pack(self.queries[:width].expand(batch, -1, -1))
+        if self.last_in_query is None:
+            return queries
+        return queries + layout.spread(self.last_in_query(source_layout.last(source)))
 
     def _with_intermediate_logits(
         self,
