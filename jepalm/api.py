@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -435,7 +436,10 @@ def _recipe(recipe: str | os.PathLike[str] | Mapping[str, Any] | Config) -> dict
         return recipe.model_dump()
     if isinstance(recipe, str) and not recipe.endswith((".yaml", ".yml")):
         return load_preset(recipe)
-    given = dict(recipe) if isinstance(recipe, Mapping) else load_file(Path(recipe), "give a YAML file")
+    if isinstance(recipe, Mapping):
+        given = deepcopy(dict(recipe))  # settings are put into what it holds
+    else:
+        given = load_file(Path(recipe), "give a YAML file")
     tree = load_preset(str(given.pop("preset", None) or DEFAULT_PRESET))
     merge(tree, given)
     return tree

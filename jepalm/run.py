@@ -362,6 +362,12 @@ def check_free(folder: Path) -> None:
         raise UsageError(f"{folder} is there already", "name another folder")
 
 
+def data_of(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a manifest says of the data; nothing where it says none."""
+    data = manifest.get("data")
+    return data if isinstance(data, dict) else {}
+
+
 def flush_folder(path: Path) -> None:
     """Flush a folder's entries, or a file, to disk: a rename lasts after this.
 

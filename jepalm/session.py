@@ -37,7 +37,16 @@ from jepalm.generation.teacher import find_teacher, load_teacher
 from jepalm.hardware import Hardware, choose_hardware
 from jepalm.model.recomputing import recompute_blocks
 from jepalm.objective import JepalmObjective, Objective, build_objective
-from jepalm.run import RunFolder, check_runs, create_run, locked, open_run, sweep_temporary, write_atomically
+from jepalm.run import (
+    RunFolder,
+    check_runs,
+    create_run,
+    data_of,
+    locked,
+    open_run,
+    sweep_temporary,
+    write_atomically,
+)
 from jepalm.training.checkpoint import Checkpoint, find_checkpoint
 from jepalm.training.distributed import Processes, join_processes
 from jepalm.training.estimate import Estimate, estimate
@@ -239,8 +248,7 @@ def resumed_session(
         config = _changed(run, flags, settings)
         checkpoint = find_checkpoint(run)
         session = held.enter_context(_session(config, data_root, run.path.parent, (run, checkpoint)))
-        data = run.read_manifest().get("data")
-        known = data.get("content_sha256") if isinstance(data, dict) else None
+        known = data_of(run.read_manifest()).get("content_sha256")
         if known != session.prepared.meta.content_sha256:
             hint = "prepare the same text again, or train anew"
             raise JepalmError(f"{session.prepared.path} was changed since {run.name} was trained", hint)

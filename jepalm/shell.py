@@ -10,7 +10,7 @@ from typing import Any
 
 from jepalm.config import data_root, runs_root
 from jepalm.errors import JepalmError
-from jepalm.run import RunFolder
+from jepalm.run import RunFolder, data_of
 
 _ESCAPED = {"\\": "\\\\", "'": "\\'", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -65,8 +65,8 @@ def data_dir_of(manifest: Mapping[str, Any]) -> Path | None:
 
     None where that is found without, or is gone.
     """
-    data = manifest.get("data")
-    if not isinstance(data, dict) or not all(isinstance(data.get(key), str) for key in ("folder", "name")):
+    data = data_of(manifest)
+    if not all(isinstance(data.get(key), str) for key in ("folder", "name")):
         return None
     folder = Path(data["folder"])
     return named_data_dir(folder, data["name"]) if folder.exists() else None

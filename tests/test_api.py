@@ -305,6 +305,17 @@ def test_a_recipe_is_a_preset_a_file_a_mapping_or_a_config(tmp_path, monkeypatch
     assert found == [resolve("nano", flags={**settings, "data.name": "pairs"})] * 5
 
 
+def test_a_recipe_stays_as_it_was_given(monkeypatch):
+    def asked(*_):
+        raise UsageError("it is enough to be asked")
+
+    monkeypatch.setattr("jepalm.api.new_session", asked)
+    recipe = {"preset": "nano", "hardware": {"device": "cpu"}}
+    with pytest.raises(UsageError, match="it is enough"):
+        jepalm.train(recipe, data="pairs", settings={"hardware.threads": 1})
+    assert recipe == {"preset": "nano", "hardware": {"device": "cpu"}}
+
+
 def test_a_recipe_that_is_none_is_one_line():
     with pytest.raises(UsageError, match="unknown preset nana"):
         jepalm.train("nana")

@@ -115,7 +115,10 @@ def _folders(data: Path, runs: Path) -> Iterator[CheckResult]:
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             yield CheckResult(
-                what, "failure", f"{folder} cannot be written", f"--{what[:4]}-dir gives another"
+                what,
+                "failure",
+                f"{folder} cannot be written",
+                f"--{what.removesuffix('s')}-dir gives another",
             )
             continue
         free = shutil.disk_usage(there).free
@@ -167,6 +170,7 @@ def _run(run: RunFolder, root: Path) -> Iterator[CheckResult]:
     from jepalm.data.tokenizer import TextTokenizer
     from jepalm.errors import JepalmError
     from jepalm.report.read import read_run
+    from jepalm.run import data_of
     from jepalm.shell import resuming
     from jepalm.training.checkpoint import problem, step_folders
 
@@ -204,10 +208,9 @@ def _run(run: RunFolder, root: Path) -> Iterator[CheckResult]:
     except JepalmError as error:
         yield CheckResult("data", "warning", error.message, error.hint)
         return
-    data = manifest.get("data")
-    known = data.get("content_sha256") if isinstance(data, dict) else None
+    known = data_of(manifest).get("content_sha256")
     if known != prepared.meta.content_sha256:
         text = f"{prepared.path} was changed since this run was trained"
         yield CheckResult("data", "warning", text, "prepare the same text again")
-    else:
+    elif prepared.path.parent != root:  # else it is among those that are checked anyway
         yield _prepared(prepared.path, root)

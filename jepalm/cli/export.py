@@ -45,6 +45,7 @@ def export(
     from jepalm.report.render.card import ExportFacts, model_card
     from jepalm.report.summary import analyse
     from jepalm.run import check_free, open_run, whole_folder
+    from jepalm.shell import command
 
     if to is None:
         raise UsageError("nowhere to write", "give a folder with --to")
@@ -75,4 +76,4 @@ def export(
     for one in checked:
         line("onnx", f"{one.name}: at most {one.difference:.1e} from torch, over {one.n_texts} texts")
     line("wrote", f"{to}  ({size(n_bytes)})")
-    line("next", f"jepalm generate TEXT --run {to}   ·   {to / CARD} says what it is")
+    line("next", f"{command('generate', 'TEXT', run=to)}   ·   {to / CARD} says what it is")

@@ -17,7 +17,7 @@ from jepalm.errors import JepalmError, UsageError
 from jepalm.generation.exported import LATENT, WEIGHTS, is_exported, read_record
 from jepalm.hardware import Hardware, choose_hardware
 from jepalm.objective import CausalObjective, JepalmObjective, Objective, build_objective
-from jepalm.run import RunFolder, open_run
+from jepalm.run import RunFolder, data_of, open_run
 from jepalm.training.checkpoint import BEST, Checkpoint, find_checkpoint, load_model
 
 
@@ -82,7 +82,7 @@ class TrainedModel:
         if is_exported(self.run.path):
             raise UsageError(f"{self.run.name} is an exported model without its data", "name the run instead")
         prepared = open_prepared(self.config.data.name, data_root(root))
-        known = self.run.read_manifest().get("data", {}).get("content_sha256")
+        known = data_of(self.run.read_manifest()).get("content_sha256")
         if known != prepared.meta.content_sha256:
             hint = "prepare the same text again, or train again"
             raise JepalmError(f"{prepared.path} was changed since {self.run.name} was trained", hint)
@@ -119,7 +119,7 @@ def load_trained(
     objective = build_objective(config.model, config.objective, tokenizer.vocab_size, place)
     load_model(checkpoint, objective)
     objective.eval()
-    data = run.read_manifest().get("data", {})
+    data = data_of(run.read_manifest())
     pairing, has_action = _pairing(data.get("pairing")), bool(data.get("has_action", False))
     return TrainedModel(run, config, tokenizer, checkpoint, objective, place, pairing, has_action)
 

@@ -15,7 +15,7 @@ import yaml
 from jepalm.config import Config, differences, read_config, resolve
 from jepalm.errors import JepalmError
 from jepalm.reading import read_json_lines
-from jepalm.run import CONFIG, MANIFEST, RunFolder
+from jepalm.run import CONFIG, MANIFEST, RunFolder, data_of
 from jepalm.sweep.evaluations import EvaluationRequest
 from jepalm.sweep.file import Sweep, key_of
 
@@ -94,8 +94,7 @@ def cells_of(sweep: Sweep, folder: Path, hashes: dict[str, str], evaluates: Eval
             key, manifest = _key_at(run.config, run.config.stat().st_mtime_ns), run.read_manifest()
         except (JepalmError, OSError):
             continue
-        data = manifest.get("data")
-        sha = data.get("content_sha256") if isinstance(data, dict) else None
+        sha = data_of(manifest).get("content_sha256")
         known.setdefault((key, str(sha)), []).append(_Known(run, manifest))
     found = []
     for row in sweep.rows:

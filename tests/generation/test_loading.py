@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,11 @@ def test_a_checkpoint_without_the_decoder_of_its_config_is_named(trained_run: An
     config.write_text(yaml.safe_dump(tree))
     with pytest.raises(JepalmError, match="step-00000008 does not fit the model of its config"):
         load_trained(open_run(folder), "last", CPU)
+
+
+def test_a_manifest_that_says_nothing_of_the_data_is_read(trained_run: Any, tmp_path: Path):
+    folder = tmp_path / "run"
+    shutil.copytree(trained_run.path, folder, symlinks=True)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "data": None}))
+    assert load_trained(open_run(folder), "last", CPU).pairing == "pairs"

@@ -18,6 +18,8 @@ from jepalm.report.render.blocks import Cell, Cells, Facts, Table, Verdicts
 from jepalm.report.render.markdown import escaped, shown
 from jepalm.report.render.run import evaluation_table
 from jepalm.report.summary import Summary
+from jepalm.run import data_of
+from jepalm.shell import command
 
 PROMPTS = {
     "lines": "To be, or not to be",
@@ -109,11 +111,11 @@ def _use(record: RunRecord, facts: ExportFacts) -> list[str]:
     action = ', actions=["an action"]' if acts else ""
     call = f'model.generate(["{prompt}"]{action})'
     code = f'import jepalm\n\nmodel = jepalm.load("{facts.name}")\n{call}'
-    command = f'jepalm generate "{prompt}"{" --action ACTION" if acts else ""} --run {facts.name}'
+    example = command("generate", prompt, action="ACTION" if acts else None, run=facts.name)
     if pairing == "spans":
-        code, command = "", f'jepalm infill "{prompt}" --run {facts.name}'
+        code, example = "", command("infill", prompt, run=facts.name)
     parts = [f"```python\n{code}\n```"] if code else []
-    parts.append(f"```sh\n{command}\n```")
+    parts.append(f"```sh\n{example}\n```")
     if facts.onnx:
         rows: list[Cells] = [[Cell(name, verbatim=True), f"{value:.1e}"] for name, value in facts.onnx]
         caption = "Without Python: each file's largest difference to torch, checked as it was written"
@@ -213,8 +215,7 @@ def _validated(record: RunRecord, step: int) -> LogPoint | None:
 
 def _of_data(record: RunRecord, key: str) -> Any:
     """What the manifest says of the data."""
-    data = record.manifest.get("data")
-    return data.get(key) if isinstance(data, Mapping) else None
+    return data_of(record.manifest).get(key)
 
 
 def _facts(rows: Sequence[tuple[str, Any]]) -> str:

@@ -32,6 +32,7 @@ from jepalm.report.render.blocks import (
 )
 from jepalm.report.render.csv_files import run_csv
 from jepalm.report.summary import Summary, setting_text
+from jepalm.run import data_of
 from jepalm.shell import command, data_dir_of
 
 SAMPLES_SHOWN = 8
@@ -192,8 +193,7 @@ def _evaluations(summary: Summary) -> list[Block]:
     record = summary.record
     blocks: list[Block] = [Heading("Quality on held-out prompts")]
     if not record.evaluations:
-        family, data = record.setting("model.family"), record.manifest.get("data")
-        paired = isinstance(data, dict) and data.get("pairing") == "pairs"
+        family, paired = record.setting("model.family"), data_of(record.manifest).get("pairing") == "pairs"
         run, data_dir = record.run.path, data_dir_of(record.manifest)
         text = f"not evaluated yet: {command('evaluate', run, data_dir=data_dir)}"
         if family == "causal" and not paired:
