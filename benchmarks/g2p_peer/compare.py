@@ -58,7 +58,6 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--minutes", type=float, default=15.0, help="CPU time of the peer's training steps")
     parser.add_argument("--kinds", default="forward", help="of the peer: forward, autoregressive, or both")
-    parser.add_argument("settings", nargs="*", help=argparse.SUPPRESS)
     args, settings = parser.parse_known_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)

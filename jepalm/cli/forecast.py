@@ -38,7 +38,7 @@ def show_forecast(
     except UsageError:
         found, here = forecast(config, devices, rates), "published"
     else:
-        tokens, size = prepared.split("train").n_tokens, prepared.meta.vocab_size
+        tokens, size = prepared.meta.splits["train"].tokens, prepared.meta.vocab_size
         found, here = forecast(config, devices, rates, vocab_size=size, tokens=tokens), "counted here"
     training = config.training
     line("plan", f"{config.preset} on {devices} × {gpu}, {config.hardware.parallel}; nothing is written")

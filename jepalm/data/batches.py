@@ -239,7 +239,8 @@ class Batches:
         texts = self._texts(self._picked(step), [self._seed, step, _HIDDEN])
         first = self._rank * self._share
         starts = range(first, first + self._share, self._micro)
-        return [self._batch(texts, slice(at, at + self._micro), counted=slice(None)) for at in starts]
+        counts = self._constant(self._counts(texts, slice(None)))
+        return [self._batch(texts, slice(at, at + self._micro), counts) for at in starts]
 
     def fixed(self, n_batches: int) -> list[Batch]:
         """Evenly spaced pairs, the same at every call, with every seed and in every process.
@@ -251,7 +252,7 @@ class Batches:
         pairs = np.arange(total, dtype=np.int64) * self.n_pairs // total
         texts = self._texts(pairs * self._window if self._drawn else pairs, [_HIDDEN])
         parts = [slice(at, at + self._micro) for at in range(0, total, self._micro)]
-        return [self._batch(texts, part, counted=part) for part in parts]
+        return [self._batch(texts, part, self._constant(self._counts(texts, part))) for part in parts]
 
     @cached_property
     def truncated(self) -> int:
@@ -308,7 +309,7 @@ class Batches:
         hidden = draw_places(np.random.default_rng(seed), len(starts), self._window, self._spans)
         return _Texts({"source": np.stack([starts, starts + self._window], axis=1)}, hidden=hidden)
 
-    def _batch(self, texts: _Texts, rows: slice, counted: slice) -> Batch:
+    def _batch(self, texts: _Texts, rows: slice, counts: dict[str, Any]) -> Batch:
         """The micro batch of some rows, with the counts of the batch that it is a part of."""
         widths = self._widths(texts.spans, rows)
         tokens = {role: self._gather(spans[rows], widths[role]) for role, spans in texts.spans.items()}
@@ -322,7 +323,7 @@ class Batches:
             tokens["target"],
             tokens.get("action"),
             whole=whole,
-            **self._constant(self._counts(texts, counted)),
+            **counts,
         )
 
     def _widths(self, spans: Mapping[Role, NDArray[np.int64]], rows: slice) -> dict[Role, int]:
@@ -341,22 +342,22 @@ class Batches:
         values = send(torch.tensor([float(counts[name]) for name in names]), self.device)
         return {**counts, **dict(zip(names, values.unbind(), strict=True))}
 
-    def _counts(self, texts: _Texts, counted: slice) -> dict[str, int]:
+    def _counts(self, texts: _Texts, rows: slice) -> dict[str, int]:
         """The counts of a `Batch`, over these rows."""
-        lengths = {role: _lengths(spans[counted]) for role, spans in texts.spans.items()}
+        lengths = {role: _lengths(spans[rows]) for role, spans in texts.spans.items()}
         counts = {
             "n_pairs": len(lengths["source"]),
             "n_read_tokens": sum(int(n.sum()) for role, n in lengths.items() if role != "target"),
         }
         if texts.hidden is not None:
-            return {**counts, "n_target_tokens": texts.hidden[counted].size}
+            return {**counts, "n_target_tokens": texts.hidden[rows].size}
         if self.end_targets and texts.whole is not None:
-            lengths["target"] = lengths["target"] + texts.whole[counted]
+            lengths["target"] = lengths["target"] + texts.whole[rows]
         ends = 0 if texts.whole is None else len(lengths) - 1
         return {
             **counts,
             "n_target_tokens": int(lengths["target"].sum()),
-            "n_whole": 0 if texts.whole is None else int(texts.whole[counted].sum()),
+            "n_whole": 0 if texts.whole is None else int(texts.whole[rows].sum()),
             "n_target_latents": int((-(-lengths["target"] // self.tokens_per_latent)).sum()),
             "n_with_three": max(1, int((np.sum(list(lengths.values()), axis=0) + ends >= 3).sum())),
         }

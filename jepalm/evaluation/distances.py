@@ -112,7 +112,7 @@ def distances(trained: TrainedModel, pairs: TokenPairs) -> Distances:
             prompts = [[*prompt_row(source), *action] for source, action in read]
         return {"ce": np.array([row.mean() for row in scorer.nll(prompts, pairs.targets)])}
     objective = trained.jepalm
-    found: Distances = {"embedding": np.zeros(0), "ce": np.zeros(0)}
+    found: dict[str, list[NDArray[np.float64]]] = {"embedding": [np.zeros(0)], "ce": [np.zeros(0)]}
     for one in compared(trained, pairs):
         labels = objective.labels(one.tokens, one.layout)
         with trained.hardware.autocast():
@@ -122,8 +122,9 @@ def distances(trained: TrainedModel, pairs: TokenPairs) -> Distances:
         ).view(*labels.shape, 1)
         each = objective.distance(one.predicted, one.target)[..., None]  # (..., 1)
         means = {"embedding": one.places.mean(each), "ce": one.layout.mean(costs)}  # (B, 1)
-        found = {kind: np.append(found[kind], as_numpy(value[:, 0])) for kind, value in means.items()}
-    return found
+        for kind, value in means.items():
+            found[kind].append(as_numpy(value[:, 0]))
+    return {kind: np.concatenate(parts) for kind, parts in found.items()}
 
 
 @torch.no_grad()

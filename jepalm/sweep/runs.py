@@ -121,7 +121,7 @@ class _Known:
     run: RunFolder
     manifest: dict[str, Any]
 
-    @property
+    @functools.cached_property
     def status(self) -> Status:
         if self.manifest.get("status") == "finished":
             return "trained"

@@ -162,7 +162,7 @@ def writing(run: RunFolder, state: dict[str, Any], size: int) -> Iterator[Path]:
         files = {str(path.relative_to(temporary)): _fingerprint(path) for path in found if path.is_file()}
         (temporary / FILES).write_text(json.dumps(files, indent=1), encoding="utf-8")
         for name in (*files, FILES):
-            _flush(temporary / name)
+            flush_folder(temporary / name)
         for folder in (*(path for path in found if path.is_dir()), temporary):
             flush_folder(folder)
         if target.exists():
@@ -369,11 +369,3 @@ def _fingerprint(path: Path) -> dict[str, Any]:
     with open(path, "rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
     return {"bytes": path.stat().st_size, "sha256": digest}
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

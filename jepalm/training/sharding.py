@@ -11,15 +11,11 @@ import errno
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
 
 from jepalm.errors import JepalmError
 from jepalm.hardware import Hardware
@@ -36,7 +32,9 @@ from jepalm.training.checkpoint import (
 )
 from jepalm.training.distributed import Processes
 from jepalm.training.optimizer import Optimizer, load_named_state, named_state
-from jepalm.training.shards import read_parts, sizes, write_consolidated, write_shards
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
 
 
 def is_sharded(hardware: Hardware) -> bool:
@@ -52,6 +50,9 @@ def shard(objective: nn.Module, hardware: Hardware) -> None:
     are added up in float32. What stands outside of blocks stays in float32, as under autocast. All processes
     must have drawn the same weights.
     """
+    from torch.distributed.device_mesh import init_device_mesh  # these take long to load
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
     mesh = init_device_mesh(hardware.device.type, (dist.get_world_size(),))
     half = hardware.precision == "bf16"
     policy = MixedPrecisionPolicy(
@@ -66,12 +67,14 @@ def shard(objective: nn.Module, hardware: Hardware) -> None:
 
 def exchange_gradients(objective: nn.Module, now: bool) -> None:
     """Whether the next backward pass adds up gradients over processes: after the last micro batch alone."""
-    cast(FSDPModule, objective).set_requires_gradient_sync(now)
+    cast("FSDPModule", objective).set_requires_gradient_sync(now)
 
 
 def whole(value: Tensor) -> Tensor:
     """A tensor of which each process may hold a part, whole; all processes must call it."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    full = getattr(value, "full_tensor", None)  # of a DTensor alone
+    found: Tensor = value if full is None else full()
+    return found
 
 
 @torch.no_grad()
@@ -110,6 +113,10 @@ def save_sharded(
     Raises:
         JepalmError: not enough disk space, or a process cannot write. Nothing is left behind.
     """
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    from jepalm.training.shards import write_consolidated, write_shards
+
     fault, place = JepalmError("the first process cannot save"), ""
     with ExitStack() as held:
         if processes.first:
@@ -138,6 +145,10 @@ def load_sharded(checkpoint: Checkpoint, objective: nn.Module, optimizer: Optimi
     Raises:
         JepalmError: it belongs to another config.
     """
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    from jepalm.training.shards import read_parts, sizes
+
     folder = moments_folder(checkpoint)
     targets: dict[str, Tensor] = {}
     try:

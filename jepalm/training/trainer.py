@@ -36,6 +36,7 @@ from jepalm.training.checkpoint import (
     prune,
     save_checkpoint,
     settle,
+    step_folders,
 )
 from jepalm.training.distributed import Processes
 from jepalm.training.flops import step_flops
@@ -359,12 +360,12 @@ class Trainer:
             return False
         step = self.state.step - len(seen.raw) + fault.place + 1
         message = f"{fault.what} {step:,} is not finite: {fault.values}"
-        saved = sorted(self.run.checkpoints.glob("step-????????"))
+        saved = step_folders(self.run)
         goes_back = self.config.training.on_nonfinite == "rollback"
         if goes_back and saved and self.state.rollbacks < MOST_ROLLBACKS:
             self._roll_back(step, message)
             return True
-        good = f"last good checkpoint {saved[-1].name}" if saved else "no checkpoint was saved yet"
+        good = f"last good checkpoint {saved[0][1].name}" if saved else "no checkpoint was saved yet"
         self.log.event(step, "failed", reason="not finite")
         often = f" after {self.state.rollbacks} rollbacks" if self.state.rollbacks else ""
         raise JepalmError(
@@ -487,8 +488,8 @@ class Trainer:
 
     def _bereft(self, who: str) -> JepalmError:
         """What to say when another process died."""
-        saved = sorted(self.run.checkpoints.glob("step-????????"))
-        last = f"the last checkpoint is {saved[-1].name}" if saved else "no checkpoint was saved yet"
+        saved = step_folders(self.run)
+        last = f"the last checkpoint is {saved[0][1].name}" if saved else "no checkpoint was saved yet"
         return JepalmError(f"{who} died; {last}", f"go on with: {resuming(self.run)}")
 
     def _give_up(self, error: JepalmError) -> None:

@@ -7,8 +7,6 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from jepalm.data.prepared import Request, SplitName
 from jepalm.data.text.splitting import Block
@@ -116,6 +114,9 @@ def grouped_splits(
 
 def _groups(keys: RowKeys, n_rows: int) -> NDArray[np.int64]:
     """A number for each row, in the order of first rows, which rows that share a pair share, (R,)."""
+    from scipy.sparse import coo_array  # for --dedup alone: it takes a while to load
+    from scipy.sparse.csgraph import connected_components
+
     _, pair = np.unique(keys.pair, return_inverse=True)
     n_pairs = int(pair.max(initial=-1)) + 1
     shape = (n_rows + n_pairs, n_rows + n_pairs)
