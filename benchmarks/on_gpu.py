@@ -13,6 +13,7 @@ there is no time for is left out and said so. Exit code 1 where a check fails.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import subprocess
 import sys
@@ -25,16 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from drawn_lines import drawn_lines, line_batches
 from objectives import DRAWN, OBJECTIVES, UNCOMPILED, built, drawn_batch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from jepalm.config import Config, resolve
-from jepalm.data.batches import Batch, Batches, Tokens
-from jepalm.data.job import Job
-from jepalm.data.prepared import Origin, Request, open_prepared
-from jepalm.data.text.preparing import prepare_text
-from jepalm.data.text.reading import RawText
+from jepalm.data.batches import Batch, Tokens
 from jepalm.hardware import Hardware, choose_hardware, peak_flops
 from jepalm.objective import Objective, build_objective
 from jepalm.training.flops import step_flops
@@ -220,41 +218,12 @@ def _trial(bench: Bench, config: Config, folder: Path, *, compiled: bool) -> Tri
     torch.manual_seed(0)
     objective = build_objective(config.model, config.objective, 100, place)
     return Trial(
-        objective, _lines(config, folder, place, static=compiled), config, place, compiled=place.compile
+        objective,
+        line_batches(config, folder, place.device, static=compiled),
+        config,
+        place,
+        compiled=place.compile,
     )
-
-
-def _lines(config: Config, folder: Path, place: Hardware, *, static: bool) -> Batches:
-    """Lines as long as Shakespeare's (mean 28 characters, at most 56)."""
-    if not (folder / "lines").exists():
-        _prepare_lines(folder, "lines")
-    return Batches(
-        open_prepared("lines", folder).split("train"),
-        batch_size=config.training.batch_size,
-        source_len=config.model.source_len,
-        target_len=config.model.target_len,
-        seed=0,
-        device=place.device,
-        static_shapes=static,
-    )
-
-
-def drawn_lines(n: int = 4000) -> str:
-    """Lines of letters, three in ten short as between speeches."""
-    draw = torch.Generator().manual_seed(0)
-    short = torch.randint(0, 12, (n,), generator=draw)
-    lengths = torch.where(
-        torch.rand(n, generator=draw) < 0.3, short, torch.randint(20, 56, (n,), generator=draw)
-    )
-    letters = torch.randint(97, 123, (int(lengths.sum()),), generator=draw).tolist()
-    text = iter(map(chr, letters))
-    return "".join("".join(next(text) for _ in range(length)) + "\n" for length in lengths.tolist())
-
-
-def _prepare_lines(folder: Path, name: str) -> None:
-    request = Request(pairing="lines", tokenizer="char")
-    job = Job(folder, name, "text", Origin(source="drawn", where=["here"]), "none", request)
-    prepare_text(job, RawText(content=drawn_lines().encode()))
 
 
 class CapturedStep:
@@ -264,7 +233,7 @@ class CapturedStep:
     """
 
     def __init__(self, objective: Objective, config: Config, place: Hardware, batch: Batch) -> None:
-        self.objective, self.clip, self.inputs = objective, config.optimizer.grad_clip, _cloned(batch)
+        self.objective, self.clip, self.inputs = objective, config.optimizer.grad_clip, copy.deepcopy(batch)
         self.model: Any = objective
         on_gpu = place.device.type == "cuda"
         if on_gpu:
@@ -308,7 +277,7 @@ def _captured(bench: Bench, config: Config, folder: Path) -> Callable[[int], Non
     place = bench.hardware(config)
     torch.manual_seed(0)
     objective = build_objective(config.model, config.objective, 100, place).train()
-    batches = _lines(config, folder, place, static=True)
+    batches = line_batches(config, folder, place.device, static=True)
     objective.before_step(0)
     widest = max((batches.at(step)[0] for step in range(50)), key=lambda batch: batch.source.ids.shape[1])
     wide = widest.source.ids.shape
@@ -334,17 +303,6 @@ def _tensors(batch: Batch) -> list[Tensor]:
         elif isinstance(value, Tensor):
             found.append(value)
     return found
-
-
-def _cloned(batch: Batch) -> Batch:
-    def copy(value: Any) -> Any:
-        if isinstance(value, Tokens):
-            return Tokens(
-                *(None if x is None else x.clone() for x in (value.ids, value.lengths, value.places))
-            )  # type: ignore[arg-type]
-        return value.clone() if isinstance(value, Tensor) else value
-
-    return replace(batch, **{field.name: copy(getattr(batch, field.name)) for field in fields(batch)})
 
 
 def mfu(bench: Bench) -> None:

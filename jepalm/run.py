@@ -228,17 +228,29 @@ def process_lives(pid: int) -> bool:
     return pid != os.getpid()
 
 
+def replace_link(link: Path, to: str) -> None:
+    """Make a relative link, in place of an older one, atomically.
+
+    Raises:
+        OSError: it cannot be written; the older one stands.
+    """
+    temporary = link.parent / f".{link.name}-{os.getpid()}.tmp"
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(to)
+        temporary.replace(link)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
 def point_latest(run: RunFolder) -> None:
     """Make `latest` beside the run a relative link to it, replaced atomically."""
     link = run.path.parent / "latest"
-    temporary = run.path.parent / f".latest-{os.getpid()}.tmp"
     try:
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(run.path.name)
-        temporary.replace(link)
+        replace_link(link, run.path.name)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise JepalmError(f"cannot point {link} to {run.name}: {error.strerror}", "move it away") from None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 import threading
 import warnings
@@ -32,6 +31,7 @@ from jepalm.cli.sweep import sweep
 from jepalm.cli.train import train
 from jepalm.errors import DamageWarning, JepalmError, Stopped
 from jepalm.sweep.commands import stop_with_sweep
+from jepalm.training.signals import handled_by
 
 DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 
@@ -154,12 +154,8 @@ def _stopped_by_signals() -> Iterator[None]:
         came = True
         raise Stopped(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled_by(stop):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from jepalm.data.prepared import PreparedData, Split
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import JepalmError
@@ -62,17 +60,16 @@ def _examples(split: Split, tokenizer: TextTokenizer) -> Iterator[Example]:
     longest = _LONGEST_STATE if split.has_action else _LONGEST
     long: list[Example] = []
     for place in range(min(split.n_pairs, _LOOKED_AT)):
-        text = tokenizer.decode(split.pair(place)[0]).removesuffix("\n")
+        text = tokenizer.decode(split.ids("source", place)).removesuffix("\n")
         if not text.strip() or not _readable(text, tokenizer):
             continue
         if split.has_action:
-            start, end = split.spans("action", np.array([place]))[0]
-            example = Example(text, tokenizer.decode(split.tokens(start, end).tolist()))
+            example = Example(text, tokenizer.decode(split.ids("action", place)))
         else:
             example = Example(text if len(text) <= longest else _beginning(text))
         if len(text) <= longest:
             yield example
-        elif example.text:
+        else:
             long.append(example)
     yield from long
 
@@ -92,8 +89,7 @@ def _beginning(text: str) -> str:
     line = text.strip().split("\n")[0].strip()
     if len(line) <= _LONGEST // 2:
         return line
-    cut = line[:_CUT].rsplit(" ", 1)[0] or line[:_CUT]
-    return cut.strip()
+    return line[:_CUT].rsplit(" ", 1)[0].strip()
 
 
 def _readable(text: str, tokenizer: TextTokenizer) -> bool:

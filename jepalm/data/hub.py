@@ -16,12 +16,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from jepalm.data.pairs.chats import CHAT_COLUMNS
 from jepalm.data.prepared import SPLITS, Origin, SplitName
 from jepalm.encodings import without_marks
 from jepalm.errors import JepalmError, UsageError, nearest
 
 _NETWORK = ("httpx", "httpx2", "httpcore", "httpcore2", "aiohttp")
-_OF_CHATS = ("messages", "conversations", "conversation", "instruction")
 _AS_PAIRS = "{} holds pairs: jepalm prepare pairs --from {}"
 _LIBRARIES = ("datasets", "huggingface_hub", "pyarrow")
 
@@ -164,12 +164,12 @@ def _column_of(corpus: Corpus, stream: Any, pairs: Sequence[str]) -> str:
             raise UsageError(f"{corpus.dataset} has none of the columns {', '.join(pairs)}", there)
         return found
     if corpus.column not in columns:
-        chat = next((name for name in _OF_CHATS if name in columns), None)
+        chat = next((name for name in CHAT_COLUMNS if name in columns), None)
         hint = _AS_PAIRS.format(chat, corpus.dataset) if chat else nearest(corpus.column, columns) or there
         raise UsageError(f"{corpus.dataset} has no column {corpus.column}", hint)
     kind = (stream.features or {}).get(corpus.column)
     if kind is not None and getattr(kind, "dtype", None) not in ("string", "large_string"):
-        chats = corpus.column in _OF_CHATS
+        chats = corpus.column in CHAT_COLUMNS
         hint = _AS_PAIRS.format(corpus.column, corpus.dataset) if chats else "--column names another"
         raise UsageError(f"column {corpus.column} of {corpus.dataset} holds no text", hint)
     return corpus.column

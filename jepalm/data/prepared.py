@@ -253,11 +253,13 @@ class Split:
             index += 1
         return np.concatenate([np.zeros(0, np.int64), *parts])
 
+    def ids(self, role: Role, index: int) -> list[int]:
+        """Token ids of one text of a pair, whole."""
+        return self.tokens(*self.spans(role, np.array([index], dtype=np.int64))[0]).tolist()
+
     def pair(self, index: int) -> tuple[list[int], list[int]]:
         """Token ids of one pair's source and target, whole."""
-        at = np.array([index], dtype=np.int64)
-        source, target = self.spans("source", at)[0], self.spans("target", at)[0]
-        return self.tokens(*source).tolist(), self.tokens(*target).tolist()
+        return self.ids("source", index), self.ids("target", index)
 
 
 class PreparedData:

@@ -15,7 +15,6 @@ from jepalm.generation.roll import padded_actions
 from jepalm.generation.writer import TEXTS_AT_ONCE, Prompt
 from jepalm.model.conditioning import Conditioning
 from jepalm.model.layout import Layout
-from jepalm.objective.views import pack_views
 
 
 @torch.no_grad()
@@ -91,17 +90,10 @@ def _predict_views(
     for at in range(0, len(prompts), batch_size):
         batch = prompts[at : at + batch_size]
         source, action = _sources(trained, batch), padded_actions(batch, trained.hardware.device)
-        views = pack_views(
-            [source, *([] if action is None else [action])],
-            [],
-            first_token=objective.model.tokens.num_embeddings,
-            n_tokens=objective.model.n_predictor_tokens,
-        )
+        views = objective.packed([source, *([] if action is None else [action])], [])
         with trained.hardware.autocast():
             hidden = objective.model.hidden(views.ids, segments=views.segments)  # (B, T, D)
-            predicted = views.first(hidden, objective.config.latent.pooling)  # (B, D)
-            if objective.model.predictor is not None:
-                predicted = objective.model.predictor(predicted)
+            predicted = objective.predicted(views, hidden)  # (B, D)
         found += [row[None].float().cpu() for row in predicted]
     return found
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepalm.config import ModelConfig, ObjectiveConfig
-from jepalm.data.batches import Batch
+from jepalm.data.batches import Batch, Tokens
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.model.backbone import Backbone
 from jepalm.model.causal import CausalLM, CausalModel
@@ -139,19 +139,25 @@ class CausalObjective(Objective):
     def views(self, batch: Batch) -> PackedViews:
         """Both views of each pair in one row, or the first alone where the average embeds the other."""
         first, second = views_of(batch, reverse=self.config.latent.reverse)
+        return self.packed(first, second if self.average is None else [])
+
+    def packed(self, first: list[Tokens], second: list[Tokens]) -> PackedViews:
+        """The views of pairs in one row, the predictor tokens behind the first."""
         return pack_views(
             first,
-            second if self.average is None else [],
+            second,
             first_token=self.model.tokens.num_embeddings,
             n_tokens=self.model.n_predictor_tokens,
         )
 
+    def predicted(self, views: PackedViews, hidden: Tensor) -> Tensor:
+        """Predicted embeddings of pairs (B, D) from the states (B, T, D) of the views."""
+        found = views.first(hidden, self.config.latent.pooling)
+        return found if self.model.predictor is None else self.model.predictor(found)
+
     def embeddings(self, batch: Batch, views: PackedViews, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Predicted and target embeddings of pairs, two of (B, D), from the states (B, T, D) of the views."""
-        pooling = self.config.latent.pooling
-        predicted = views.first(hidden, pooling)
-        if self.model.predictor is not None:
-            predicted = self.model.predictor(predicted)
+        pooling, predicted = self.config.latent.pooling, self.predicted(views, hidden)
         if self.average is None:
             target = views.second(hidden, pooling)
             return predicted, target.detach() if self.config.latent.stop_gradient else target

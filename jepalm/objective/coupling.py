@@ -115,12 +115,15 @@ class Coupling:
     teacher: Teacher
     config: CouplingConfig
 
+    def __post_init__(self) -> None:
+        """Keep `couple` out of compiled steps; a decorator would load the compiler with this module."""
+        object.__setattr__(self, "couple", torch.compiler.disable(self.couple))
+
     def noise(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """Noise that determines a batch's targets, (B, T, V) float32."""
         log_p, _ = self.teacher.read(batch.source.ids, batch.target.ids)
         return posterior_noise(log_p, batch.target.ids, generator).float()
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def couple(self, batch: Batch) -> Coupled:
         """Draw the noise of a training batch, and with it the targets that the teacher generates.
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from jepalm.errors import Interrupted, JepalmError, Stopped
+from jepalm.training.signals import handled_by
 
 STDERR_LINES = 3
 """Last lines of a failed command's standard error that are shown."""
@@ -135,13 +136,10 @@ class Commands:
             if again:
                 raise Stopped(number)
 
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        except BaseException:
-            if not self.stop_signal:
-                self.stop(signal.SIGTERM)
-            raise
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with handled_by(stop):
+            try:
+                yield
+            except BaseException:
+                if not self.stop_signal:
+                    self.stop(signal.SIGTERM)
+                raise

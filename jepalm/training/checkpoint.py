@@ -32,7 +32,7 @@ from torch import nn
 
 from jepalm.errors import DamageWarning, JepalmError, UsageError
 from jepalm.reading import read_json
-from jepalm.run import RunFolder, flush_folder, sweep_temporary
+from jepalm.run import RunFolder, flush_folder, replace_link, sweep_temporary
 from jepalm.training.optimizer import Optimizer, load_named_state, named_state
 
 MODEL, OPTIMIZER, STATE, FILES = "model.safetensors", "optimizer.safetensors", "state.json", "files.json"
@@ -188,15 +188,10 @@ def mark_best(checkpoint: Checkpoint) -> None:
     Raises:
         JepalmError: the link cannot be written.
     """
-    link = checkpoint.path.parent / f".best-{os.getpid()}.tmp"
     try:
-        link.unlink(missing_ok=True)
-        link.symlink_to(checkpoint.path.name)
-        link.replace(checkpoint.path.parent / BEST)
+        replace_link(checkpoint.path.parent / BEST, checkpoint.path.name)
         flush_folder(checkpoint.path.parent)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            link.unlink()
         raise JepalmError(f"cannot point {BEST} to {checkpoint.path}: {error.strerror}") from None
 
 

@@ -17,6 +17,7 @@ from jepalm.errors import UsageError
 from jepalm.hardware import PEAK_BF16_FLOPS, Hardware
 from jepalm.model.recomputing import transformer_blocks
 from jepalm.objective import Objective, build_objective
+from jepalm.training.checkpoint import checkpoint_bytes
 from jepalm.training.flops import count_flops
 from jepalm.training.schedule import Schedule
 
@@ -131,8 +132,7 @@ def forecast(
         raise UsageError(message, f"set training.batch_size to a multiple of {devices}")
     objective = _on_meta(config, vocab_size)
     flops, activations = _counted(objective, config)
-    parameters = [p for p in objective.parameters() if p.requires_grad]
-    n_parameters = sum(p.numel() for p in parameters)
+    n_parameters = sum(p.numel() for p in objective.parameters() if p.requires_grad)
     share = training.batch_size // devices
     micro = min(training.micro_batch_size or share, share)
     steps = Schedule.of(training, max(1, round((tokens or 1) / _pair(config) / training.batch_size))).steps
@@ -149,7 +149,7 @@ def forecast(
         state_bytes=_state_bytes(objective, config, devices),
         activation_bytes=HALF * activations * micro / PAIRS,
         data_bytes=tokens and tokens * id_bytes,
-        checkpoint_bytes=(training.keep + 2) * 12 * n_parameters,
+        checkpoint_bytes=(training.keep + 2) * checkpoint_bytes(objective),
         prepare_seconds=tokens and tokens / rates.prepared_tokens_per_s,
         seconds=seconds,
         cost=None if rates.price is None else seconds / 3600 * devices * rates.price,

@@ -8,9 +8,9 @@ import time
 
 import pytest
 import torch
+from drawn_lines import line_batches
 
 from jepalm.config import resolve
-from jepalm.data.batches import Batches
 from jepalm.hardware import choose_hardware
 from jepalm.objective import JepalmObjective
 from jepalm.training.optimizer import build_optimizer
@@ -30,39 +30,15 @@ WARM_UP, TIMED = 2, 8
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory):
-    """Lines as long as Shakespeare's (mean 28 tokens, at most 64), the same at every run."""
-    from jepalm.data.job import Job
-    from jepalm.data.prepared import Origin, Request, open_prepared
-    from jepalm.data.text.preparing import prepare_text
-    from jepalm.data.text.reading import RawText
-
-    folder = tmp_path_factory.mktemp("bench")
-    draw = torch.Generator().manual_seed(0)
-    lengths = torch.where(
-        torch.rand(4000, generator=draw) < 0.3,
-        torch.randint(0, 12, (4000,), generator=draw),
-        torch.randint(20, 56, (4000,), generator=draw),
-    )
-    text = "".join("a" * int(length) + "\n" for length in lengths)
-    request = Request(pairing="lines", tokenizer="char")
-    job = Job(folder, "lines", "text", Origin(source="drawn", where=["here"]), "none", request)
-    prepare_text(job, RawText(content=text.encode()))
-    return open_prepared("lines", folder).split("train")
+def folder(tmp_path_factory):
+    """Where the lines are prepared."""
+    return tmp_path_factory.mktemp("bench")
 
 
-def seconds_a_step(split, static_shapes, packing, attention, fused):
+def seconds_a_step(folder, static_shapes, packing, attention, fused):
     config = resolve()
     hardware = choose_hardware(config.hardware)
-    batches = Batches(
-        split,
-        batch_size=config.training.batch_size,
-        source_len=config.model.source_len,
-        target_len=config.model.target_len,
-        seed=0,
-        device=hardware.device,
-        static_shapes=static_shapes,
-    )
+    batches = line_batches(config, folder, hardware.device, static=static_shapes)
     torch.manual_seed(0)
     objective = JepalmObjective(config.model, config.objective, 100, packing=packing, attention=attention).to(
         hardware.device
@@ -85,8 +61,8 @@ def seconds_a_step(split, static_shapes, packing, attention, fused):
     return statistics.median(times[WARM_UP:])
 
 
-def test_each_saving_beside_the_plain_form(split):
-    measured = [(name, seconds_a_step(split, *form)) for name, *form in FORMS]
+def test_each_saving_beside_the_plain_form(folder):
+    measured = [(name, seconds_a_step(folder, *form)) for name, *form in FORMS]
     first = measured[0][1]
     print(f"\n{'step of the shakespeare preset, batch 16':48} ms   times faster")
     for name, seconds in measured:

@@ -235,7 +235,7 @@ def test_at_lower_temperatures_the_teacher_writes_by_scaled_noise() -> None:
 
 
 def test_micro_batches_add_up_to_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    objective, batch, noise = built(coupling=TAUGHT), windows(), noise_of()
+    batch, noise = windows(), noise_of()
 
     def same(part: Batch) -> Coupled:
         first = int((batch.target.ids[:, 0] == part.target.ids[0, 0]).nonzero()[0])
@@ -243,6 +243,7 @@ def test_micro_batches_add_up_to_the_batch(monkeypatch: pytest.MonkeyPatch) -> N
 
     batch.target.ids[:, 0] = torch.arange(3, 11)
     monkeypatch.setattr("jepalm.objective.coupling.Coupling.couple", lambda _, part: same(part))
+    objective = built(coupling=TAUGHT)
     whole = objective(batch).terms
     parts = [objective(part).terms for part in split(batch, 3, 5)]
     for name, value in whole.items():

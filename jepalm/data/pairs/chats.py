@@ -19,6 +19,8 @@ from jepalm.numbers import counted
 CHAT_KEYS = ("messages", "conversations", "conversation")
 """Columns that hold the turns of a chat."""
 INSTRUCTION = "instruction"
+CHAT_COLUMNS = (*CHAT_KEYS, INSTRUCTION)
+"""Of which a row that is a chat or an instruction has one."""
 """The column that makes a row an instruction."""
 BETWEEN = "\n\n"
 """Stands between a system turn, or an instruction, and what follows it in a source."""

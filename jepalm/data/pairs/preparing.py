@@ -27,7 +27,7 @@ from jepalm.data.pairs.reading import PairSource
 from jepalm.data.pairs.records import PairRecord
 from jepalm.data.prepared import SPLITS, Request, Role, SplitName
 from jepalm.data.text.reading import CharacterCounter, TextCounts, code_points
-from jepalm.data.text.splitting import Shares, row_blocks, split_of
+from jepalm.data.text.splitting import row_blocks, shares_of, split_of
 from jepalm.data.tokenizer import TextTokenizer, parse_tokenizer
 from jepalm.data.writing import SplitWriter
 from jepalm.errors import UsageError
@@ -132,8 +132,7 @@ def _splits_of_sources(source: PairSource, request: Request, n_rows: int) -> Pla
     Raises:
         UsageError: the sources do not fill every split.
     """
-    wanted = zip(SPLITS[1:], request.split[1:], strict=True)
-    shares: Shares = {name: percent / 100 for name, percent in wanted if name not in source.given}
+    shares = shares_of(request, source.given)
     rows = islice((pairs for _, pairs in source.read() if pairs), n_rows)
     names = [split_of(pairs[0].source, shares) for pairs in rows]
     if missing := {"train", *shares} - set(names):

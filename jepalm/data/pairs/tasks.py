@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from jepalm.data.pairs.chats import CHAT_KEYS, INSTRUCTION, LeftOut
+from jepalm.data.pairs.chats import CHAT_COLUMNS, LeftOut
 from jepalm.data.pairs.queries import fault_of
 from jepalm.data.pairs.reading import pairs_of
 from jepalm.data.pairs.records import BadRowError, PairRecord, pair_of
@@ -21,6 +21,8 @@ from jepalm.data.regex.pairs import check_pair as check_expression
 
 ALTERNATIVES = "; "
 """Stands between right answers of which each will do."""
+_COMMON = ("source", *CHAT_COLUMNS)
+"""Of which a row has one that is a pair, a chat or an instruction already."""
 FINAL = "####"
 """Stands before the final answer of a solution."""
 _NUMBER = re.compile(r"([-+]?)\$?(\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)\.?", re.ASCII)
@@ -43,7 +45,7 @@ class TaskFormat:
     @property
     def columns(self) -> tuple[str, ...]:
         """Of which its rows have one."""
-        return tuple(filter(None, (self.key, "source", *CHAT_KEYS, INSTRUCTION)))
+        return tuple(filter(None, (self.key, *_COMMON)))
 
     def pairs(self, row: dict[str, Any], left_out: LeftOut) -> list[PairRecord]:
         """Pairs of one row; counts what is left out of it.
@@ -52,8 +54,7 @@ class TaskFormat:
             BadRowError: says what is wrong.
         """
         given = {key for key, value in row.items() if value is not None}
-        others = {"source", INSTRUCTION, *CHAT_KEYS}
-        if self.convert is not None and self.key in given and not others & given:
+        if self.convert is not None and self.key in given and given.isdisjoint(_COMMON):
             pairs = [self.convert(row)]
         else:
             pairs = pairs_of(row, left_out, self.system)

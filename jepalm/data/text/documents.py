@@ -21,7 +21,7 @@ from jepalm.data.learning import LEARNING_SAMPLE, build_tokenizer
 from jepalm.data.prepared import SPLITS, SplitName, open_prepared
 from jepalm.data.text.reading import CharacterCounter, code_points
 from jepalm.data.text.resuming import PIECE_BYTES, Place, partial_folder
-from jepalm.data.text.splitting import Shares, split_of
+from jepalm.data.text.splitting import Shares, shares_of, split_of
 from jepalm.data.tokenizer import parse_tokenizer
 from jepalm.data.writing import SplitWriter
 from jepalm.errors import UsageError
@@ -54,8 +54,7 @@ def prepare_documents(job: Job, dataset: OpenDataset, piece_bytes: int = PIECE_B
         Interrupted: stopped; the same command goes on.
     """
     job.check()
-    percent = dict(zip(SPLITS, job.request.split, strict=True))
-    shares: Shares = {name: percent[name] / 100 for name in SPLITS if name not in dataset.streams}
+    shares = shares_of(job.request, dataset.streams)
     with job.alone(), partial_folder(job, dataset.identity, _needed_bytes(job, dataset)) as folder:
         tokenizer = folder.tokenizer
         if tokenizer is None:

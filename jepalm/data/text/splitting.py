@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Literal
 
@@ -21,6 +21,12 @@ Block = tuple[SplitName | None, int]
 """A block's split (None: left out) and where it ends."""
 Shares = dict[SplitName, float]
 """Part of the training texts that goes to another split, 0 to 1."""
+
+
+def shares_of(request: Request, given: Collection[SplitName]) -> Shares:
+    """The part of the training texts that goes to each split that is not given."""
+    wanted = zip(SPLITS[1:], request.split[1:], strict=True)
+    return {name: percent / 100 for name, percent in wanted if name not in given}
 
 
 def line_blocks(counts: TextCounts, request: Request) -> list[Block]:

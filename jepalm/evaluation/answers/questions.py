@@ -93,9 +93,7 @@ def nearest(questions: Sequence[str], known: Sequence[str]) -> NDArray[np.int64]
 
 def _question(split: Split, tokenizer: TextTokenizer, index: int) -> Question:
     source, target = split.pair(index)
-    action: list[int] = []
-    if split.has_action:
-        action = split.tokens(*split.spans("action", np.array([index]))[0]).tolist()
+    action = split.ids("action", index) if split.has_action else []
     return Question(*(_text(tokenizer, ids) for ids in (source, target, action)))
 
 
