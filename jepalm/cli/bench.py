@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jepalm.cli.options import CheckpointOption, DataDirOption, DeviceOption, JsonOption, RunArgument
+from jepalm.cli.torch_import import import_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +59,7 @@ def bench(
 
     Example: jepalm bench runs/latest
     """
+    import_torch()
     from jepalm.cli.console import console, errors, line, print_json
     from jepalm.cli.verifying import open_verifier
     from jepalm.config import data_root, read_config, runs_root
@@ -81,7 +83,8 @@ def bench(
 
     folder = open_run(run or runs_root() / "latest")
     other = open_run(baseline) if baseline else None
-    config = _on_this_machine(read_config(folder.config), device, precision, threads)
+    asked = {"device": device, "precision": precision, "threads": threads}
+    config = _on_this_machine(read_config(folder.config), asked, folder.read_manifest())
     trained = load_trained(folder, checkpoint, _writing(config))
     text = real_text(trained.data(data_dir), trained)
     if other is not None:
@@ -226,6 +229,9 @@ def _add_training(shown: Table, training: StepSpeed) -> None:
     shown.add_row("FLOP/s", count(training.flops_per_s), "", percent(training.share_of_peak))
     of = "a matrix product here" if training.peak.measured else "peak of the data sheet"
     shown.add_row(f"  {of}", count(training.peak.flops_per_s), "", "100 %", style="dim")
+    for precision, rate in training.products.items():
+        a_core, reached = count(rate / training.threads), percent(training.flops_per_s / rate)
+        shown.add_row(f"  a matrix product in {precision}, a core", a_core, "", reached, style="dim")
     shown.add_row()
     shown.add_row("top operators", "", "calls a step", "share of time", style="bold")
     for operator in training.operators:
@@ -243,14 +249,15 @@ def _half(times: TimingQuartiles, text: Callable[[float], str]) -> str:
     return f"{text(times.low)} to {text(times.high)}"
 
 
-def _on_this_machine(config: Config, device: str, precision: str | None, threads: int | None) -> Config:
-    """The run's config with the hardware asked for."""
+def _on_this_machine(config: Config, asked: dict[str, Any], manifest: dict[str, Any]) -> Config:
+    """The run's config with the hardware asked for, else what was measured when it was begun here."""
     from jepalm.config import from_mapping
+    from jepalm.hardware import measured_here
 
-    asked = {"device": device, "precision": precision, "threads": threads}
     tree = config.model_dump()
     tree["hardware"].update({key: value for key, value in asked.items() if value is not None})
-    return from_mapping(tree)
+    config = from_mapping(tree)
+    return config.model_copy(update={"hardware": measured_here(config.hardware, manifest)})
 
 
 def _writing(config: Config) -> HardwareConfig:
