@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -95,6 +96,26 @@ def choose_hardware(config: HardwareConfig, steps: int = 0) -> Hardware:
         raise UsageError("hardware.packing and hardware.compile exclude each other", "turn one of them off")
     name = device_name(device)
     return Hardware(device, precision, threads, packing, config.attention, compiled, name, config.parallel)
+
+
+def chosen_before(asked: HardwareConfig, manifest: Mapping[str, Any]) -> HardwareConfig:
+    """Precision and threads that a run was begun with on a CPU, where nothing else is asked for."""
+    found: dict[str, Any] = {}
+    if manifest.get("device") == "cpu":
+        precision, threads = manifest.get("precision"), manifest.get("threads")
+        if asked.precision == "auto" and precision in ("fp32", "bf16"):
+            found["precision"] = precision
+        if asked.threads is None and isinstance(threads, int) and threads > 0:
+            found["threads"] = threads
+    return asked.model_copy(update=found)
+
+
+def measured_here(asked: HardwareConfig, manifest: Mapping[str, Any]) -> HardwareConfig:
+    """The same where the run was begun on this CPU with this torch: what was fast then is fast now."""
+    device = _choose_device(asked.device)
+    known = (manifest.get("device_name"), manifest.get("torch"))
+    here = device.type == "cpu" and known == (device_name(device), torch.__version__)
+    return chosen_before(asked, manifest) if here else asked
 
 
 def fast_bf16(device: torch.device) -> bool:

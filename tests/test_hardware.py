@@ -4,7 +4,15 @@ import torch
 from jepalm import hardware
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.errors import UsageError
-from jepalm.hardware import Hardware, choose_hardware, fast_bf16, matrix_product, peak_flops, peak_memory
+from jepalm.hardware import (
+    Hardware,
+    choose_hardware,
+    fast_bf16,
+    matrix_product,
+    measured_here,
+    peak_flops,
+    peak_memory,
+)
 
 CPU = torch.device("cpu")
 
@@ -121,3 +129,24 @@ def test_a_plain_product_has_two_operations_an_entry_and_term():
 
 def test_resident_memory_is_in_bytes():
     assert 50e6 < peak_memory(CPU) < 1e12
+
+
+MEASURED = {"device": "cpu", "device_name": "Some CPU", "precision": "bf16", "threads": 3}
+
+
+def test_what_was_measured_on_this_machine_is_taken_where_nothing_is_asked_for(monkeypatch):
+    with_flags(monkeypatch, "sse")
+    manifest = {**MEASURED, "torch": torch.__version__}
+    found = measured_here(HardwareConfig(), manifest)
+    assert (found.precision, found.threads) == ("bf16", 3)
+    asked = HardwareConfig(precision="fp32", threads=1)
+    assert measured_here(asked, manifest) == asked
+
+
+@pytest.mark.parametrize(
+    "other", [{"torch": "1.0"}, {"device_name": "Another CPU"}, {"device": "cuda:0"}, {"threads": "many"}]
+)
+def test_what_was_measured_elsewhere_is_not(monkeypatch, other):
+    with_flags(monkeypatch, "sse")
+    manifest = {**MEASURED, "torch": torch.__version__, **other}
+    assert measured_here(HardwareConfig(), manifest).threads is None
