@@ -176,7 +176,8 @@ def test_help_loads_nothing_heavy():
         "sys.argv = ['jepalm', '--help']\n"
         "try: jepalm.cli.main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'numpy', 'matplotlib', 'pydantic', 'tokenizers', 'transformers'}\n"
+        "heavy = {'torch', 'numpy', 'matplotlib', 'pydantic', 'tokenizers', 'transformers', 'rich'}\n"
+        "heavy |= {'jepalm.config', 'jepalm.cli.generate', 'jepalm.cli.prepare'}\n"
         "heavy &= set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )

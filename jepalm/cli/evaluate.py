@@ -17,6 +17,7 @@ from jepalm.cli.options import (
     PrecisionOption,
     RunArgument,
 )
+from jepalm.cli.torch_import import import_torch
 
 
 class WordBoundary(enum.StrEnum):
@@ -118,6 +119,7 @@ def evaluate(
 
     Example: jepalm evaluate runs/latest
     """
+    import_torch()
     from jepalm.cli.console import console, line, print_json
     from jepalm.cli.refining import kept_of, known_order, numbers_of_passes
     from jepalm.cli.verifying import open_verifier
