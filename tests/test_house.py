@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import jepalm
+from jepalm.cli import COMMANDS, app
 
 PACKAGE = Path(jepalm.__file__).parent
 ROOMS = (
@@ -184,3 +186,9 @@ def test_help_loads_nothing_heavy():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.index("prepare shakespeare") < result.stdout.index("train --epochs 10")
+
+
+def test_every_command_that_help_lists_is_in_the_file_of_its_name():
+    group = get_command(app)
+    assert all(group.get_command(None, name) is not None for name in COMMANDS)
+    assert group.get_command(None, "console") is None

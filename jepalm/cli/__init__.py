@@ -56,7 +56,8 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.commands = dict.fromkeys(COMMANDS)  # what a wrong name is compared with
+        names: dict[str, Any] = dict.fromkeys(COMMANDS)
+        self.commands = names  # what a wrong name is compared with
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of a name, or None."""
