@@ -150,6 +150,8 @@ def evaluate(
     )
     hardware = from_mapping({"hardware": {"device": device, "precision": precision}}).hardware
     trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
+    place = trained.hardware  # what stands beside the run computes as it does, as their times are compared
+    hardware = hardware.model_copy(update={"precision": place.precision, "threads": place.threads})
     evaluation = measure(
         trained,
         trained.data(data_dir),
