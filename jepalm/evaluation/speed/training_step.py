@@ -220,7 +220,7 @@ def _steps(
 def _products(hardware: Hardware) -> dict[str, tuple[Callable[[], object], int]]:
     """Some matrix products and their operations, in float32, the chosen precision and, where fast, bf16."""
     fast = ["bf16"] if fast_bf16(hardware.device) else []
-    found = {}
+    found: dict[str, tuple[Callable[[], object], int]] = {}
     for precision in dict.fromkeys(["fp32", hardware.precision, *fast]):
         product, flops = matrix_product(replace(hardware, precision=precision))
         found[precision] = (partial(_repeat, product), PRODUCTS * flops)
