@@ -61,17 +61,11 @@ def introduce(session: Session, cost: Estimate, runs: Path) -> None:
 
 def _quick_look(session: Session) -> str:
     """The command that trains a small model on the same data."""
-    from jepalm.config import resolve
-    from jepalm.shell import command, named_data_dir
+    from jepalm.shell import named_data_dir, training
 
-    data, preset = session.prepared, QUICK_PRESET
-    name: str | None = session.config.data.name
-    data_dir = named_data_dir(data.path, session.config.data.name)
-    if data.meta.pairing == "spans":
-        preset = f"{QUICK_PRESET}-spans"
-    if name == resolve(preset).data.name:
-        name = None
-    return command("train", preset=preset, data=name, data_dir=data_dir)
+    data, name = session.prepared, session.config.data.name
+    preset = f"{QUICK_PRESET}-spans" if data.meta.pairing == "spans" else QUICK_PRESET
+    return training(preset, name, data_dir=named_data_dir(data.path, name))
 
 
 def _millions(count: int) -> str:
