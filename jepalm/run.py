@@ -37,6 +37,7 @@ CONFIG = "config.yaml"
 LOG = "log.txt"
 LOCK = ".lock"
 _TEMPORARY = re.compile(r"\..+-(\d+)\.tmp")
+_CHECKPOINT = re.compile(r"step-(\d{8,})")
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,13 @@ class RunFolder:
         """One folder a checkpoint."""
         return self.path / "checkpoints"
 
+    def step_folders(self) -> list[tuple[int, Path]]:
+        """Step and folder of each checkpoint, whole or not, the newest first."""
+        if not self.checkpoints.is_dir():
+            return []
+        found = ((step_of(folder.name), folder) for folder in self.checkpoints.iterdir())
+        return sorted(((step, folder) for step, folder in found if step is not None), reverse=True)
+
     @property
     def report(self) -> Path:
         """The page, its plots and tables."""
@@ -109,6 +117,17 @@ class RunFolder:
         manifest = self.read_manifest() if self.manifest.exists() else {}
         manifest.update(fields)
         write_atomically(self.manifest, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+def checkpoint_name(step: int) -> str:
+    """What the folder of a step's checkpoint is called."""
+    return f"step-{step:08d}"
+
+
+def step_of(name: str) -> int | None:
+    """The step of a checkpoint whose folder is called so; None of any other folder."""
+    match = _CHECKPOINT.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def check_runs(root: Path, hint: str = "--run-dir moves it") -> None:

@@ -172,7 +172,7 @@ def _run(run: RunFolder, root: Path) -> Iterator[CheckResult]:
     from jepalm.report.read import read_run
     from jepalm.run import data_of
     from jepalm.shell import resuming
-    from jepalm.training.checkpoint import problem, step_folders
+    from jepalm.training.checkpoint import problem
 
     try:
         resume = resuming(run)
@@ -190,7 +190,7 @@ def _run(run: RunFolder, root: Path) -> Iterator[CheckResult]:
         yield CheckResult("run", "warning", f"degraded: {fault}", "free disk space")
     for trouble in read_run(run.path).problems:
         yield CheckResult("files", "warning", trouble, "the rest is read")
-    folders = step_folders(run)
+    folders = run.step_folders()
     for _, folder in folders:
         damage = problem(folder)
         remedy = f"{resume} sets it aside" if damage else ""

@@ -136,7 +136,7 @@ def save_sharded(
             if processes.first:
                 raise OSError(errno.EIO, reason) from None
             raise JepalmError(f"cannot save {folder}: {reason}") from None
-    return Checkpoint(run.checkpoints / f"step-{int(state['step']):08d}", int(state["step"]))
+    return Checkpoint.of(run, state["step"])
 
 
 def load_sharded(checkpoint: Checkpoint, objective: nn.Module, optimizer: Optimizer) -> None:

@@ -36,7 +36,6 @@ from jepalm.training.checkpoint import (
     prune,
     save_checkpoint,
     settle,
-    step_folders,
 )
 from jepalm.training.distributed import Processes
 from jepalm.training.flops import step_flops
@@ -360,7 +359,7 @@ class Trainer:
             return False
         step = self.state.step - len(seen.raw) + fault.place + 1
         message = f"{fault.what} {step:,} is not finite: {fault.values}"
-        saved = step_folders(self.run)
+        saved = self.run.step_folders()
         goes_back = self.config.training.on_nonfinite == "rollback"
         if goes_back and saved and self.state.rollbacks < MOST_ROLLBACKS:
             self._roll_back(step, message)
@@ -488,7 +487,7 @@ class Trainer:
 
     def _bereft(self, who: str) -> JepalmError:
         """What to say when another process died."""
-        saved = step_folders(self.run)
+        saved = self.run.step_folders()
         last = f"the last checkpoint is {saved[0][1].name}" if saved else "no checkpoint was saved yet"
         return JepalmError(f"{who} died; {last}", f"go on with: {resuming(self.run)}")
 

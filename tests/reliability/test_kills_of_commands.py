@@ -14,7 +14,6 @@ from jepalm.report.plots.draw import Plot
 from jepalm.report.render.blocks import Document, Heading, Paragraph
 from jepalm.report.render.write import write
 from jepalm.run import RunFolder, open_run
-from jepalm.training.checkpoint import step_folders
 
 
 def test_a_prepare_killed_at_any_write_leaves_the_old_data_or_none(tmp_path, chance):
@@ -96,7 +95,7 @@ def swept(folder):
         run = RunFolder(path)
         if path.is_symlink() or not run.manifest.exists() or run.read_manifest()["status"] != "finished":
             continue
-        files = json.loads((step_folders(open_run(path))[0][1] / "files.json").read_text())
+        files = json.loads((open_run(path).step_folders()[0][1] / "files.json").read_text())
         weights[run.read_manifest()["name"]] = files["model.safetensors"]["sha256"]
     left = [path.name for path in folder.glob(".*.tmp")]
     return table["metrics"], [row["troubles"] for row in table["rows"]], weights, left
