@@ -130,6 +130,11 @@ def step_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def nearest_existing(folder: Path) -> Path:
+    """A folder, or the nearest one above it that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
 def check_runs(root: Path, hint: str = "--run-dir moves it") -> None:
     """Check that a run could be made in a folder, which need not be there; nothing stays.
 

@@ -111,8 +111,10 @@ def _folders(data: Path, runs: Path) -> Iterator[CheckResult]:
     import os
     import shutil
 
+    from jepalm.run import nearest_existing
+
     for what, folder in (("data", data), ("runs", runs)):
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        there = nearest_existing(folder)
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             yield CheckResult(
                 what,

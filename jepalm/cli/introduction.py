@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jepalm.cli.console import errors, line
 from jepalm.numbers import are, counted, duration, three
+from jepalm.run import nearest_existing
 
 if TYPE_CHECKING:
     from jepalm.session import Session
@@ -25,7 +26,7 @@ def introduce(session: Session, cost: Estimate, runs: Path) -> None:
     parts = session.objective.parameters_by_part()
     inside = " · ".join(f"{part} {_millions(count)}" for part, count in parts.items())
     seconds = cost.seconds_per_step * (schedule.steps - done)
-    free = shutil.disk_usage(_existing(runs)).free
+    free = shutil.disk_usage(nearest_existing(runs)).free
     line("model", f"{config.preset}, {_millions(sum(parts.values()))} parameters ({inside})")
     line(
         "data",
@@ -70,7 +71,3 @@ def _quick_look(session: Session) -> str:
 
 def _millions(count: int) -> str:
     return f"{count / 1e6:.2f} M" if count >= 10_000 else f"{count:,}"
-
-
-def _existing(path: Path) -> Path:
-    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
