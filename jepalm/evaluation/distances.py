@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jepalm.data.batches import Batch, Tokens, pad_rows
-from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.text.likelihood import CausalScorer
 from jepalm.generation.loading import TrainedModel
 from jepalm.model.conditioning import Conditioning
@@ -104,13 +103,11 @@ def distances(trained: TrainedModel, pairs: TokenPairs) -> Distances:
         `embedding` and `ce` of a JEPALM, `ce` of a causal model.
     """
     if trained.is_causal:
-        end = None if trained.pairing == "windows" else TextTokenizer.END
-        scorer = CausalScorer(trained.run.name, trained.causal, trained.hardware, end)
         prompts = pairs.sources
         if pairs.actions is not None:
             read = zip(pairs.sources, pairs.actions, strict=True)
             prompts = [[*prompt_row(source), *action] for source, action in read]
-        return {"ce": np.array([row.mean() for row in scorer.nll(prompts, pairs.targets)])}
+        return {"ce": np.array([row.mean() for row in CausalScorer.of(trained).nll(prompts, pairs.targets)])}
     objective = trained.jepalm
     found: dict[str, list[NDArray[np.float64]]] = {"embedding": [np.zeros(0)], "ce": [np.zeros(0)]}
     for one in compared(trained, pairs):

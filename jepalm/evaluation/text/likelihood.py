@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from jepalm.data.batches import pad_rows
+from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.evaluation.text.stream import score_stream
+from jepalm.generation.loading import TrainedModel
 from jepalm.hardware import Hardware
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.views import prompt_row
@@ -35,6 +37,12 @@ class CausalScorer:
     hardware: Hardware
     end: int | None = None
     batch_size: int = 64
+
+    @classmethod
+    def of(cls, trained: TrainedModel) -> CausalScorer:
+        """A trained causal model as the scorer of texts that end as its own do."""
+        end = None if trained.pairing == "windows" else TextTokenizer.END
+        return cls(trained.run.name, trained.causal, trained.hardware, end)
 
     @torch.no_grad()
     def nll(
