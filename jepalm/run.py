@@ -224,7 +224,9 @@ def _take_name(made: Path, root: Path, name: str) -> Path:
 def sweep_temporary(folder: Path, beginning: str = "") -> None:
     """Remove what killed processes left half-written in a folder: `.NAME-PID.tmp`, and older forms.
 
-    What belongs to a process that lives stays, and so does what resists.
+    What belongs to a process that lives stays, and so does what resists. Whether one lives is known of this
+    machine alone: of processes that train together, on several machines, the first alone sweeps, when no
+    other one writes in the folder.
 
     Args:
         folder: where to look.

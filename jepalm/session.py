@@ -124,7 +124,8 @@ class Session:
             cost: tells the progress how long a step of each phase takes.
         """
         with locked(run) if self.processes.first and self.resumed is None else nullcontext():
-            sweep_temporary(run.path)
+            if self.processes.first:
+                sweep_temporary(run.path)
             trainer = Trainer(
                 run,
                 self.config,
