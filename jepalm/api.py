@@ -52,7 +52,6 @@ from jepalm.generation.refine import Order, Refining
 from jepalm.generation.writer import TEXTS_AT_ONCE, Prompt
 from jepalm.generation.writers import WritingOptions, default_temperature, writer_for
 from jepalm.hardware import choose_hardware
-from jepalm.objective import CausalObjective, JepalmObjective
 from jepalm.session import new_session
 
 Score = Literal["nll", "distance"]
@@ -145,7 +144,6 @@ class Model:
         """
         trained, hardware = self._trained, choose_hardware(_hardware(device, self._precision))
         trained.objective.to(hardware.device)
-        assert isinstance(trained.objective, JepalmObjective | CausalObjective)
         trained.objective.packing = hardware.packing
         self._trained = replace(trained, hardware=hardware)
         return self
@@ -161,6 +159,7 @@ class Model:
         top_p: float | None = None,
         passages: int = 1,
         length_candidates: int = 1,
+        beams: int = 1,
         refine: int = 1,
         order: Order = "random",
         seed: int = 0,
@@ -182,6 +181,7 @@ class Model:
             top_p: the same: draw from the tokens that hold this probability.
             passages: to write, each the next one's source.
             length_candidates: likeliest lengths to try where the model chooses one.
+            beams: texts among which a light decoder searches the likeliest, at temperature 0.
             refine: passes a passage, of a model that can refine.
             order: what these decide first.
             seed: of the draws.
@@ -195,7 +195,8 @@ class Model:
             return []
         drawn = default_temperature(trained, temperature, 1)
         if trained.pairing == "spans":
-            _alone({"actions": actions, "length": length, "top_k": top_k, "top_p": top_p})
+            searched = beams if beams > 1 else None
+            _alone({"actions": actions, "length": length, "top_k": top_k, "top_p": top_p, "beams": searched})
             gaps = [read_gaps(trained, text) for text in texts]
             return [fill(trained, one, temperature=drawn, seed=seed)[0][0].text for one in gaps]
         options = WritingOptions(
@@ -205,6 +206,7 @@ class Model:
             top_k=top_k,
             top_p=top_p,
             length_candidates=length_candidates,
+            beams=beams,
             refining=Refining(refine, order) if refine > 1 else None,
             batch_size=batch_size,
         )
@@ -280,9 +282,10 @@ class Model:
             )
         if trained.pairing == "spans":
             raise UsageError(f"{self.name} fills gaps and scores no pairs", "take a model of pairs or text")
-        read = self._pairs(list(pairs))
-        if not read.sources:
+        rows = list(pairs)
+        if not rows:
             return []
+        read = self._pairs(rows)
         if kind == "nll" or not trained.is_causal:
             return distances(trained, read)["ce" if kind == "nll" else "embedding"].tolist()
         if "latent" not in trained.causal.all_terms:
@@ -324,8 +327,6 @@ class Model:
                 if not isinstance(text, str) or not text:
                     raise UsageError(f"pair {number} has no {key}", "give a text that is not empty")
                 found[key].append(text)
-        if not rows:
-            return TokenPairs([], [])
         prompts = self._prompts(found["source"], found["action"] if self.reads_actions else None)
         ends = "\n" if self._trained.pairing == "lines" else ""
         targets = []

@@ -129,6 +129,16 @@ def test_generate_writes_what_the_command_writes(model, work, jepalm_command):
     assert model.generate(prompts, actions=actions)[3:4] == json.loads(out)["texts"]
 
 
+def test_generate_searches_as_many_beams_as_the_command(models, work, jepalm_command):
+    model, causal = models["local"], models["causal"]
+    asked = ["generate", "3 + 1", "--json", "--run", model.path, "--device=cpu", "--precision=fp32"]
+    code, out, err = jepalm_command(*asked, "--beams=4", cwd=work)
+    assert code == 0, err
+    assert model.generate(["3 + 1"], beams=4) == json.loads(out)["texts"]
+    with pytest.raises(UsageError, match="has no beams to search"):
+        causal.generate(["3 + 1"], beams=4)
+
+
 def test_an_exported_model_does_what_the_run_does(model, exported, work):
     prompts, actions = read(model)
     assert exported.generate(prompts, actions=actions) == model.generate(prompts, actions=actions)

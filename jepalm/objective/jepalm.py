@@ -64,7 +64,6 @@ class JepalmObjective(Objective):
     Attributes:
         config: the objective's settings.
         vocab_size: tokens, V.
-        packing: whether the positions of all texts lie behind one another, without padding.
         reads_context: whether the decoder reads the tokens before each position.
         target_encoder: the average that makes the targets; None where the trained encoder does.
         unmasking: scalar, what the shares of unmasked tokens are multiplied by in this step.
