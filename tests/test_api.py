@@ -305,7 +305,7 @@ def test_a_recipe_is_a_preset_a_file_a_mapping_or_a_config(tmp_path, monkeypatch
         found.append(config)
         raise UsageError("it is enough to be asked")
 
-    monkeypatch.setattr("jepalm.api.new_session", asked)
+    monkeypatch.setattr("jepalm.api.training.new_session", asked)
     (tmp_path / "mine.yaml").write_text("preset: nano\nmodel: {dim: 32}\n")
     named, file, tree = "nano", tmp_path / "mine.yaml", {"preset": "nano", "model": {"dim": 32}}
     settings = {"model.dim": 32, "training.steps": 7}
@@ -319,7 +319,7 @@ def test_a_recipe_stays_as_it_was_given(monkeypatch):
     def asked(*_):
         raise UsageError("it is enough to be asked")
 
-    monkeypatch.setattr("jepalm.api.new_session", asked)
+    monkeypatch.setattr("jepalm.api.training.new_session", asked)
     recipe = {"preset": "nano", "hardware": {"device": "cpu"}}
     with pytest.raises(UsageError, match="it is enough"):
         jepalm.train(recipe, data="pairs", settings={"hardware.threads": 1})
