@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from torture import FULL, RUNS, count, ended, forked, killed, write_failure
+from torture import FULL, RUNS, count, ended, files_of, forked, killed, write_failure
 
 from jepalm.report.plots.draw import Plot
 from jepalm.report.render.blocks import Document, Heading, Paragraph
@@ -47,12 +47,6 @@ def document(word):
     plot = Plot("phases", "Phases", word, f"<svg>{word}</svg>", word.encode() * 99)
     tables = {f"{name}.csv": f"{name}\n{word}\n" for name in ("samples", "metrics")}
     return Document("Run", word, [Heading("Run"), Paragraph(word), plot], "read on", tables)
-
-
-def files_of(folder):
-    """Content of every file by its path."""
-    found = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 def test_a_report_killed_at_any_write_has_old_files_or_new_ones(tmp_path, chance):
