@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jepalm.evaluation.speed.bench import Bench
     from jepalm.evaluation.speed.timing import TimingQuartiles
     from jepalm.evaluation.speed.training_step import StepSpeed
-    from jepalm.evaluation.speed.writing import VerifiedSpeed
+    from jepalm.evaluation.speed.verified import VerifiedSpeed
 
 FAMILIES = {"jepalm": "one pass a passage", "causal": "one pass a token, keys and values kept"}
 FILE = "bench.json"
@@ -63,8 +63,8 @@ def bench(
     from jepalm.config import data_root, read_config, runs_root
     from jepalm.evaluation.speed.bench import Bench
     from jepalm.evaluation.speed.training_step import measure_step
+    from jepalm.evaluation.speed.verified import measure_verified
     from jepalm.evaluation.speed.writing import (
-        measure_verified,
         measure_writing,
         real_text,
         timed_model,

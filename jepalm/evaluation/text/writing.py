@@ -25,8 +25,9 @@ from jepalm.evaluation.rows import (
     passes_column,
 )
 from jepalm.evaluation.settings import EvaluationSettings
+from jepalm.evaluation.speed.costs import measure_costs
 from jepalm.evaluation.speed.parts import parts_of
-from jepalm.evaluation.speed.writing import measure_costs, numpy_writer
+from jepalm.evaluation.speed.writing import numpy_writer
 from jepalm.evaluation.text.chunks import chunk_nll
 from jepalm.evaluation.text.embeddings import decoder_controls, measure_embeddings, pair_batches
 from jepalm.evaluation.text.held_out import pick_pairs, read_training_text
