@@ -472,15 +472,6 @@ class JepalmObjective(Objective):
     def _classifies_length(self) -> bool:
         return self.config.length.kind == "classification"
 
-    def predict_lengths(
-        self, source: Tensor, layout: Layout, action: ActionView | None = None
-    ) -> Tensor | None:
-        """Predicted lengths (B,), of a classification their expectation; None without a length head."""
-        if self.model.length is None:
-            return None
-        found = self._length_output(source, layout, action)
-        return expected_length(found) if self._classifies_length else found
-
     def likely_lengths(
         self, source: Tensor, layout: Layout, n: int = 1, action: ActionView | None = None
     ) -> Tensor | None:
