@@ -15,6 +15,7 @@ from jepalm.data.regex.automaton import Language, language
 from jepalm.data.regex.grammar import draw
 from jepalm.data.regex.saying import english, expression
 from jepalm.data.regex.syntax import ExpressionTooLargeError, MalformedExpressionError, parse
+from jepalm.data.text.splitting import drawn_by_split, split_at
 from jepalm.errors import UsageError
 
 MOST_IN_VAIN = 50_000
@@ -71,7 +72,7 @@ def draw_pairs(
     Raises:
         UsageError: too few pairs for three splits, or more than the grammar has.
     """
-    room = _room(asked.pairs, split)
+    room = drawn_by_split(asked.pairs, split)
     found = DrawnPairs(asked.seed)
     seen = _Seen(asked.pairs)
     index = in_vain = 0
@@ -116,14 +117,6 @@ def _line(pair: PairRecord) -> bytes:
     return (json.dumps({"source": pair.source, "target": pair.target}) + "\n").encode()
 
 
-def _room(pairs: int, split: tuple[float, float, float]) -> dict[SplitName, int]:
-    validation, test = (max(1, round(pairs * percent / 100)) for percent in split[1:])
-    train = pairs - validation - test
-    if train < 1:
-        raise UsageError(f"{pairs:,} pairs are too few for train, validation and test", "ask for more")
-    return {"train": train, "validation": validation, "test": test}
-
-
 def _split_of(
     target: str, asked: Drawn, split: tuple[float, float, float], found: DrawnPairs
 ) -> SplitName | None:
@@ -140,10 +133,8 @@ def _split_of(
 
 
 def split_of(described: Language, split: tuple[float, float, float]) -> SplitName:
-    """The split of a language, by its hash; the held-out shares grow with their percentages."""
-    place = 100 * described.fingerprint / 2**64
-    _, validation, test = split
-    return "test" if place < test else "validation" if place < test + validation else "train"
+    """The split of a language, by its hash."""
+    return split_at(described.fingerprint, split)
 
 
 class _Seen:

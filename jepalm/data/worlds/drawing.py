@@ -21,6 +21,7 @@ from typing import IO, NamedTuple
 
 from jepalm.data.pairs.records import PairRecord
 from jepalm.data.prepared import SPLITS, Simulated, SplitName
+from jepalm.data.text.splitting import drawn_by_split, split_at
 from jepalm.data.worlds import world_of
 from jepalm.data.worlds.base import AnyWorld, Draw, State
 from jepalm.errors import JepalmError, UsageError
@@ -68,9 +69,7 @@ def walk(
 def split_of(world: AnyWorld, text: str, split: tuple[float, float, float]) -> SplitName:
     """The split of a state that training may have, by a hash of its text without random facts."""
     digest = blake2b(world.masked(text).encode(), digest_size=8).digest()
-    place = 100 * int.from_bytes(digest, "big") / 2**64
-    _, validation, test = split
-    return "test" if place < test else "validation" if place < test + validation else "train"
+    return split_at(int.from_bytes(digest, "big"), split)
 
 
 def rollouts(
@@ -169,17 +168,13 @@ def draw_transitions(
 
 
 def pairs_by_split(pairs: int, split: tuple[float, float, float]) -> dict[SplitName, int]:
-    """How many pairs each split gets.
+    """How many pairs each split gets; a further one as many as test.
 
     Raises:
         UsageError: too few for three splits.
     """
-    validation, test = (max(1, round(pairs * percent / 100)) for percent in split[1:])
-    train = pairs - validation - test
-    if train < 1:
-        raise UsageError(f"{pairs:,} pairs are too few for train, validation and test", "ask for more")
-    room: dict[SplitName, int] = {"train": train, "validation": validation, "test": test}
-    return room | dict.fromkeys(FURTHER_SPLITS, test)
+    room = drawn_by_split(pairs, split)
+    return room | dict.fromkeys(FURTHER_SPLITS, room["test"])
 
 
 def _fill(
