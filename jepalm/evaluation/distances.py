@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from jepalm.model.conditioning import Conditioning
 from jepalm.model.decoder import DecoderContext
 from jepalm.model.layout import Layout
 from jepalm.objective.latent import latent_distance
-from jepalm.objective.terms import IGNORE
+from jepalm.objective.terms import token_nats
 from jepalm.objective.views import prompt_row
 
 AT_ONCE = 64
@@ -114,13 +113,11 @@ def distances(trained: TrainedModel, pairs: TokenPairs) -> Distances:
         labels = objective.labels(one.tokens, one.layout)
         with trained.hardware.autocast():
             logits = objective.decode(one.predicted, one.layout, one.context).float()  # (..., V)
-        costs = F.cross_entropy(
-            logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none"
-        ).view(*labels.shape, 1)
-        each = objective.distance(one.predicted, one.target)[..., None]  # (..., 1)
-        means = {"embedding": one.places.mean(each), "ce": one.layout.mean(costs)}  # (B, 1)
+        nats = token_nats(logits, labels)  # (...)
+        each = objective.distance(one.predicted, one.target)  # (...)
+        means = {"embedding": one.places.mean(each[..., None]), "ce": one.layout.mean(nats[..., None])}
         for kind, value in means.items():
-            found[kind].append(as_numpy(value[:, 0]))
+            found[kind].append(as_numpy(value[:, 0]))  # of (B, 1)
     return {kind: np.concatenate(parts) for kind, parts in found.items()}
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,7 +24,7 @@ from jepalm.evaluation.validation.jepalm import measure
 from jepalm.hardware import Hardware
 from jepalm.model.layout import Layout
 from jepalm.objective.jepalm import JepalmObjective
-from jepalm.objective.terms import IGNORE
+from jepalm.objective.terms import IGNORE, token_nats
 
 _PAIRS_AT_ONCE = 64
 _TOLERANCE_BATCHES = 4
@@ -159,9 +158,7 @@ def pair_sums(objective: JepalmObjective, batches: list[Batch], other_sources: l
                 part[f"tokens_{first}_{last}"] = layout.mask[:, first - 1 : last].sum(1)
         for name, embeddings in read.items():
             logits = objective.decode(embeddings, layout, views.context).float()  # (..., V)
-            nats = F.cross_entropy(
-                logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none"
-            ).view(labels.shape)
+            nats = token_nats(logits, labels)  # (...)
             part[f"{name}_ce"] = _sums(layout, nats)
             for first, last in RANGES if views.context is not None else ():
                 padded = layout.pad(nats) * layout.mask  # (B, T)
