@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from jepalm.atomic import sweep_temporary, write_atomically
 from jepalm.config import (
     Config,
     HardwareConfig,
@@ -37,16 +38,7 @@ from jepalm.generation.teacher import find_teacher, load_teacher
 from jepalm.hardware import Hardware, choose_hardware
 from jepalm.model.recomputing import recompute_blocks
 from jepalm.objective import JepalmObjective, Objective, build_objective
-from jepalm.run import (
-    RunFolder,
-    check_runs,
-    create_run,
-    data_of,
-    locked,
-    open_run,
-    sweep_temporary,
-    write_atomically,
-)
+from jepalm.run import RunFolder, check_runs, create_run, data_of, locked, open_run
 from jepalm.training.checkpoint import Checkpoint, find_checkpoint
 from jepalm.training.distributed import Processes, join_processes
 from jepalm.training.estimate import Estimate, estimate

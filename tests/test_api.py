@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 
 import jepalm
+from jepalm.atomic import whole_folder
 from jepalm.config import HardwareConfig, resolve
 from jepalm.errors import UsageError
 from jepalm.evaluation.distances import AT_ONCE
 from jepalm.generation.export import write_model
 from jepalm.generation.loading import load_trained
 from jepalm.objective.views import prompt_row
-from jepalm.run import RunFolder, whole_folder
+from jepalm.run import RunFolder
 
 PAIRS = [(f"{n % 7} + {n % 5}", f"sum {n % 7 + n % 5}") for n in range(60)]
 MOVES = [(f"floor {n % 4}", f"floor {(n + 1) % 4}", "go up") for n in range(60)]

@@ -58,6 +58,7 @@ def bench(
 
     Example: jepalm bench runs/latest
     """
+    from jepalm.atomic import write_json
     from jepalm.cli.console import console, errors, line, print_json
     from jepalm.cli.verifying import open_verifier
     from jepalm.config import data_root, read_config, runs_root
@@ -75,7 +76,7 @@ def bench(
     from jepalm.evaluation.text.ngram_drafter import NGramDrafter
     from jepalm.generation.loading import load_trained
     from jepalm.generation.verify import check_verifier, drafter_of
-    from jepalm.run import now, open_run, write_json
+    from jepalm.run import now, open_run
     from jepalm.session import new_session
     from jepalm.training.checkpoint import load_model
 

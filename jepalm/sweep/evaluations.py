@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jepalm.atomic import write_json
 from jepalm.config import HardwareConfig
 from jepalm.errors import JepalmError
 from jepalm.evaluation.rows import Evaluation
 from jepalm.reading import read_json
-from jepalm.run import RunFolder, open_run, write_json
+from jepalm.run import RunFolder, open_run
 
 
 @dataclass(frozen=True)

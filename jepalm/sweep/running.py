@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 
+from jepalm.atomic import sweep_temporary, write_atomically
 from jepalm.config import Config, read_config
 from jepalm.data.prepared import open_prepared
 from jepalm.data.tokenizer import TextTokenizer
@@ -15,7 +16,7 @@ from jepalm.errors import Interrupted, JepalmError, UsageError, nearest
 from jepalm.evaluation.rows import PROMPTS, answers_alone
 from jepalm.numbers import duration, three
 from jepalm.report.analysis.sweep import SweepTable
-from jepalm.run import RunFolder, locked, open_run, sweep_temporary, write_atomically
+from jepalm.run import RunFolder, locked, open_run
 from jepalm.shell import command
 from jepalm.sweep.commands import Commands
 from jepalm.sweep.evaluations import EvaluationRequest

@@ -29,16 +29,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from jepalm.atomic import flush_folder, replace_link, sweep_temporary
 from jepalm.errors import DamageWarning, JepalmError, UsageError
 from jepalm.reading import read_json
-from jepalm.run import (
-    RunFolder,
-    checkpoint_name,
-    flush_folder,
-    replace_link,
-    step_of,
-    sweep_temporary,
-)
+from jepalm.run import RunFolder, checkpoint_name, step_of
 from jepalm.training.optimizer import Optimizer, load_named_state, named_state
 
 MODEL, OPTIMIZER, STATE, FILES = "model.safetensors", "optimizer.safetensors", "state.json", "files.json"
