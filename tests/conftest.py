@@ -169,6 +169,22 @@ def rows_of() -> Callable[..., list[dict[str, Any]]]:
     return rows
 
 
+@pytest.fixture(scope="session")
+def changed_weights() -> Callable[[Any, Any], list[str]]:
+    """Names of the weights that are not the same to the bit at the ends of two runs."""
+    import torch
+    from safetensors.torch import load_file
+
+    from jepalm.training.checkpoint import MODEL, find_checkpoint
+
+    def names(run: Any, other: Any) -> list[str]:
+        found, expected = (load_file(find_checkpoint(one).path / MODEL) for one in (run, other))
+        assert found.keys() == expected.keys()
+        return [name for name in found if not torch.equal(found[name], expected[name])]
+
+    return names
+
+
 @pytest.fixture
 def random_objective(tiny_config: Callable[..., Any]) -> Callable[..., Any]:
     """An objective of a tiny config whose weights are all random, also those that start at zero."""
