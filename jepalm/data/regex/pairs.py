@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from jepalm.data.pairs.reading import PairSource
 from jepalm.data.pairs.records import BadRowError, PairRecord
 from jepalm.data.prepared import SPLITS, Drawn, SplitName
 from jepalm.data.regex.automaton import Language, language
@@ -24,7 +24,7 @@ _BITS_A_PAIR = 32
 
 
 @dataclass
-class DrawnPairs:
+class DrawnPairs(PairSource):
     """The pairs, kept as the indices of their draws: 8 bytes a pair, and the same each time they are read."""
 
     seed: int
@@ -37,15 +37,6 @@ class DrawnPairs:
     """Sentences drawn, without repeated ones."""
     degenerate: int = 0
     """Of these, how many say nothing: the empty language, or that of every line."""
-    skipped: int = 0
-    """No row is broken."""
-    left_out: Counter[str] = field(default_factory=Counter)
-    """Nothing."""
-
-    @property
-    def given(self) -> dict[SplitName, int]:
-        """Rows of the held-out splits, which follow those of the training split."""
-        return {name: len(self.indices[name]) for name in SPLITS if name != "train"}
 
     def read(self) -> Iterator[tuple[bytes, list[PairRecord]]]:
         """Yield each pair as a row of its own."""
@@ -93,6 +84,7 @@ def draw_pairs(
             hint = f"ask for fewer pairs, or a smaller share of {missing}"
             raise UsageError(f"the grammar gives no more pairs for {missing} after {taken:,} in all", hint)
         index += 1
+    found.given = {name: len(found.indices[name]) for name in SPLITS if name != "train"}
     return found
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from random import Random
 from typing import IO, NamedTuple
 
+from jepalm.data.pairs.reading import PairSource
 from jepalm.data.pairs.records import PairRecord
 from jepalm.data.prepared import SPLITS, Simulated, SplitName
 from jepalm.data.text.splitting import drawn_by_split, split_at
@@ -97,25 +97,15 @@ def rollouts(
 
 
 @dataclass
-class DrawnTransitions:
+class DrawnTransitions(PairSource):
     """The pairs, kept in unnamed files that vanish with the process."""
 
     spools: Mapping[SplitName, IO[bytes]]
-    counts: dict[SplitName, int] = field(default_factory=dict)
     illegal: int = 0
     """Actions without effect in train, validation and test."""
     unchanged: int = 0
     """Pairs there whose states differ in random facts or not at all."""
     n_bytes: int = 0
-    skipped: int = 0
-    """No row is broken."""
-    left_out: Counter[str] = field(default_factory=Counter)
-    """Nothing."""
-
-    @property
-    def given(self) -> dict[SplitName, int]:
-        """Rows of the held-out splits, which follow those of the training split."""
-        return {name: count for name, count in self.counts.items() if name != "train"}
 
     def close(self) -> None:
         """Let go of the files."""
@@ -155,7 +145,8 @@ def draw_transitions(
         try:
             root.mkdir(parents=True, exist_ok=True)
             spools = {name: stack.enter_context(tempfile.TemporaryFile(dir=root)) for name in room}
-            found = DrawnTransitions(spools, dict(room))
+            found = DrawnTransitions(spools)
+            found.given = {name: count for name, count in room.items() if name != "train"}
             for draw in DRAWS:
                 _fill(found, world, asked.seed, draw, split, room, advance)
         except OSError as error:
