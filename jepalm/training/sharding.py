@@ -84,7 +84,7 @@ class ShardedModel(WholeModel):
         self._replica = copy.deepcopy(objective) if processes.first else None
         shard(objective, hardware)
 
-    def wrapped(self, *, partial: bool) -> nn.Module:
+    def wrapped(self, *, partial: bool = False) -> nn.Module:
         """The objective itself, which is divided where it stands."""
         return self.objective
 
