@@ -337,15 +337,6 @@ class JepalmObjective(Objective):
         latents = self.embedding_layout(layout)
         return self.normalise(self.model.encoder.squeeze(embeddings, layout).mean, latents), latents
 
-    def embed(self, batch: Batch) -> tuple[Tensor, Layout, Layout]:
-        """What the decoder reads of the targets, without noise (..., D'), their layout and its own."""
-        layout = self.layout(batch.target)
-        return (
-            self.encode_target(batch, layout, noisy=False).embeddings,
-            layout,
-            self.embedding_layout(layout),
-        )
-
     def embed_targets(self, tokens: Tokens) -> tuple[Tensor, Layout]:
         """What the predictor would have to match of texts (..., D'), and its layout."""
         layout = self.layout(tokens)

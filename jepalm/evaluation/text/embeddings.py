@@ -180,7 +180,9 @@ class _NoisyDecoder:
         self._inputs = []
         generator = torch.Generator().manual_seed(seed)
         for batch in batches:
-            target, layout, places = objective.embed(batch)
+            layout = objective.layout(batch.target)
+            places = objective.embedding_layout(layout)
+            target = objective.encode_target(batch, layout, noisy=False).embeddings  # (..., D')
             padded = torch.randn(*places.mask.shape, target.shape[-1], generator=generator)  # (B, T', D')
             noise = places.pack(padded.to(target.device))  # (..., D')
             context = None
