@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from jepalm.data.batches import pad_rows
-from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.evaluation.text.stream import score_stream
 from jepalm.generation.loading import TrainedModel
@@ -41,8 +40,7 @@ class CausalScorer:
     @classmethod
     def of(cls, trained: TrainedModel) -> CausalScorer:
         """A trained causal model as the scorer of texts that end as its own do."""
-        end = None if trained.pairing == "windows" else TextTokenizer.END
-        return cls(trained.run.name, trained.causal, trained.hardware, end)
+        return cls(trained.run.name, trained.causal, trained.hardware, trained.end)
 
     @torch.no_grad()
     def nll(
