@@ -153,11 +153,7 @@ def check_runs(root: Path, hint: str = "--run-dir moves it") -> None:
 
 
 def create_run(
-    root: Path,
-    name: str,
-    config_yaml: str,
-    manifest: dict[str, Any],
-    files: Mapping[str, str] | None = None,
+    root: Path, name: str, config_yaml: str, manifest: dict[str, Any], files: Mapping[str, str] | None = None
 ) -> RunFolder:
     """Make `root/DATE_TIME-name[-k]` whole or not at all, and point `latest` to it.
 

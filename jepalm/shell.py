@@ -45,21 +45,12 @@ def command(name: str, *words: str | Path, **options: str | Path | bool | None) 
 
 
 def training(
-    preset: str | None,
-    data: str,
-    *settings: str,
-    run_dir: Path | None = None,
-    data_dir: Path | None = None,
+    preset: str | None, data: str, *settings: str, run_dir: Path | None = None, data_dir: Path | None = None
 ) -> str:
     """The command that trains a preset on data, which it names where they are not the preset's own."""
     own = data == resolve(preset).data.name
     return command(
-        "train",
-        *settings,
-        preset=preset,
-        data=None if own else data,
-        run_dir=run_dir,
-        data_dir=data_dir,
+        "train", *settings, preset=preset, data=None if own else data, run_dir=run_dir, data_dir=data_dir
     )
 
 

@@ -321,13 +321,7 @@ class Batches:
         whole = None if texts.whole is None else send(torch.from_numpy(texts.whole[rows]), self.device)
         if self.end_targets and whole is not None:
             tokens["target"] = with_end(tokens["target"], whole)
-        return Batch(
-            tokens["source"],
-            tokens["target"],
-            tokens.get("action"),
-            whole=whole,
-            **counts,
-        )
+        return Batch(tokens["source"], tokens["target"], tokens.get("action"), whole=whole, **counts)
 
     def _widths(self, spans: Mapping[Role, NDArray[np.int64]], rows: slice) -> dict[Role, int]:
         """How many columns the texts of each role take: of some rows, or with static shapes of all."""

@@ -238,10 +238,7 @@ def bpe_tokenizer(size: int, sample: Iterable[str]) -> TextTokenizer:
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     library.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=list(SPECIALS),
-        initial_alphabet=_byte_symbols(),
-        show_progress=False,
+        vocab_size=size, special_tokens=list(SPECIALS), initial_alphabet=_byte_symbols(), show_progress=False
     )
     library.train_from_iterator(sample, trainer=trainer)
     learned = json.loads(library.to_str())

@@ -214,11 +214,7 @@ class CausalModel(nn.Module):
         return self.logits(self.hidden(ids, cache))
 
     def hidden(
-        self,
-        ids: Tensor,
-        cache: Any = None,
-        segments: Tensor | None = None,
-        lengths: Tensor | None = None,
+        self, ids: Tensor, cache: Any = None, segments: Tensor | None = None, lengths: Tensor | None = None
     ) -> Tensor:
         """(B, T) token ids to (B, T, D), what the last layer makes of them, after the last norm.
 

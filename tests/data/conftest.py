@@ -25,12 +25,7 @@ def numbered() -> str:
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Outcome]:
     def build(
-        text: str | bytes,
-        name: str = "mine",
-        *,
-        corpus: str = "text",
-        force: bool = False,
-        **request: object,
+        text: str | bytes, name: str = "mine", *, corpus: str = "text", force: bool = False, **request: object
     ) -> Outcome:
         content = text.encode() if isinstance(text, str) else text
         asked = Request.model_validate({"pairing": "lines", "tokenizer": "char", **request})

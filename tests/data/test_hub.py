@@ -54,10 +54,7 @@ def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("error", "why"),
     [
-        (
-            ConnectionError("Couldn't reach 'a/b' on the Hub"),
-            r"reach the hub for a/b: .*downloaded copy",
-        ),
+        (ConnectionError("Couldn't reach 'a/b' on the Hub"), r"reach the hub for a/b: .*downloaded copy"),
         (RuntimeError("Dataset scripts are no longer supported, but found b.py"), r"by a script.*--revision"),
         (ValueError("BuilderConfig 'x' not found"), r"cannot read dataset a/b: BuilderConfig 'x' not found"),
     ],

@@ -7,15 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from tiny_objective import (
-    CPU,
-    DIM,
-    assert_resuming_is_exact,
-    split,
-    tiny_batch,
-    tiny_config,
-    tiny_objective,
-)
+from tiny_objective import CPU, DIM, assert_resuming_is_exact, split, tiny_batch, tiny_config, tiny_objective
 
 from jepalm.config import RegularizerConfig
 from jepalm.evaluation.validation.jepalm import measure

@@ -15,9 +15,7 @@ CASES = {
     "plain": {},
     "dropout and accumulation": {"model__dropout": 0.2, "training__micro_batch_size": 2},
     "moving average": {"objective__targets__encoder": "ema"},
-    "phases": {
-        "training__phases": "[{name: first, steps: 3, terms: [reconstruction]}, {name: second}]",
-    },
+    "phases": {"training__phases": "[{name: first, steps: 3, terms: [reconstruction]}, {name: second}]"},
 }
 CLOCK = {"time", "speed/steps_per_s", "speed/tokens_per_s"}
 CHANGING = {

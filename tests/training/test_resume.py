@@ -20,11 +20,7 @@ CASES = {
     "dropout": {"model__dropout": 0.2},
     "micro_batches": {"training__micro_batch_size": 2},
     "windows": {"data__name": "windows"},
-    "spans": {
-        "data__name": "spans",
-        "objective__length__kind": "none",
-        "objective__local__weight": 1.0,
-    },
+    "spans": {"data__name": "spans", "objective__length__kind": "none", "objective__local__weight": 1.0},
     "light_decoder_and_muon": {
         "model__decoder__kind": "recurrent",
         "objective__length__kind": "none",

@@ -234,11 +234,7 @@ def _decoder_rows(
 
 
 def _embedding_rows(
-    sums: PairSums,
-    validation: dict[str, float],
-    tolerated: float,
-    texts: list[tuple[int, ...]],
-    seed: int,
+    sums: PairSums, validation: dict[str, float], tolerated: float, texts: list[tuple[int, ...]], seed: int
 ) -> list[MetricRow]:
     """How much the predictor explains, what the decoder tolerates, and how the embeddings lie.
 
@@ -263,10 +259,7 @@ def _embedding_rows(
     target_std = validation["validation/embedding_std"]
 
     def model_row(
-        name: str,
-        value: float,
-        controls: dict[str, float],
-        draws: NDArray[np.float64] | None = None,
+        name: str, value: float, controls: dict[str, float], draws: NDArray[np.float64] | None = None
     ) -> MetricRow:
         interval = None if draws is None else percentile_interval(draws)
         return MetricRow(f"embedding/{name}", {"model": value}, interval, controls)

@@ -31,13 +31,7 @@ from jepalm.evaluation.text.chunks import chunk_nll
 from jepalm.evaluation.text.embeddings import decoder_controls, measure_embeddings, pair_batches
 from jepalm.evaluation.text.held_out import pick_pairs, read_training_text
 from jepalm.evaluation.text.infilling import ORDER, other_places
-from jepalm.evaluation.text.measure import (
-    TextSample,
-    TextsByColumn,
-    brier_rows,
-    scored_rows,
-    statistics_rows,
-)
+from jepalm.evaluation.text.measure import TextSample, TextsByColumn, brier_rows, scored_rows, statistics_rows
 from jepalm.evaluation.text.ngram import NGram
 from jepalm.evaluation.text.ngram_drafter import NGramDrafter
 from jepalm.generation.loading import TrainedModel
@@ -118,11 +112,7 @@ def evaluate_texts(
     parts = None
     if trained.config.model.decoder.autoregressive and settings.length is None:
         parts = partial(
-            parts_of,
-            trained.jepalm,
-            trained.hardware,
-            length=passage,
-            temperature=settings.temperature,
+            parts_of, trained.jepalm, trained.hardware, length=passage, temperature=settings.temperature
         )
     synchronize = trained.hardware.synchronize
     costs = measure_costs(timed, prompts, lengths, tokenizer, synchronize, seed=seeds[0], parts=parts)
