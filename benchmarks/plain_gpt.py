@@ -25,12 +25,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jepalm.atomic import write_json
 from jepalm.config import Config, resolve
 from jepalm.data.batches import Batches
 from jepalm.evaluation.speed.timing import TimingQuartiles, ratio
 from jepalm.numbers import three
 from jepalm.objective.causal import CausalObjective
-from jepalm.run import write_json
 from jepalm.session import new_session
 from jepalm.training.optimizer import set_learning_rate
 from jepalm.training.schedule import learning_rate

@@ -29,6 +29,7 @@ ROOMS = (
     "run",
     "hardware",
     "config",
+    "atomic",
     "reading",
     "encodings",
     "escaping",
