@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -95,6 +96,24 @@ def choose_hardware(config: HardwareConfig, steps: int = 0) -> Hardware:
         raise UsageError("hardware.packing and hardware.compile exclude each other", "turn one of them off")
     name = device_name(device)
     return Hardware(device, precision, threads, packing, config.attention, compiled, name, config.parallel)
+
+
+def as_chosen(asked: HardwareConfig, manifest: Mapping[str, Any], *, here: bool = False) -> HardwareConfig:
+    """Precision and threads that a run was begun with on a CPU, where nothing else is asked for.
+
+    Args:
+        asked: settings for the run's model.
+        manifest: the run's.
+        here: only if this CPU and this version of torch trained it.
+    """
+    if manifest.get("device") != "cpu" or _choose_device(asked.device).type != "cpu":
+        return asked
+    trained_on = manifest.get("device_name"), manifest.get("torch")
+    if here and trained_on != (device_name(torch.device("cpu")), torch.__version__):
+        return asked
+    precision = manifest.get("precision", "auto") if asked.precision == "auto" else asked.precision
+    threads = manifest.get("threads") if asked.threads is None else asked.threads
+    return HardwareConfig.model_validate(asked.model_dump() | {"precision": precision, "threads": threads})
 
 
 def fast_bf16(device: torch.device) -> bool:

@@ -15,7 +15,7 @@ from jepalm.data.prepared import TOKENIZER, Pairing, PreparedData, open_prepared
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import JepalmError, UsageError
 from jepalm.generation.exported import LATENT, WEIGHTS, is_exported, read_record
-from jepalm.hardware import Hardware, choose_hardware
+from jepalm.hardware import Hardware, as_chosen, choose_hardware
 from jepalm.objective import CausalObjective, JepalmObjective, Objective, build_objective
 from jepalm.run import RunFolder, data_of, open_run
 from jepalm.training.checkpoint import BEST, Checkpoint, find_checkpoint, load_model
@@ -109,17 +109,18 @@ def load_trained(
     """Load a run's model from a checkpoint: `last`, `best` or a step.
 
     When None, the last; of a run that ended early the best, as it ended because the last is none.
-    Needs the run folder alone, not the prepared data.
+    Needs the run folder alone, not the prepared data. On the CPU that trained it, precision and threads are
+    those of the training, where nothing else is asked for.
     """
-    config = read_config(run.config)
-    early = (run.checkpoints / BEST).exists() and run.read_manifest().get("finished_early", False)
+    config, manifest = read_config(run.config), run.read_manifest()
+    early = (run.checkpoints / BEST).exists() and manifest.get("finished_early", False)
     checkpoint = find_checkpoint(run, which or (BEST if early else "last"))
-    place = choose_hardware(hardware or HardwareConfig())
+    place = choose_hardware(as_chosen(hardware or HardwareConfig(), manifest, here=True))
     tokenizer = TextTokenizer.load(run.path / TOKENIZER)
     objective = build_objective(config.model, config.objective, tokenizer.vocab_size, place)
     load_model(checkpoint, objective)
     objective.eval()
-    data = data_of(run.read_manifest())
+    data = data_of(manifest)
     pairing, has_action = _pairing(data.get("pairing")), bool(data.get("has_action", False))
     return TrainedModel(run, config, tokenizer, checkpoint, objective, place, pairing, has_action)
 

@@ -9,6 +9,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from jepalm import hardware
 from jepalm.config import HardwareConfig
 from jepalm.errors import JepalmError, UsageError
 from jepalm.generation.loading import TrainedModel, load_trained
@@ -65,3 +66,16 @@ def test_a_manifest_that_says_nothing_of_the_data_is_read(trained_run: Any, tmp_
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**manifest, "data": None}))
     assert load_trained(open_run(folder), "last", CPU).pairing == "pairs"
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_precision_is_the_one_of_the_training_on_its_own_cpu_alone(
+    trained_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: bool
+):
+    monkeypatch.setattr(hardware, "fast_bf16", lambda device: True)
+    copy = open_run(Path(shutil.copytree(trained_run.path, tmp_path / "run", symlinks=True)))
+    if not here:
+        copy.update_manifest(device_name="another processor")
+    assert load_trained(copy, "last", HardwareConfig(device="cpu", threads=1)).hardware.precision == (
+        "fp32" if here else "bf16"
+    )
