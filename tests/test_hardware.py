@@ -1,3 +1,6 @@
+import platform
+import resource
+
 import pytest
 import torch
 
@@ -121,3 +124,14 @@ def test_a_plain_product_has_two_operations_an_entry_and_term():
 
 def test_resident_memory_is_in_bytes():
     assert 50e6 < peak_memory(CPU) < 1e12
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone can be told to keep memory")
+def test_a_freed_block_is_kept_and_not_cleared_by_the_system_again():
+    chosen()
+    size = 1 << 24  # bytes, of 4,096 a page
+    torch.ones(size, dtype=torch.uint8)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        torch.ones(size, dtype=torch.uint8)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < size // 4096

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -90,6 +91,7 @@ class Layout:
     given: bool = False
     _angles: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
     _head_rows: dict[tuple[str, int, int, torch.dtype], HeadRows] = field(default_factory=dict, repr=False)
+    _rotations: dict[Any, tuple[Tensor, ...]] = field(default_factory=dict, repr=False)
     _biases: dict[bool, Tensor] = field(default_factory=dict, repr=False)
     _latents: dict[int, Layout] = field(default_factory=dict, repr=False)
 
@@ -191,31 +193,39 @@ class Layout:
         if key not in self._head_rows:
             assert self.index is not None
             (batch, width), device = self.mask.shape, self.index.device
-            heads = torch.arange(len(parts) * n_heads, device=device).view(-1, 1, n_heads, 1)  # (P, 1, H, 1)
+            n_parts, dim = len(parts), n_heads * head_dim
+            part = torch.arange(n_parts, device=device)[:, None]  # (P, 1)
+            head = torch.arange(n_heads, device=device)  # (H,)
             rows = (self.mask.flatten().cumsum(0) - 1).view(batch, 1, width)
-            padded = rows * heads.numel() + heads  # (P, B, H, T)
-            text, place = self.index[:, None] // width, self.index[:, None] % width  # (N, 1)
-            part, head = heads.flatten() // n_heads, heads.flatten() % n_heads  # (P H,)
-            packed = ((part * batch + text) * n_heads + head) * width + place  # (N, P H)
-            rotated = parts.removesuffix("v")
-            halves = torch.arange(2 * n_heads * len(rotated), device=device) ^ 1
-            swapped = torch.arange(len(packed), device=device)[:, None] * 2 * heads.numel() + halves
-            cos, sin = (self.pack(part[:, 0]).to(dtype) for part in self.angles(head_dim))  # two of (N, C)
-            left, right = sin.chunk(2, 1)
-            scales = [1 / math.sqrt(head_dim) if name == "q" else 1.0 for name in rotated]
-            tables = [
-                torch.stack([x * scale for scale in scales], 1).repeat_interleave(n_heads, 1).flatten(1)
-                for x in (cos, torch.cat((-left, right), 1))
-            ]  # two of (N, R D)
+            padded = rows * (n_parts * n_heads) + (part * n_heads + head)[:, None, :, None]  # (P, B, H, T)
+            places = self.index + self.index // width * ((n_heads - 1) * width)  # (N,)
+            packed = places[:, None] + ((part * batch * n_heads + head) * width).flatten()  # (N, P H)
+            rotated = slice(dim * ("q" not in parts), dim * (1 + ("k" in parts)))
+            cos, sin = (table[:, rotated] for table in self._tables(n_heads, head_dim, dtype))
+            halves = torch.arange(2 * cos.shape[1] // head_dim, device=device) ^ 1  # (R H 2,)
+            swapped = torch.arange(len(packed), device=device)[:, None] * (2 * n_parts * n_heads) + halves
             self._head_rows[key] = HeadRows(
-                (len(parts), batch * n_heads, width),
+                (n_parts, batch * n_heads, width),
                 padded.flatten(),
                 packed.flatten(),
                 packed[:, :n_heads].flatten(),
                 swapped.flatten(),
-                *tables,
+                cos,
+                sin,
             )
         return self._head_rows[key]
+
+    def _tables(self, n_heads: int, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Cosine and sine for queries, scaled, and keys of packed rows, two of (N, 2 D); see `HeadRows`."""
+        key = (n_heads, head_dim, dtype)
+        if key not in self._rotations:
+            cos, sin = (self.pack(x[:, 0]).to(dtype) for x in self.angles(head_dim))  # (N, C)
+            left, right = sin.chunk(2, 1)
+            self._rotations[key] = tuple(
+                torch.cat([x / math.sqrt(head_dim)] * n_heads + [x] * n_heads, 1)
+                for x in (cos, torch.cat((-left, right), 1))
+            )
+        return self._rotations[key]
 
     def total(self, x: Tensor) -> Tensor:
         """Sum over all positions that hold text: (...,) per position, packed or padded, to a scalar."""
