@@ -196,14 +196,15 @@ class Layout:
             n_parts, dim = len(parts), n_heads * head_dim
             part = torch.arange(n_parts, device=device)[:, None]  # (P, 1)
             head = torch.arange(n_heads, device=device)  # (H,)
-            rows = (self.mask.flatten().cumsum(0) - 1).view(batch, 1, width)
+            numbers = torch.arange(len(self.index), device=device)  # (N,)
+            rows = numbers.new_zeros(batch * width).index_copy_(0, self.index, numbers).view(batch, 1, width)
             padded = rows * (n_parts * n_heads) + (part * n_heads + head)[:, None, :, None]  # (P, B, H, T)
             places = self.index + self.index // width * ((n_heads - 1) * width)  # (N,)
             packed = places[:, None] + ((part * batch * n_heads + head) * width).flatten()  # (N, P H)
             rotated = slice(dim * ("q" not in parts), dim * (1 + ("k" in parts)))
             cos, sin = (table[:, rotated] for table in self._tables(n_heads, head_dim, dtype))
             halves = torch.arange(2 * cos.shape[1] // head_dim, device=device) ^ 1  # (R H 2,)
-            swapped = torch.arange(len(packed), device=device)[:, None] * (2 * n_parts * n_heads) + halves
+            swapped = numbers[:, None] * (2 * n_parts * n_heads) + halves
             self._head_rows[key] = HeadRows(
                 (n_parts, batch * n_heads, width),
                 padded.flatten(),
