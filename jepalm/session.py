@@ -34,7 +34,7 @@ from jepalm.data.prepared import TOKENIZER, PreparedData, open_prepared
 from jepalm.errors import JepalmError, UsageError
 from jepalm.evaluation.validation.held_out import HeldOut
 from jepalm.generation.teacher import find_teacher, load_teacher, with_teacher
-from jepalm.hardware import Hardware, choose_hardware, chosen_before
+from jepalm.hardware import Hardware, as_chosen, choose_hardware
 from jepalm.model.recomputing import recompute_blocks
 from jepalm.objective import JepalmObjective, Objective, build_objective
 from jepalm.run import RunFolder, check_runs, create_run, data_of, locked, open_run
@@ -248,9 +248,7 @@ def _session(
 ) -> Iterator[Session]:
     prepared = open_prepared(config.data.name, data_root)
     check_data(config, prepared)
-    asked = config.hardware
-    if resumed is not None:
-        asked = chosen_before(asked, resumed[0].read_manifest())
+    asked = config.hardware if resumed is None else as_chosen(config.hardware, resumed[0].read_manifest())
     hardware = choose_hardware(asked, _planned_steps(config))
     with join_processes(hardware) as processes:
         torch.manual_seed(config.training.seed)

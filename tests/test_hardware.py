@@ -1,3 +1,6 @@
+import platform
+import resource
+
 import pytest
 import torch
 
@@ -6,10 +9,10 @@ from jepalm.config import HardwareConfig, from_mapping
 from jepalm.errors import UsageError
 from jepalm.hardware import (
     Hardware,
+    as_chosen,
     choose_hardware,
     fast_bf16,
     matrix_product,
-    measured_here,
     peak_flops,
     peak_memory,
 )
@@ -137,10 +140,10 @@ MEASURED = {"device": "cpu", "device_name": "Some CPU", "precision": "bf16", "th
 def test_what_was_measured_on_this_machine_is_taken_where_nothing_is_asked_for(monkeypatch):
     with_flags(monkeypatch, "sse")
     manifest = {**MEASURED, "torch": torch.__version__}
-    found = measured_here(HardwareConfig(), manifest)
+    found = as_chosen(HardwareConfig(), manifest, here=True)
     assert (found.precision, found.threads) == ("bf16", 3)
     asked = HardwareConfig(precision="fp32", threads=1)
-    assert measured_here(asked, manifest) == asked
+    assert as_chosen(asked, manifest, here=True) == asked
 
 
 @pytest.mark.parametrize(
@@ -149,4 +152,15 @@ def test_what_was_measured_on_this_machine_is_taken_where_nothing_is_asked_for(m
 def test_what_was_measured_elsewhere_is_not(monkeypatch, other):
     with_flags(monkeypatch, "sse")
     manifest = {**MEASURED, "torch": torch.__version__, **other}
-    assert measured_here(HardwareConfig(), manifest).threads is None
+    assert as_chosen(HardwareConfig(), manifest, here=True).threads is None
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone can be told to keep memory")
+def test_a_freed_block_is_kept_and_not_cleared_by_the_system_again():
+    chosen()
+    size = 1 << 24  # bytes, of 4,096 a page
+    torch.ones(size, dtype=torch.uint8)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        torch.ones(size, dtype=torch.uint8)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < size // 4096

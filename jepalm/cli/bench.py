@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jepalm.evaluation.speed.timing import TimingQuartiles
     from jepalm.evaluation.speed.training_step import StepSpeed
     from jepalm.evaluation.speed.verified import VerifiedSpeed
+    from jepalm.run import RunFolder
 
 FAMILIES = {"jepalm": "one pass a passage", "causal": "one pass a token, keys and values kept"}
 FILE = "bench.json"
@@ -63,7 +64,7 @@ def bench(
     from jepalm.atomic import write_json
     from jepalm.cli.console import console, errors, line, print_json
     from jepalm.cli.verifying import open_verifier
-    from jepalm.config import data_root, read_config, runs_root
+    from jepalm.config import data_root, runs_root
     from jepalm.evaluation.speed.bench import Bench
     from jepalm.evaluation.speed.training_step import measure_step
     from jepalm.evaluation.speed.verified import measure_verified
@@ -84,8 +85,7 @@ def bench(
 
     folder = open_run(run or runs_root() / "latest")
     other = open_run(baseline) if baseline else None
-    asked = {"device": device, "precision": precision, "threads": threads}
-    config = _on_this_machine(read_config(folder.config), asked, folder.read_manifest())
+    config = _on_this_machine(folder, device, precision, threads)
     trained = load_trained(folder, checkpoint, _writing(config))
     text = real_text(trained.data(data_dir), trained)
     if other is not None:
@@ -250,15 +250,17 @@ def _half(times: TimingQuartiles, text: Callable[[float], str]) -> str:
     return f"{text(times.low)} to {text(times.high)}"
 
 
-def _on_this_machine(config: Config, asked: dict[str, Any], manifest: dict[str, Any]) -> Config:
-    """The run's config with the hardware asked for, else what was measured when it was begun here."""
-    from jepalm.config import from_mapping
-    from jepalm.hardware import measured_here
+def _on_this_machine(folder: RunFolder, device: str, precision: str | None, threads: int | None) -> Config:
+    """The run's config with the hardware asked for, or what its training chose here."""
+    from jepalm.config import from_mapping, read_config
+    from jepalm.hardware import as_chosen
 
-    tree = config.model_dump()
+    asked = {"device": device, "precision": precision, "threads": threads}
+    tree = read_config(folder.config).model_dump()
     tree["hardware"].update({key: value for key, value in asked.items() if value is not None})
     config = from_mapping(tree)
-    return config.model_copy(update={"hardware": measured_here(config.hardware, manifest)})
+    hardware = as_chosen(config.hardware, folder.read_manifest(), here=True)
+    return config.model_copy(update={"hardware": hardware})
 
 
 def _writing(config: Config) -> HardwareConfig:

@@ -17,7 +17,7 @@ from jepalm.data.prepared import TOKENIZER, Pairing, PreparedData, open_prepared
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import JepalmError, UsageError
 from jepalm.generation.exported import LATENT, WEIGHTS, is_exported, read_record
-from jepalm.hardware import Hardware, choose_hardware, measured_here
+from jepalm.hardware import Hardware, as_chosen, choose_hardware
 from jepalm.objective import CausalObjective, JepalmObjective, Objective, build_objective
 from jepalm.run import RunFolder, data_of, open_run
 from jepalm.training.checkpoint import BEST, Checkpoint, find_checkpoint, load_model
@@ -116,10 +116,10 @@ def load_trained(
     """Load a run's model from a checkpoint: `last`, `best` or a step.
 
     When None, the last; of a run that ended early the best, as it ended because the last is none.
-    Needs the run folder alone, not the prepared data.
+    Needs the run folder alone, not the prepared data. On the CPU that trained it, precision and threads are
+    those of the training, where nothing else is asked for.
     """
-    config = read_config(run.config)
-    manifest = run.read_manifest()
+    config, manifest = read_config(run.config), run.read_manifest()
     early = (run.checkpoints / BEST).exists() and manifest.get("finished_early", False)
     checkpoint = find_checkpoint(run, which or (BEST if early else "last"), moments=False)
     place = writing_hardware(hardware or HardwareConfig(), manifest)
@@ -137,7 +137,7 @@ def writing_hardware(asked: HardwareConfig, manifest: Mapping[str, Any]) -> Hard
 
     Two threads on cores that are not free wait for each other at every operation of a text's many.
     """
-    place = choose_hardware(measured_here(asked, manifest))
+    place = choose_hardware(as_chosen(asked, manifest, here=True))
     if place.device.type == "cpu" and place.threads > 1 and asked.threads is None:
         from jepalm.training.tuning import cores_are_free  # with much else that only training needs
 
