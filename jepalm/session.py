@@ -19,7 +19,6 @@ from rich.console import Console
 from jepalm.atomic import sweep_temporary, write_atomically
 from jepalm.config import (
     Config,
-    HardwareConfig,
     apply_overrides,
     differences,
     dump,
@@ -35,7 +34,7 @@ from jepalm.data.prepared import TOKENIZER, PreparedData, open_prepared
 from jepalm.errors import JepalmError, UsageError
 from jepalm.evaluation.validation.held_out import HeldOut
 from jepalm.generation.teacher import find_teacher, load_teacher, with_teacher
-from jepalm.hardware import Hardware, choose_hardware
+from jepalm.hardware import Hardware, as_chosen, choose_hardware
 from jepalm.model.recomputing import recompute_blocks
 from jepalm.objective import JepalmObjective, Objective, build_objective
 from jepalm.run import RunFolder, check_runs, create_run, data_of, locked, open_run
@@ -249,7 +248,7 @@ def _session(
 ) -> Iterator[Session]:
     prepared = open_prepared(config.data.name, data_root)
     check_data(config, prepared)
-    asked = config.hardware if resumed is None else _chosen_before(config, resumed[0])
+    asked = config.hardware if resumed is None else as_chosen(config.hardware, resumed[0].read_manifest())
     hardware = choose_hardware(asked, _planned_steps(config))
     with join_processes(hardware) as processes:
         torch.manual_seed(config.training.seed)
@@ -275,16 +274,6 @@ def _session(
         yield Session(
             config, prepared, hardware, processes, batches, objective, schedule, held_out, resumed, timed
         )
-
-
-def _chosen_before(config: Config, run: RunFolder) -> HardwareConfig:
-    """The precision and the threads that a run was begun with, where nothing else is asked for."""
-    asked, manifest = config.hardware, run.read_manifest()
-    if manifest.get("device") != "cpu":
-        return asked
-    precision = manifest.get("precision") if asked.precision == "auto" else asked.precision
-    threads = manifest.get("threads") if asked.threads is None else asked.threads
-    return HardwareConfig.model_validate(asked.model_dump() | {"precision": precision, "threads": threads})
 
 
 def _held_out(config: Config, prepared: PreparedData, hardware: Hardware) -> HeldOut:

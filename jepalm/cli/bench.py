@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jepalm.cli.options import CheckpointOption, DataDirOption, DeviceOption, JsonOption, RunArgument
+from jepalm.cli.torch_import import import_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from jepalm.evaluation.speed.timing import TimingQuartiles
     from jepalm.evaluation.speed.training_step import StepSpeed
     from jepalm.evaluation.speed.verified import VerifiedSpeed
+    from jepalm.run import RunFolder
 
 FAMILIES = {"jepalm": "one pass a passage", "causal": "one pass a token, keys and values kept"}
 FILE = "bench.json"
@@ -58,10 +60,11 @@ def bench(
 
     Example: jepalm bench runs/latest
     """
+    import_torch()
     from jepalm.atomic import write_json
     from jepalm.cli.console import console, errors, line, print_json
     from jepalm.cli.verifying import open_verifier
-    from jepalm.config import data_root, read_config, runs_root
+    from jepalm.config import data_root, runs_root
     from jepalm.evaluation.speed.bench import Bench
     from jepalm.evaluation.speed.training_step import measure_step
     from jepalm.evaluation.speed.verified import measure_verified
@@ -82,7 +85,7 @@ def bench(
 
     folder = open_run(run or runs_root() / "latest")
     other = open_run(baseline) if baseline else None
-    config = _on_this_machine(read_config(folder.config), device, precision, threads)
+    config = _on_this_machine(folder, device, precision, threads)
     trained = load_trained(folder, checkpoint, _writing(config))
     text = real_text(trained.data(data_dir), trained)
     if other is not None:
@@ -227,6 +230,9 @@ def _add_training(shown: Table, training: StepSpeed) -> None:
     shown.add_row("FLOP/s", count(training.flops_per_s), "", percent(training.share_of_peak))
     of = "a matrix product here" if training.peak.measured else "peak of the data sheet"
     shown.add_row(f"  {of}", count(training.peak.flops_per_s), "", "100 %", style="dim")
+    for precision, rate in training.products.items():
+        a_core, reached = count(rate / training.threads), percent(training.flops_per_s / rate)
+        shown.add_row(f"  a matrix product in {precision}, a core", a_core, "", reached, style="dim")
     shown.add_row()
     shown.add_row("top operators", "", "calls a step", "share of time", style="bold")
     for operator in training.operators:
@@ -244,14 +250,17 @@ def _half(times: TimingQuartiles, text: Callable[[float], str]) -> str:
     return f"{text(times.low)} to {text(times.high)}"
 
 
-def _on_this_machine(config: Config, device: str, precision: str | None, threads: int | None) -> Config:
-    """The run's config with the hardware asked for."""
-    from jepalm.config import from_mapping
+def _on_this_machine(folder: RunFolder, device: str, precision: str | None, threads: int | None) -> Config:
+    """The run's config with the hardware asked for, or what its training chose here."""
+    from jepalm.config import from_mapping, read_config
+    from jepalm.hardware import as_chosen
 
     asked = {"device": device, "precision": precision, "threads": threads}
-    tree = config.model_dump()
+    tree = read_config(folder.config).model_dump()
     tree["hardware"].update({key: value for key, value in asked.items() if value is not None})
-    return from_mapping(tree)
+    config = from_mapping(tree)
+    hardware = as_chosen(config.hardware, folder.read_manifest(), here=True)
+    return config.model_copy(update={"hardware": hardware})
 
 
 def _writing(config: Config) -> HardwareConfig:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -15,7 +17,7 @@ from jepalm.data.prepared import TOKENIZER, Pairing, PreparedData, open_prepared
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import JepalmError, UsageError
 from jepalm.generation.exported import LATENT, WEIGHTS, is_exported, read_record
-from jepalm.hardware import Hardware, choose_hardware
+from jepalm.hardware import Hardware, as_chosen, choose_hardware
 from jepalm.objective import CausalObjective, JepalmObjective, Objective, build_objective
 from jepalm.run import RunFolder, data_of, open_run
 from jepalm.training.checkpoint import BEST, Checkpoint, find_checkpoint, load_model
@@ -114,19 +116,35 @@ def load_trained(
     """Load a run's model from a checkpoint: `last`, `best` or a step.
 
     When None, the last; of a run that ended early the best, as it ended because the last is none.
-    Needs the run folder alone, not the prepared data.
+    Needs the run folder alone, not the prepared data. On the CPU that trained it, precision and threads are
+    those of the training, where nothing else is asked for.
     """
-    config = read_config(run.config)
-    early = (run.checkpoints / BEST).exists() and run.read_manifest().get("finished_early", False)
-    checkpoint = find_checkpoint(run, which or (BEST if early else "last"))
-    place = choose_hardware(hardware or HardwareConfig())
+    config, manifest = read_config(run.config), run.read_manifest()
+    early = (run.checkpoints / BEST).exists() and manifest.get("finished_early", False)
+    checkpoint = find_checkpoint(run, which or (BEST if early else "last"), moments=False)
+    place = writing_hardware(hardware or HardwareConfig(), manifest)
     tokenizer = TextTokenizer.load(run.path / TOKENIZER)
     objective = build_objective(config.model, config.objective, tokenizer.vocab_size, place)
     load_model(checkpoint, objective)
     objective.eval()
-    data = data_of(run.read_manifest())
+    data = data_of(manifest)
     pairing, has_action = _pairing(data.get("pairing")), bool(data.get("has_action", False))
     return TrainedModel(run, config, tokenizer, checkpoint, objective, place, pairing, has_action)
+
+
+def writing_hardware(asked: HardwareConfig, manifest: Mapping[str, Any]) -> Hardware:
+    """Where a model writes: as measured when it was trained here, on one thread while others have the cores.
+
+    Two threads on cores that are not free wait for each other at every operation of a text's many.
+    """
+    place = choose_hardware(as_chosen(asked, manifest, here=True))
+    if place.device.type == "cpu" and place.threads > 1 and asked.threads is None:
+        from jepalm.training.tuning import cores_are_free  # with much else that only training needs
+
+        if not cores_are_free():
+            torch.set_num_threads(1)
+            return replace(place, threads=1)
+    return place
 
 
 def load_exported(folder: Path, hardware: HardwareConfig | None = None) -> TrainedModel:
@@ -137,7 +155,7 @@ def load_exported(folder: Path, hardware: HardwareConfig | None = None) -> Train
         JepalmError: the weights do not fit.
     """
     record = read_record(folder)
-    place = choose_hardware(hardware or HardwareConfig())
+    place = writing_hardware(hardware or HardwareConfig(), {})
     config, checkpoint = record.config, Checkpoint(folder, record.step)
     if config.model.backbone is not None:
         model = config.model.model_copy(update={"backbone": str(folder)})

@@ -64,8 +64,8 @@ class PackedAttention(torch.autograd.Function):
     """Rotary softmax attention over packed rows: `attend` with a backward of its own.
 
     The plain form spends most of a short text's time on copies: padding, head permutations, stacked
-    gradients, rotations of padding. Here rows are rotated while packed, moved once into (B, H, T, C) and once
-    back; the backward does the same in reverse.
+    gradients, rotations of padding. Here rows are rotated while packed, gathered once into (B, H, T, C) and
+    once back; the backward does the same in reverse. The softmax is at least in float32, where it is faster.
 
     `query` is (N, D) and `key_value` (M, 2 D); or, for self-attention, `query` holds (N, 3 D) and
     `key_value` is None. Returns (N, D).
@@ -78,27 +78,16 @@ class PackedAttention(torch.autograd.Function):
         key_value: Tensor | None,
         rows: HeadRows,
         key_rows: HeadRows,
-        key_mask: Tensor,
+        bias: Tensor,
     ) -> Tensor:
-        """Attend; `key_mask` is (B, Tk) bool."""
-        heads = rows.shape[1]
-        if key_value is None:
-            q, k, v = query.unflatten(-1, (3, heads, -1)).unbind(1)  # three of (N, H, C)
-        else:
-            q = query.unflatten(-1, (heads, -1))
-            k, v = key_value.unflatten(-1, (2, heads, -1)).unbind(1)
-        q = rows.spread(rows.rotate(q, torch.empty_like(q, memory_format=torch.contiguous_format)))
-        k = key_rows.spread(key_rows.rotate(k, torch.empty_like(k, memory_format=torch.contiguous_format)))
-        v = key_rows.spread(v)
-        ctx.scale = 1 / math.sqrt(q.shape[-1])
-        scores = (
-            torch.bmm(q, k.transpose(1, 2)).mul_(ctx.scale).unflatten(0, rows.shape[:2])
-        )  # (B, H, Tq, Tk)
-        scores = scores.masked_fill_(~key_mask[:, None, None], float("-inf")).flatten(0, 1)
-        attention = scores.softmax(-1)
+        """Attend; `bias` is added to the scores, (B, 1, 1 or Tq, Tk), -inf for what is not seen."""
+        q, *rest = rows.spread(query).unbind()
+        k, v = rest if key_value is None else key_rows.spread(key_value).unbind()  # (B H, Tk, C)
+        scores = torch.bmm(q, k.transpose(1, 2)).unflatten(0, (len(bias), -1)) + bias  # (B, H, Tq, Tk)
+        attention = scores.softmax(-1).flatten(0, 1).to(q.dtype)
         ctx.save_for_backward(q, k, v, attention)
-        ctx.rows, ctx.key_rows, ctx.packed_once = rows, key_rows, key_value is None
-        return rows.collect(torch.bmm(attention, v)).flatten(1)
+        ctx.rows, ctx.key_rows = rows, key_rows
+        return rows.pack(torch.bmm(attention, v))
 
     @staticmethod
     @once_differentiable
@@ -106,20 +95,15 @@ class PackedAttention(torch.autograd.Function):
         """Gradients of the query rows and of the key and value rows."""
         rows, key_rows = ctx.rows, ctx.key_rows
         q, k, v, attention = ctx.saved_tensors
-        heads, channels = rows.shape[1], q.shape[-1]
-        out = rows.spread(grad.unflatten(-1, (heads, channels)))
-        grad_v = torch.bmm(attention.transpose(1, 2), out)
+        out, once = rows.pad(grad), rows is key_rows
+        queries = q.new_empty(*rows.shape, q.shape[-1])
+        keys = queries[1:] if once else q.new_empty(*key_rows.shape, q.shape[-1])
+        torch.bmm(attention.transpose(1, 2), out, out=keys[1])
         grad_attention = torch.bmm(out, v.transpose(1, 2))
         scores = torch._softmax_backward_data(grad_attention, attention, -1, attention.dtype)
-        scores = scores.mul_(ctx.scale)
-        grad_q, grad_k = torch.bmm(scores, k), torch.bmm(scores.transpose(1, 2), q)
-        once = ctx.packed_once
-        query = grad.new_empty(grad.shape[0], 3 if once else 1, heads, channels)
-        keys = query[:, 1:] if once else grad.new_empty(key_rows.cos.shape[0], 2, heads, channels)
-        rows.rotate(rows.collect(grad_q), query[:, 0], back=True)
-        key_rows.rotate(key_rows.collect(grad_k), keys[:, 0], back=True)
-        keys[:, 1] = key_rows.collect(grad_v)
-        return query.flatten(1), None if once else keys.flatten(1), None, None, None
+        torch.bmm(scores, k, out=queries[0])
+        torch.bmm(scores.transpose(1, 2), q, out=keys[0])
+        return rows.collect(queries), None if once else key_rows.collect(keys), None, None, None
 
 
 class Attention(nn.Module):
@@ -172,11 +156,12 @@ class Attention(nn.Module):
             assert self.key_value is not None
             source, keys = memory
             query, key_value = self.query(x), self.key_value(source)
-        packed = layout.index is not None and self.kind == "auto" and self._short(layout, keys)
-        if packed and not self.causal:
-            rows = layout.head_rows(self.n_heads, self.head_dim)
-            key_rows = keys.head_rows(self.n_heads, self.head_dim)
-            mixed: Tensor = PackedAttention.apply(query, key_value, rows, key_rows, keys.mask)  # (N, D)
+        if layout.index is not None and self.kind == "auto" and self._short(layout, keys):
+            sizes = self.n_heads, self.head_dim, query.dtype
+            rows = layout.head_rows("qkv" if key_value is None else "q", *sizes)
+            key_rows = rows if key_value is None else keys.head_rows("kv", *sizes)
+            bias = keys.bias(causal=self.causal)
+            mixed: Tensor = PackedAttention.apply(query, key_value, rows, key_rows, bias)  # (N, D)
             return self.out(mixed)
         if key_value is None:
             q, k, v = self._heads(layout.pad(query), 3)

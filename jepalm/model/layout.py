@@ -7,7 +7,9 @@ Both forms compute the same function.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,40 +20,56 @@ ROTARY_BASE = 10_000.0
 
 @dataclass(frozen=True)
 class HeadRows:
-    """Where each packed row's heads lie in the padded (B, H, T, C) form.
+    """Queries, keys and values of packed rows, (N, P D) of P parts, as padded heads, (P, B H, T, C).
+
+    Each way is one gather. The first R parts, queries and keys, are rotated while they are packed.
 
     Attributes:
-        index: (N * H,) flat rows of (B * H * T).
-        shape: (B, H, T).
-        cos: (N, 1, C / 2) of the rotary angles.
-        sin: (N, 1, C / 2).
+        shape: (P, B * H, T).
+        padded: (P * B * H * T,) the packed head at each place; some other one where there is no text.
+        packed: (N * P * H,) the place of each packed head.
+        first: (N * H,) the places of the first part.
+        swapped: (N * R * H * 2,) half heads of the rotated parts, left for right.
+        cos: (N, R * D) of the rotary angles; of queries times 1 / sqrt(C), the scale of the scores.
+        sin: (N, R * D), of left halves negative.
     """
 
-    index: Tensor
     shape: tuple[int, int, int]
+    padded: Tensor
+    packed: Tensor
+    first: Tensor
+    swapped: Tensor
     cos: Tensor
     sin: Tensor
 
     def spread(self, rows: Tensor) -> Tensor:
-        """(N, H, C) to (B * H, T, C), zeros where there is no text."""
-        batch, heads, width = self.shape
-        out = rows.new_zeros(batch * heads * width, rows.shape[-1])
-        out.index_copy_(0, self.index, rows.reshape(-1, rows.shape[-1]))
-        return out.view(batch * heads, width, -1)
+        """Rotate packed rows (N, P D) and lay them out, (P, B H, T, C)."""
+        heads = self._rotate(rows.clone()).view(len(self.packed), -1)  # (N P H, C)
+        return heads.index_select(0, self.padded).view(*self.shape, -1)
 
     def collect(self, heads: Tensor) -> Tensor:
-        """Inverse of `spread`: (B * H, T, C) to (N, H, C)."""
-        channels = heads.shape[-1]
-        return heads.reshape(-1, channels).index_select(0, self.index).view(-1, self.shape[1], channels)
+        """Gradients (P, B H, T, C) of what `spread` gave to those of its rows (N, P D)."""
+        rows = heads.flatten(0, 2).index_select(0, self.packed).view(len(self.cos), -1)
+        return self._rotate(rows, back=True)
 
-    def rotate(self, rows: Tensor, out: Tensor, *, back: bool = False) -> Tensor:
-        """Rotate rows (N, H, C) by their angles, or back, into `out`."""
-        cos, sin = self.cos.to(rows.dtype), self.sin.to(rows.dtype)
-        left, right = rows.chunk(2, dim=-1)
-        out_left, out_right = out.chunk(2, dim=-1)
-        torch.mul(left, cos, out=out_left).addcmul_(right, sin, value=1 if back else -1)
-        torch.mul(right, cos, out=out_right).addcmul_(left, sin, value=-1 if back else 1)
-        return out
+    def pad(self, rows: Tensor) -> Tensor:
+        """(N, D) of one part, not rotated, to (B H, T, C), zeros where there is no text."""
+        _, texts, width = self.shape
+        heads = rows.reshape(len(self.first), -1)  # (N H, C)
+        out = heads.new_zeros(texts * width, heads.shape[1]).index_copy_(0, self.first, heads)
+        return out.view(texts, width, -1)
+
+    def pack(self, heads: Tensor) -> Tensor:
+        """Inverse of `pad`."""
+        return heads.flatten(0, 1).index_select(0, self.first).view(len(self.cos), -1)
+
+    def _rotate(self, rows: Tensor, *, back: bool = False) -> Tensor:
+        """Rotate rows (N, P D), or back, in place."""
+        rotated = rows[:, : self.cos.shape[1]]
+        swapped = rows.view(-1, rows.shape[0] * rotated.shape[1] // len(self.swapped))  # (N P H 2, C / 2)
+        swapped = swapped.index_select(0, self.swapped).view_as(self.sin)
+        rotated.mul_(self.cos).addcmul_(swapped, self.sin, value=-1 if back else 1)
+        return rows
 
 
 @dataclass(frozen=True)
@@ -72,7 +90,9 @@ class Layout:
     positions: Tensor
     given: bool = False
     _angles: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
-    _head_rows: dict[tuple[int, int], HeadRows] = field(default_factory=dict, repr=False)
+    _head_rows: dict[tuple[str, int, int, torch.dtype], HeadRows] = field(default_factory=dict, repr=False)
+    _rotations: dict[Any, tuple[Tensor, ...]] = field(default_factory=dict, repr=False)
+    _biases: dict[bool, Tensor] = field(default_factory=dict, repr=False)
     _latents: dict[int, Layout] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -147,20 +167,66 @@ class Layout:
             self._angles[head_dim] = rotary_angles(self.positions, head_dim)
         return self._angles[head_dim]
 
-    def head_rows(self, n_heads: int, head_dim: int) -> HeadRows:
-        """Where the heads of packed rows lie in the padded form; worked out once for all layers."""
-        key = (n_heads, head_dim)
+    def bias(self, *, causal: bool) -> Tensor:
+        """What is added to scores (B, H, T, T'): -inf for keys without text; worked out once for all layers.
+
+        With `causal`, for those behind a query too; there are as many keys as queries.
+        """
+        if causal not in self._biases:
+            seen = self.mask[:, None, None]  # (B, 1, 1, T)
+            if causal:
+                width = seen.shape[-1]
+                seen = seen & torch.ones(width, width, dtype=torch.bool, device=seen.device).tril()
+            self._biases[causal] = torch.zeros_like(seen, dtype=torch.float32).masked_fill_(~seen, -math.inf)
+        return self._biases[causal]
+
+    def head_rows(self, parts: str, n_heads: int, head_dim: int, dtype: torch.dtype) -> HeadRows:
+        """Where the heads of packed rows lie in the padded form; worked out once for all layers.
+
+        Args:
+            parts: "qkv", or "q" and "kv" where these are of different texts.
+            n_heads: H.
+            head_dim: C.
+            dtype: of the rows.
+        """
+        key = (parts, n_heads, head_dim, dtype)
         if key not in self._head_rows:
             assert self.index is not None
-            batch, width = self.mask.shape
-            text, place = self.index // width, self.index % width  # (N,)
-            heads = torch.arange(n_heads, device=self.index.device)
-            flat = ((text[:, None] * n_heads + heads) * width + place[:, None]).flatten()  # (N * H,)
-            cos, sin = (
-                self.pack(part.squeeze(1))[:, None, : head_dim // 2] for part in self.angles(head_dim)
+            (batch, width), device = self.mask.shape, self.index.device
+            n_parts, dim = len(parts), n_heads * head_dim
+            part = torch.arange(n_parts, device=device)[:, None]  # (P, 1)
+            head = torch.arange(n_heads, device=device)  # (H,)
+            numbers = torch.arange(len(self.index), device=device)  # (N,)
+            rows = numbers.new_zeros(batch * width).index_copy_(0, self.index, numbers).view(batch, 1, width)
+            padded = rows * (n_parts * n_heads) + (part * n_heads + head)[:, None, :, None]  # (P, B, H, T)
+            places = self.index + self.index // width * ((n_heads - 1) * width)  # (N,)
+            packed = places[:, None] + ((part * batch * n_heads + head) * width).flatten()  # (N, P H)
+            rotated = slice(dim * ("q" not in parts), dim * (1 + ("k" in parts)))
+            cos, sin = (table[:, rotated] for table in self._tables(n_heads, head_dim, dtype))
+            halves = torch.arange(2 * cos.shape[1] // head_dim, device=device) ^ 1  # (R H 2,)
+            swapped = numbers[:, None] * (2 * n_parts * n_heads) + halves
+            self._head_rows[key] = HeadRows(
+                (n_parts, batch * n_heads, width),
+                padded.flatten(),
+                packed.flatten(),
+                packed[:, :n_heads].flatten(),
+                swapped.flatten(),
+                cos,
+                sin,
             )
-            self._head_rows[key] = HeadRows(flat, (batch, n_heads, width), cos, sin)
         return self._head_rows[key]
+
+    def _tables(self, n_heads: int, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Cosine and sine for queries, scaled, and keys of packed rows, two of (N, 2 D); see `HeadRows`."""
+        key = (n_heads, head_dim, dtype)
+        if key not in self._rotations:
+            cos, sin = (self.pack(x[:, 0]).to(dtype) for x in self.angles(head_dim))  # (N, C)
+            left, right = sin.chunk(2, 1)
+            self._rotations[key] = tuple(
+                torch.cat([x / math.sqrt(head_dim)] * n_heads + [x] * n_heads, 1)
+                for x in (cos, torch.cat((-left, right), 1))
+            )
+        return self._rotations[key]
 
     def total(self, x: Tensor) -> Tensor:
         """Sum over all positions that hold text: (...,) per position, packed or padded, to a scalar."""
@@ -192,5 +258,5 @@ def rotary_angles(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
     """
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
     angle = positions[..., None].float() * ROTARY_BASE**-exponents  # (B, T, C/2)
-    angle = torch.cat((angle, angle), dim=-1)[:, None]  # (B, 1, T, C)
-    return angle.cos(), angle.sin()
+    cos, sin = (torch.cat((part, part), dim=-1)[:, None] for part in (angle.cos(), angle.sin()))
+    return cos, sin

@@ -18,13 +18,14 @@ from jepalm.training.optimizer import build_optimizer
 pytestmark = pytest.mark.benchmark
 
 FORMS = (
-    # name, static shapes, packing, attention, fused AdamW
-    ("padded to 64, fused attention kernel", True, False, "sdpa", False),
-    ("plain matrix-product attention", True, False, "matmul", False),
-    ("padded to the longest text of the batch", False, False, "matmul", False),
-    ("packed rows", False, True, "matmul", False),
-    ("packed attention with its own backward", False, True, "auto", False),
-    ("fused AdamW (what training does)", False, True, "auto", True),
+    # name, precision, static shapes, packing, attention, fused AdamW
+    ("float32, padded to 64, fused attention kernel", "fp32", True, False, "sdpa", False),
+    ("bf16, where the processor has it", "auto", True, False, "sdpa", False),
+    ("plain matrix-product attention", "auto", True, False, "matmul", False),
+    ("padded to the longest text of the batch", "auto", False, False, "matmul", False),
+    ("packed rows", "auto", False, True, "matmul", False),
+    ("packed attention with its own backward", "auto", False, True, "auto", False),
+    ("fused AdamW (what training does)", "auto", False, True, "auto", True),
 )
 WARM_UP, TIMED = 2, 8
 
@@ -35,8 +36,8 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("bench")
 
 
-def seconds_a_step(folder, static_shapes, packing, attention, fused):
-    config = resolve()
+def seconds_a_step(folder, precision, static_shapes, packing, attention, fused):
+    config = resolve(overrides=[f"hardware.precision={precision}"])
     hardware = choose_hardware(config.hardware)
     batches = line_batches(config, folder, hardware.device, static=static_shapes)
     torch.manual_seed(0)

@@ -19,21 +19,38 @@ def rows(layout: Layout, parts: int) -> torch.Tensor:
     return torch.randn(size, dtype=torch.float64, generator=generator).requires_grad_()
 
 
-def test_gradcheck_of_self_attention():
+@pytest.mark.parametrize("causal", [False, True])
+def test_gradcheck_of_self_attention(causal: bool):
     layout, _ = layouts()
-    where = layout.head_rows(HEADS, CHANNELS)
+    where = layout.head_rows("qkv", HEADS, CHANNELS, torch.float64)
+    bias = layout.bias(causal=causal)
     assert torch.autograd.gradcheck(
-        lambda x: PackedAttention.apply(x, None, where, where, layout.mask), rows(layout, 3)
+        lambda x: PackedAttention.apply(x, None, where, where, bias), rows(layout, 3)
     )
 
 
 def test_gradcheck_of_cross_attention():
     targets, sources = layouts()
-    places = targets.head_rows(HEADS, CHANNELS), sources.head_rows(HEADS, CHANNELS)
+    places = (
+        targets.head_rows("q", HEADS, CHANNELS, torch.float64),
+        sources.head_rows("kv", HEADS, CHANNELS, torch.float64),
+    )
     assert torch.autograd.gradcheck(
-        lambda q, kv: PackedAttention.apply(q, kv, *places, sources.mask),
+        lambda q, kv: PackedAttention.apply(q, kv, *places, sources.bias(causal=False)),
         (rows(targets, 1), rows(sources, 2)),
     )
+
+
+@pytest.mark.parametrize(("cross", "causal"), [(False, False), (False, True), (True, False)])
+def test_the_packed_kernel_gives_what_the_plain_form_gives(cross: bool, causal: bool):
+    torch.manual_seed(0)
+    targets, sources = layouts()
+    layer = Attention(8, HEADS, 8 if cross else None, causal=causal).double()
+    x = torch.randn(int(targets.mask.sum()), 8, dtype=torch.float64)
+    memory = (torch.randn(int(sources.mask.sum()), 8, dtype=torch.float64), sources) if cross else None
+    packed = layer(x, targets, memory)
+    layer.kind = "matmul"
+    assert torch.allclose(packed, layer(x, targets, memory), atol=1e-12)
 
 
 @pytest.mark.parametrize("cross", [False, True])
