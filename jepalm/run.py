@@ -137,7 +137,7 @@ def create_run(
     name: str,
     config_yaml: str,
     manifest: dict[str, Any],
-    files: Mapping[str, str] | None = None,
+    files: Mapping[str, str | bytes] | None = None,
 ) -> RunFolder:
     """Make `root/DATE_TIME-name[-k]` whole or not at all, and point `latest` to it.
 
@@ -146,7 +146,7 @@ def create_run(
         name: what the run is called.
         config_yaml: text of `config.yaml`.
         manifest: what else its manifest says.
-        files: text of further files by name.
+        files: content of further files by name.
 
     Raises:
         JepalmError: the folder cannot be written. Nothing is left, and `latest` is where it was.
@@ -160,8 +160,8 @@ def create_run(
         sweep_temporary(root)
         temporary.path.mkdir()
         write_atomically(temporary.config, config_yaml)
-        for file, text in (files or {}).items():
-            write_atomically(temporary.path / file, text)
+        for file, content in (files or {}).items():
+            write_atomically(temporary.path / file, content)
         temporary.update_manifest(status="created", name=name, **provenance(), **manifest)
         made = RunFolder(_take_name(temporary.path, root, f"{stamp}-{safe}"))
         point_latest(made)

@@ -71,7 +71,7 @@ def bench(
         untrained_counterpart,
     )
     from jepalm.evaluation.text.held_out import read_training_text
-    from jepalm.evaluation.text.ngram import NGram
+    from jepalm.data.ngram import NGram
     from jepalm.evaluation.text.ngram_drafter import NGramDrafter
     from jepalm.generation.loading import load_trained
     from jepalm.generation.verify import check_verifier, drafter_of

@@ -28,7 +28,7 @@ from jepalm.evaluation.text.embeddings import measure_embeddings, pair_batches
 from jepalm.evaluation.text.held_out import pick_pairs, read_training_text
 from jepalm.evaluation.text.infilling import ORDER, other_places
 from jepalm.evaluation.text.measure import position_ranges
-from jepalm.evaluation.text.ngram import NGram
+from jepalm.data.ngram import NGram
 from jepalm.evaluation.validation.jepalm import measure
 from jepalm.generation.loading import load_trained
 from jepalm.run import RunFolder

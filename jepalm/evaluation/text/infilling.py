@@ -19,7 +19,7 @@ from jepalm.evaluation.rows import PROMPTS, Evaluation
 from jepalm.evaluation.settings import EvaluationSettings
 from jepalm.evaluation.text.embeddings import decoder_controls, measure_embeddings
 from jepalm.evaluation.text.held_out import read_training_text
-from jepalm.evaluation.text.ngram import NGram
+from jepalm.data.ngram import NGram
 from jepalm.generation.loading import TrainedModel
 from jepalm.objective.spans import whole_text
 

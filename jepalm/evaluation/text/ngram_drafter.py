@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from jepalm.data.tokenizer import SPECIALS
-from jepalm.evaluation.text.ngram import NGram
+from jepalm.data.ngram import NGram
 from jepalm.generation.sampling import Sampling
 
 LONGEST = 8
