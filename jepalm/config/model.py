@@ -62,7 +62,7 @@ class DecoderConfig(Section):
     dim: int | None = Field(None, ge=8, le=16384)
     """Hidden width of a `local` or `recurrent` decoder; `model.dim` when empty."""
     ngram: int = Field(0, ge=0, le=8)
-    """Order of an n-gram model of the training text whose log-probabilities, times a learned weight, are added
+    """Order of an n-gram model of the training text. Its log-probabilities, times a learned weight, are added
     to the logits of a `local` or `recurrent` decoder; 0: none."""
     embeddings: Literal["predicted", "positions"] = "predicted"
     """`positions`: a `local` or `recurrent` decoder reads a learned vector a position in place of the

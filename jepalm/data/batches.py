@@ -57,7 +57,9 @@ class Tokens:
         """Where in the split's stream of tokens each position lies, (B, T)."""
         if self.start is None:
             return None
-        places = torch.arange(self.ids.shape[1], device=self.ids.device) if self.places is None else self.places
+        places = (
+            torch.arange(self.ids.shape[1], device=self.ids.device) if self.places is None else self.places
+        )
         return self.start[:, None] + places
 
     def first(self, n: int) -> Tokens:
@@ -93,7 +95,9 @@ def with_end(texts: Tokens, whole: Tensor) -> Tokens:
     """Texts with the end token behind those that are whole (B,) bool; one position wider."""
     ids = F.pad(texts.ids, (0, 1), value=TextTokenizer.PAD)  # (B, T + 1)
     behind = torch.where(whole, TextTokenizer.END, TextTokenizer.PAD)[:, None]  # (B, 1)
-    return Tokens(ids.scatter(1, texts.lengths[:, None], behind), texts.lengths + whole, texts.places, texts.start)
+    return Tokens(
+        ids.scatter(1, texts.lengths[:, None], behind), texts.lengths + whole, texts.places, texts.start
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A Witten-Bell n-gram model of the training text: the floor a generator has to beat, a cheap scorer, an expert.
+"""A Witten-Bell n-gram model of the training text: a floor for generators, a cheap scorer, an expert.
 
 Witten and Bell 1991, method C, interpolated (Chen and Goodman 1998, section 2.5): with c(h, w) the count of
 token w after context h, N(h) their sum and T(h) the number of distinct ones,
@@ -136,7 +136,9 @@ class NGram:
         """
         n_folds = int(folds.max()) + 1
         inside = [folds == fold for fold in range(n_folds)]
-        touched = [which.copy() for which in inside]  # whether the n-gram that ends here has a token of the fold
+        touched = [
+            which.copy() for which in inside
+        ]  # whether the n-gram that ends here has a token of the fold
         whole: list[Level] = []
         without: list[list[Level]] = [[] for _ in inside]
         for length, (contexts, at, keys) in enumerate(_events(ids, vocab_size, order, starts, counted)):
@@ -218,7 +220,11 @@ class NGram:
         return probability
 
     def draw(self, past: Ids, rng: np.random.Generator) -> Ids:
-        """One token after each past (B, order - 1), which is -1 where there is none."""
+        """Draw a token after each past (B, order - 1), which is -1 where there is none.
+
+        P(w | h) is a mixture, so a draw walks down from the longest context: it takes one of that
+        context's own continuations with probability N / (N + T), else asks the next shorter one.
+        """
         batch = len(past)
         context = np.full((self.order, batch), -1)
         context[0] = 0

@@ -200,7 +200,7 @@ def _check(levels: list[Level]) -> None:
         right = right and len(level.pairs) == len(level.counts) and bool((level.counts > 0).all())
         for keys, bound in ((level.contexts, shorter), (level.pairs, len(level.contexts))):
             right = right and bool((np.diff(keys) > 0).all())
-            right = right and (not len(keys) or 0 <= keys[0] and keys[-1] < bound * level.vocab_size)
+            right = right and (not len(keys) or (keys[0] >= 0 and keys[-1] < bound * level.vocab_size))
         if not right:
             raise ValueError("no counts")
         shorter = len(level.contexts)

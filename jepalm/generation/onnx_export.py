@@ -66,7 +66,8 @@ def check_onnx(trained: TrainedModel) -> None:
     """Check that a model has the three parts, and that the packages are there.
 
     Raises:
-        UsageError: it is a causal one, fills gaps, or decodes without embeddings or with counts; or a package is missing.
+        UsageError: it is a causal one, fills gaps, or decodes without embeddings or with counts; or a package
+            is missing.
     """
     if trained.is_causal:
         message = f"{trained.run.name} is a causal model: it has no encoder, predictor and decoder"

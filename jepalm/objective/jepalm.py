@@ -167,9 +167,7 @@ class JepalmObjective(Objective):
         if "encoder_lm" in on:
             terms["encoder_lm"] = encoder_lm(self.model, batch, source, source_layout)
         if "decoder_lm" in on:
-            terms["decoder_lm"] = decoder_lm(
-                self.model, batch, packing=self.packing, expert=self.expert
-            )
+            terms["decoder_lm"] = decoder_lm(self.model, batch, packing=self.packing, expert=self.expert)
         if "length" in on:
             found = self._length_output(source, source_layout, action)  # (B,) or (B, L + 1)
             cost = cross_entropy if self._classifies_length else length_error

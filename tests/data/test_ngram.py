@@ -124,7 +124,9 @@ def test_without_a_fold_is_as_if_it_had_never_been_read(text, cuts, order):
         return
     rest = np.delete(ids, slice(first, last))
     expected = NGram.fit(rest, 4, order, np.array([0, first]))
-    past = np.array(list(itertools.product(range(-1, 4), repeat=order - 1))).reshape(5 ** (order - 1), order - 1)
+    past = np.array(list(itertools.product(range(-1, 4), repeat=order - 1))).reshape(
+        5 ** (order - 1), order - 1
+    )
     assert without[1].distributions(past) == pytest.approx(expected.distributions(past))
     given_text, after = [text[:3]], [text[3:]]
     assert without[1].nll(given_text, after)[0] == pytest.approx(expected.nll(given_text, after)[0])

@@ -1,5 +1,6 @@
 """The n-gram expert: what it counted, what it says of training text, and the file of its counts."""
 
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -28,7 +29,7 @@ def batches(prepared: PreparedData, **changed: Any) -> Batches:
 
 
 def events(prepared: PreparedData, left_out: range) -> list[tuple[tuple[int, ...], int]]:
-    """Past and next token of everything a decoder learns, but for n-grams with a token in a part of the stream.
+    """Past and next token of all that a decoder learns, but for n-grams with a token in a part of the stream.
 
     Of windows all tokens, of pairs those of the targets and their ends, behind the source.
     """
@@ -70,7 +71,7 @@ def test_a_training_token_is_predicted_by_counts_that_never_contain_it(data_root
     expert = count_expert(prepared, ORDER, FOLDS)
     edges = np.linspace(0, n_tokens, FOLDS + 1).astype(int)
     counts: list[dict[tuple[int, ...], Counter[int]]] = []
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in itertools.pairwise(edges):
         # the last end token stands behind all tokens, in the last fold
         seen: dict[tuple[int, ...], Counter[int]] = {}
         for past, token in events(prepared, range(start, end + (end == n_tokens))):

@@ -16,7 +16,7 @@ class NGramWriter(NGram):
     def write(
         self, prompts: Sequence[Prompt], *, seed: int, lengths: Sequence[int] | None = None
     ) -> GeneratedText:
-        """Continue each prompt by as many tokens as asked; its NFE are look-ups, one a token. See `Writer`."""
+        """Continue each prompt by as many tokens as asked; its NFE are look-ups, one a token: a `Writer`."""
         assert lengths is not None, "counts do not say where a text ends"
         rng = np.random.default_rng(seed)
         reach, steps = self.order - 1, max(lengths, default=0)
