@@ -136,9 +136,7 @@ class NGram:
         """
         n_folds = int(folds.max()) + 1
         inside = [folds == fold for fold in range(n_folds)]
-        touched = [
-            which.copy() for which in inside
-        ]  # whether the n-gram that ends here has a token of the fold
+        touched = [which.copy() for which in inside]  # whether a token of the n-gram that ends here is inside
         whole: list[Level] = []
         without: list[list[Level]] = [[] for _ in inside]
         for length, (contexts, at, keys) in enumerate(_events(ids, vocab_size, order, starts, counted)):

@@ -176,7 +176,7 @@ def read_expert(
                 raise UsageError(f"{path} is of {_FACTS[fact]} than its model", hint)
         levels = [_level(arrays, length, tokenizer.vocab_size) for length in range(order)]
         _check(levels)
-    except (OSError, SafetensorError, KeyError, ValueError):
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         raise JepalmError(f"{path} is damaged", hint) from None
     return NGramExpert(NGram(levels, tokenizer.vocab_size))
 

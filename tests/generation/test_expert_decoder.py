@@ -42,6 +42,7 @@ def objective_of(decoder: dict[str, Any], *, packing: bool = False) -> JepalmObj
     generator = torch.Generator().manual_seed(0)
     for parameter in objective.parameters():
         parameter.data.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    objective.model.decoder.ngram_weight.data.fill_(1)  # type: ignore[union-attr]
     text = np.random.default_rng(0).integers(3, VOCABULARY, 400)
     objective.expert = NGramExpert(NGram.fit(text, VOCABULARY, decoder["ngram"]))
     return objective
