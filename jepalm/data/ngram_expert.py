@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,10 +27,24 @@ from jepalm.errors import JepalmError, UsageError
 NGRAM = "ngram.safetensors"
 FOLDS = 10
 """Contiguous parts of the training text, each predicted by the counts of the others."""
-KEPT_NUMBERS = 1 << 24
-"""Log-probabilities that are kept for contexts that come again: 64 MiB."""
+KEPT_NUMBERS = 1 << 23
+"""Probabilities that are kept for contexts that come again: 96 MiB with their logarithms."""
 _FACTS = {"tokenizer": "another tokenizer", "order": "another model.decoder.ngram", "data": "other data"}
 """What a file says of its counts, and what is wrong where that differs."""
+
+
+class _Kept(NamedTuple):
+    """What counts say after a past.
+
+    Attributes:
+        context: its index among those of its length; -1 where it was never seen.
+        probabilities: (V,) of every next token.
+        log_probs: (V,) their logarithms.
+    """
+
+    context: int
+    probabilities: NDArray[np.float64]
+    log_probs: NDArray[np.float32]
 
 
 class NGramExpert:
@@ -44,7 +59,7 @@ class NGramExpert:
     def __init__(self, ngram: NGram, edges: Ids | None = None, without: Sequence[NGram] = ()) -> None:
         self.ngram = ngram
         self._edges, self._without = edges, without
-        self._kept: dict[bytes, NDArray[np.float32]] = {}
+        self._kept: dict[tuple[int, ...], _Kept] = {}
 
     @property
     def reach(self) -> int:
@@ -79,16 +94,36 @@ class NGramExpert:
 
     def after(self, previous: Ids) -> NDArray[np.float32]:
         """Log-probabilities (B, V) after the tokens before one position (B, M), the nearest first."""
-        read = np.ascontiguousarray(previous[:, : self.reach], np.int64)
-        keys = [row.tobytes() for row in read]
-        new = [row for row, key in enumerate(keys) if key not in self._kept]
-        if new:
-            if (len(self._kept) + len(new)) * self.ngram.vocab_size > KEPT_NUMBERS:
-                self._kept.clear()
-                new = list(range(len(keys)))
-            found = np.log(self.ngram.distributions(read[new])).astype(np.float32)
-            self._kept |= {keys[row]: logs for row, logs in zip(new, found, strict=True)}
-        return np.stack([self._kept[key] for key in keys])
+        rows = previous[:, : self.reach].tolist()
+        return np.stack([self._after(tuple(row)).log_probs for row in rows])
+
+    def _after(self, past: tuple[int, ...]) -> _Kept:
+        """What is known after a past, the nearest token first: of the shorter one, with one level more."""
+        known = self._kept.get(past)
+        if known is not None:
+            return known
+        level, vocab_size, place = self.ngram.levels[len(past)], self.ngram.vocab_size, 0
+        if past:
+            known = self._after(past[:-1])
+            found, place = known.probabilities, known.context
+            if place >= 0:
+                key = place * vocab_size + past[-1]
+                place = int(level.contexts.searchsorted(key))
+                place = place if place < len(level.contexts) and level.contexts[place] == key else -1
+        else:
+            found = np.full(vocab_size, 1 / vocab_size)
+        if known is None or place >= 0:
+            pairs = slice(level.first[place], level.first[place + 1])
+            scale = 1 / (level.total[place] + level.types[place])
+            found = found * (level.types[place] * scale)
+            found[level.tokens[pairs]] += level.counts[pairs] * scale
+            known = _Kept(place, found, np.log(found).astype(np.float32))
+        elif known.context >= 0:
+            known = _Kept(-1, known.probabilities, known.log_probs)
+        if (len(self._kept) + 1) * vocab_size > KEPT_NUMBERS:
+            self._kept.clear()
+        self._kept[past] = known
+        return known
 
     def as_file(self, tokenizer: TextTokenizer, content_sha256: str) -> bytes:
         """The counts of the whole training text as a safetensors file.

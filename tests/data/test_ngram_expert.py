@@ -124,7 +124,7 @@ def test_what_is_kept_is_what_would_be_counted_again(data_root: Path, monkeypatc
     expert = count_expert(open_prepared("windows", data_root), ORDER, FOLDS)
     past = np.array([[3, 4, 5], [4, 5, 6], [3, 4, 9], [0, 0, 0], [5, 3, 4]])  # the third is the first
     expected = np.log(expert.ngram.distributions(past[:, :2])).astype(np.float32)
-    monkeypatch.setattr("jepalm.data.ngram_expert.KEPT_NUMBERS", 3 * expert.ngram.vocab_size)
+    monkeypatch.setattr("jepalm.data.ngram_expert.KEPT_NUMBERS", 5 * expert.ngram.vocab_size)
     for rows in ([0], [0, 2], [1, 2, 3], [4, 0], [0, 1, 2, 3, 4]):
         assert np.array_equal(expert.after(past[rows]), expected[rows])
 

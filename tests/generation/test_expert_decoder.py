@@ -86,7 +86,8 @@ def test_beams_read_the_expert_too():
 def test_a_decoder_that_says_nothing_itself_costs_what_the_counts_without_the_fold_cost(
     tiny_config: Any, data_root: Path
 ):
-    config = tiny_config(**LIGHT, model__decoder__ngram=3, data__name="windows")
+    settings = {"model__decoder__ngram": 3, "objective__generation__weight": 1}
+    config = tiny_config(**LIGHT, **settings, data__name="windows")
     with new_session(config, data_root) as session:
         objective, (batch,) = session.objective, session.batches.at(0)
         assert isinstance(objective, JepalmObjective)
