@@ -139,7 +139,8 @@ class ExpertSteps:
 
 def steps_of(objective: JepalmObjective, embeddings: Tensor, layout: Layout, source: Tensor) -> Steps:
     """The light decoder of a model over predicted embeddings (B, T, D') and the source's last ones (B, D)."""
-    decoder, steps = objective.model.decoder, None
+    decoder = objective.model.decoder
+    steps: Steps
     if isinstance(decoder, RecurrentDecoder):
         steps = RecurrentSteps(decoder, embeddings, layout, source)
     else:
