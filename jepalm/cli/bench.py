@@ -65,6 +65,7 @@ def bench(
     from jepalm.cli.console import console, errors, line, print_json
     from jepalm.cli.verifying import open_verifier
     from jepalm.config import data_root, runs_root
+    from jepalm.data.ngram import NGram
     from jepalm.evaluation.speed.bench import Bench
     from jepalm.evaluation.speed.training_step import measure_step
     from jepalm.evaluation.speed.verified import measure_verified
@@ -75,7 +76,6 @@ def bench(
         untrained_counterpart,
     )
     from jepalm.evaluation.text.held_out import read_training_text
-    from jepalm.evaluation.text.ngram import NGram
     from jepalm.evaluation.text.ngram_drafter import NGramDrafter
     from jepalm.generation.loading import load_trained
     from jepalm.generation.verify import check_verifier, drafter_of

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from jepalm.config import Config, HardwareConfig, data_root, read_config
 from jepalm.data.backbone_tokenizer import load_backbone_tokenizer
+from jepalm.data.ngram_expert import read_expert
 from jepalm.data.prepared import TOKENIZER, Pairing, PreparedData, open_prepared
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import JepalmError, UsageError
@@ -128,6 +129,10 @@ def load_trained(
     load_model(checkpoint, objective)
     objective.eval()
     data = data_of(manifest)
+    if order := config.model.decoder.ngram:
+        assert isinstance(objective, JepalmObjective)
+        hint = "copy it from where the run was trained, or train again"
+        objective.expert = read_expert(run.path, tokenizer, order, data.get("content_sha256"), hint)
     pairing, has_action = _pairing(data.get("pairing")), bool(data.get("has_action", False))
     return TrainedModel(run, config, tokenizer, checkpoint, objective, place, pairing, has_action)
 
@@ -171,6 +176,9 @@ def load_exported(folder: Path, hardware: HardwareConfig | None = None) -> Train
     elif (folder / LATENT).is_file():
         _load_latent(folder / LATENT, objective)
     objective.eval()
+    if order := config.model.decoder.ngram:
+        assert isinstance(objective, JepalmObjective)
+        objective.expert = read_expert(folder, tokenizer, order, None, "export the run again")
     return TrainedModel(
         RunFolder(folder), config, tokenizer, checkpoint, objective, place, record.pairing, record.has_action
     )
