@@ -1,15 +1,13 @@
-"""The run folder: name, manifest, `latest`, lock; files written whole or not at all.
+"""The run folder: name, manifest, `latest`, lock.
 
 A run is one training, a folder under `runs/`. Everything in it but the weights is plain text.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import errno
 import fcntl
-import glob
 import json
 import os
 import platform
@@ -24,8 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
+from jepalm.atomic import flush_folder, replace_link, sweep_temporary, write_atomically
 from jepalm.errors import JepalmError, UsageError
 from jepalm.reading import read_json
 from jepalm.version import __version__
@@ -36,7 +33,7 @@ SAMPLES = "samples.jsonl"
 CONFIG = "config.yaml"
 LOG = "log.txt"
 LOCK = ".lock"
-_TEMPORARY = re.compile(r"\..+-(\d+)\.tmp")
+_CHECKPOINT = re.compile(r"step-(\d{8,})")
 
 
 @dataclass(frozen=True)
@@ -85,6 +82,13 @@ class RunFolder:
         """One folder a checkpoint."""
         return self.path / "checkpoints"
 
+    def step_folders(self) -> list[tuple[int, Path]]:
+        """Step and folder of each checkpoint, whole or not, the newest first."""
+        if not self.checkpoints.is_dir():
+            return []
+        found = ((step_of(folder.name), folder) for folder in self.checkpoints.iterdir())
+        return sorted(((step, folder) for step, folder in found if step is not None), reverse=True)
+
     @property
     def report(self) -> Path:
         """The page, its plots and tables."""
@@ -111,6 +115,22 @@ class RunFolder:
         write_atomically(self.manifest, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
 
+def checkpoint_name(step: int) -> str:
+    """What the folder of a step's checkpoint is called."""
+    return f"step-{step:08d}"
+
+
+def step_of(name: str) -> int | None:
+    """The step of a checkpoint whose folder is called so; None of any other folder."""
+    match = _CHECKPOINT.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def nearest_existing(folder: Path) -> Path:
+    """A folder, or the nearest one above it that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
 def check_runs(root: Path, hint: str = "--run-dir moves it") -> None:
     """Check that a run could be made in a folder, which need not be there; nothing stays.
 
@@ -133,11 +153,7 @@ def check_runs(root: Path, hint: str = "--run-dir moves it") -> None:
 
 
 def create_run(
-    root: Path,
-    name: str,
-    config_yaml: str,
-    manifest: dict[str, Any],
-    files: Mapping[str, str] | None = None,
+    root: Path, name: str, config_yaml: str, manifest: dict[str, Any], files: Mapping[str, str] | None = None
 ) -> RunFolder:
     """Make `root/DATE_TIME-name[-k]` whole or not at all, and point `latest` to it.
 
@@ -195,54 +211,6 @@ def _take_name(made: Path, root: Path, name: str) -> Path:
         flush_folder(root)
         return target
     raise OSError(errno.EEXIST, f"too many runs are called {name}")
-
-
-def sweep_temporary(folder: Path, beginning: str = "") -> None:
-    """Remove what killed processes left half-written in a folder: `.NAME-PID.tmp`, and older forms.
-
-    What belongs to a process that lives stays, and so does what resists.
-
-    Args:
-        folder: where to look.
-        beginning: of NAME, in a folder that others write into, too.
-    """
-    for path in folder.glob(f".{glob.escape(beginning)}*"):
-        match = _TEMPORARY.fullmatch(path.name)
-        if match is None or process_lives(int(match[1])):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-def process_lives(pid: int) -> bool:
-    """Whether another process of this number is alive on this machine."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return pid != os.getpid()
-
-
-def replace_link(link: Path, to: str) -> None:
-    """Make a relative link, in place of an older one, atomically.
-
-    Raises:
-        OSError: it cannot be written; the older one stands.
-    """
-    temporary = link.parent / f".{link.name}-{os.getpid()}.tmp"
-    try:
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(to)
-        temporary.replace(link)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def point_latest(run: RunFolder) -> None:
@@ -309,101 +277,10 @@ def is_held(run: RunFolder) -> bool:
     return False
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a file's content: temporary sibling, flushed to disk, renamed.
-
-    A text is written as UTF-8, halves of surrogate pairs as `?`.
-
-    Raises:
-        OSError: it could not be written, flushed or renamed; the old content stands, or the new.
-    """
-    data = content.encode("utf-8", "replace") if isinstance(content, str) else content
-    descriptor, temporary_name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.name}-", suffix=f"-{os.getpid()}.tmp"
-    )
-    temporary = Path(temporary_name)
-    try:
-        with open(descriptor, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    flush_folder(path.parent)
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Make a folder whole or not at all: what is written into the one given takes its name at the end.
-
-    Raises:
-        UsageError: there is something of that name.
-        JepalmError: it cannot be written. Nothing is left.
-    """
-    check_free(folder)
-    temporary = folder.parent / f".{folder.name}-{os.getpid()}.tmp"
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        sweep_temporary(folder.parent, f"{folder.name}-")
-        temporary.mkdir()
-        yield temporary
-        for path in temporary.iterdir():
-            if path.is_file():
-                path.chmod(0o644)  # a library may keep weights to their owner
-            flush_folder(path)
-        flush_folder(temporary)
-        temporary.replace(folder)
-        flush_folder(folder.parent)
-    except (OSError, SafetensorError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise JepalmError(f"cannot write {folder}: {reason}", "name another folder") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def check_free(folder: Path) -> None:
-    """Check that a folder may be made: there is nothing of its name, or an empty folder.
-
-    Raises:
-        UsageError: there is something.
-    """
-    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        raise UsageError(f"{folder} is there already", "name another folder")
-
-
 def data_of(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a manifest says of the data; nothing where it says none."""
     data = manifest.get("data")
     return data if isinstance(data, dict) else {}
-
-
-def flush_folder(path: Path) -> None:
-    """Flush a folder's entries, or a file, to disk: a rename lasts after this.
-
-    Raises:
-        OSError: the disk failed.
-    """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_json(path: Path, tree: dict[str, Any]) -> None:
-    """Write a tree as JSON, whole or not at all; its folder is made.
-
-    Raises:
-        JepalmError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise JepalmError(f"cannot write {path}: {error.strerror}", "make the folder writable") from None
 
 
 def provenance() -> dict[str, Any]:

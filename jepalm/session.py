@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from jepalm.atomic import sweep_temporary, write_atomically
 from jepalm.config import (
     Config,
     apply_overrides,
@@ -32,20 +33,11 @@ from jepalm.data.compatibility import check_data, view_lengths
 from jepalm.data.prepared import TOKENIZER, PreparedData, open_prepared
 from jepalm.errors import JepalmError, UsageError
 from jepalm.evaluation.validation.held_out import HeldOut
-from jepalm.generation.teacher import find_teacher, load_teacher
+from jepalm.generation.teacher import find_teacher, load_teacher, with_teacher
 from jepalm.hardware import Hardware, as_chosen, choose_hardware
 from jepalm.model.recomputing import recompute_blocks
 from jepalm.objective import JepalmObjective, Objective, build_objective
-from jepalm.run import (
-    RunFolder,
-    check_runs,
-    create_run,
-    data_of,
-    locked,
-    open_run,
-    sweep_temporary,
-    write_atomically,
-)
+from jepalm.run import RunFolder, check_runs, create_run, data_of, locked, open_run
 from jepalm.training.checkpoint import Checkpoint, find_checkpoint
 from jepalm.training.distributed import Processes, join_processes
 from jepalm.training.estimate import Estimate, estimate
@@ -123,7 +115,8 @@ class Session:
             cost: tells the progress how long a step of each phase takes.
         """
         with locked(run) if self.processes.first and self.resumed is None else nullcontext():
-            sweep_temporary(run.path)
+            if self.processes.first:
+                sweep_temporary(run.path)
             trainer = Trainer(
                 run,
                 self.config,
@@ -188,12 +181,7 @@ def new_session(config: Config, data_root: Path, runs: Path | None = None) -> It
         UsageError: data, device, teacher or sizes are not to be had.
     """
     runs = runs or runs_root()
-    name = config.objective.coupling.teacher
-    if name is not None:  # its folder in place of its name, which may be a newer run's later
-        tree = config.model_dump()
-        tree["objective"]["coupling"]["teacher"] = str(find_teacher(name, runs).path)
-        config = from_mapping(tree)
-    with _session(config, data_root, runs, None) as session:
+    with _session(with_teacher(config, runs), data_root, runs, None) as session:
         yield session
 
 

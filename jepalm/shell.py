@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jepalm.config import data_root, runs_root
+from jepalm.config import data_root, resolve, runs_root
 from jepalm.errors import JepalmError
 from jepalm.run import RunFolder, data_of
 
@@ -42,6 +42,16 @@ def command(name: str, *words: str | Path, **options: str | Path | bool | None) 
     if any(str(word).startswith("-") for word in words):
         return " ".join(["jepalm", name, *given, "--", *map(quoted, words)])
     return " ".join(["jepalm", name, *map(quoted, words), *given])
+
+
+def training(
+    preset: str | None, data: str, *settings: str, run_dir: Path | None = None, data_dir: Path | None = None
+) -> str:
+    """The command that trains a preset on data, which it names where they are not the preset's own."""
+    own = data == resolve(preset).data.name
+    return command(
+        "train", *settings, preset=preset, data=None if own else data, run_dir=run_dir, data_dir=data_dir
+    )
 
 
 def named_run(run: RunFolder) -> Path | None:

@@ -158,13 +158,31 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, train_tiny: Callable[.
 
 @pytest.fixture(scope="session")
 def rows_of() -> Callable[..., list[dict[str, Any]]]:
-    """Rows of a run's `metrics.jsonl`, of one kind."""
+    """Rows of a run's `metrics.jsonl`, of one kind; with or without what a clock measured."""
+    clock = {"time", "speed/steps_per_s", "speed/tokens_per_s"}
 
-    def rows(run: Any, kind: str = "train") -> list[dict[str, Any]]:
+    def rows(run: Any, kind: str = "train", *, timed: bool = True) -> list[dict[str, Any]]:
         found = [json.loads(text) for text in run.metrics.read_text(encoding="utf-8").splitlines()]
-        return [row for row in found if row["kind"] == kind]
+        left_out = set() if timed else clock
+        return [{key: row[key] for key in row if key not in left_out} for row in found if row["kind"] == kind]
 
     return rows
+
+
+@pytest.fixture(scope="session")
+def changed_weights() -> Callable[[Any, Any], list[str]]:
+    """Names of the weights that are not the same to the bit at the ends of two runs."""
+    import torch
+    from safetensors.torch import load_file
+
+    from jepalm.training.checkpoint import MODEL, find_checkpoint
+
+    def names(run: Any, other: Any) -> list[str]:
+        found, expected = (load_file(find_checkpoint(one).path / MODEL) for one in (run, other))
+        assert found.keys() == expected.keys()
+        return [name for name in found if not torch.equal(found[name], expected[name])]
+
+    return names
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 
 import jepalm
+from jepalm.atomic import whole_folder
 from jepalm.config import HardwareConfig, resolve
 from jepalm.errors import UsageError
 from jepalm.evaluation.distances import AT_ONCE
 from jepalm.generation.export import write_model
 from jepalm.generation.loading import load_trained
 from jepalm.objective.views import prompt_row
-from jepalm.run import RunFolder, whole_folder
+from jepalm.run import RunFolder
 
 PAIRS = [(f"{n % 7} + {n % 5}", f"sum {n % 7 + n % 5}") for n in range(60)]
 MOVES = [(f"floor {n % 4}", f"floor {(n + 1) % 4}", "go up") for n in range(60)]
@@ -127,6 +128,16 @@ def test_generate_writes_what_the_command_writes(model, work, jepalm_command):
     code, out, err = jepalm_command(*asked, *(["--action", actions[3]] if actions else []), cwd=work)
     assert code == 0, err
     assert model.generate(prompts, actions=actions)[3:4] == json.loads(out)["texts"]
+
+
+def test_generate_searches_as_many_beams_as_the_command(models, work, jepalm_command):
+    model, causal = models["local"], models["causal"]
+    asked = ["generate", "3 + 1", "--json", "--run", model.path, "--device=cpu", "--precision=fp32"]
+    code, out, err = jepalm_command(*asked, "--beams=4", cwd=work)
+    assert code == 0, err
+    assert model.generate(["3 + 1"], beams=4) == json.loads(out)["texts"]
+    with pytest.raises(UsageError, match="has no beams to search"):
+        causal.generate(["3 + 1"], beams=4)
 
 
 def test_an_exported_model_does_what_the_run_does(model, exported, work):
@@ -295,7 +306,7 @@ def test_a_recipe_is_a_preset_a_file_a_mapping_or_a_config(tmp_path, monkeypatch
         found.append(config)
         raise UsageError("it is enough to be asked")
 
-    monkeypatch.setattr("jepalm.api.new_session", asked)
+    monkeypatch.setattr("jepalm.api.training.new_session", asked)
     (tmp_path / "mine.yaml").write_text("preset: nano\nmodel: {dim: 32}\n")
     named, file, tree = "nano", tmp_path / "mine.yaml", {"preset": "nano", "model": {"dim": 32}}
     settings = {"model.dim": 32, "training.steps": 7}
@@ -309,7 +320,7 @@ def test_a_recipe_stays_as_it_was_given(monkeypatch):
     def asked(*_):
         raise UsageError("it is enough to be asked")
 
-    monkeypatch.setattr("jepalm.api.new_session", asked)
+    monkeypatch.setattr("jepalm.api.training.new_session", asked)
     recipe = {"preset": "nano", "hardware": {"device": "cpu"}}
     with pytest.raises(UsageError, match="it is enough"):
         jepalm.train(recipe, data="pairs", settings={"hardware.threads": 1})

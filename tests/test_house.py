@@ -27,6 +27,7 @@ ROOMS = (
     "run",
     "hardware",
     "config",
+    "atomic",
     "reading",
     "encodings",
     "escaping",

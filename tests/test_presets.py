@@ -59,7 +59,7 @@ def test_a_preset_says_in_one_line_who_wants_it_and_how_large_its_model_is(name:
 
 
 def test_there_are_few_presets():
-    assert len(preset_names()) <= 23
+    assert len(preset_names()) <= 24
 
 
 def test_the_best_recipe_is_the_reference_with_noise_and_the_generation_term():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jepalm.shell import command, named_data_dir, quoted
+from jepalm.shell import command, named_data_dir, quoted, training
 
 
 @given(st.text(st.characters(min_codepoint=32, exclude_categories=["Cc", "Cs"])))
@@ -43,3 +43,9 @@ def test_a_data_folder_is_named_only_where_it_is_not_the_usual_one(tmp_path, mon
     assert named_data_dir(elsewhere, str(elsewhere)) is None
     monkeypatch.setenv("JEPALM_DATA", str(tmp_path))
     assert named_data_dir(elsewhere, "play") is None
+
+
+def test_a_training_names_data_that_are_not_the_presets_own(tmp_path):
+    assert training("nano", "shakespeare") == "jepalm train --preset nano"
+    expected = f"jepalm train model.dim=8 --data play --run-dir {tmp_path}"
+    assert training(None, "play", "model.dim=8", run_dir=tmp_path) == expected

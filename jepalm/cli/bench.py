@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jepalm.evaluation.speed.bench import Bench
     from jepalm.evaluation.speed.timing import TimingQuartiles
     from jepalm.evaluation.speed.training_step import StepSpeed
-    from jepalm.evaluation.speed.writing import VerifiedSpeed
+    from jepalm.evaluation.speed.verified import VerifiedSpeed
     from jepalm.run import RunFolder
 
 FAMILIES = {"jepalm": "one pass a passage", "causal": "one pass a token, keys and values kept"}
@@ -59,13 +59,14 @@ def bench(
 
     Example: jepalm bench runs/latest
     """
+    from jepalm.atomic import write_json
     from jepalm.cli.console import console, errors, line, print_json
     from jepalm.cli.verifying import open_verifier
     from jepalm.config import data_root, runs_root
     from jepalm.evaluation.speed.bench import Bench
     from jepalm.evaluation.speed.training_step import measure_step
+    from jepalm.evaluation.speed.verified import measure_verified
     from jepalm.evaluation.speed.writing import (
-        measure_verified,
         measure_writing,
         real_text,
         timed_model,
@@ -76,7 +77,7 @@ def bench(
     from jepalm.evaluation.text.ngram_drafter import NGramDrafter
     from jepalm.generation.loading import load_trained
     from jepalm.generation.verify import check_verifier, drafter_of
-    from jepalm.run import now, open_run, write_json
+    from jepalm.run import now, open_run
     from jepalm.session import new_session
     from jepalm.training.checkpoint import load_model
 

@@ -111,8 +111,10 @@ def _folders(data: Path, runs: Path) -> Iterator[CheckResult]:
     import os
     import shutil
 
+    from jepalm.run import nearest_existing
+
     for what, folder in (("data", data), ("runs", runs)):
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        there = nearest_existing(folder)
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             yield CheckResult(
                 what,
@@ -172,7 +174,7 @@ def _run(run: RunFolder, root: Path) -> Iterator[CheckResult]:
     from jepalm.report.read import read_run
     from jepalm.run import data_of
     from jepalm.shell import resuming
-    from jepalm.training.checkpoint import problem, step_folders
+    from jepalm.training.checkpoint import problem
 
     try:
         resume = resuming(run)
@@ -190,7 +192,7 @@ def _run(run: RunFolder, root: Path) -> Iterator[CheckResult]:
         yield CheckResult("run", "warning", f"degraded: {fault}", "free disk space")
     for trouble in read_run(run.path).problems:
         yield CheckResult("files", "warning", trouble, "the rest is read")
-    folders = step_folders(run)
+    folders = run.step_folders()
     for _, folder in folders:
         damage = problem(folder)
         remedy = f"{resume} sets it aside" if damage else ""

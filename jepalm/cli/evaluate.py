@@ -118,6 +118,7 @@ def evaluate(
 
     Example: jepalm evaluate runs/latest
     """
+    from jepalm.atomic import write_json
     from jepalm.cli.console import console, line, print_json
     from jepalm.cli.refining import kept_of, known_order, numbers_of_passes
     from jepalm.cli.verifying import open_verifier
@@ -128,7 +129,7 @@ def evaluate(
     from jepalm.report.analysis.evaluation import header
     from jepalm.report.render.run import evaluation_table
     from jepalm.report.render.terminal import blocks_view
-    from jepalm.run import open_run, write_json
+    from jepalm.run import open_run
     from jepalm.shell import command
 
     settings = EvaluationSettings(

@@ -33,6 +33,7 @@ def export(
 
     Example: jepalm export runs/latest --to my-model
     """
+    from jepalm.atomic import check_free, whole_folder
     from jepalm.cli.console import line
     from jepalm.config import HardwareConfig, runs_root
     from jepalm.data.writing import size
@@ -44,7 +45,7 @@ def export(
     from jepalm.report.read import read_run
     from jepalm.report.render.card import ExportFacts, model_card
     from jepalm.report.summary import analyse
-    from jepalm.run import check_free, open_run, whole_folder
+    from jepalm.run import open_run
     from jepalm.shell import command
 
     if to is None:

@@ -98,8 +98,7 @@ def generate(
         ),
     ] = None,
     entropy_bound: Annotated[
-        float | None,
-        typer.Option(min=0.0, help="Nats that --order entropy decides in a pass.  [default: 1]"),
+        float | None, typer.Option(min=0.0, help="Nats that --order entropy decides in a pass.  [default: 1]")
     ] = None,
     verify: Annotated[
         str | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jepalm.cli.console import errors, line
 from jepalm.numbers import are, counted, duration, three
+from jepalm.run import nearest_existing
 
 if TYPE_CHECKING:
     from jepalm.session import Session
@@ -25,7 +26,7 @@ def introduce(session: Session, cost: Estimate, runs: Path) -> None:
     parts = session.objective.parameters_by_part()
     inside = " · ".join(f"{part} {_millions(count)}" for part, count in parts.items())
     seconds = cost.seconds_per_step * (schedule.steps - done)
-    free = shutil.disk_usage(_existing(runs)).free
+    free = shutil.disk_usage(nearest_existing(runs)).free
     line("model", f"{config.preset}, {_millions(sum(parts.values()))} parameters ({inside})")
     line(
         "data",
@@ -61,22 +62,12 @@ def introduce(session: Session, cost: Estimate, runs: Path) -> None:
 
 def _quick_look(session: Session) -> str:
     """The command that trains a small model on the same data."""
-    from jepalm.config import resolve
-    from jepalm.shell import command, named_data_dir
+    from jepalm.shell import named_data_dir, training
 
-    data, preset = session.prepared, QUICK_PRESET
-    name: str | None = session.config.data.name
-    data_dir = named_data_dir(data.path, session.config.data.name)
-    if data.meta.pairing == "spans":
-        preset = f"{QUICK_PRESET}-spans"
-    if name == resolve(preset).data.name:
-        name = None
-    return command("train", preset=preset, data=name, data_dir=data_dir)
+    data, name = session.prepared, session.config.data.name
+    preset = f"{QUICK_PRESET}-spans" if data.meta.pairing == "spans" else QUICK_PRESET
+    return training(preset, name, data_dir=named_data_dir(data.path, name))
 
 
 def _millions(count: int) -> str:
     return f"{count / 1e6:.2f} M" if count >= 10_000 else f"{count:,}"
-
-
-def _existing(path: Path) -> Path:
-    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())

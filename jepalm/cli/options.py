@@ -32,8 +32,7 @@ PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, bf16.")]
 PictureOption = Annotated[
     bool,
     typer.Option(
-        "--show-embeddings",
-        help="Write a heat map of the predicted embeddings into the run's report folder.",
+        "--show-embeddings", help="Write a heat map of the predicted embeddings into the run's report folder."
     ),
 ]
 DataDirOption = Annotated[

@@ -92,10 +92,7 @@ def _prune(entries: Sequence[RunEntry], again: str, *, yes: bool, as_json: bool)
             refused.append(error)
     if as_json:
         print_json(
-            {
-                "needless": [_as_json(entry) for entry in entries],
-                "deleted": [entry.name for entry in deleted],
-            }
+            {"needless": [_as_json(entry) for entry in entries], "deleted": [entry.name for entry in deleted]}
         )
     else:
         freed = size(sum(entry.n_bytes for entry in deleted))

@@ -134,22 +134,17 @@ def _train_teacher_first(
     """
     from jepalm.cli.console import line, on_terminal
     from jepalm.cli.introduction import introduce
-    from jepalm.config import data_root, resolve, runs_root
+    from jepalm.config import data_root, runs_root
     from jepalm.errors import UsageError
     from jepalm.session import new_session, untrained_teacher
-    from jepalm.shell import command
+    from jepalm.shell import training
 
     teacher = untrained_teacher(config, runs)
     if teacher is None:
         return True
     missing = f"no finished run {teacher.preset} in {runs} to be the teacher"
-    first = command(
-        "train",
-        preset=teacher.preset,
-        data=teacher.data.name if teacher.data.name != resolve(teacher.preset).data.name else None,
-        run_dir=runs if runs != runs_root() else None,
-        data_dir=data_dir,
-    )
+    moved = runs if runs != runs_root() else None
+    first = training(teacher.preset, teacher.data.name, run_dir=moved, data_dir=data_dir)
     hint = f"train it first: {first}, or give --yes"
     if not agreed and not on_terminal():
         raise UsageError(missing, hint)

@@ -9,11 +9,7 @@ class Section(BaseModel):
     """A frozen group of settings; unknown keys and non-finite numbers are errors."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-        validate_default=True,
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
     )
 
 

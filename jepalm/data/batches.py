@@ -231,7 +231,10 @@ class Batches:
         self.steps_per_pass = max(1, self.n_pairs // batch_size)
         self.resident = _fits(split.n_tokens, self.device) if resident is None else resident
         self._stream = self._load() if self.resident else None
-        self._pair_spans = self._load_spans() if self.resident and not self._drawn else None
+        self._pair_spans: dict[Role, NDArray[np.int64]] | None = None
+        if self.resident and not self._drawn:
+            everything = np.arange(self.n_pairs)
+            self._pair_spans = {role: split.spans(role, everything) for role in self._roles}
         self._columns = torch.arange(max(source_len, target_len, self.action_len), device=self.device)
 
     def at(self, step: int) -> list[Batch]:
@@ -318,13 +321,7 @@ class Batches:
         whole = None if texts.whole is None else send(torch.from_numpy(texts.whole[rows]), self.device)
         if self.end_targets and whole is not None:
             tokens["target"] = with_end(tokens["target"], whole)
-        return Batch(
-            tokens["source"],
-            tokens["target"],
-            tokens.get("action"),
-            whole=whole,
-            **counts,
-        )
+        return Batch(tokens["source"], tokens["target"], tokens.get("action"), whole=whole, **counts)
 
     def _widths(self, spans: Mapping[Role, NDArray[np.int64]], rows: slice) -> dict[Role, int]:
         """How many columns the texts of each role take: of some rows, or with static shapes of all."""
@@ -388,10 +385,6 @@ class Batches:
         return Tokens(
             send(torch.from_numpy(table), self.device), send(torch.from_numpy(lengths), self.device)
         )
-
-    def _load_spans(self) -> dict[Role, NDArray[np.int64]]:
-        everything = np.arange(self.n_pairs)
-        return {role: self.split.spans(role, everything) for role in self._roles}
 
     def _load(self) -> Tensor:
         stream = torch.empty(self.split.n_tokens, dtype=torch.int32, device=self.device)

@@ -132,11 +132,7 @@ def check_request(name: str, request: Request) -> None:
 
 
 def already_prepared(
-    root: Path,
-    name: str,
-    request: Request,
-    raw_sha256: str | None = None,
-    where: list[str] | None = None,
+    root: Path, name: str, request: Request, raw_sha256: str | None = None, where: list[str] | None = None
 ) -> PreparedData | None:
     """Return the folder when it holds this request, of this raw text or place if one is given.
 

@@ -206,12 +206,7 @@ class Split:
     """One split: its shards as one stream of tokens and one list of pairs."""
 
     def __init__(
-        self,
-        name: SplitName,
-        pairing: str,
-        shards: list[Shard],
-        has_action: bool,
-        mask_id: int | None = None,
+        self, name: SplitName, pairing: str, shards: list[Shard], has_action: bool, mask_id: int | None = None
     ) -> None:
         self.name = name
         self.mask_id = mask_id

@@ -37,7 +37,6 @@ _WORD = r" ?(?:\p{L}+|\p{N}+|[^\s\p{L}\p{N}])|\s"
 _BLANK = " "
 """Stands before every symbol between blanks, and is added before the first one."""
 _CODE_POINTS = 0x110000
-_UNICODE_STEP = 4  # bytes a character of UTF-32
 
 
 class TextTokenizer:
@@ -74,10 +73,6 @@ class TextTokenizer:
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; nothing is added or stripped."""
         return list(self._library.encode(text, add_special_tokens=False).ids)
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, in parallel where the library can."""
-        return [encoding.ids for encoding in self._library.encode_batch_fast(texts, add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids; specials give nothing.
@@ -243,10 +238,7 @@ def bpe_tokenizer(size: int, sample: Iterable[str]) -> TextTokenizer:
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     library.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=list(SPECIALS),
-        initial_alphabet=_byte_symbols(),
-        show_progress=False,
+        vocab_size=size, special_tokens=list(SPECIALS), initial_alphabet=_byte_symbols(), show_progress=False
     )
     library.train_from_iterator(sample, trainer=trainer)
     learned = json.loads(library.to_str())

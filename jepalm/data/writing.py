@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from jepalm.atomic import flush_folder, process_lives
 from jepalm.data.prepared import META, TOKENIZER, Role, SplitCounts, SplitName, shard_name
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import JepalmError, UsageError
-from jepalm.run import flush_folder, process_lives
 
 SHARD_TOKENS = 1 << 24
 SHARD_PAIRS = 1 << 20

@@ -49,8 +49,7 @@ def scorer_of(trained: TrainedModel, other: TrainedModel) -> Scorer:
     same_tokenizer(trained.tokenizer, other.tokenizer, other.run.name)
     if not other.is_causal:
         raise UsageError(f"{other.run.name} cannot score text", "--scorer takes a causal run")
-    end = None if other.pairing == "windows" else TextTokenizer.END
-    return CausalScorer(other.run.name, other.causal, other.hardware, end)
+    return CausalScorer.of(other)
 
 
 def check_any_length(trained: TrainedModel) -> None:

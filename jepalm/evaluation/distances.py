@@ -7,19 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from jepalm.data.batches import Batch, Tokens, pad_rows
-from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.text.likelihood import CausalScorer
 from jepalm.generation.loading import TrainedModel
 from jepalm.model.conditioning import Conditioning
 from jepalm.model.decoder import DecoderContext
 from jepalm.model.layout import Layout
 from jepalm.objective.latent import latent_distance
-from jepalm.objective.terms import IGNORE
+from jepalm.objective.terms import token_nats
 from jepalm.objective.views import prompt_row
 
 AT_ONCE = 64
@@ -104,26 +102,22 @@ def distances(trained: TrainedModel, pairs: TokenPairs) -> Distances:
         `embedding` and `ce` of a JEPALM, `ce` of a causal model.
     """
     if trained.is_causal:
-        end = None if trained.pairing == "windows" else TextTokenizer.END
-        scorer = CausalScorer(trained.run.name, trained.causal, trained.hardware, end)
         prompts = pairs.sources
         if pairs.actions is not None:
             read = zip(pairs.sources, pairs.actions, strict=True)
             prompts = [[*prompt_row(source), *action] for source, action in read]
-        return {"ce": np.array([row.mean() for row in scorer.nll(prompts, pairs.targets)])}
+        return {"ce": np.array([row.mean() for row in CausalScorer.of(trained).nll(prompts, pairs.targets)])}
     objective = trained.jepalm
     found: dict[str, list[NDArray[np.float64]]] = {"embedding": [np.zeros(0)], "ce": [np.zeros(0)]}
     for one in compared(trained, pairs):
         labels = objective.labels(one.tokens, one.layout)
         with trained.hardware.autocast():
             logits = objective.decode(one.predicted, one.layout, one.context).float()  # (..., V)
-        costs = F.cross_entropy(
-            logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none"
-        ).view(*labels.shape, 1)
-        each = objective.distance(one.predicted, one.target)[..., None]  # (..., 1)
-        means = {"embedding": one.places.mean(each), "ce": one.layout.mean(costs)}  # (B, 1)
+        nats = token_nats(logits, labels)  # (...)
+        each = objective.distance(one.predicted, one.target)  # (...)
+        means = {"embedding": one.places.mean(each[..., None]), "ce": one.layout.mean(nats[..., None])}
         for kind, value in means.items():
-            found[kind].append(as_numpy(value[:, 0]))
+            found[kind].append(as_numpy(value[:, 0]))  # of (B, 1)
     return {kind: np.concatenate(parts) for kind, parts in found.items()}
 
 

@@ -46,6 +46,11 @@ class TrainedModel:
         return self.has_action if self.is_causal else self.config.model.action.conditioning != "none"
 
     @property
+    def end(self) -> int | None:
+        """The token that closes a text; None of windows, which go on for ever."""
+        return None if self.pairing == "windows" else TextTokenizer.END
+
+    @property
     def jepalm(self) -> JepalmObjective:
         """The objective of a run of the family `jepalm`.
 

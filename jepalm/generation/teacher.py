@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jepalm.config import Config, HardwareConfig, preset_names, runs_root
+from jepalm.config import Config, HardwareConfig, from_mapping, preset_names, runs_root
 from jepalm.data.prepared import PreparedData
 from jepalm.errors import JepalmError, UsageError
 from jepalm.generation.loading import load_trained
@@ -32,6 +32,24 @@ def find_teacher(name: str, runs: Path) -> RunFolder:
         elsewhere = runs if runs != runs_root() else None
         hint = f"train it first: {command('train', preset=name, run_dir=elsewhere)}"
     raise UsageError(f"no finished run {name} in {runs} to be the teacher", hint)
+
+
+def with_teacher(config: Config, runs: Path) -> Config:
+    """A config with the folder of its teacher in place of the name, which may be a newer run's later.
+
+    Args:
+        config: with a teacher or without.
+        runs: folder of runs, where a teacher is looked for.
+
+    Raises:
+        UsageError: there is no such run.
+    """
+    name = config.objective.coupling.teacher
+    if name is None:
+        return config
+    tree = config.model_dump()
+    tree["objective"]["coupling"]["teacher"] = str(find_teacher(name, runs).path)
+    return from_mapping(tree)
 
 
 def load_teacher(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.generation.left_to_right import LeftToRight
 from jepalm.generation.loading import TrainedModel
@@ -122,13 +121,13 @@ def causal_writer(trained: TrainedModel, length: int | None = None, **settings: 
 
     Other settings are those of `CausalWriter`.
     """
-    endless, model = trained.pairing == "windows", trained.config.model
+    model = trained.config.model
     return CausalWriter(
         trained.run.name,
         trained.causal,
         trained.hardware,
-        length or (model.causal.context_len if endless else model.target_len),
-        None if endless else TextTokenizer.END,
+        length or (model.causal.context_len if trained.end is None else model.target_len),
+        trained.end,
         next_source=partial(next_source, trained),
         **settings,
     )

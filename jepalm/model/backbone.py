@@ -20,7 +20,7 @@ from jepalm.data.backbone_tokenizer import hugging_face, load_backbone_tokenizer
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import JepalmError, UsageError
 from jepalm.model.backbone_loading import draw_like, fingerprint_of, load, reorder, restore
-from jepalm.model.causal import CausalModel
+from jepalm.model.causal import CausalModel, apart
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -286,16 +286,11 @@ class Backbone(CausalModel):
 
         One beginning serves all segments: it sees only itself, so it is the same in front of each.
         """
-        front, width = self._front, segments.shape[1]
-        steps = torch.arange(width, device=segments.device).expand_as(segments)  # (B, T)
-        begins = F.pad(segments[:, 1:] != segments[:, :-1], (1, 0))  # (B, T)
-        places = steps - (steps * begins).cummax(1).values + front  # (B, T)
-        before = torch.ones(width, width, dtype=torch.bool, device=segments.device).tril()
-        own = before & (segments[:, :, None] == segments[:, None])  # (B, T, T)
-        if front:
+        own, places = apart(segments)
+        if self._front:
             own = F.pad(F.pad(own, (1, 0), value=True), (0, 0, 1, 0), value=False)  # (B, 1 + T, 1 + T)
             own[:, 0, 0] = True
-            places = F.pad(places, (1, 0))
+            places = F.pad(places + 1, (1, 0))  # (B, 1 + T)
         return self._masks(own, places), places
 
     def _masks(self, seen: Tensor, places: Tensor) -> Any:

@@ -214,11 +214,7 @@ class CausalModel(nn.Module):
         return self.logits(self.hidden(ids, cache))
 
     def hidden(
-        self,
-        ids: Tensor,
-        cache: Any = None,
-        segments: Tensor | None = None,
-        lengths: Tensor | None = None,
+        self, ids: Tensor, cache: Any = None, segments: Tensor | None = None, lengths: Tensor | None = None
     ) -> Tensor:
         """(B, T) token ids to (B, T, D), what the last layer makes of them, after the last norm.
 
@@ -355,12 +351,19 @@ class CausalLM(CausalModel):
         return CausalContext(rotary_angles(positions, head_dim), positions, mask, cache)
 
     def _segments_context(self, segments: Tensor) -> CausalContext:
-        """Each segment causal in itself; every position sees at least itself."""
-        width = segments.shape[1]
-        steps = torch.arange(width, device=segments.device).expand_as(segments)  # (B, T)
-        begins = F.pad(segments[:, 1:] != segments[:, :-1], (1, 0))  # (B, T)
-        starts = (steps * begins).cummax(1).values  # (B, T)
-        before = torch.ones(width, width, dtype=torch.bool, device=segments.device).tril()
-        mask = before & (segments[:, :, None] == segments[:, None])  # (B, T, T)
-        angles = rotary_angles(steps - starts, self.config.dim // self.config.n_heads)
+        mask, places = apart(segments)
+        angles = rotary_angles(places, self.config.dim // self.config.n_heads)
         return CausalContext(angles, mask=mask[:, None])
+
+
+def apart(segments: Tensor) -> tuple[Tensor, Tensor]:
+    """Each segment (B, T) a text of its own: what it sees, (B, T, T), and its places, (B, T), from 0.
+
+    It is causal in itself; every position sees at least itself.
+    """
+    width = segments.shape[1]
+    steps = torch.arange(width, device=segments.device).expand_as(segments)  # (B, T)
+    begins = F.pad(segments[:, 1:] != segments[:, :-1], (1, 0))  # (B, T)
+    starts = (steps * begins).cummax(1).values  # (B, T)
+    before = torch.ones(width, width, dtype=torch.bool, device=segments.device).tril()
+    return before & (segments[:, :, None] == segments[:, None]), steps - starts

@@ -48,6 +48,7 @@ class Objective(nn.Module):
         weights: configured weight of each term that the family has, also of those that are off.
         weighting: how the terms become one loss.
         counted: configured weight of each term that counts now: what `forward` returns, in its order.
+        packing: whether the positions of all texts lie behind one another, without padding.
         optional_parts: parts of the family that a model may lack.
         scope: what counts and learns now; None: everything.
     """
@@ -57,6 +58,7 @@ class Objective(nn.Module):
     weights: Mapping[str, float]
     counted: Mapping[str, float]
     weighting: Weighting
+    packing: bool
     optional_parts: frozenset[str] = frozenset()
     scope: Scope | None = None
 

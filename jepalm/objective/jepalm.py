@@ -64,7 +64,6 @@ class JepalmObjective(Objective):
     Attributes:
         config: the objective's settings.
         vocab_size: tokens, V.
-        packing: whether the positions of all texts lie behind one another, without padding.
         reads_context: whether the decoder reads the tokens before each position.
         target_encoder: the average that makes the targets; None where the trained encoder does.
         unmasking: scalar, what the shares of unmasked tokens are multiplied by in this step.
@@ -338,15 +337,6 @@ class JepalmObjective(Objective):
         latents = self.embedding_layout(layout)
         return self.normalise(self.model.encoder.squeeze(embeddings, layout).mean, latents), latents
 
-    def embed(self, batch: Batch) -> tuple[Tensor, Layout, Layout]:
-        """What the decoder reads of the targets, without noise (..., D'), their layout and its own."""
-        layout = self.layout(batch.target)
-        return (
-            self.encode_target(batch, layout, noisy=False).embeddings,
-            layout,
-            self.embedding_layout(layout),
-        )
-
     def embed_targets(self, tokens: Tokens) -> tuple[Tensor, Layout]:
         """What the predictor would have to match of texts (..., D'), and its layout."""
         layout = self.layout(tokens)
@@ -472,15 +462,6 @@ class JepalmObjective(Objective):
     @property
     def _classifies_length(self) -> bool:
         return self.config.length.kind == "classification"
-
-    def predict_lengths(
-        self, source: Tensor, layout: Layout, action: ActionView | None = None
-    ) -> Tensor | None:
-        """Predicted lengths (B,), of a classification their expectation; None without a length head."""
-        if self.model.length is None:
-            return None
-        found = self._length_output(source, layout, action)
-        return expected_length(found) if self._classifies_length else found
 
     def likely_lengths(
         self, source: Tensor, layout: Layout, n: int = 1, action: ActionView | None = None

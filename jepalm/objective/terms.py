@@ -145,6 +145,12 @@ def cross_entropy(logits: Tensor, labels: Tensor, n_tokens: int, weights: Tensor
     return F.cross_entropy(rows, targets, ignore_index=IGNORE, reduction="sum") / n_tokens
 
 
+def token_nats(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each position in nats, (..., V) and (...) to (...); 0 where the label is `IGNORE`."""
+    rows = at_least_float32(logits).flatten(0, -2)
+    return F.cross_entropy(rows, labels.flatten(), ignore_index=IGNORE, reduction="none").view(labels.shape)
+
+
 def squared_distance(predicted: Tensor, target: Tensor) -> Tensor:
     """Squared Euclidean distance of each position's embeddings: two of (..., D) to (...).
 

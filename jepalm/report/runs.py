@@ -17,7 +17,6 @@ from jepalm.errors import JepalmError
 from jepalm.run import CONFIG, MANIFEST, METRICS, RunFolder, is_held, locked
 
 _DATED = re.compile(r"\d{4}-\d\d-\d\d_\d{4}-.+")
-_CHECKPOINT = re.compile(r"step-\d{8,}")
 _WORKING = ("created", "running")
 
 
@@ -166,7 +165,7 @@ def _teachers(runs: Sequence[RunFolder]) -> dict[Path, str]:
 
 def _n_checkpoints(run: RunFolder) -> int:
     with contextlib.suppress(OSError):
-        return sum(_CHECKPOINT.fullmatch(path.name) is not None for path in run.checkpoints.iterdir())
+        return len(run.step_folders())
     return 0
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jepalm.atomic import write_json
 from jepalm.config import HardwareConfig
 from jepalm.errors import JepalmError
 from jepalm.evaluation.rows import Evaluation
 from jepalm.reading import read_json
-from jepalm.run import RunFolder, open_run, write_json
+from jepalm.run import RunFolder, open_run
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,7 @@ class EvaluationRequest:
     def arguments(self, run: RunFolder, data_root: Path, hardware: HardwareConfig) -> list[str]:
         """The command line that evaluates a run."""
         options = {
-            "split": self.split,
-            "prompts": self.prompts,
-            "samples": self.samples,
-            "temperature": self.temperature,
-            "seed": self.seed,
+            **self._draws,
             "baseline": self.baseline,
             "scorer": self.scorer,
             "reading": self.reading,
@@ -81,18 +78,17 @@ class EvaluationRequest:
 
     def asked(self, step: int) -> dict[str, Any]:
         """Everything that the metrics depend on beside the run itself."""
-        options = {
-            "split": self.split,
-            "prompts": self.prompts,
-            "samples": self.samples,
-            "temperature": self.temperature,
-            "seed": self.seed,
-        }
+        options = self._draws
         if self.task is not None:
             databases = str(self.databases) if self.databases is not None else None
             options |= {"task": self.task, "reading": self.reading, "databases": databases}
         others = {"baseline": _name_and_step(self.baseline), "scorer": _name_and_step(self.scorer)}
         return {"step": step, **options, **others}
+
+    @property
+    def _draws(self) -> dict[str, Any]:
+        """Which texts are written."""
+        return {name: getattr(self, name) for name in ("split", "prompts", "samples", "temperature", "seed")}
 
     def _file(self, run: RunFolder) -> Path:
         return run.report / f"evaluation-{self.split}.json"

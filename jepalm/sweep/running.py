@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 
+from jepalm.atomic import sweep_temporary, write_atomically
 from jepalm.config import Config, read_config
 from jepalm.data.prepared import open_prepared
 from jepalm.data.tokenizer import TextTokenizer
@@ -15,7 +16,7 @@ from jepalm.errors import Interrupted, JepalmError, UsageError, nearest
 from jepalm.evaluation.rows import PROMPTS, answers_alone
 from jepalm.numbers import duration, three
 from jepalm.report.analysis.sweep import SweepTable
-from jepalm.run import RunFolder, locked, open_run, sweep_temporary, write_atomically
+from jepalm.run import RunFolder, locked, open_run
 from jepalm.shell import command
 from jepalm.sweep.commands import Commands
 from jepalm.sweep.evaluations import EvaluationRequest
@@ -284,21 +285,12 @@ def _is_causal(path: Path) -> bool:
 
 def _with_teachers(sweep: Sweep, runs: Path) -> Sweep:
     """The sweep with the folder of each teacher in place of its name, as the configs of runs have it."""
-
-    def taught(config: Config) -> Config:
-        from jepalm.generation.teacher import find_teacher
-
-        name = config.objective.coupling.teacher
-        if name is None:
-            return config
-        tree = config.model_dump()
-        tree["objective"]["coupling"]["teacher"] = str(find_teacher(name, runs).path)
-        return Config.model_validate(tree)
-
     if all(row.config.objective.coupling.teacher is None for row in sweep.rows):
         return sweep  # and torch is not loaded
+    from jepalm.generation.teacher import with_teacher
+
     rows = [
-        SweepRow(row.name, {seed: taught(config) for seed, config in row.configs.items()})
+        SweepRow(row.name, {seed: with_teacher(config, runs) for seed, config in row.configs.items()})
         for row in sweep.rows
     ]
     return replace(sweep, rows=rows)

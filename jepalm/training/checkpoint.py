@@ -18,7 +18,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -30,16 +29,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from jepalm.atomic import flush_folder, replace_link, sweep_temporary
 from jepalm.errors import DamageWarning, JepalmError, UsageError
 from jepalm.reading import read_json
-from jepalm.run import RunFolder, flush_folder, replace_link, sweep_temporary
+from jepalm.run import RunFolder, checkpoint_name, step_of
 from jepalm.training.optimizer import Optimizer, load_named_state, named_state
 
 MODEL, OPTIMIZER, STATE, FILES = "model.safetensors", "optimizer.safetensors", "state.json", "files.json"
 SHARDS = "optimizer"
 """Folder of the moments where each process holds a part."""
 BEST = "best"
-_STEP = re.compile(r"step-(\d{8,})$")
 
 
 @dataclass
@@ -103,6 +102,11 @@ class Checkpoint:
     path: Path
     step: int
 
+    @classmethod
+    def of(cls, run: RunFolder, step: int) -> Checkpoint:
+        """A run's checkpoint of a step."""
+        return cls(run.checkpoints / checkpoint_name(step), step)
+
     def state(self) -> TrainingState:
         """What was saved beside the tensors.
 
@@ -131,8 +135,7 @@ def save_checkpoint(
     with writing(run, state, size) as folder:
         save_file(model, folder / MODEL)
         save_file(moments, folder / OPTIMIZER)
-    step = int(state["step"])
-    return Checkpoint(run.checkpoints / f"step-{step:08d}", step)
+    return Checkpoint.of(run, state["step"])
 
 
 @contextlib.contextmanager
@@ -147,10 +150,9 @@ def writing(run: RunFolder, state: dict[str, Any], size: int) -> Iterator[Path]:
     Raises:
         JepalmError: not enough disk space, or the folder cannot be written. Nothing is left behind.
     """
-    step = int(state["step"])
-    target = run.checkpoints / f"step-{step:08d}"
-    temporary = run.checkpoints / f".step-{step:08d}-{os.getpid()}.tmp"
-    aside = run.checkpoints / f".step-{step:08d}-old-{os.getpid()}.tmp"
+    target = Checkpoint.of(run, state["step"]).path
+    temporary = target.parent / f".{target.name}-{os.getpid()}.tmp"
+    aside = target.parent / f".{target.name}-old-{os.getpid()}.tmp"
     try:
         temporary.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(temporary).free
@@ -205,17 +207,17 @@ def settle(run: RunFolder, checkpoint: Checkpoint, state: TrainingState, keep: i
         JepalmError: the folder cannot be written.
     """
     sweep_temporary(run.checkpoints)
-    for step, folder in step_folders(run):
+    for step, folder in run.step_folders():
         if step > checkpoint.step:
             set_aside(folder)
-    best = run.checkpoints / f"step-{state.best_step:08d}"
+    best = Checkpoint.of(run, state.best_step)
     link = run.checkpoints / BEST
-    if state.best_step < 0 or not best.is_dir():
+    if state.best_step < 0 or not best.path.is_dir():
         with contextlib.suppress(OSError):
             if not link.exists():
                 link.unlink()  # points to what is gone
-    elif link.resolve().name != best.name:
-        mark_best(Checkpoint(best, state.best_step))
+    elif link.resolve().name != best.path.name:
+        mark_best(best)
     prune(run, keep)
 
 
@@ -239,7 +241,7 @@ def prune(run: RunFolder, keep: int) -> None:
     A folder is renamed first, so that nobody reads half of it. One that resists is left.
     """
     best = (run.checkpoints / BEST).resolve()
-    for _, folder in step_folders(run)[keep:]:
+    for _, folder in run.step_folders()[keep:]:
         if folder.resolve() != best:
             going = folder.parent / f".{folder.name}-gone-{os.getpid()}.tmp"
             with contextlib.suppress(OSError):
@@ -257,7 +259,7 @@ def find_checkpoint(run: RunFolder, which: str = "last") -> Checkpoint:
         UsageError: there is none, or the one named is missing.
         JepalmError: the one named is damaged.
     """
-    folders = step_folders(run)
+    folders = run.step_folders()
     if not folders:
         raise UsageError(f"{run.path} has no checkpoint yet", "let jepalm train reach its first one")
     if which == "last":
@@ -272,16 +274,15 @@ def find_checkpoint(run: RunFolder, which: str = "last") -> Checkpoint:
                 damaged.append(f"checkpoint {folder} is damaged: {damage}")
         raise JepalmError(f"every checkpoint of {run.path} is damaged", "train again")
     name = (run.checkpoints / BEST).resolve().name if which == BEST else _folder_name(which)
-    found = [folder for _, folder in folders if folder.name == name]
+    found = [Checkpoint(folder, step) for step, folder in folders if folder.name == name]
     if not found:
         best = f"{BEST}, " if (run.checkpoints / BEST).exists() else ""
         known = ", ".join(folder.name for _, folder in folders)
         raise UsageError(f"{run.path} has no checkpoint {which}", f"there are: last, {best}{known}")
-    folder = found[0]
-    damage = problem(folder)
+    damage = problem(found[0].path)
     if damage:
-        raise JepalmError(f"checkpoint {folder.name} is damaged: {damage}", "use another with --checkpoint")
-    return Checkpoint(folder, int(folder.name.removeprefix("step-")))
+        raise JepalmError(f"checkpoint {name} is damaged: {damage}", "use another with --checkpoint")
+    return found[0]
 
 
 def problem(folder: Path) -> str:
@@ -292,7 +293,7 @@ def problem(folder: Path) -> str:
         for name in (MODEL, *moments, STATE):
             if _fingerprint(folder / name) != files[name]:
                 return f"{name} does not match its fingerprint"
-        if read_json(folder / STATE)["step"] != int(folder.name.removeprefix("step-")):
+        if read_json(folder / STATE)["step"] != step_of(folder.name):
             return f"{STATE} is of another step"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
@@ -349,15 +350,7 @@ def checkpoint_bytes(objective: nn.Module) -> int:
 
 
 def _folder_name(which: str) -> str:
-    return f"step-{int(which):08d}" if which.isdecimal() and len(which) < 20 else Path(which).name
-
-
-def step_folders(run: RunFolder) -> list[tuple[int, Path]]:
-    """Step and folder of each checkpoint, whole or not, the newest first."""
-    if not run.checkpoints.is_dir():
-        return []
-    found = [(_STEP.fullmatch(folder.name), folder) for folder in run.checkpoints.iterdir()]
-    return sorted(((int(match[1]), folder) for match, folder in found if match), reverse=True)
+    return checkpoint_name(int(which)) if which.isdecimal() and len(which) < 20 else Path(which).name
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:

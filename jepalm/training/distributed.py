@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from jepalm.hardware import Hardware
+from jepalm.objective import Objective
+from jepalm.run import RunFolder
+from jepalm.training.checkpoint import Checkpoint, load_model, load_optimizer, save_checkpoint
+from jepalm.training.optimizer import Optimizer
 from jepalm.training.peers import Peer, meet
 
 LAST_MOMENT_S = 1.0
@@ -34,18 +39,6 @@ class Processes:
     def first(self) -> bool:
         """Whether this process writes files and prints."""
         return self.rank == 0
-
-    def wrap(self, objective: nn.Module, hardware: Hardware, *, partial: bool = False) -> nn.Module:
-        """The objective with gradients that are the mean over all processes.
-
-        Args:
-            objective: the module, with what is trained marked so.
-            hardware: its device.
-            partial: a step may leave some of what is trained without a gradient; costs a walk of the graph.
-        """
-        gc.collect()  # a wrapper of an earlier phase would hold on to the gradients
-        ids = [hardware.device.index] if hardware.device.type == "cuda" else None
-        return DistributedDataParallel(objective, device_ids=ids, find_unused_parameters=partial)
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum over all processes, in place."""
@@ -74,6 +67,71 @@ class Processes:
         """Go on once all processes have come here."""
         if self.world_size > 1:
             dist.barrier()
+
+
+class WholeModel:
+    """A model that every process holds as a whole, and so does one alone.
+
+    Attributes:
+        objective: owns the model; what is trained is marked so.
+        hardware: its device.
+        processes: those that train it.
+        divided: whether a process holds only a part of every weight.
+    """
+
+    divided = False
+
+    def __init__(self, objective: Objective, hardware: Hardware, processes: Processes) -> None:
+        self.objective, self.hardware, self.processes = objective, hardware, processes
+
+    def wrapped(self, *, partial: bool = False) -> nn.Module:
+        """The objective with gradients that are the mean over all processes.
+
+        Args:
+            partial: a step may leave some of what is trained without a gradient; costs a walk of the graph.
+        """
+        if self.processes.world_size == 1:
+            return self.objective
+        gc.collect()  # a wrapper of an earlier phase would hold on to the gradients
+        ids = [self.hardware.device.index] if self.hardware.device.type == "cuda" else None
+        return DistributedDataParallel(self.objective, device_ids=ids, find_unused_parameters=partial)
+
+    def exchange_gradients(self, model: nn.Module, now: bool) -> None:
+        """Whether the next backward pass of a wrapped model adds up gradients over processes."""
+        if isinstance(model, DistributedDataParallel):
+            model.require_backward_grad_sync = now
+
+    def measured(self) -> Objective:
+        """The objective that the first process validates."""
+        return self.objective
+
+    def save(
+        self, run: RunFolder, optimizer: Optimizer, state: dict[str, Any], before: Callable[[], None]
+    ) -> Checkpoint | None:
+        """Write a checkpoint of `state["step"]`, by the first process; None in the others.
+
+        Args:
+            run: the folder.
+            optimizer: over the objective's parameters.
+            state: what is saved beside the tensors.
+            before: called first; what it raises ends the save.
+
+        Raises:
+            JepalmError: see `save_checkpoint`.
+        """
+        if not self.processes.first:
+            return None
+        before()
+        return save_checkpoint(run, self.objective, optimizer, state)
+
+    def load(self, checkpoint: Checkpoint, optimizer: Optimizer) -> None:
+        """Load a checkpoint into objective and optimizer.
+
+        Raises:
+            JepalmError: it belongs to another config.
+        """
+        load_model(checkpoint, self.objective)
+        load_optimizer(checkpoint, self.objective, optimizer)
 
 
 @contextmanager

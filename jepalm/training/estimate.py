@@ -13,7 +13,7 @@ from jepalm.data.batches import Batches
 from jepalm.hardware import Hardware, peak_memory
 from jepalm.objective import Objective
 from jepalm.training.checkpoint import checkpoint_bytes
-from jepalm.training.flops import count_flops
+from jepalm.training.flops import step_flops
 from jepalm.training.phases import check_reach
 from jepalm.training.schedule import Phase, Schedule
 from jepalm.training.sharding import is_sharded
@@ -81,13 +81,14 @@ def estimate(
 
 
 def _flops_of_step(trial: Trial, phase: Phase) -> int:
-    """Count the first step's operations, and check that gradients reach what the phase trains."""
+    """Operations of forward and backward as a run counts them; gradients must reach what the phase trains."""
 
     def after(part: str) -> None:
         if part == "backward":
             check_reach(phase.config, trial.objective)
 
-    return count_flops(lambda: trial.step(0, after))
+    trial.step(0, after)
+    return step_flops(trial.objective, trial.batches.at(0), trial.autocast)
 
 
 def _median_seconds(action: Callable[[int], None], hardware: Hardware, warm_up: int, timed: int) -> float:

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from jepalm.atomic import write_atomically
 from jepalm.errors import JepalmError
 from jepalm.objective.terms import Losses
 from jepalm.reading import parse_json
-from jepalm.run import RunFolder, write_atomically
+from jepalm.run import RunFolder
 from jepalm.training.distributed import Processes
 
 REPEATED_EVENTS = ("phase", "rollback", "finished")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch.distributed as dist
 
+from jepalm.atomic import process_lives
 from jepalm.errors import JepalmError
-from jepalm.run import process_lives
 
 LOOK_EVERY_S = 1.0
 GRACE_S = 10.0

@@ -7,6 +7,7 @@ reads a run reads a sharded one too.
 
 from __future__ import annotations
 
+import copy
 import errno
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from jepalm.errors import JepalmError
 from jepalm.hardware import Hardware
 from jepalm.model.recomputing import transformer_blocks
+from jepalm.objective import Objective
 from jepalm.run import RunFolder
 from jepalm.training.checkpoint import (
     MODEL,
@@ -30,7 +32,7 @@ from jepalm.training.checkpoint import (
     moments_folder,
     writing,
 )
-from jepalm.training.distributed import Processes
+from jepalm.training.distributed import Processes, WholeModel
 from jepalm.training.optimizer import Optimizer, load_named_state, named_state
 
 if TYPE_CHECKING:
@@ -65,11 +67,6 @@ def shard(objective: nn.Module, hardware: Hardware) -> None:
     fully_shard(objective, mesh=mesh)
 
 
-def exchange_gradients(objective: nn.Module, now: bool) -> None:
-    """Whether the next backward pass adds up gradients over processes: after the last micro batch alone."""
-    cast("FSDPModule", objective).set_requires_gradient_sync(now)
-
-
 def whole(value: Tensor) -> Tensor:
     """A tensor of which each process may hold a part, whole; all processes must call it."""
     full = getattr(value, "full_tensor", None)  # of a DTensor alone
@@ -77,88 +74,96 @@ def whole(value: Tensor) -> Tensor:
     return found
 
 
-@torch.no_grad()
-def gather_into(replica: nn.Module | None, objective: nn.Module) -> None:
-    """Copy all weights and buffers into a module of the same kind, on the process that has one.
+class ShardedModel(WholeModel):
+    """A model of which each process holds a part; all of them must call what it offers."""
 
-    All processes must call it.
-    """
-    own: dict[str, Tensor] = {}
-    if replica is not None:
-        own = {**replica.state_dict(), **dict(replica.named_buffers())}
-    for name, value in {**objective.state_dict(), **dict(objective.named_buffers())}.items():
-        found = whole(value)
-        if name in own:
-            own[name].copy_(found)
+    divided = True
 
+    def __init__(self, objective: Objective, hardware: Hardware, processes: Processes) -> None:
+        super().__init__(objective, hardware, processes)
+        self._replica = copy.deepcopy(objective) if processes.first else None
+        shard(objective, hardware)
 
-def save_sharded(
-    run: RunFolder,
-    objective: nn.Module,
-    optimizer: Optimizer,
-    state: dict[str, Any],
-    processes: Processes,
-    before: Callable[[], None],
-) -> Checkpoint:
-    """Write a checkpoint of `state["step"]`, each process its part; all must call it.
+    def wrapped(self, *, partial: bool = False) -> nn.Module:
+        """The objective itself, which is divided where it stands."""
+        return self.objective
 
-    Args:
-        run: the folder, which all processes reach.
-        objective: the sharded one.
-        optimizer: over its parameters.
-        state: the first process's counts.
-        processes: all.
-        before: called by the first process; what it raises ends the save in all of them.
+    def exchange_gradients(self, model: nn.Module, now: bool) -> None:
+        """Whether the next backward pass adds up gradients over processes."""
+        cast("FSDPModule", self.objective).set_requires_gradient_sync(now)
 
-    Raises:
-        JepalmError: not enough disk space, or a process cannot write. Nothing is left behind.
-    """
-    from torch.distributed.checkpoint.api import CheckpointException
+    @torch.no_grad()
+    def measured(self) -> Objective:
+        """All weights and buffers gathered in a module of the same kind, on the first process."""
+        own: dict[str, Tensor] = {}
+        if self._replica is not None:
+            own = {**self._replica.state_dict(), **dict(self._replica.named_buffers())}
+        for name, value in {**self.objective.state_dict(), **dict(self.objective.named_buffers())}.items():
+            found = whole(value)
+            if name in own:
+                own[name].copy_(found)
+        return self._replica or self.objective
 
-    from jepalm.training.shards import write_consolidated, write_shards
+    def save(
+        self, run: RunFolder, optimizer: Optimizer, state: dict[str, Any], before: Callable[[], None]
+    ) -> Checkpoint:
+        """Write a checkpoint of the first process's `state["step"]`, each process its part.
 
-    fault, place = JepalmError("the first process cannot save"), ""
-    with ExitStack() as held:
-        if processes.first:
+        Args:
+            run: the folder, which all processes reach.
+            optimizer: over the objective's parameters.
+            state: the first process's counts.
+            before: called by the first process; what it raises ends the save in all of them.
+
+        Raises:
+            JepalmError: not enough disk space, or a process cannot write. Nothing is left behind.
+        """
+        from torch.distributed.checkpoint.api import CheckpointException
+
+        from jepalm.training.shards import write_consolidated, write_shards
+
+        fault, place = JepalmError("the first process cannot save"), ""
+        with ExitStack() as held:
+            if self.processes.first:
+                try:
+                    before()
+                    size = checkpoint_bytes(self.objective)
+                    place = str(held.enter_context(writing(run, state, size)))
+                except JepalmError as error:
+                    fault = error
+            folder = Path(self.processes.broadcast(place))
+            if not folder.parts:
+                raise fault
             try:
-                before()
-                place = str(held.enter_context(writing(run, state, checkpoint_bytes(objective))))
-            except JepalmError as error:
-                fault = error
-        folder = Path(processes.broadcast(place))
-        if not folder.parts:
-            raise fault
+                write_consolidated(folder / MODEL, dict(self.objective.state_dict()))
+                write_shards(folder / SHARDS, named_state(optimizer, self.objective))
+            except CheckpointException as error:
+                reason = str(next(iter(error.failures.values()))[0])
+                if self.processes.first:
+                    raise OSError(errno.EIO, reason) from None
+                raise JepalmError(f"cannot save {folder}: {reason}") from None
+        return Checkpoint.of(run, state["step"])
+
+    def load(self, checkpoint: Checkpoint, optimizer: Optimizer) -> None:
+        """Load a checkpoint of any kind into objective and optimizer; each process reads its part.
+
+        Raises:
+            JepalmError: it belongs to another config.
+        """
+        from torch.distributed.checkpoint.api import CheckpointException
+
+        from jepalm.training.shards import read_parts, sizes
+
+        folder = moments_folder(checkpoint)
+        targets: dict[str, Tensor] = {}
         try:
-            write_consolidated(folder / MODEL, dict(objective.state_dict()))
-            write_shards(folder / SHARDS, named_state(optimizer, objective))
-        except CheckpointException as error:
-            reason = str(next(iter(error.failures.values()))[0])
-            if processes.first:
-                raise OSError(errno.EIO, reason) from None
-            raise JepalmError(f"cannot save {folder}: {reason}") from None
-    return Checkpoint(run.checkpoints / f"step-{int(state['step']):08d}", int(state["step"]))
-
-
-def load_sharded(checkpoint: Checkpoint, objective: nn.Module, optimizer: Optimizer) -> None:
-    """Load a checkpoint of any kind into a sharded objective and its optimizer; each process reads its part.
-
-    Raises:
-        JepalmError: it belongs to another config.
-    """
-    from torch.distributed.checkpoint.api import CheckpointException
-
-    from jepalm.training.shards import read_parts, sizes
-
-    folder = moments_folder(checkpoint)
-    targets: dict[str, Tensor] = {}
-    try:
-        read_parts(checkpoint.path, dict(objective.state_dict()))
-        known = sizes(folder)
-        for name, parameter in objective.named_parameters():
-            for key in (key for key in known if key.startswith(f"{name}/")):
-                of_all = key.endswith("/step")  # no process has a part of a count
-                targets[key] = torch.zeros(known[key]) if of_all else torch.zeros_like(parameter)
-        read_parts(folder, targets)
-    except (CheckpointException, RuntimeError, ValueError, KeyError):
-        raise misfit(checkpoint, "model") from None
-    load_named_state(optimizer, objective, targets)
+            read_parts(checkpoint.path, dict(self.objective.state_dict()))
+            known = sizes(folder)
+            for name, parameter in self.objective.named_parameters():
+                for key in (key for key in known if key.startswith(f"{name}/")):
+                    of_all = key.endswith("/step")  # no process has a part of a count
+                    targets[key] = torch.zeros(known[key]) if of_all else torch.zeros_like(parameter)
+            read_parts(folder, targets)
+        except (CheckpointException, RuntimeError, ValueError, KeyError):
+            raise misfit(checkpoint, "model") from None
+        load_named_state(optimizer, self.objective, targets)

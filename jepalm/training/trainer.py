@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import os
 import sys
@@ -15,7 +14,6 @@ from typing import Any, cast
 import torch
 from rich.console import Console
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from jepalm.config import Config
 from jepalm.data.batches import Batch, Batches
@@ -30,15 +28,11 @@ from jepalm.training.checkpoint import (
     Checkpoint,
     TrainingState,
     find_checkpoint,
-    load_model,
-    load_optimizer,
     mark_best,
     prune,
-    save_checkpoint,
     settle,
-    step_folders,
 )
-from jepalm.training.distributed import Processes
+from jepalm.training.distributed import Processes, WholeModel
 from jepalm.training.flops import step_flops
 from jepalm.training.gradients import encoder_gradients, gradient_norm
 from jepalm.training.metrics import MetricLog, RecentSteps, StepValues
@@ -48,15 +42,7 @@ from jepalm.training.phases import scope_of
 from jepalm.training.progress import TrainingProgress, validation_line
 from jepalm.training.run_log import RunLog
 from jepalm.training.schedule import Phase, Schedule, learning_rate
-from jepalm.training.sharding import (
-    exchange_gradients,
-    gather_into,
-    is_sharded,
-    load_sharded,
-    save_sharded,
-    shard,
-    whole,
-)
+from jepalm.training.sharding import ShardedModel, is_sharded, whole
 from jepalm.training.signals import StopSignal
 from jepalm.training.watch import MOST_ROLLBACKS, SPIKE_WINDOW, fault_of, highest_spike
 
@@ -114,13 +100,10 @@ class Trainer:
         self.scopes = [scope_of(phase.config, objective) for phase in self.schedule.phases]
         self.phase, self.rates = self.schedule.phase_of(0), config.optimizer
         self.flops_by_kind: dict[tuple[int, tuple[str, ...]], int] = {}
-        self.sharded = is_sharded(hardware)
-        self.replica: Objective | None = None
-        """The whole model, for validation by the first process, where each holds a part of it."""
-        if self.sharded:
+        self.parallel = WholeModel(objective, hardware, processes)
+        if is_sharded(hardware):
             self._flops()  # counted while the objective is whole
-            self.replica = copy.deepcopy(objective) if processes.first else None
-            shard(objective, hardware)
+            self.parallel = ShardedModel(objective, hardware, processes)
         self.optimizer = build_optimizer(objective, config.optimizer)
         self.model: nn.Module = objective
         self.recent = RecentSteps(config.training.log_every, hardware.device)
@@ -144,11 +127,7 @@ class Trainer:
     def _restore(self, checkpoint: Checkpoint) -> None:
         self._enter(self.schedule.phase_of(checkpoint.step - 1))  # at a boundary the one that ends
         self.optimizer.state.clear()
-        if self.sharded:
-            load_sharded(checkpoint, self.objective, self.optimizer)
-        else:
-            load_model(checkpoint, self.objective)
-            load_optimizer(checkpoint, self.objective, self.optimizer)
+        self.parallel.load(checkpoint, self.optimizer)
         self.state, self.saved_step = checkpoint.state(), checkpoint.step
         unlogged, self.state.unlogged = self.state.unlogged, {}
         try:
@@ -209,9 +188,7 @@ class Trainer:
     def _wrap(self) -> None:
         """Wrap the objective for several processes and compile it, with what the phase trains."""
         self.model = self.objective  # lets go of what wrapped it before
-        if self.processes.world_size > 1 and not self.sharded:
-            partial = bool(self.scopes) or self.objective.may_leave_out
-            self.model = self.processes.wrap(self.objective, self.hardware, partial=partial)
+        self.model = self.parallel.wrapped(partial=bool(self.scopes) or self.objective.may_leave_out)
         if self.hardware.compile:
             torch.compiler.reset()  # another phase's graphs are of no use, and few are kept
             self.model = cast(nn.Module, torch.compile(self.model, dynamic=False))
@@ -257,10 +234,8 @@ class Trainer:
         self.recent.start(micro_batches[0].n_target_tokens)
         for place, batch in enumerate(micro_batches):
             last = place == len(micro_batches) - 1  # gradients are exchanged after that one alone
-            if isinstance(self.model, DistributedDataParallel):
-                self.model.require_backward_grad_sync = last
-            elif self.sharded:
-                exchange_gradients(self.objective, last)
+            if self.processes.world_size > 1:
+                self.parallel.exchange_gradients(self.model, last)
             with self.autocast:
                 losses = self.model(batch)
             (losses.total * self.processes.world_size).backward()
@@ -284,7 +259,7 @@ class Trainer:
         So the same run counts the same, resumed or not; the widths of later batches make no difference. A
         sharded objective is counted with all its terms.
         """
-        kind = self.phase.index, () if self.sharded else self.objective.left_out
+        kind = self.phase.index, () if self.parallel.divided else self.objective.left_out
         if kind not in self.flops_by_kind:
             alone = step_flops(self.objective, self.batches.at(0), self.autocast)
             self.flops_by_kind[kind] = alone * self.processes.world_size
@@ -323,7 +298,7 @@ class Trainer:
         row: dict[str, Any] = {"phase": self.phase.name} if self.scopes else {}
         row |= self._moment() | seen.metrics(self.objective.all_terms)
         row |= {"train/lr": self._learning_rate(step - 1), "train/grad_norm": float(self.grad_norm)}
-        if self.schedule.encoder_gradients_due(step) and not self.sharded:
+        if self.schedule.encoder_gradients_due(step) and not self.parallel.divided:
             row |= encoder_gradients(self.objective, self._batches_of(step - 1)[0], self.autocast)
         row |= {
             "train/flops": self.state.flops,
@@ -360,7 +335,7 @@ class Trainer:
             return False
         step = self.state.step - len(seen.raw) + fault.place + 1
         message = f"{fault.what} {step:,} is not finite: {fault.values}"
-        saved = step_folders(self.run)
+        saved = self.run.step_folders()
         goes_back = self.config.training.on_nonfinite == "rollback"
         if goes_back and saved and self.state.rollbacks < MOST_ROLLBACKS:
             self._roll_back(step, message)
@@ -393,10 +368,8 @@ class Trainer:
         step = self.state.step
         if step == self.saved_step or not self.schedule.due(step, self.schedule.validate_every):
             return  # the first: back at a checkpoint
-        if self.sharded:
-            gather_into(self.replica, self.objective)
+        measured = self.parallel.measured()
         if self.log.metrics is not None:
-            measured = self.replica or self.objective
             measured.eval()
             with torch.no_grad(), self.autocast:
                 result = self.validate(measured)
@@ -444,24 +417,20 @@ class Trainer:
 
     def _save(self) -> None:
         try:
-            if self.processes.first or self.sharded:
-                self._write_checkpoint()
+            self._write_checkpoint()
         finally:
             self.processes.barrier()
 
     def _write_checkpoint(self) -> None:
         self._tick()
-        step, best = self.state.step, self.state.best_step
-        model, state = (self.objective, self.optimizer), vars(self.state)
-        if self.sharded:
-            checkpoint = save_sharded(self.run, *model, state, self.processes, self.log.flush)
-        else:
-            self.log.flush()
-            checkpoint = save_checkpoint(self.run, *model, state)
+        step = self.state.step
+        checkpoint = self.parallel.save(self.run, self.optimizer, vars(self.state), self.log.flush)
+        if checkpoint is None:
+            return  # the first process wrote it
         self.saved_step = step
         if not self.processes.first:
             return
-        if best == step:
+        if self.state.best_step == step:
             mark_best(checkpoint)
             self._manifest(best=self._best())
         prune(self.run, self.config.training.keep)
@@ -488,7 +457,7 @@ class Trainer:
 
     def _bereft(self, who: str) -> JepalmError:
         """What to say when another process died."""
-        saved = step_folders(self.run)
+        saved = self.run.step_folders()
         last = f"the last checkpoint is {saved[0][1].name}" if saved else "no checkpoint was saved yet"
         return JepalmError(f"{who} died; {last}", f"go on with: {resuming(self.run)}")
 

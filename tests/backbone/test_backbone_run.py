@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from jepalm.atomic import whole_folder
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
@@ -20,7 +21,6 @@ from jepalm.generation.prompts import read_prompt
 from jepalm.generation.writer import Prompt
 from jepalm.generation.writers import writer_for
 from jepalm.model.backbone import Backbone
-from jepalm.run import whole_folder
 from jepalm.session import new_session, resumed_session
 from jepalm.training.checkpoint import MODEL, OPTIMIZER, find_checkpoint
 from jepalm.training.estimate import Estimate

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from jepalm.atomic import whole_folder
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.data.batches import Tokens
 from jepalm.data.job import Job
@@ -17,7 +18,6 @@ from jepalm.data.prepared import Origin, Request
 from jepalm.generation.export import write_model
 from jepalm.generation.loading import load_trained
 from jepalm.generation.token_by_token import generate
-from jepalm.run import whole_folder
 from jepalm.session import new_session
 from jepalm.training.estimate import Estimate
 

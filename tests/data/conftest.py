@@ -24,10 +24,12 @@ def numbered() -> str:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Outcome]:
-    def build(text: str | bytes, name: str = "mine", *, force: bool = False, **request: object) -> Outcome:
+    def build(
+        text: str | bytes, name: str = "mine", *, corpus: str = "text", force: bool = False, **request: object
+    ) -> Outcome:
         content = text.encode() if isinstance(text, str) else text
         asked = Request.model_validate({"pairing": "lines", "tokenizer": "char", **request})
-        job = Job(tmp_path / "data", name, "text", ORIGIN, "none", asked, force)
+        job = Job(tmp_path / "data", name, corpus, ORIGIN, "none", asked, force)
         return prepare_text(job, RawText(content=content))
 
     return build

@@ -180,9 +180,7 @@ def test_long_sources_keep_their_end_and_long_targets_their_start(make: Make):
     assert batches(data.split("train"), source_len=7, target_len=7).truncated == 0
 
 
-def test_a_batch_knows_which_targets_are_whole_and_how_much_is_read(
-    make_rows: Callable[..., PreparedData],
-):
+def test_a_batch_knows_which_targets_are_whole_and_how_much_is_read(make_rows: Callable[..., PreparedData]):
     row = '{"source": "abcde", "target": "%s", "action": "go"}'
     data = make_rows([row % target for target in ("x", "xyz", "wxyz", "vwxyz")] * 10)
     found = batches(data.split("train"), source_len=4, target_len=3, micro_batch_size=4).at(0)

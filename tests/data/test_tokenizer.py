@@ -90,7 +90,7 @@ def test_fast_encoding_equals_the_library(text: str):
     for tokenizer in ALL:
         assert tokenizer.encode_flat(text).tolist() == tokenizer.encode(text)
         ids, lengths = tokenizer.encode_texts([text, "ab\n", text])
-        encoded = tokenizer.encode_batch([text, "ab\n", text])
+        encoded = [tokenizer.encode(one) for one in (text, "ab\n", text)]
         assert ids.tolist() == [token for one in encoded for token in one]
         assert lengths.tolist() == [len(one) for one in encoded]
 

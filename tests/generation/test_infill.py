@@ -26,11 +26,6 @@ def spans(train_tiny: Callable[..., Any], tmp_path_factory: pytest.TempPathFacto
     return load_trained(run, "last", CPU)
 
 
-@pytest.fixture(scope="module")
-def lines(trained_run: Any) -> TrainedModel:
-    return load_trained(trained_run, "last", CPU)
-
-
 @pytest.fixture
 def batch(spans: TrainedModel, data_root: Any) -> Batch:
     return gapped_batches(spans, spans.data(data_root).split("train"), 16)[0]

@@ -18,11 +18,6 @@ from jepalm.run import open_run
 CPU = HardwareConfig(device="cpu", precision="fp32", threads=1)
 
 
-@pytest.fixture(scope="module")
-def lines(trained_run: Any) -> TrainedModel:
-    return load_trained(trained_run, "last", CPU)
-
-
 def test_the_model_is_loaded_from_the_run_folder_alone(lines: TrainedModel, trained_run: Any):
     weights = load_file(trained_run.checkpoints / "step-00000008" / "model.safetensors")
     assert (lines.pairing, lines.checkpoint.step, lines.objective.training) == ("lines", 8, False)

@@ -1,24 +1,8 @@
-from typing import Any
-
 import pytest
 
-from jepalm.config import HardwareConfig
 from jepalm.errors import UsageError
-from jepalm.generation.loading import TrainedModel, load_trained
+from jepalm.generation.loading import TrainedModel
 from jepalm.generation.prompts import next_source, read_action, read_prompt, read_prompts
-
-CPU = HardwareConfig(device="cpu", precision="fp32", threads=1)
-
-
-@pytest.fixture(scope="module")
-def lines(trained_run: Any) -> TrainedModel:
-    return load_trained(trained_run, "last", CPU)
-
-
-@pytest.fixture(scope="module")
-def windows(train_tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
-    run = train_tiny(tmp_path_factory.mktemp("windows"), data__name="windows", training__steps=1)
-    return load_trained(run, "last", CPU)
 
 
 @pytest.mark.parametrize(

@@ -114,9 +114,8 @@ def test_a_relative_squared_error_is_that_of_the_source_length_plus_the_head(
     random_objective: Any, transitions: Batch
 ):
     plain, relative = random_objective(), random_objective(**RELATIVE)
-    source, layout = plain.encode_source(transitions.source)
-    difference = plain.predict_lengths(source, layout)
-    lengths = relative.predict_lengths(source, layout)
+    difference = plain.encode_and_predict(transitions).lengths
+    lengths = relative.encode_and_predict(transitions).lengths
     assert torch.equal(lengths, difference + torch.tensor([5, 1, 12, 7]))
     error = lengths - torch.tensor([9, 2, 4, 12])
     torch.testing.assert_close(relative(transitions).terms["length"], error.square().mean())
@@ -135,9 +134,8 @@ def test_a_difference_of_lengths_is_one_class_whatever_the_source_has(random_obj
     source, layout = objective.encode_source(batch.source)
     assert objective.likely_lengths(source, layout, 2).tolist() == [[7, 6], [3, 2], [12, 11], [9, 8]]
     assert float(objective(batch).terms["length"].detach()) < 1e-3
-    torch.testing.assert_close(
-        objective.predict_lengths(source, layout), torch.tensor([7.0, 3.0, 12.0, 9.0]), atol=1e-3, rtol=0
-    )
+    lengths = objective.encode_and_predict(batch).lengths
+    torch.testing.assert_close(lengths, torch.tensor([7.0, 3.0, 12.0, 9.0]), atol=1e-3, rtol=0)
 
 
 def test_aligned_sources_count_from_zero(random_objective: Any, make_batch: Any):

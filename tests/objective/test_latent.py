@@ -18,7 +18,7 @@ from jepalm.hardware import Hardware
 from jepalm.objective.base import Scope
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.latent import counts_at, infonce, latent_distance
-from jepalm.training.distributed import Processes, leave_group
+from jepalm.training.distributed import Processes, WholeModel, leave_group
 
 VOCAB, CPU = 11, torch.device("cpu")
 SOURCES, TARGETS = [[3, 4, 5], [6], [7, 7, 8, 9], [10, 3]], [[7, 8], [9, 10, 3, 4], [5], [6, 6, 6]]
@@ -289,7 +289,7 @@ def gradients_of_a_process(rank, folder):
     together = Processes(rank, 2)
     objective = build(distance="infonce", dropout=0.5).train()
     hardware = Hardware(CPU, "fp32", 1, False, "auto", False, "cpu")
-    model = together.wrap(objective, hardware, partial=objective.may_leave_out)
+    model = WholeModel(objective, hardware, together).wrapped(partial=objective.may_leave_out)
     found = {}
     for step, counted in ((0, True), (dropped_step(), False)):
         objective.before_step(step)

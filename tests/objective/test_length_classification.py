@@ -75,8 +75,7 @@ def test_the_expected_length_is_not_rounded_in_half_precision() -> None:
     objective = tiny_objective(CLASSES)
     fix_probabilities(objective, {9: 0.7, 10: 0.3})
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        source, layout = objective.encode_source(tiny_batch().source)
-        lengths = objective.predict_lengths(source, layout)
+        lengths = objective.encode_and_predict(tiny_batch()).lengths
     assert lengths is not None
     assert lengths[0].item() == pytest.approx(9.3, abs=0.005)  # logits alone are rounded
 

@@ -46,8 +46,7 @@ def test_the_default_loss_is_the_plain_sum_of_its_three_terms() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "length", "message"),
-    [("mse", 5, "do not go with a length"), ("none", None, "no length head")],
+    ("kind", "length", "message"), [("mse", 5, "do not go with a length"), ("none", None, "no length head")]
 )
 def test_length_candidates_need_a_length_to_choose(kind: str, length: int | None, message: str) -> None:
     model = SimpleNamespace(target_len=10, decoder=SimpleNamespace(autoregressive=False))

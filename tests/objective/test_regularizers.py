@@ -7,21 +7,13 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from tiny_objective import (
-    CPU,
-    DIM,
-    assert_resuming_is_exact,
-    split,
-    tiny_batch,
-    tiny_config,
-    tiny_objective,
-)
+from tiny_objective import CPU, DIM, assert_resuming_is_exact, split, tiny_batch, tiny_config, tiny_objective
 
 from jepalm.config import RegularizerConfig
 from jepalm.evaluation.validation.jepalm import measure
 from jepalm.model.layout import Layout
 from jepalm.objective.regularizers import SIGReg, VICReg, epps_pulley, random_directions, vicreg
-from jepalm.training.distributed import Processes, leave_group
+from jepalm.training.distributed import Processes, WholeModel, leave_group
 
 KINDS = ("vicreg", "sigreg")
 
@@ -220,7 +212,7 @@ def gradients_of_a_process(rank: int, folder: str, kind: str) -> None:
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
     together = Processes(rank, 2)
     settings = {**SETTINGS, "regularizer": {"kind": kind, "weight": 10}}
-    model = together.wrap(objective := tiny_objective(settings), CPU)
+    model = WholeModel(objective := tiny_objective(settings), CPU, together).wrapped()
     total = model(split(tiny_batch(), 4, 4)[rank]).total
     (total * 2).backward()
     gradients = {name: p.grad for name, p in objective.named_parameters()}

@@ -3,14 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_objective import (
-    MODEL,
-    VOCABULARY,
-    assert_resuming_is_exact,
-    split,
-    tiny_batch,
-    tiny_config,
-)
+from tiny_objective import MODEL, VOCABULARY, assert_resuming_is_exact, split, tiny_batch, tiny_config
 
 from jepalm.config import ModelConfig, ObjectiveConfig, UnmaskingConfig, from_mapping
 from jepalm.data.batches import Batch

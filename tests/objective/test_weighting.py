@@ -15,10 +15,7 @@ from tiny_objective import (
 )
 
 from jepalm.config import RunningMeanConfig, UncertaintyConfig
-from jepalm.objective.weighting import (
-    RunningMeanWeighting,
-    UncertaintyWeighting,
-)
+from jepalm.objective.weighting import RunningMeanWeighting, UncertaintyWeighting
 from jepalm.training.optimizer import build_optimizer, set_learning_rate
 
 KINDS = ("fixed", "uncertainty", "ema")

@@ -9,7 +9,7 @@ from torture import FAULTS, FULL, FailingDisk, count, write_failure
 
 from jepalm.errors import JepalmError
 from jepalm.run import open_run
-from jepalm.training.checkpoint import find_checkpoint, problem, step_folders
+from jepalm.training.checkpoint import find_checkpoint, problem
 from jepalm.training.metrics import MetricLog
 
 
@@ -51,7 +51,7 @@ def test_each_failing_write_leaves_the_old_state_or_the_new(
         run = open_run(made[0])
         status = run.read_manifest()["status"]
         assert status == "finished" if failed is None else status in ("failed", "created", "running"), nth
-        assert [problem(folder) for _, folder in step_folders(run)] == [""] * len(step_folders(run))
+        assert [problem(folder) for _, folder in run.step_folders()] == [""] * len(run.step_folders())
         for path in (run.metrics, run.samples):
             for line in path.read_text().splitlines() if path.exists() else ():
                 json.loads(line)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from torture import FAULTS, FULL, FailingDisk, count, write_failure
+from torture import FAULTS, FULL, FailingDisk, count, files_of, write_failure
 
 TINY_SWEEP = "seeds: [0]\nmetrics: [validation/r2]\nrows: {base: }\n"
 
@@ -29,12 +29,10 @@ def work(trained_run, data_root, tmp_path):
     return make
 
 
-def files_of(folder):
+def shown_files(folder):
     """Content of every file but logs and locks, by its path."""
-    found = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return {
-        str(path.relative_to(folder)): path.read_bytes() for path in found if not path.name.startswith(".")
-    }
+    found = files_of(folder).items()
+    return {path: content for path, content in found if not path.split("/")[-1].startswith(".")}
 
 
 def in_turn(command, work, monkeypatch, chance, jepalm_command, short):
@@ -47,7 +45,7 @@ def in_turn(command, work, monkeypatch, chance, jepalm_command, short):
         disk = FailingDisk(patch)
         code, _, err = jepalm_command(*command, cwd=folder)
     assert (code, err) == (0, "")
-    new, old = files_of(folder), files_of(work())
+    new, old = shown_files(folder), shown_files(work())
     calls = range(1, disk.seen + 1)
     for nth in calls if FULL else chance.sample(calls, short):
         folder, fault, lasting = work(), chance.choice(FAULTS), chance.random() < 0.5
@@ -68,11 +66,11 @@ def in_turn(command, work, monkeypatch, chance, jepalm_command, short):
 def test_each_failing_write_of_a_prepare_leaves_no_data_or_all(work, monkeypatch, chance, jepalm_command):
     command = ("prepare", "text", "play.txt", "--name", "play")
     for folder, code, nth, old, new in in_turn(command, work, monkeypatch, chance, jepalm_command, 4):
-        made = {name for name in files_of(folder) if name.startswith("data/play/")}
+        made = {name for name in shown_files(folder) if name.startswith("data/play/")}
         whole = {name for name in new if name.startswith("data/play/")}
         assert made in (set(), whole), nth
         assert bool(made) or code != 0, nth
-        assert {name: files_of(folder)[name] for name in old} == old
+        assert {name: shown_files(folder)[name] for name in old} == old
         if not FULL:
             continue
         code, _, err = jepalm_command(*command, *(["--force"] if made else []), cwd=folder)
@@ -84,7 +82,7 @@ def test_each_failing_write_of_an_evaluation_leaves_the_old_one_or_the_new(
 ):
     command = ("evaluate", "runs/latest", "--data-dir", "data", "--split", "train", "--prompts", "4")
     for folder, code, nth, old, new in in_turn(command, work, monkeypatch, chance, jepalm_command, 1):
-        found = files_of(folder)
+        found = shown_files(folder)
         assert {path: found[path] for path in old} == old, nth
         made = found.keys() - old.keys()
         assert made <= new.keys() - old.keys(), nth
@@ -106,10 +104,10 @@ def test_a_sweep_whose_disk_failed_ends_like_any_other_when_it_is_called_again(
     for folder, code, nth, _, new in in_turn(command, with_file, monkeypatch, chance, jepalm_command, 1):
         table = "runs/sweeps/lab/sweep.json"
         if code == 0:
-            assert table in files_of(folder), nth
+            assert table in shown_files(folder), nth
         again, _, err = jepalm_command(*command, cwd=folder)
         assert (again, err) == (0, ""), (nth, code)
-        metrics = [json.loads(files[table])["metrics"] for files in (files_of(folder), new)]
+        metrics = [json.loads(files[table])["metrics"] for files in (shown_files(folder), new)]
         assert metrics[0] == metrics[1], nth
 
 
@@ -119,7 +117,7 @@ def test_each_failing_write_of_a_report_leaves_old_files_or_new_ones(
 ):
     command = ("report", "runs/latest")
     for folder, code, nth, old, new in in_turn(command, work, monkeypatch, chance, jepalm_command, 1):
-        found = files_of(folder)
+        found = shown_files(folder)
         assert {path: found[path] for path in old} == old, nth
         whole = [name for name in found if name not in old and not name.endswith((".png", ".html", ".md"))]
         assert {name: found[name] for name in whole} == {name: new[name] for name in whole}, nth

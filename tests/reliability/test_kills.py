@@ -10,15 +10,12 @@ import pytest
 from torture import FULL, RUNS, count, dying, ended, forked, write_failure
 
 from jepalm.run import open_run
-from jepalm.training.checkpoint import step_folders
 
 CASES = {
     "plain": {},
     "dropout and accumulation": {"model__dropout": 0.2, "training__micro_batch_size": 2},
     "moving average": {"objective__targets__encoder": "ema"},
-    "phases": {
-        "training__phases": "[{name: first, steps: 3, terms: [reconstruction]}, {name: second}]",
-    },
+    "phases": {"training__phases": "[{name: first, steps: 3, terms: [reconstruction]}, {name: second}]"},
 }
 CLOCK = {"time", "speed/steps_per_s", "speed/tokens_per_s"}
 CHANGING = {
@@ -43,7 +40,7 @@ def state_of(path):
             for name, one in json.loads((folder / "files.json").read_text()).items()
             if name != "state.json"
         }
-        for _, folder in step_folders(run)
+        for _, folder in run.step_folders()
     }
     manifest = {key: value for key, value in run.read_manifest().items() if key not in CHANGING}
     events = [row for row in rows(run.metrics, CLOCK) if row.get("event") != "resumed"]
@@ -70,7 +67,7 @@ def train_until_finished(train_tiny, resume_tiny, runs, case, next_kill):
     for attempt in range(60):
         latest = runs / "latest"
         path = latest.resolve() if latest.exists() else None
-        if path is not None and not step_folders(open_run(path)):
+        if path is not None and not open_run(path).step_folders():
             shutil.rmtree(path)  # nothing was saved yet: the command is given again
             path = None
         resumes = path is not None

@@ -8,13 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from torture import FULL, RUNS, count, ended, forked, killed, write_failure
+from torture import FULL, RUNS, count, ended, files_of, forked, killed, write_failure
 
 from jepalm.report.plots.draw import Plot
 from jepalm.report.render.blocks import Document, Heading, Paragraph
 from jepalm.report.render.write import write
 from jepalm.run import RunFolder, open_run
-from jepalm.training.checkpoint import step_folders
 
 
 def test_a_prepare_killed_at_any_write_leaves_the_old_data_or_none(tmp_path, chance):
@@ -48,12 +47,6 @@ def document(word):
     plot = Plot("phases", "Phases", word, f"<svg>{word}</svg>", word.encode() * 99)
     tables = {f"{name}.csv": f"{name}\n{word}\n" for name in ("samples", "metrics")}
     return Document("Run", word, [Heading("Run"), Paragraph(word), plot], "read on", tables)
-
-
-def files_of(folder):
-    """Content of every file by its path."""
-    found = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 def test_a_report_killed_at_any_write_has_old_files_or_new_ones(tmp_path, chance):
@@ -96,7 +89,7 @@ def swept(folder):
         run = RunFolder(path)
         if path.is_symlink() or not run.manifest.exists() or run.read_manifest()["status"] != "finished":
             continue
-        files = json.loads((step_folders(open_run(path))[0][1] / "files.json").read_text())
+        files = json.loads((open_run(path).step_folders()[0][1] / "files.json").read_text())
         weights[run.read_manifest()["name"]] = files["model.safetensors"]["sha256"]
     left = [path.name for path in folder.glob(".*.tmp")]
     return table["metrics"], [row["troubles"] for row in table["rows"]], weights, left

@@ -6,7 +6,7 @@ import shutil
 import signal
 
 import pytest
-from torture import ended, forked
+from torture import ended, files_of, forked
 
 from jepalm.run import open_run
 from jepalm.training.checkpoint import find_checkpoint, problem
@@ -51,10 +51,6 @@ def work(trained_run, data_root, tmp_path):
     (folder / "runs" / "latest").symlink_to(trained_run.name)
     (folder / "data").symlink_to(data_root)
     return folder
-
-
-def files_of(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("number", SIGNALS)

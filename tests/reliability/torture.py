@@ -26,6 +26,12 @@ WRITES = ("fsync", "rename", "replace", "write", "symlink", "unlink", "mkdir")
 FAULTS = (errno.ENOSPC, errno.EIO)
 
 
+def files_of(folder):
+    """Content of every file by its path."""
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
 def count(what, number=1):
     COUNTS[what] = COUNTS.get(what, 0) + number
 

@@ -2,14 +2,7 @@ import numpy as np
 import pytest
 
 from jepalm.report.analysis.phases import stable_phase
-from jepalm.report.analysis.run import (
-    composition,
-    epoch_means,
-    moving_average,
-    shares,
-    speed,
-    variation,
-)
+from jepalm.report.analysis.run import composition, epoch_means, moving_average, shares, speed, variation
 from jepalm.report.read import read_run
 from jepalm.report.rules.findings import embedding_finding, length_finding, reconstruction_finding
 
@@ -118,11 +111,7 @@ def test_finding_1_without_per_batch_values_uses_the_log_point(make_run):
 
 @pytest.mark.parametrize(
     ("last", "control", "verdict"),
-    [
-        (181.0, 256.0, "reproduced"),
-        (235.0, 256.0, "not reproduced"),
-        (100.0, 256.0, "not reproduced"),
-    ],
+    [(181.0, 256.0, "reproduced"), (235.0, 256.0, "not reproduced"), (100.0, 256.0, "not reproduced")],
 )
 def test_finding_2_words(make_run, last, control, verdict):
     rows = batch_rows("embedding", [242.0] * 20 + [last] * 20)

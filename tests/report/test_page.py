@@ -24,12 +24,7 @@ RUN_SECTIONS = [
     "Samples as they evolved",
     "Config",
 ]
-COMPARISON_SECTIONS = [
-    "Metrics side by side",
-    "Config difference",
-    "Overlaid curves",
-    "Verdicts of each run",
-]
+COMPARISON_SECTIONS = ["Metrics side by side", "Config difference", "Overlaid curves", "Verdicts of each run"]
 CHROMIUM = shutil.which("chromium")
 DRIVER = shutil.which("chromedriver")
 FLAGS = (

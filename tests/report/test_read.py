@@ -1,10 +1,8 @@
-import json
 import math
 
 import pytest
 from synthetic_run import term, train_row, validation_row
 
-from jepalm.errors import UsageError
 from jepalm.report.plots.run import curves
 from jepalm.report.read import TermRecord, read_run
 
@@ -120,16 +118,3 @@ def test_fields_of_a_wrong_type_are_no_fault(make_run):
     folder = make_run([row], manifest_version=2, parameters="many", resumed=7, data="lines", argv=None)
     record = read_run(folder)
     assert (record.step, len(record.series("train/loss")), record.batches) == (5, 0, {})
-
-
-@pytest.mark.parametrize("kind", ["missing", "empty", "file", "other"])
-def test_what_is_no_run_is_a_usage_error(tmp_path, kind):
-    path = tmp_path / "thing"
-    if kind == "file":
-        path.write_text("x")
-    elif kind != "missing":
-        path.mkdir()
-    if kind == "other":
-        (path / "x.json").write_text(json.dumps({}))
-    with pytest.raises(UsageError):
-        read_run(path)

@@ -10,6 +10,7 @@ import torch
 from jepalm.errors import JepalmError
 from jepalm.objective.jepalm import JepalmObjective
 from jepalm.objective.terms import Losses
+from jepalm.training import distributed
 from jepalm.training import trainer as trainer_module
 from jepalm.training.checkpoint import find_checkpoint
 
@@ -181,14 +182,14 @@ def test_weights_that_the_last_update_spoiled_are_not_saved(
 
 
 def failing_save(monkeypatch: pytest.MonkeyPatch, bad_step: int) -> None:
-    save = trainer_module.save_checkpoint
+    save = distributed.save_checkpoint
 
     def fail(run: Any, objective: Any, optimizer: Any, state: dict[str, Any]) -> Any:
         if state["step"] == bad_step:
             raise JepalmError("cannot save: no space")
         return save(run, objective, optimizer, state)
 
-    monkeypatch.setattr(trainer_module, "save_checkpoint", fail)
+    monkeypatch.setattr(distributed, "save_checkpoint", fail)
 
 
 def test_a_failing_intermediate_save_is_a_warning(

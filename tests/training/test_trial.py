@@ -1,13 +1,14 @@
 """Steps to be timed change nothing that stays."""
 
 import time
+from contextlib import nullcontext
 
 import pytest
 import torch
 
-from jepalm.hardware import choose_hardware
 from jepalm.session import new_session
 from jepalm.training.estimate import estimate
+from jepalm.training.flops import step_flops
 from jepalm.training.trial import PARTS, Trial
 
 
@@ -65,15 +66,14 @@ def test_an_averaged_target_encoder_follows(trial_of):
     assert all(torch.allclose(a, share * b) for a, b in zip(averages, trained, strict=True))
 
 
-def test_an_estimate_counts_the_first_steps_operations(data_root, tiny_config):
-    from jepalm.training.flops import count_flops
-
-    config = tiny_config()
+def test_an_estimate_counts_the_operations_of_a_step_as_a_run_does_without_the_optimizers(
+    data_root, tiny_config
+):
+    config = tiny_config(optimizer__kind="muon")
     with new_session(config, data_root) as session:
-        place = choose_hardware(config.hardware)
-        found = estimate(session.objective, session.batches, config, place)
-        trial = Trial(session.objective, session.batches, config, place)
-        assert found.flops_per_step == count_flops(lambda: trial.step(0)) > 0
+        found = estimate(session.objective, session.batches, config, session.hardware)
+        counted = step_flops(session.objective, session.batches.at(0), nullcontext())
+    assert found.flops_per_step == counted > 0
 
 
 def test_an_estimate_counts_the_gradients_on_the_encoder_where_they_are_measured(

@@ -60,8 +60,7 @@ def dataset(
     config: ConfigOption = None,
     name: NameOption = None,
     pairing: Annotated[
-        StreamPairing,
-        typer.Option(help="windows: what follows, anywhere. spans: gaps inside a text."),
+        StreamPairing, typer.Option(help="windows: what follows, anywhere. spans: gaps inside a text.")
     ] = StreamPairing.windows,
     tokenizer: TokenizerOption = "bpe:16384",
     split: Annotated[

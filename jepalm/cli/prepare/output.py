@@ -148,12 +148,11 @@ def show(outcome: Outcome) -> None:
 
 
 def _show_next(data: PreparedData) -> None:
-    from jepalm.config import data_root, resolve
     from jepalm.data.tokenizer import parse_tokenizer
-    from jepalm.shell import command
+    from jepalm.shell import named_data_dir, training
 
     wanted, preset = data.meta.request.tokenizer, None
-    settings = []
+    settings: list[str] = []
     if data.meta.pairing == "spans":
         preset = SPANS_PRESET
     elif data.meta.task == "transitions":
@@ -161,16 +160,7 @@ def _show_next(data: PreparedData) -> None:
     if parse_tokenizer(wanted)[0] == "backbone":
         preset, settings = "lora", [f"model.backbone={wanted}"]
     name = data.path.name
-    labelled(
-        "next",
-        command(
-            "train",
-            *settings,
-            preset=preset,
-            data=name if name != resolve(preset).data.name else None,
-            data_dir=data.path.parent if data.path.parent != data_root() else None,
-        ),
-    )
+    labelled("next", training(preset, name, *settings, data_dir=named_data_dir(data.path, name)))
 
 
 def _source(meta: Meta) -> str:

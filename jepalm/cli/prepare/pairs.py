@@ -76,8 +76,7 @@ def pairs(
     split: SplitOption = "90/5/5",
     split_by: SplitByOption = SplitBy.order,
     system: Annotated[
-        bool,
-        typer.Option("--system", help="Keep what the system says in a chat, in front of each source."),
+        bool, typer.Option("--system", help="Keep what the system says in a chat, in front of each source.")
     ] = False,
     dedup: Annotated[bool, typer.Option("--dedup", help="Keep equal pairs in one split.")] = False,
     skip_bad: Annotated[

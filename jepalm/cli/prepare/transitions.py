@@ -44,7 +44,7 @@ def transitions(
     world: Annotated[
         WorldName | None,
         typer.Option(
-            help="home: rooms, doors, lights, things. grid: a map with boxes and keys.  [default: home]",
+            help="home: rooms, doors, lights, things. grid: a map with boxes and keys.  [default: home]"
         ),
     ] = None,
     given: Annotated[
@@ -54,15 +54,13 @@ def transitions(
         ),
     ] = None,
     pairs: Annotated[
-        int | None,
-        typer.Option(min=3, metavar="N", help=f"Pairs to draw.  [default: {DEFAULT_PAIRS:,}]"),
+        int | None, typer.Option(min=3, metavar="N", help=f"Pairs to draw.  [default: {DEFAULT_PAIRS:,}]")
     ] = None,
     size: Annotated[
         int | None, typer.Option(metavar="N", help="Rooms, or cells a side.  [default: 3, 5]")
     ] = None,
     objects: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Most things, or boxes and keys.  [default: 2, 3]"),
+        int | None, typer.Option(metavar="N", help="Most things, or boxes and keys.  [default: 2, 3]")
     ] = None,
     noise: Annotated[
         int | None, typer.Option(metavar="N", help="Facts that change at random.  [default: 1]")

@@ -8,16 +8,14 @@ what stands behind ` #` is a comment, and so is a row that begins with `;;;`.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from jepalm.data.pairs.chats import LeftOut
-from jepalm.data.pairs.reading import located
+from jepalm.data.pairs.reading import PairSource, located
 from jepalm.data.pairs.records import BadRowError, PairRecord, pair_of
-from jepalm.data.prepared import Origin, SplitName
+from jepalm.data.prepared import Origin
 from jepalm.data.text.reading import size_of, unreadable
 from jepalm.encodings import HEAD_BYTES, check_encoding
 from jepalm.errors import JepalmError
@@ -28,16 +26,10 @@ _VARIANT = re.compile(r"\(\d+\)$")
 
 
 @dataclass
-class DictionaryRows:
-    """Words and their pronunciations, a pair each: a `PairSource`."""
+class DictionaryRows(PairSource):
+    """Words and their pronunciations, a pair each; none is left out, and all are split by their words."""
 
     path: Path
-    skipped: int = 0
-    """No row is left out."""
-    left_out: LeftOut = field(default_factory=Counter)
-    """Nothing."""
-    given: dict[SplitName, int] = field(default_factory=dict)
-    """None: all rows are split by their words."""
 
     @property
     def n_bytes(self) -> int:

@@ -5,29 +5,23 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from jepalm.data.hub import OpenDataset
 from jepalm.data.pairs.chats import LeftOut, in_words
-from jepalm.data.pairs.reading import SKIP_HINT, check_actions, located
+from jepalm.data.pairs.reading import SKIP_HINT, PairSource, check_actions, located
 from jepalm.data.pairs.records import BadRowError, PairRecord
 from jepalm.data.pairs.tasks import TaskFormat
-from jepalm.data.prepared import SplitName
 from jepalm.errors import UsageError
 
 
 @dataclass
-class DatasetPairs:
+class DatasetPairs(PairSource):
     """The rows of a dataset as a task reads them; a held-out split that it has stays one."""
 
     dataset: OpenDataset
     task_format: TaskFormat
     skip_bad: bool = False
-    skipped: int = 0
-    """Broken rows left out by the last reading."""
-    left_out: LeftOut = field(default_factory=Counter)
-    given: dict[SplitName, int] = field(default_factory=dict)
-    """Rows of the held-out splits that the dataset has, once all are read."""
     _n_read: int = 0
 
     @property

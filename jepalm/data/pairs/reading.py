@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from jepalm.data.pairs.chats import (
     CHAT_KEYS,
@@ -40,24 +40,25 @@ PAIR_FORMS = (
 TRANSITION_FORM = 'rows are {"state": ..., "action": ..., "next_state": ...}'
 
 
-class PairSource(Protocol):
+@dataclass
+class PairSource:
     """Pairs that can be read more than once, those of a given split after all others."""
 
-    skipped: int
+    skipped: int = field(default=0, init=False)
     """Broken rows left out by the last reading."""
-    left_out: LeftOut
+    left_out: LeftOut = field(default_factory=Counter, init=False)
     """What the last reading left out of good rows, such as turns without text."""
+    given: dict[SplitName, int] = field(default_factory=dict, init=False)
+    """Rows of the splits that are given rather than cut, in the order they are read, once all are."""
 
     @property
     def n_bytes(self) -> int:
         """Size of what is read."""
-
-    @property
-    def given(self) -> dict[SplitName, int]:
-        """Rows of the splits that are given rather than cut, in the order they are read, once all are."""
+        raise NotImplementedError
 
     def read(self) -> Iterator[tuple[bytes, list[PairRecord]]]:
         """Yield the bytes of each row, which are hashed, and its pairs, maybe none; the same each time."""
+        raise NotImplementedError
 
 
 class RawRow(NamedTuple):
@@ -75,7 +76,7 @@ class RawRow(NamedTuple):
 
 
 @dataclass
-class PairFiles:
+class PairFiles(PairSource):
     """Files of JSON rows: one a line, or one array of them."""
 
     path: Path
@@ -87,9 +88,6 @@ class PairFiles:
     """The pairs of a row; counts what it leaves out, raises `BadRowError` where there are none."""
     forms: str = PAIR_FORMS
     """What rows look like, for whoever has none that is good."""
-    skipped: int = 0
-    left_out: LeftOut = field(default_factory=Counter)
-    given: dict[SplitName, int] = field(default_factory=dict)
 
     @property
     def n_bytes(self) -> int:

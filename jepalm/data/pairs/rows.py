@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from jepalm.data.pairs.chats import LeftOut
-from jepalm.data.pairs.reading import check_actions, located
+from jepalm.data.pairs.reading import PairSource, check_actions, located
 from jepalm.data.pairs.records import BadRowError, PairRecord
 from jepalm.data.prepared import SplitName
 from jepalm.errors import UsageError
@@ -19,21 +19,17 @@ Row = Mapping[str, Any] | tuple[str, str] | tuple[str, str, str]
 
 
 @dataclass
-class PairRows:
+class PairRows(PairSource):
     """Rows by split, `train` first; the splits after it are given, the others are cut from train."""
 
     rows: Mapping[SplitName, list[Row]]
     pairs_of: Callable[[dict[str, Any], LeftOut], list[PairRecord]]
     """The pairs of a row; counts what it leaves out, raises `BadRowError` where there are none."""
-    skipped: int = 0
-    """No row is left out: a broken one is an error."""
-    left_out: LeftOut = field(default_factory=Counter)
-    given: dict[SplitName, int] = field(default_factory=dict)
     n_bytes: int = 0
     """Of all rows as JSON, once they are read."""
 
     def read(self) -> Iterator[tuple[bytes, list[PairRecord]]]:
-        """Yield each row and its pairs.
+        """Yield each row and its pairs; a broken one is an error.
 
         Raises:
             BadRowError: a row is no pair; names its split and its number.

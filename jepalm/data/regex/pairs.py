@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from jepalm.data.pairs.reading import PairSource
 from jepalm.data.pairs.records import BadRowError, PairRecord
 from jepalm.data.prepared import SPLITS, Drawn, SplitName
 from jepalm.data.regex.automaton import Language, language
 from jepalm.data.regex.grammar import draw
 from jepalm.data.regex.saying import english, expression
 from jepalm.data.regex.syntax import ExpressionTooLargeError, MalformedExpressionError, parse
+from jepalm.data.text.splitting import drawn_by_split, split_at
 from jepalm.errors import UsageError
 
 MOST_IN_VAIN = 50_000
@@ -23,7 +24,7 @@ _BITS_A_PAIR = 32
 
 
 @dataclass
-class DrawnPairs:
+class DrawnPairs(PairSource):
     """The pairs, kept as the indices of their draws: 8 bytes a pair, and the same each time they are read."""
 
     seed: int
@@ -36,15 +37,6 @@ class DrawnPairs:
     """Sentences drawn, without repeated ones."""
     degenerate: int = 0
     """Of these, how many say nothing: the empty language, or that of every line."""
-    skipped: int = 0
-    """No row is broken."""
-    left_out: Counter[str] = field(default_factory=Counter)
-    """Nothing."""
-
-    @property
-    def given(self) -> dict[SplitName, int]:
-        """Rows of the held-out splits, which follow those of the training split."""
-        return {name: len(self.indices[name]) for name in SPLITS if name != "train"}
 
     def read(self) -> Iterator[tuple[bytes, list[PairRecord]]]:
         """Yield each pair as a row of its own."""
@@ -71,7 +63,7 @@ def draw_pairs(
     Raises:
         UsageError: too few pairs for three splits, or more than the grammar has.
     """
-    room = _room(asked.pairs, split)
+    room = drawn_by_split(asked.pairs, split)
     found = DrawnPairs(asked.seed)
     seen = _Seen(asked.pairs)
     index = in_vain = 0
@@ -92,6 +84,7 @@ def draw_pairs(
             hint = f"ask for fewer pairs, or a smaller share of {missing}"
             raise UsageError(f"the grammar gives no more pairs for {missing} after {taken:,} in all", hint)
         index += 1
+    found.given = {name: len(found.indices[name]) for name in SPLITS if name != "train"}
     return found
 
 
@@ -116,14 +109,6 @@ def _line(pair: PairRecord) -> bytes:
     return (json.dumps({"source": pair.source, "target": pair.target}) + "\n").encode()
 
 
-def _room(pairs: int, split: tuple[float, float, float]) -> dict[SplitName, int]:
-    validation, test = (max(1, round(pairs * percent / 100)) for percent in split[1:])
-    train = pairs - validation - test
-    if train < 1:
-        raise UsageError(f"{pairs:,} pairs are too few for train, validation and test", "ask for more")
-    return {"train": train, "validation": validation, "test": test}
-
-
 def _split_of(
     target: str, asked: Drawn, split: tuple[float, float, float], found: DrawnPairs
 ) -> SplitName | None:
@@ -140,10 +125,8 @@ def _split_of(
 
 
 def split_of(described: Language, split: tuple[float, float, float]) -> SplitName:
-    """The split of a language, by its hash; the held-out shares grow with their percentages."""
-    place = 100 * described.fingerprint / 2**64
-    _, validation, test = split
-    return "test" if place < test else "validation" if place < test + validation else "train"
+    """The split of a language, by its hash."""
+    return split_at(described.fingerprint, split)
 
 
 class _Seen:

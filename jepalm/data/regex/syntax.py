@@ -27,7 +27,6 @@ DEEPEST = 50
 MOST_REPEATS = 1000
 LAST = 0x10FFFF
 _NEWLINE = 0x0A
-_SPECIAL = frozenset("|&~()[]{}*+?.\\^$")
 _ESCAPED = {
     "d": ((48, 57),),
     "w": ((48, 57), (65, 90), (95, 95), (97, 122)),
@@ -119,6 +118,11 @@ def parse(text: str, reading: Reading = "boundary") -> Tree:
     if reader.place < len(text):
         raise reader.wrong(f"{text[reader.place]!r} closes nothing")
     return tree
+
+
+def includes(ranges: Ranges, code: int) -> bool:
+    """Whether a code point is in a set."""
+    return any(first <= code <= last for first, last in ranges)
 
 
 def merged(ranges: list[tuple[int, int]]) -> Ranges:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from jepalm.atomic import write_atomically
 from jepalm.data.job import Job
 from jepalm.data.prepared import TOKENIZER, Meta, Origin, Request, SplitName
 from jepalm.data.text.reading import TextCounts
@@ -38,7 +39,6 @@ from jepalm.data.writing import (
     write_flushed,
 )
 from jepalm.errors import Interrupted, JepalmError, Stopped, UsageError
-from jepalm.run import write_atomically
 
 PIECE_BYTES = 1 << 26
 """Bytes of text from one record of progress to the next."""

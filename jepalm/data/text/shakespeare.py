@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from jepalm.atomic import write_atomically
 from jepalm.data.prepared import Origin
 from jepalm.data.text.plays import PACKAGE, offline_plays
 from jepalm.data.text.reading import RawText
 from jepalm.errors import JepalmError, UsageError
-from jepalm.run import write_atomically
 
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SIZE = 1_115_394

@@ -85,6 +85,26 @@ def split_of(text: str, shares: Shares) -> SplitName:
     return "train"
 
 
+def split_at(fingerprint: int, percent: tuple[float, float, float]) -> SplitName:
+    """The split of what is drawn, by 64 bits of its hash; the held-out shares grow with their percentages."""
+    place = 100 * fingerprint / 2**64
+    _, validation, test = percent
+    return "test" if place < test else "validation" if place < test + validation else "train"
+
+
+def drawn_by_split(pairs: int, percent: tuple[float, float, float]) -> dict[SplitName, int]:
+    """How many pairs each split gets of those to be drawn.
+
+    Raises:
+        UsageError: too few for three splits.
+    """
+    validation, test = (max(1, round(pairs * share / 100)) for share in percent[1:])
+    train = pairs - validation - test
+    if train < 1:
+        raise UsageError(f"{pairs:,} pairs are too few for train, validation and test", "ask for more")
+    return {"train": train, "validation": validation, "test": test}
+
+
 def segments(
     chunks: Iterable[str], blocks: list[Block], unit: Literal["lines", "characters"]
 ) -> Iterator[tuple[SplitName, str]]:

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from random import Random
 from typing import IO, NamedTuple
 
+from jepalm.data.pairs.reading import PairSource
 from jepalm.data.pairs.records import PairRecord
 from jepalm.data.prepared import SPLITS, Simulated, SplitName
+from jepalm.data.text.splitting import drawn_by_split, split_at
 from jepalm.data.worlds import world_of
 from jepalm.data.worlds.base import AnyWorld, Draw, State
 from jepalm.errors import JepalmError, UsageError
@@ -68,9 +69,7 @@ def walk(
 def split_of(world: AnyWorld, text: str, split: tuple[float, float, float]) -> SplitName:
     """The split of a state that training may have, by a hash of its text without random facts."""
     digest = blake2b(world.masked(text).encode(), digest_size=8).digest()
-    place = 100 * int.from_bytes(digest, "big") / 2**64
-    _, validation, test = split
-    return "test" if place < test else "validation" if place < test + validation else "train"
+    return split_at(int.from_bytes(digest, "big"), split)
 
 
 def rollouts(
@@ -98,25 +97,15 @@ def rollouts(
 
 
 @dataclass
-class DrawnTransitions:
+class DrawnTransitions(PairSource):
     """The pairs, kept in unnamed files that vanish with the process."""
 
     spools: Mapping[SplitName, IO[bytes]]
-    counts: dict[SplitName, int] = field(default_factory=dict)
     illegal: int = 0
     """Actions without effect in train, validation and test."""
     unchanged: int = 0
     """Pairs there whose states differ in random facts or not at all."""
     n_bytes: int = 0
-    skipped: int = 0
-    """No row is broken."""
-    left_out: Counter[str] = field(default_factory=Counter)
-    """Nothing."""
-
-    @property
-    def given(self) -> dict[SplitName, int]:
-        """Rows of the held-out splits, which follow those of the training split."""
-        return {name: count for name, count in self.counts.items() if name != "train"}
 
     def close(self) -> None:
         """Let go of the files."""
@@ -156,7 +145,8 @@ def draw_transitions(
         try:
             root.mkdir(parents=True, exist_ok=True)
             spools = {name: stack.enter_context(tempfile.TemporaryFile(dir=root)) for name in room}
-            found = DrawnTransitions(spools, dict(room))
+            found = DrawnTransitions(spools)
+            found.given = {name: count for name, count in room.items() if name != "train"}
             for draw in DRAWS:
                 _fill(found, world, asked.seed, draw, split, room, advance)
         except OSError as error:
@@ -169,17 +159,13 @@ def draw_transitions(
 
 
 def pairs_by_split(pairs: int, split: tuple[float, float, float]) -> dict[SplitName, int]:
-    """How many pairs each split gets.
+    """How many pairs each split gets; a further one as many as test.
 
     Raises:
         UsageError: too few for three splits.
     """
-    validation, test = (max(1, round(pairs * percent / 100)) for percent in split[1:])
-    train = pairs - validation - test
-    if train < 1:
-        raise UsageError(f"{pairs:,} pairs are too few for train, validation and test", "ask for more")
-    room: dict[SplitName, int] = {"train": train, "validation": validation, "test": test}
-    return room | dict.fromkeys(FURTHER_SPLITS, test)
+    room = drawn_by_split(pairs, split)
+    return room | dict.fromkeys(FURTHER_SPLITS, room["test"])
 
 
 def _fill(

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jepalm.evaluation.speed.training_step import StepSpeed
-from jepalm.evaluation.speed.writing import CHARACTERS, ModelDescription, VerifiedSpeed, WritingSpeed
+from jepalm.evaluation.speed.verified import VerifiedSpeed
+from jepalm.evaluation.speed.writing import CHARACTERS, ModelDescription, WritingSpeed
 
 
 @dataclass(frozen=True)

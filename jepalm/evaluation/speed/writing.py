@@ -1,12 +1,7 @@
-"""How fast models write, and in how many forward passes: each beside others, timed in turns.
-
-`measure_costs` times the columns of an evaluation, `measure_writing` a run beside a baseline at two batch
-sizes, and `measure_verified` an autoregressive model's text from verified drafts beside token by token.
-"""
+"""How fast a run writes beside a baseline, and in how many forward passes; timed in turns."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,104 +14,24 @@ from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import UsageError
 from jepalm.evaluation.speed.equal_size import build_untrained, counterpart, depth_of
 from jepalm.evaluation.speed.numpy_causal import NumpyCausalLM, NumpyCausalWriter
-from jepalm.evaluation.speed.parts import DECODER, ENCODER_AND_PREDICTOR, parts_of
+from jepalm.evaluation.speed.parts import parts_of
 from jepalm.evaluation.speed.timing import Clock, TimingQuartiles, in_turns, ratio
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.prompts import longest_source
 from jepalm.generation.roll import PassageWriter
 from jepalm.generation.sampling import GREEDY, Sampling
 from jepalm.generation.token_by_token import CausalWriter
-from jepalm.generation.verify import Drafter, verified_writer
-from jepalm.generation.writer import GeneratedText, Prompt, Writer
+from jepalm.generation.writer import Prompt, Writer
 from jepalm.generation.writers import left_to_right
 from jepalm.model.causal import CausalLM
 from jepalm.objective import Objective
 
-ALONE = 8
-"""Texts that are written by themselves: of an evaluation one a round, of verified drafts all in each."""
-AT_ONCE = 64
-"""Texts of an evaluation that are written in one batch."""
-PART_METRICS = {ENCODER_AND_PREDICTOR: "predicting", DECODER: "decoding"}
-"""Names of the metrics of a model's parts."""
 IN_NUMPY = "causal, NumPy"
 """The causal model token by token in NumPy (`NumpyCausalWriter`)."""
 CHARACTERS = 64
 """Written after each prompt by `measure_writing`."""
 BATCHES = (1, 64)
 PROMPTS = 64
-
-
-def measure_costs(
-    writers: Mapping[str, Writer],
-    prompts: Sequence[list[int]],
-    lengths: Sequence[int],
-    tokenizer: TextTokenizer,
-    synchronize: Callable[[], None],
-    *,
-    seed: int,
-    parts: Callable[[Sequence[Prompt]], Mapping[str, Callable[[], object]]] | None = None,
-    clock: Clock = time.perf_counter,
-) -> dict[str, dict[str, float]]:
-    """What a text of each writer costs, timed in turns in this process.
-
-    Args:
-        writers: by column.
-        prompts: token ids; some of them are continued, again from the first where they are less than a batch.
-        lengths: tokens of each real continuation.
-        tokenizer: of all of them.
-        synchronize: waits for the device.
-        seed: of the draws.
-        parts: what the parts of a model with a light decoder do for prompts.
-        clock: tells seconds.
-
-    Returns:
-        by metric, of every column: `cost/passes`, forward passes a text; `cost/latency`, milliseconds of a
-        text by itself; `cost/characters_per_s` of `AT_ONCE` texts at once; and of the parts, of one text and
-        of `AT_ONCE`, the milliseconds.
-    """
-    pairs = [(Prompt(prompt), length) for prompt, length in zip(prompts, lengths, strict=True)]
-    batch = [pairs[place % len(pairs)] for place in range(AT_ONCE)]
-    nfe = {name: _write(writer, pairs[:ALONE], seed).mean_nfe for name, writer in writers.items()}
-    alone = in_turns(
-        {name: _one_by_one(writer, pairs[:ALONE], seed) for name, writer in writers.items()},
-        0.0,
-        synchronize,
-        clock,
-        least=ALONE,
-    )
-    written: dict[str, GeneratedText] = {}
-
-    def write_batch(name: str) -> None:
-        written[name] = _write(writers[name], batch, seed)
-
-    at_once = in_turns({name: partial(write_batch, name) for name in writers}, 0.0, synchronize, clock)
-    characters = {name: sum(len(tokenizer.decode(row)) for row in made.ids) for name, made in written.items()}
-    apart: dict[str, dict[str, float]] = {}
-    for n in BATCHES:
-        if parts is None:
-            break
-        actions = parts([Prompt(prompts[place % len(prompts)]) for place in range(n)])
-        for name, times in in_turns(actions, 0.0, synchronize, clock, least=ALONE).items():
-            apart[f"cost/{PART_METRICS[name]}_{n}"] = {"model": 1000 * TimingQuartiles.of(times).median}
-    return {
-        "cost/passes": nfe,
-        "cost/latency": {name: 1000 * TimingQuartiles.of(times).median for name, times in alone.items()},
-        "cost/characters_per_s": {
-            name: characters[name] / TimingQuartiles.of(times).median for name, times in at_once.items()
-        },
-        **apart,
-    }
-
-
-def _write(writer: Writer, texts: Sequence[tuple[Prompt, int]], seed: int) -> GeneratedText:
-    prompts, lengths = zip(*texts, strict=True)
-    return writer.write(prompts, seed=seed, lengths=lengths)
-
-
-def _one_by_one(writer: Writer, texts: Sequence[tuple[Prompt, int]], seed: int) -> Callable[[], object]:
-    """Writes the next text at every call."""
-    turns = itertools.cycle(texts)
-    return lambda: _write(writer, [next(turns)], seed)
 
 
 @dataclass(frozen=True)
@@ -350,98 +265,3 @@ def _batch_of(prompts: list[str], n: int) -> list[str]:
     if n == 1:
         return [sorted(prompts, key=len)[len(prompts) // 2]]
     return [prompts[place % len(prompts)] for place in range(n)]
-
-
-@dataclass(frozen=True)
-class DraftedSpeed:
-    """The texts drafted by one drafter and verified.
-
-    Attributes:
-        characters_per_check: that a verifying pass writes, mean over all of them.
-        checks: verifying passes a text, mean.
-        same: share of the texts that are the same as token by token; rounding can part them.
-        seconds: a text.
-        ratio: seconds token by token over these, round by round.
-    """
-
-    characters_per_check: float
-    checks: float
-    same: float
-    seconds: TimingQuartiles
-    ratio: TimingQuartiles
-
-
-@dataclass(frozen=True)
-class VerifiedSpeed:
-    """The same texts written in several ways, at batch 1 and in turns.
-
-    Attributes:
-        verifier: name of the run whose texts they are.
-        texts: how many, each after a prompt of its own.
-        tokens: of each.
-        temperature: of the draws.
-        alone: seconds a text, token by token with keys and values kept.
-        drafted: by who drafted.
-    """
-
-    verifier: str
-    texts: int
-    tokens: int
-    temperature: float
-    alone: TimingQuartiles
-    drafted: dict[str, DraftedSpeed]
-
-
-def measure_verified(
-    drafters: Mapping[str, Drafter],
-    verifying: TrainedModel,
-    text: RealText,
-    seconds: float,
-    *,
-    temperature: float = 1.0,
-    clock: Clock = time.perf_counter,
-) -> VerifiedSpeed:
-    """Time the ways to the same texts.
-
-    Args:
-        drafters: by name.
-        verifying: a causal run that goes with them (`check_verifier`).
-        text: what to write after; the first `ALONE` prompts are read.
-        seconds: how long is measured.
-        temperature: of the draws, which the seed 0 decides.
-        clock: tells seconds.
-    """
-    model, tokenizer, sampling = timed_model(verifying, text), verifying.tokenizer, Sampling(temperature)
-    tokens, prompts = model.description.tokens, model.read(text.prompts[:ALONE])
-    alone = CausalWriter(
-        verifying.run.name, verifying.causal, verifying.hardware, tokens, sampling=sampling, batch_size=1
-    )
-    writers: dict[str, Writer] = {
-        "": alone,
-        **{
-            name: verified_writer(verifying, drafter, length=tokens, sampling=sampling, batch_size=1)
-            for name, drafter in drafters.items()
-        },
-    }
-    made: dict[str, GeneratedText] = {}
-
-    def write(name: str) -> None:
-        made[name] = writers[name].write(prompts, seed=0)
-
-    actions = {name: partial(write, name) for name in writers}
-    times = {
-        name: [taken / len(prompts) for taken in found]
-        for name, found in in_turns(actions, seconds, verifying.hardware.synchronize, clock).items()
-    }
-    found = {}
-    for name in drafters:
-        written = made[name]
-        found[name] = DraftedSpeed(
-            sum(len(tokenizer.decode(row)) for row in written.ids) / sum(written.checks),
-            sum(written.checks) / len(prompts),
-            sum(row == own for row, own in zip(written.ids, made[""].ids, strict=True)) / len(prompts),
-            TimingQuartiles.of(times[name]),
-            ratio(times[""], times[name]),
-        )
-    alone_seconds = TimingQuartiles.of(times[""])
-    return VerifiedSpeed(verifying.run.name, len(prompts), tokens, temperature, alone_seconds, found)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,7 +24,7 @@ from jepalm.evaluation.validation.jepalm import measure
 from jepalm.hardware import Hardware
 from jepalm.model.layout import Layout
 from jepalm.objective.jepalm import JepalmObjective
-from jepalm.objective.terms import IGNORE
+from jepalm.objective.terms import IGNORE, token_nats
 
 _PAIRS_AT_ONCE = 64
 _TOLERANCE_BATCHES = 4
@@ -159,9 +158,7 @@ def pair_sums(objective: JepalmObjective, batches: list[Batch], other_sources: l
                 part[f"tokens_{first}_{last}"] = layout.mask[:, first - 1 : last].sum(1)
         for name, embeddings in read.items():
             logits = objective.decode(embeddings, layout, views.context).float()  # (..., V)
-            nats = F.cross_entropy(
-                logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none"
-            ).view(labels.shape)
+            nats = token_nats(logits, labels)  # (...)
             part[f"{name}_ce"] = _sums(layout, nats)
             for first, last in RANGES if views.context is not None else ():
                 padded = layout.pad(nats) * layout.mask  # (B, T)
@@ -183,7 +180,9 @@ class _NoisyDecoder:
         self._inputs = []
         generator = torch.Generator().manual_seed(seed)
         for batch in batches:
-            target, layout, places = objective.embed(batch)
+            layout = objective.layout(batch.target)
+            places = objective.embedding_layout(layout)
+            target = objective.encode_target(batch, layout, noisy=False).embeddings  # (..., D')
             padded = torch.randn(*places.mask.shape, target.shape[-1], generator=generator)  # (B, T', D')
             noise = places.pack(padded.to(target.device))  # (..., D')
             context = None
@@ -235,11 +234,7 @@ def _decoder_rows(
 
 
 def _embedding_rows(
-    sums: PairSums,
-    validation: dict[str, float],
-    tolerated: float,
-    texts: list[tuple[int, ...]],
-    seed: int,
+    sums: PairSums, validation: dict[str, float], tolerated: float, texts: list[tuple[int, ...]], seed: int
 ) -> list[MetricRow]:
     """How much the predictor explains, what the decoder tolerates, and how the embeddings lie.
 
@@ -264,10 +259,7 @@ def _embedding_rows(
     target_std = validation["validation/embedding_std"]
 
     def model_row(
-        name: str,
-        value: float,
-        controls: dict[str, float],
-        draws: NDArray[np.float64] | None = None,
+        name: str, value: float, controls: dict[str, float], draws: NDArray[np.float64] | None = None
     ) -> MetricRow:
         interval = None if draws is None else percentile_interval(draws)
         return MetricRow(f"embedding/{name}", {"model": value}, interval, controls)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from jepalm.data.batches import pad_rows
 from jepalm.errors import UsageError
 from jepalm.evaluation.text.stream import score_stream
+from jepalm.generation.loading import TrainedModel
 from jepalm.hardware import Hardware
 from jepalm.objective.causal import CausalObjective
 from jepalm.objective.views import prompt_row
@@ -35,6 +36,11 @@ class CausalScorer:
     hardware: Hardware
     end: int | None = None
     batch_size: int = 64
+
+    @classmethod
+    def of(cls, trained: TrainedModel) -> CausalScorer:
+        """A trained causal model as the scorer of texts that end as its own do."""
+        return cls(trained.run.name, trained.causal, trained.hardware, trained.end)
 
     @torch.no_grad()
     def nll(

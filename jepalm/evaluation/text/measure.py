@@ -154,8 +154,7 @@ def statistics_rows(
         *distincts,
         share("text/repeated_4", lambda column: [repeated(text, 4) for text in column]),
         share(
-            "text/copied",
-            lambda column: zip(copies.covered(column).tolist(), map(len, column), strict=True),
+            "text/copied", lambda column: zip(copies.covered(column).tolist(), map(len, column), strict=True)
         ),
     ]
 

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 
 from jepalm.data.prepared import PreparedData, Split
-from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.answers.measure import measure_answers
 from jepalm.evaluation.baselines import scorer_of, verified_by, writer_beside
 from jepalm.evaluation.interfaces import Scorer
@@ -25,19 +24,14 @@ from jepalm.evaluation.rows import (
     passes_column,
 )
 from jepalm.evaluation.settings import EvaluationSettings
+from jepalm.evaluation.speed.costs import measure_costs
 from jepalm.evaluation.speed.parts import parts_of
-from jepalm.evaluation.speed.writing import measure_costs, numpy_writer
+from jepalm.evaluation.speed.writing import numpy_writer
 from jepalm.evaluation.text.chunks import chunk_nll
 from jepalm.evaluation.text.embeddings import decoder_controls, measure_embeddings, pair_batches
 from jepalm.evaluation.text.held_out import pick_pairs, read_training_text
 from jepalm.evaluation.text.infilling import ORDER, other_places
-from jepalm.evaluation.text.measure import (
-    TextSample,
-    TextsByColumn,
-    brier_rows,
-    scored_rows,
-    statistics_rows,
-)
+from jepalm.evaluation.text.measure import TextSample, TextsByColumn, brier_rows, scored_rows, statistics_rows
 from jepalm.evaluation.text.ngram import NGram
 from jepalm.evaluation.text.ngram_drafter import NGramDrafter
 from jepalm.generation.loading import TrainedModel
@@ -111,16 +105,14 @@ def evaluate_texts(
         scored[:2] = [replace(scored[0], controls=nll), replace(scored[1], controls=gaps)]
     causal = next((run for run in baselines if run.is_causal), None)
     timed = dict(writers)
-    if causal is not None and (fast := fastest(causal, max(lengths), settings.temperature)) is not None:
-        timed[fast.name] = fast
+    if causal is not None:
+        in_numpy = numpy_writer(causal, max(lengths), Sampling(settings.temperature), causal.end)
+        if in_numpy is not None:
+            timed[in_numpy.name] = in_numpy
     parts = None
     if trained.config.model.decoder.autoregressive and settings.length is None:
         parts = partial(
-            parts_of,
-            trained.jepalm,
-            trained.hardware,
-            length=passage,
-            temperature=settings.temperature,
+            parts_of, trained.jepalm, trained.hardware, length=passage, temperature=settings.temperature
         )
     synchronize = trained.hardware.synchronize
     costs = measure_costs(timed, prompts, lengths, tokenizer, synchronize, seed=seeds[0], parts=parts)
@@ -199,12 +191,6 @@ def _next_passages(
         made = writer.write([Prompt(ids) for ids in read], seed=seed, lengths=lengths)
         joins[name] = before, TextSample.of(made.ids, trained.tokenizer)
     return joins
-
-
-def fastest(causal: TrainedModel, length: int, temperature: float) -> Writer | None:
-    """A causal run in NumPy; None where there is no such form of it."""
-    end = None if causal.pairing == "windows" else TextTokenizer.END
-    return numpy_writer(causal, length, Sampling(temperature), end)
 
 
 def _cost_row(name: str, values: dict[str, float]) -> MetricRow:

@@ -17,7 +17,7 @@ from jepalm.data.batches import Batch
 from jepalm.model.layout import Layout
 from jepalm.objective.encoded import Views
 from jepalm.objective.jepalm import JepalmObjective
-from jepalm.objective.terms import IGNORE
+from jepalm.objective.terms import cross_entropy
 
 CONTROLLED = ("reconstruction", "generation")
 CONTROLS = ("other_source", "mean_embedding")
@@ -33,17 +33,14 @@ def without_embeddings(objective: JepalmObjective, views: Views, batch: Batch) -
         mean where its target is shorter; `..._ce_mean_embedding`: with their mean everywhere.
     """
     layout = views.target_layout
-    labels = objective.labels(batch.target, layout).flatten()
+    labels = objective.labels(batch.target, layout)
     found = {}
     for name, embeddings in zip(CONTROLLED, (views.decodable, views.predicted), strict=True):
         mean = _mean(embeddings, layout)  # (D')
         other = torch.where(layout.mask[..., None], layout.pad(embeddings), mean).roll(1, 0)  # (B, T, D')
         for control, read in (("other_source", layout.pack(other)), ("mean_embedding", mean)):
             logits = objective.decode(read.expand_as(embeddings), layout, views.context)  # (..., V)
-            nats = F.cross_entropy(
-                logits.float().flatten(0, -2), labels, ignore_index=IGNORE, reduction="sum"
-            )
-            found[f"{name}_ce_{control}"] = float(nats)
+            found[f"{name}_ce_{control}"] = float(cross_entropy(logits, labels, 1))
     return found
 
 

@@ -12,12 +12,7 @@ from jepalm.data.batches import Batch
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.evaluation.validation.causal import shown_sources
 from jepalm.evaluation.validation.coupling import Matches
-from jepalm.evaluation.validation.exact_likelihood import (
-    CONTROLLED,
-    CONTROLS,
-    ByPosition,
-    without_embeddings,
-)
+from jepalm.evaluation.validation.exact_likelihood import CONTROLLED, CONTROLS, ByPosition, without_embeddings
 from jepalm.evaluation.validation.health import effective_rank, mean_std, r2
 from jepalm.evaluation.validation.loss import held_out_loss
 from jepalm.evaluation.validation.spans import gap_samples, local_sums
@@ -168,12 +163,7 @@ def jepalm_samples(
     if objective.model.config.decoder.autoregressive and batch.whole is None:
         temperature, method = 1.0, LeftToRight(ends=False)
     written = generate(
-        objective,
-        batch.source,
-        action=batch.action,
-        temperature=temperature,
-        generator=drawn,
-        method=method,
+        objective, batch.source, action=batch.action, temperature=temperature, generator=drawn, method=method
     ).rows()
     texts = zip(shown_sources(batch, tokenizer), batch.target.ids.tolist(), written, strict=True)
     shown = [(source, tokenizer.decode(target), tokenizer.decode(ids)) for source, target, ids in texts]

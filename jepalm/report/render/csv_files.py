@@ -69,8 +69,7 @@ def comparison_csv(comparison: Comparison) -> dict[str, str]:
             ],
         ),
         "config_difference.csv": _csv(
-            ["setting", *comparison.names],
-            [[key, *values] for key, values in comparison.differences.items()],
+            ["setting", *comparison.names], [[key, *values] for key, values in comparison.differences.items()]
         ),
     }
 

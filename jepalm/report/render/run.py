@@ -266,10 +266,7 @@ def _samples(samples: list[Sample]) -> list[Block]:
     blocks: list[Block] = [Heading("Samples as they evolved"), Paragraph(text, muted=True, where="files")]
     for source, group in by_source.items():
         places = np.linspace(0, len(group) - 1, min(len(group), SAMPLES_SHOWN)).round().astype(int)
-        given = [
-            ("source", Cell(source, verbatim=True)),
-            ("target", Cell(group[0].target, verbatim=True)),
-        ]
+        given = [("source", Cell(source, verbatim=True)), ("target", Cell(group[0].target, verbatim=True))]
         rows: list[Cells] = [[f"{group[k].step:,}", Cell(group[k].generated, verbatim=True)] for k in places]
         blocks += [Facts(given, where="files")]
         blocks += [Table(["step", "generated"], rows, text_columns=2, where="files")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from jepalm.atomic import sweep_temporary, write_atomically
 from jepalm.errors import JepalmError
 from jepalm.report.analysis.sweep import SweepTable
 from jepalm.report.plots.catalogue import ALL_PLOTS
@@ -17,7 +18,6 @@ from jepalm.report.render.csv_files import sweep_csv
 from jepalm.report.render.markdown import markdown
 from jepalm.report.render.page import page
 from jepalm.report.render.several import sweep_document
-from jepalm.run import sweep_temporary, write_atomically
 
 PAGE = "report.html"
 

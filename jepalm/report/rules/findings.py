@@ -62,9 +62,7 @@ class Finding:
 
 RECONSTRUCTION = Finding(1, "reconstruction CE", "0.029 at the start, about 0 by batch 500, flat after")
 EMBEDDING = Finding(
-    2,
-    "embedding distance",
-    "242 to 181 (-25.3 %) over 10 epochs, sums over 256 dims; R2 about 0.05 to 0.29",
+    2, "embedding distance", "242 to 181 (-25.3 %) over 10 epochs, sums over 256 dims; R2 about 0.05 to 0.29"
 )
 LENGTH = Finding(3, "length loss", "0 to over 1,500 per batch; 42.5 % of the stable loss")
 

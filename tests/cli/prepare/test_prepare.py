@@ -238,10 +238,7 @@ def test_text_that_cannot_be_prepared(run: Run, content: bytes, why: str):
             ("pairs", "poem.txt", "--dedup", "--split-by", "source"),
             "--dedup does nothing with --split-by source",
         ),
-        (
-            ("cmudict", "--from", "poem.txt"),
-            "40 good rows, split by their sources, leave none for",
-        ),
+        (("cmudict", "--from", "poem.txt"), "40 good rows, split by their sources, leave none for"),
         (("nl-rx", "--split", "100/0/0"), "split 100/0/0 is out of range"),
         (("nl-rx", "--name", "../up"), "cannot name prepared data '../up'"),
     ],

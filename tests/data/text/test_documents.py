@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from parquet_files import write_parquet
 
 from jepalm.data import hub
 from jepalm.data.hub import CORPORA, Corpus, OpenDataset, open_hub
@@ -26,15 +27,6 @@ DOCUMENTS = [f"document {k} says ä{'é' * (k % 5)}\nand ends with {k * k}" for 
 Prepare = Callable[..., Outcome]
 
 pytestmark = pytest.mark.usefixtures("no_hub")
-
-
-def write_parquet(folder: Path, name: str, texts: list[Any], column: str = "text") -> None:
-    import pyarrow
-    from pyarrow import parquet
-
-    folder.mkdir(parents=True, exist_ok=True)
-    table = pyarrow.table({"number": list(range(len(texts))), column: texts})
-    parquet.write_table(table, folder / f"{name}.parquet", row_group_size=7)
 
 
 @pytest.fixture
@@ -373,69 +365,11 @@ def test_byte_pairs_are_learned_from_training_documents_of_every_file(
     assert {expected_split(text) for text in whole} == {"train"}
 
 
-def test_the_size_of_the_text_is_told_beforehand(tmp_path: Path):
-    texts = [text * 200 for text in DOCUMENTS[:7]]
-    write_parquet(tmp_path / "long", "part", texts)
-    text = open_hub(Corpus(str(tmp_path / "long")))
-    assert text.n_bytes == pytest.approx(len("".join(texts).encode()), rel=0.05)
-
-
 def test_too_few_documents_leave_nothing(prepare: Prepare, tmp_path: Path):
     write_parquet(tmp_path / "few", "part", DOCUMENTS[:3])
     with pytest.raises(UsageError, match=r"no document fell to \w+: 3 are too few"):
         prepare(corpus=Corpus(str(tmp_path / "few")), piece_bytes=1 << 20)
     assert not list((tmp_path / "data").glob("*"))
-
-
-def open_refused(corpus: Corpus, error: type[JepalmError] = UsageError) -> str:
-    with pytest.raises(error) as caught:
-        open_hub(corpus)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_what_cannot_be_opened_is_one_clear_line(folder: Path, tmp_path: Path):
-    (tmp_path / "empty").mkdir()
-    write_parquet(tmp_path / "odd", "test-00000", DOCUMENTS[:9])
-    write_parquet(tmp_path / "numbers", "part", list(range(9)))
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "part.parquet").write_bytes(b"PAR1 not really")
-    given = str(folder)
-    assert "has no column txt (did you mean text?)" in open_refused(Corpus(given, column="txt"))
-    assert "has no column body (there are: number, text)" in open_refused(Corpus(given, column="body"))
-    assert "holds no text" in open_refused(Corpus(given, column="number"))
-    assert "is a file (give the folder it lies in)" in open_refused(Corpus(given + "/part-0.parquet"))
-    assert "cannot read dataset" in open_refused(Corpus(str(tmp_path / "empty")))
-    assert "cannot read dataset" in open_refused(Corpus(str(tmp_path / "nowhere")))
-    assert "cannot read dataset" in open_refused(Corpus(str(tmp_path / "broken")))
-    assert "has no split train (there are: test)" in open_refused(Corpus(str(tmp_path / "odd")))
-
-
-def test_without_the_library_the_extra_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    assert open_refused(Corpus(str(folder)), JepalmError).endswith("(pip install 'jepalm[hub]')")
-
-
-@pytest.mark.parametrize(
-    ("error", "why"),
-    [
-        (
-            ConnectionError("Couldn't reach 'a/b' on the Hub"),
-            r"reach the hub for a/b: .*downloaded copy",
-        ),
-        (RuntimeError("Dataset scripts are no longer supported, but found b.py"), r"by a script.*--revision"),
-        (ValueError("BuilderConfig 'x' not found"), r"cannot read dataset a/b: BuilderConfig 'x' not found"),
-    ],
-)
-def test_faults_of_the_hub_are_one_clear_line(error: Exception, why: str, monkeypatch: pytest.MonkeyPatch):
-    import datasets
-
-    def fail(*arguments: object, **options: object) -> None:
-        raise error
-
-    monkeypatch.setattr(datasets, "load_dataset_builder", fail)
-    with pytest.raises(JepalmError, match=why):
-        open_hub(Corpus("a/b"))
 
 
 def test_a_network_that_fails_on_the_way_keeps_what_was_done(

@@ -26,11 +26,11 @@ def drawn(root: Path, request: Simulated, split=SPLIT):
     assert not list(root.iterdir())  # the files have no names
     pairs = [pair for _, [pair] in found.read()]
     found.close()
-    rows, place = {}, 0
-    for name, count in found.counts.items():
+    place = len(pairs) - sum(found.given.values())
+    rows = {"train": pairs[:place]}
+    for name, count in found.given.items():
         rows[name] = pairs[place : place + count]
         place += count
-    assert place == len(pairs)
     return rows
 
 

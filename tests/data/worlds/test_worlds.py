@@ -183,11 +183,7 @@ MAP = """bag a-
 
 @pytest.mark.parametrize(
     ("action", "rows"),
-    [
-        ("go right", "bag a-,#.1.@#"),
-        ("go down", "bag a-,#.1..#,#.b@A#"),
-        ("push left", "bag a-,#1@..#"),
-    ],
+    [("go right", "bag a-,#.1.@#"), ("go down", "bag a-,#.1..#,#.b@A#"), ("push left", "bag a-,#1@..#")],
 )
 def test_grid_moves_and_pushes(action, rows):
     after = changed(Grid(4, 3, 0, 0), MAP, action)

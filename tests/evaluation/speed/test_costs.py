@@ -11,7 +11,7 @@ from jepalm.config import HardwareConfig
 from jepalm.evaluation.evaluate import evaluate
 from jepalm.evaluation.rows import Evaluation
 from jepalm.evaluation.settings import EvaluationSettings
-from jepalm.evaluation.speed.writing import ALONE, AT_ONCE, measure_costs
+from jepalm.evaluation.speed.costs import ALONE, AT_ONCE, measure_costs
 from jepalm.generation.loading import TrainedModel, load_trained
 from jepalm.generation.writer import GeneratedText
 from jepalm.report.analysis.evaluation import columns, header

@@ -1,47 +1,19 @@
-"""The public interface for programs: what `import jepalm` offers, loaded when it is first asked for.
-
-    model = jepalm.load("runs/latest")          # a run, or a folder that `jepalm export` wrote
-    model.generate(["To be"])                   # texts
-    model.predict_embeddings(["To be"])         # predicted embeddings, (T', D') each
-    model.encode(["To be"])                     # embeddings of sources, (T, D) each
-    model.score([("To be", "or not to be")])    # nats a token, or a distance
-
-Texts come in lists and results in their order, computed in batches. What a user can get wrong is a
-`jepalm.errors.UsageError`.
-"""
+"""A trained model: texts, embeddings and scores."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from pydantic import ValidationError
-from rich.console import Console
 from torch import Tensor
 
-from jepalm.config import (
-    DEFAULT_PRESET,
-    Config,
-    HardwareConfig,
-    assign,
-    data_root,
-    from_mapping,
-    load_file,
-    load_preset,
-    merge,
-    runs_root,
-)
-from jepalm.data.job import Job
-from jepalm.data.pairs.preparing import prepare_pairs as _prepare
+from jepalm.config import Config, HardwareConfig, from_mapping
 from jepalm.data.pairs.records import BadRowError
-from jepalm.data.pairs.rows import PairRows, Row, as_mapping, rows_by_split
-from jepalm.data.pairs.tasks import format_of
-from jepalm.data.prepared import Origin, PreparedData, Request, Task
+from jepalm.data.pairs.rows import Row, as_mapping
 from jepalm.errors import UsageError, nearest
 from jepalm.evaluation.distances import TokenPairs, distances, view_distances
 from jepalm.generation import embeddings
@@ -52,8 +24,6 @@ from jepalm.generation.refine import Order, Refining
 from jepalm.generation.writer import TEXTS_AT_ONCE, Prompt
 from jepalm.generation.writers import WritingOptions, default_temperature, writer_for
 from jepalm.hardware import choose_hardware
-from jepalm.objective import CausalObjective, JepalmObjective
-from jepalm.session import new_session
 
 Score = Literal["nll", "distance"]
 """`nll`: nats a token. `distance`: of embeddings."""
@@ -145,7 +115,6 @@ class Model:
         """
         trained, hardware = self._trained, choose_hardware(_hardware(device, self._precision))
         trained.objective.to(hardware.device)
-        assert isinstance(trained.objective, JepalmObjective | CausalObjective)
         trained.objective.packing = hardware.packing
         self._trained = replace(trained, hardware=hardware)
         return self
@@ -161,6 +130,7 @@ class Model:
         top_p: float | None = None,
         passages: int = 1,
         length_candidates: int = 1,
+        beams: int = 1,
         refine: int = 1,
         order: Order = "random",
         seed: int = 0,
@@ -182,6 +152,7 @@ class Model:
             top_p: the same: draw from the tokens that hold this probability.
             passages: to write, each the next one's source.
             length_candidates: likeliest lengths to try where the model chooses one.
+            beams: texts among which a light decoder searches the likeliest, at temperature 0.
             refine: passes a passage, of a model that can refine.
             order: what these decide first.
             seed: of the draws.
@@ -195,7 +166,8 @@ class Model:
             return []
         drawn = default_temperature(trained, temperature, 1)
         if trained.pairing == "spans":
-            _alone({"actions": actions, "length": length, "top_k": top_k, "top_p": top_p})
+            searched = beams if beams > 1 else None
+            _alone({"actions": actions, "length": length, "top_k": top_k, "top_p": top_p, "beams": searched})
             gaps = [read_gaps(trained, text) for text in texts]
             return [fill(trained, one, temperature=drawn, seed=seed)[0][0].text for one in gaps]
         options = WritingOptions(
@@ -205,6 +177,7 @@ class Model:
             top_k=top_k,
             top_p=top_p,
             length_candidates=length_candidates,
+            beams=beams,
             refining=Refining(refine, order) if refine > 1 else None,
             batch_size=batch_size,
         )
@@ -280,9 +253,10 @@ class Model:
             )
         if trained.pairing == "spans":
             raise UsageError(f"{self.name} fills gaps and scores no pairs", "take a model of pairs or text")
-        read = self._pairs(list(pairs))
-        if not read.sources:
+        rows = list(pairs)
+        if not rows:
             return []
+        read = self._pairs(rows)
         if kind == "nll" or not trained.is_causal:
             return distances(trained, read)["ce" if kind == "nll" else "embedding"].tolist()
         if "latent" not in trained.causal.all_terms:
@@ -324,8 +298,6 @@ class Model:
                 if not isinstance(text, str) or not text:
                     raise UsageError(f"pair {number} has no {key}", "give a text that is not empty")
                 found[key].append(text)
-        if not rows:
-            return TokenPairs([], [])
         prompts = self._prompts(found["source"], found["action"] if self.reads_actions else None)
         ends = "\n" if self._trained.pairing == "lines" else ""
         targets = []
@@ -337,120 +309,8 @@ class Model:
         return TokenPairs([prompt.source for prompt in prompts], targets, acts or None)
 
 
-def train(
-    recipe: str | os.PathLike[str] | Mapping[str, Any] | Config = DEFAULT_PRESET,
-    *,
-    data: str | os.PathLike[str] | PreparedData | None = None,
-    settings: Mapping[str, Any] | None = None,
-    name: str | None = None,
-    data_dir: str | os.PathLike[str] | None = None,
-    run_dir: str | os.PathLike[str] | None = None,
-    show: bool = False,
-) -> Model:
-    """Train a model as `jepalm train` does, and return it.
-
-    Args:
-        recipe: a preset's name, a YAML file, nested settings as such a file holds, or a whole config.
-        data: prepared data: a name, a folder, or what `prepare_pairs` gave; the recipe's when None.
-        settings: changes by dotted key, such as `{"training.steps": 100, "model.dim": 128}`.
-        name: of the run; the preset's when None.
-        data_dir: folder of prepared data; as for the command when None.
-        run_dir: folder of runs; as for the command when None.
-        show: whether progress is printed.
-
-    Raises:
-        UsageError: a setting, the data or the device is not to be had.
-        JepalmError: the disk failed, or the loss is not finite and stays so.
-        Interrupted: stopped by a signal after everything was saved; `jepalm train --resume` goes on.
-    """
-    tree = _recipe(recipe)
-    for key, value in (settings or {}).items():
-        assign(tree, key, value)
-    if data is not None:
-        assign(tree, "data.name", str(data.path if isinstance(data, PreparedData) else os.fspath(data)))
-    config, runs = from_mapping(tree), runs_root(_path(run_dir))
-    with new_session(config, data_root(_path(data_dir)), runs) as session:
-        cost = session.cost()
-        run = session.open_folder(runs, name, cost)
-        session.train(run, Console() if show else None, cost)
-    hardware = config.hardware
-    return load(run.path, device=hardware.device, precision=hardware.precision)
-
-
-def prepare_pairs(
-    rows: Iterable[Row],
-    name: str,
-    *,
-    validation: Iterable[Row] | None = None,
-    test: Iterable[Row] | None = None,
-    tokenizer: str = "char",
-    alphabet: str = "fixed",
-    split: tuple[float, float, float] = (90.0, 5.0, 5.0),
-    task: Task = "text",
-    dedup: bool = False,
-    licence: str = "not stated",
-    data_dir: str | os.PathLike[str] | None = None,
-    force: bool = False,
-) -> PreparedData:
-    """Prepare pairs for training, as `jepalm prepare pairs` does with a file of them.
-
-    The same rows under the same name are prepared once.
-
-    Args:
-        rows: (source, target) or (source, target, action), or mappings as in a file: `{"source", "target",
-            "action"?}`, chats, instructions.
-        name: of the folder under `data_dir`.
-        validation: all of validation, instead of a share of the rows.
-        test: all of test, instead of a share of the rows.
-        tokenizer: `char`, `byte`, `bpe:SIZE`, `word:SIZE`, or a Hugging Face model.
-        alphabet: of `char`: `fixed`, printable ASCII; or `data`, the characters that occur.
-        split: percent of the rows in train, validation and test.
-        task: how an answer is scored.
-        dedup: keep equal pairs in one split.
-        licence: of the rows, in words.
-        data_dir: folder of prepared data; as for the command when None.
-        force: replace what is there under this name.
-
-    Returns:
-        the data, whose `path` is its folder.
-
-    Raises:
-        UsageError: a row is no pair, there are too few, an option is out of range, or the name is taken.
-        JepalmError: too little room on the disk.
-    """
-    asked = {"tokenizer": tokenizer, "alphabet": alphabet, "split": split, "task": task, "dedup": dedup}
-    try:
-        request = Request.model_validate({"pairing": "pairs", **asked})
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise UsageError(f"{fault['loc'][0]}={fault['input']}: {fault['msg']}", "see docs/data.md") from None
-    origin = Origin(source="given pairs", where=["rows of a program"])
-    job = Job(data_root(_path(data_dir)), name, "pairs", origin, licence, request, force)
-    source = PairRows(rows_by_split(rows, validation, test), format_of(task).pairs)
-    return _prepare(job, source).data
-
-
-def _recipe(recipe: str | os.PathLike[str] | Mapping[str, Any] | Config) -> dict[str, Any]:
-    """The nested settings of a recipe, on top of the preset that it names."""
-    if isinstance(recipe, Config):
-        return recipe.model_dump()
-    if isinstance(recipe, str) and not recipe.endswith((".yaml", ".yml")):
-        return load_preset(recipe)
-    if isinstance(recipe, Mapping):
-        given = deepcopy(dict(recipe))  # settings are put into what it holds
-    else:
-        given = load_file(Path(recipe), "give a YAML file")
-    tree = load_preset(str(given.pop("preset", None) or DEFAULT_PRESET))
-    merge(tree, given)
-    return tree
-
-
 def _hardware(device: str | torch.device, precision: str) -> HardwareConfig:
     return from_mapping({"hardware": {"device": str(device), "precision": precision}}).hardware
-
-
-def _path(given: str | os.PathLike[str] | None) -> Path | None:
-    return None if given is None else Path(given)
 
 
 def _texts(texts: Any, what: str) -> list[str]:
