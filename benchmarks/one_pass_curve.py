@@ -141,8 +141,8 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 def ngram_nll(prepared: Any, pairs: list[Any], causal: list[Any]) -> dict[str, dict[str, float]]:
     """The 5-gram of the training text, and its even mixture with the causal model."""
+    from jepalm.data.ngram import NGram
     from jepalm.evaluation.text.held_out import read_training_text
-    from jepalm.evaluation.text.ngram import NGram
 
     training = read_training_text(prepared)
     ngram = NGram.fit(training.ids, prepared.meta.vocab_size, 5, training.starts)

@@ -1,5 +1,7 @@
 """Writes docs/config.md and the metrics of docs/evaluation.md from the code: `make docs`."""
 
+import ast
+import inspect
 import itertools
 import re
 from pathlib import Path
@@ -33,19 +35,30 @@ def reference() -> str:
 
 def describe(section: type[Section], name: str) -> list[str]:
     """Lines of a section and, below them, those of the sections inside it; a list's items are numbered N."""
-    rows, inner = [], []
+    rows, inner, said = [], [], meanings(section)
     for key, field in section.model_fields.items():
         where = f"{name}.{key}"
         if isinstance(field.default, Section):
             inner += [part for kind in held(field) for part in describe(kind, where)]
             continue
         inner += [part for kind in held(field) for part in describe(kind, f"{where}.N")]
-        meaning = (field.description or "").replace("\n", " ")
         default = "required" if field.is_required() else shown(field.default)
-        rows.append(f"| `{where}` | {default} | {allowed(field)} | {meaning} |")
+        rows.append(f"| `{where}` | {default} | {allowed(field)} | {said.get(key, '')} |")
     title = (section.__doc__ or "").splitlines()[0]
     table = ["| key | default | values | meaning |", "|---|---|---|---|", *rows, ""] if rows else []
     return [f"## {name}", "", title, "", *table, *inner]
+
+
+def meanings(section: type[Section]) -> dict[str, str]:
+    """The docstring below each field of a section, on one line."""
+    found = {}
+    for kind in reversed(section.__mro__):
+        if issubclass(kind, Section) and kind is not Section:
+            (body,) = ast.parse(inspect.getsource(kind)).body
+            for field, below in itertools.pairwise(body.body):
+                if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+                    found[field.target.id] = " ".join(inspect.cleandoc(below.value.value).split("\n"))
+    return found
 
 
 def with_metrics(page: str) -> str:

@@ -132,9 +132,13 @@ def as_chosen(asked: HardwareConfig, manifest: Mapping[str, Any], *, here: bool 
     trained_on = manifest.get("device_name"), manifest.get("torch")
     if here and trained_on != (device_name(torch.device("cpu")), torch.__version__):
         return asked
-    precision = manifest.get("precision", "auto") if asked.precision == "auto" else asked.precision
-    threads = manifest.get("threads") if asked.threads is None else asked.threads
-    return HardwareConfig.model_validate(asked.model_dump() | {"precision": precision, "threads": threads})
+    found: dict[str, Any] = {}
+    precision, threads = manifest.get("precision"), manifest.get("threads")
+    if asked.precision == "auto" and precision in ("fp32", "bf16"):
+        found["precision"] = precision
+    if asked.threads is None and isinstance(threads, int) and threads > 0:
+        found["threads"] = threads
+    return asked.model_copy(update=found)
 
 
 def fast_bf16(device: torch.device) -> bool:

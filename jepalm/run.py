@@ -153,7 +153,11 @@ def check_runs(root: Path, hint: str = "--run-dir moves it") -> None:
 
 
 def create_run(
-    root: Path, name: str, config_yaml: str, manifest: dict[str, Any], files: Mapping[str, str] | None = None
+    root: Path,
+    name: str,
+    config_yaml: str,
+    manifest: dict[str, Any],
+    files: Mapping[str, str | bytes] | None = None,
 ) -> RunFolder:
     """Make `root/DATE_TIME-name[-k]` whole or not at all, and point `latest` to it.
 
@@ -162,7 +166,7 @@ def create_run(
         name: what the run is called.
         config_yaml: text of `config.yaml`.
         manifest: what else its manifest says.
-        files: text of further files by name.
+        files: content of further files by name.
 
     Raises:
         JepalmError: the folder cannot be written. Nothing is left, and `latest` is where it was.
@@ -176,8 +180,8 @@ def create_run(
         sweep_temporary(root)
         temporary.path.mkdir()
         write_atomically(temporary.config, config_yaml)
-        for file, text in (files or {}).items():
-            write_atomically(temporary.path / file, text)
+        for file, content in (files or {}).items():
+            write_atomically(temporary.path / file, content)
         temporary.update_manifest(status="created", name=name, **provenance(), **manifest)
         made = RunFolder(_take_name(temporary.path, root, f"{stamp}-{safe}"))
         point_latest(made)

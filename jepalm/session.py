@@ -30,6 +30,7 @@ from jepalm.config import (
 )
 from jepalm.data.batches import Batches
 from jepalm.data.compatibility import check_data, view_lengths
+from jepalm.data.ngram_expert import NGRAM, count_expert, read_expert
 from jepalm.data.prepared import TOKENIZER, PreparedData, open_prepared
 from jepalm.errors import JepalmError, UsageError
 from jepalm.evaluation.validation.held_out import HeldOut
@@ -101,7 +102,11 @@ class Session:
                 run = self.resumed[0]
             else:
                 name = name or self.config.preset
-                files = {TOKENIZER: self.prepared.tokenizer.to_json()}
+                prepared = self.prepared
+                files: dict[str, str | bytes] = {TOKENIZER: prepared.tokenizer.to_json()}
+                if isinstance(self.objective, JepalmObjective) and self.objective.expert is not None:
+                    sha = prepared.meta.content_sha256
+                    files[NGRAM] = self.objective.expert.as_file(prepared.tokenizer, sha)
                 run = create_run(runs, name, dump(self.config), self._manifest(cost), files)
             path = str(run.path)
         return RunFolder(Path(self.processes.broadcast(path)))
@@ -259,6 +264,14 @@ def _session(
             assert isinstance(objective, JepalmObjective)
             teacher = find_teacher(config.objective.coupling.teacher, runs)
             objective.couple(load_teacher(teacher, config, prepared, config.hardware))
+        if order := config.model.decoder.ngram:
+            assert isinstance(objective, JepalmObjective)
+            if resumed is not None:
+                sha, hint = prepared.meta.content_sha256, "train anew"
+                read_expert(resumed[0].path, prepared.tokenizer, order, sha, hint)
+            objective.expert = count_expert(prepared, order)
+            if hardware.compile:
+                objective.expert.keep_out_of_graphs()
         batches = _batches(config, prepared, "train", hardware, processes)
         if resumed is not None:
             old, done = read_config(resumed[0].config).training, resumed[1].step
@@ -312,6 +325,7 @@ def _batches(
         end_targets=config.model.family == "jepalm" and config.model.decoder.autoregressive,
         static_shapes=hardware.compile and split == "train",
         spans=config.data.spans,
+        keep_starts=config.model.decoder.ngram > 0 and split == "train",
     )
 
 

@@ -7,7 +7,15 @@ import torch
 from jepalm import hardware
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.errors import UsageError
-from jepalm.hardware import Hardware, choose_hardware, fast_bf16, matrix_product, peak_flops, peak_memory
+from jepalm.hardware import (
+    Hardware,
+    as_chosen,
+    choose_hardware,
+    fast_bf16,
+    matrix_product,
+    peak_flops,
+    peak_memory,
+)
 
 CPU = torch.device("cpu")
 
@@ -124,6 +132,27 @@ def test_a_plain_product_has_two_operations_an_entry_and_term():
 
 def test_resident_memory_is_in_bytes():
     assert 50e6 < peak_memory(CPU) < 1e12
+
+
+MEASURED = {"device": "cpu", "device_name": "Some CPU", "precision": "bf16", "threads": 3}
+
+
+def test_what_was_measured_on_this_machine_is_taken_where_nothing_is_asked_for(monkeypatch):
+    with_flags(monkeypatch, "sse")
+    manifest = {**MEASURED, "torch": torch.__version__}
+    found = as_chosen(HardwareConfig(), manifest, here=True)
+    assert (found.precision, found.threads) == ("bf16", 3)
+    asked = HardwareConfig(precision="fp32", threads=1)
+    assert as_chosen(asked, manifest, here=True) == asked
+
+
+@pytest.mark.parametrize(
+    "other", [{"torch": "1.0"}, {"device_name": "Another CPU"}, {"device": "cuda:0"}, {"threads": "many"}]
+)
+def test_what_was_measured_elsewhere_is_not(monkeypatch, other):
+    with_flags(monkeypatch, "sse")
+    manifest = {**MEASURED, "torch": torch.__version__, **other}
+    assert as_chosen(HardwareConfig(), manifest, here=True).threads is None
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone can be told to keep memory")

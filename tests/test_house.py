@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import jepalm
+from jepalm.cli import COMMANDS, app
 
 PACKAGE = Path(jepalm.__file__).parent
 ROOMS = (
@@ -177,10 +179,17 @@ def test_help_loads_nothing_heavy():
         "sys.argv = ['jepalm', '--help']\n"
         "try: jepalm.cli.main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'numpy', 'matplotlib', 'pydantic', 'tokenizers', 'transformers'}\n"
+        "heavy = {'torch', 'numpy', 'matplotlib', 'pydantic', 'tokenizers', 'transformers', 'rich'}\n"
+        "heavy |= {'jepalm.config', 'jepalm.cli.generate', 'jepalm.cli.prepare'}\n"
         "heavy &= set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.index("prepare shakespeare") < result.stdout.index("train --epochs 10")
+
+
+def test_every_command_that_help_lists_is_in_the_file_of_its_name():
+    group = get_command(app)
+    assert all(group.get_command(None, name) is not None for name in COMMANDS)
+    assert group.get_command(None, "console") is None

@@ -9,26 +9,15 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command, get_group
 
 import jepalm
-from jepalm.cli.bench import bench
-from jepalm.cli.console import complain, print_anywhere
-from jepalm.cli.doctor import doctor
-from jepalm.cli.evaluate import evaluate
-from jepalm.cli.export import export
-from jepalm.cli.generate import generate
-from jepalm.cli.infill import infill
-from jepalm.cli.plan import plan
-from jepalm.cli.prepare import prepare_app
-from jepalm.cli.presets import presets
-from jepalm.cli.report import report
-from jepalm.cli.runs import runs
-from jepalm.cli.sweep import sweep
-from jepalm.cli.train import train
+from jepalm.cli.streams import print_anywhere
 from jepalm.errors import DamageWarning, JepalmError, Stopped
 from jepalm.sweep.commands import stop_with_sweep
 from jepalm.training.signals import handled_by
@@ -44,53 +33,57 @@ HELP = """Train, sample and dissect non-autoregressive JEPA language models.
   jepalm report runs/latest         which loss really trained the model?
 """
 
-COMMANDS = [
-    "prepare",
-    "train",
-    "generate",
-    "report",
-    "evaluate",
-    "infill",
-    "plan",
-    "sweep",
-    "runs",
-    "presets",
-    "bench",
-    "export",
-    "doctor",
-]
-"""In the order a newcomer needs them."""
+COMMANDS = {
+    "prepare": "Make training data from a corpus, text or pairs.",
+    "train": "Train a model.",
+    "generate": "Write the next passage in one pass.",
+    "report": "Show what a run did, and write a page with its plots.",
+    "evaluate": "Measure a run on held-out prompts, beside its controls.",
+    "infill": "Fill the gaps of a text in one pass.",
+    "plan": "Search the actions that lead nearest to a goal.",
+    "sweep": "Train rows of changed settings under several seeds.",
+    "runs": "List the runs, the newest first.",
+    "presets": "List the presets: size, data, time here, and who wants it.",
+    "bench": "Measure how fast a run writes and trains.",
+    "export": "Write a model as a folder to keep or to publish.",
+    "doctor": "Check this machine, the prepared data and, if named, a run.",
+}
+"""What each does, in the order a newcomer needs them; the file of a command has its name."""
 
 
-class InOrder(TyperGroup):
-    """Lists the commands in the order a newcomer needs them."""
+class LazyGroup(TyperGroup):
+    """Imports a command's file when the command is asked for; the list of commands imports none."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Names of the commands."""
-        return [*COMMANDS, *(name for name in super().list_commands(ctx) if name not in COMMANDS)]
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        names: dict[str, Any] = dict.fromkeys(COMMANDS)
+        self.commands = names  # what a wrong name is compared with
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        file = import_module(f"{__name__}.{cmd_name}")
+        if cmd_name == "prepare":
+            return get_group(file.prepare_app)
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        alone.command()(getattr(file, cmd_name))
+        return get_command(alone)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the names and what each does."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 app = typer.Typer(
-    cls=InOrder,
+    cls=LazyGroup,
     help=HELP,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(prepare_app, name="prepare")
-app.command()(train)
-app.command()(generate)
-app.command()(report)
-app.command()(evaluate)
-app.command()(infill)
-app.command()(plan)
-app.command()(sweep)
-app.command()(runs)
-app.command()(presets)
-app.command()(bench)
-app.command()(export)
-app.command()(doctor)
 
 
 def _version(asked: bool) -> None:
@@ -167,6 +160,8 @@ def _damage_on_stderr() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
             if issubclass(category, DamageWarning):
+                from jepalm.cli.console import complain
+
                 complain(f"warning: {message}")
             else:
                 before(message, category, *place, **options)
@@ -182,5 +177,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _fail(message: str, code: int, prefix: str) -> None:
     """One line on the standard error, and the exit code."""
+    from jepalm.cli.console import complain
+
     complain(prefix + message)
     sys.exit(code)

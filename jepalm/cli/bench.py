@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jepalm.cli.options import CheckpointOption, DataDirOption, DeviceOption, JsonOption, RunArgument
+from jepalm.cli.torch_import import import_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,10 +60,12 @@ def bench(
 
     Example: jepalm bench runs/latest
     """
+    import_torch()
     from jepalm.atomic import write_json
     from jepalm.cli.console import console, errors, line, print_json
     from jepalm.cli.verifying import open_verifier
     from jepalm.config import data_root, runs_root
+    from jepalm.data.ngram import NGram
     from jepalm.evaluation.speed.bench import Bench
     from jepalm.evaluation.speed.training_step import measure_step
     from jepalm.evaluation.speed.verified import measure_verified
@@ -73,7 +76,6 @@ def bench(
         untrained_counterpart,
     )
     from jepalm.evaluation.text.held_out import read_training_text
-    from jepalm.evaluation.text.ngram import NGram
     from jepalm.evaluation.text.ngram_drafter import NGramDrafter
     from jepalm.generation.loading import load_trained
     from jepalm.generation.verify import check_verifier, drafter_of
@@ -228,6 +230,9 @@ def _add_training(shown: Table, training: StepSpeed) -> None:
     shown.add_row("FLOP/s", count(training.flops_per_s), "", percent(training.share_of_peak))
     of = "a matrix product here" if training.peak.measured else "peak of the data sheet"
     shown.add_row(f"  {of}", count(training.peak.flops_per_s), "", "100 %", style="dim")
+    for precision, rate in training.products.items():
+        a_core, reached = count(rate / training.threads), percent(training.flops_per_s / rate)
+        shown.add_row(f"  a matrix product in {precision}, a core", a_core, "", reached, style="dim")
     shown.add_row()
     shown.add_row("top operators", "", "calls a step", "share of time", style="bold")
     for operator in training.operators:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import io
 import json
 import os
 import re
@@ -25,28 +23,6 @@ _ENDLESS = 1000
 NARROW = 60
 """Columns below which long lines are folded beside their label."""
 
-_IN_ASCII = {
-    "·": "-",
-    "–": "-",
-    "—": "-",
-    "−": "-",
-    "…": "...",
-    "±": "+/-",
-    "×": "x",
-    "→": "->",
-    "≤": "<=",
-    "≥": ">=",
-    "✓": "ok",
-    "✔": "ok",
-    "✘": "x",
-    "²": "2",
-    "’": "'",
-    "⏎": "\\n",
-    "␍": "\\r",
-    "⇥": "\\t",
-    **dict(zip("▁▂▃▄▅▆▇█", "_.:-=+*#", strict=True)),
-}
-"""What stands for the signs that the commands print where an encoding lacks them."""
 _LIVE = None if sys.stdout is not None and sys.stdout.isatty() else False
 """FORCE_COLOR colours plain lines; only a terminal gets a live display."""
 
@@ -91,22 +67,6 @@ def print_json(tree: Any, *, indent: int | None = None) -> None:
 def complain(text: str) -> None:
     """Print one line on the standard error."""
     errors.print(Text(for_terminal(text).replace("\n", " ")))
-
-
-def print_anywhere() -> None:
-    """Let stdout and stderr replace what their encoding cannot show, whatever it is."""
-    codecs.register_error("plainly", _plainly)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="plainly")
-
-
-def _plainly(error: UnicodeError) -> tuple[str, int]:
-    """Signs that the commands use in ASCII, a question mark for all else."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    found = error.object[error.start : error.end]
-    return "".join(_IN_ASCII.get(character, "?") for character in found), error.end
 
 
 def line(label: str, text: str) -> None:

@@ -17,6 +17,7 @@ from jepalm.cli.options import (
     PrecisionOption,
     RunArgument,
 )
+from jepalm.cli.torch_import import import_torch
 
 
 class WordBoundary(enum.StrEnum):
@@ -118,6 +119,7 @@ def evaluate(
 
     Example: jepalm evaluate runs/latest
     """
+    import_torch()
     from jepalm.atomic import write_json
     from jepalm.cli.console import console, line, print_json
     from jepalm.cli.refining import kept_of, known_order, numbers_of_passes
@@ -149,6 +151,8 @@ def evaluate(
     )
     hardware = from_mapping({"hardware": {"device": device, "precision": precision}}).hardware
     trained = load_trained(open_run(run or runs_root() / "latest"), checkpoint, hardware)
+    place = trained.hardware  # what stands beside the run computes as it does, as their times are compared
+    hardware = hardware.model_copy(update={"precision": place.precision, "threads": place.threads})
     evaluation = measure(
         trained,
         trained.data(data_dir),

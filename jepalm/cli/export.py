@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from jepalm.cli.options import CheckpointOption, RunArgument
+from jepalm.cli.torch_import import import_torch
 
 
 def export(
@@ -33,6 +34,7 @@ def export(
 
     Example: jepalm export runs/latest --to my-model
     """
+    import_torch()
     from jepalm.atomic import check_free, whole_folder
     from jepalm.cli.console import line
     from jepalm.config import HardwareConfig, runs_root

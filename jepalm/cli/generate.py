@@ -18,6 +18,7 @@ from jepalm.cli.options import (
     SamplesOption,
     SeedOption,
 )
+from jepalm.cli.torch_import import import_torch
 
 if TYPE_CHECKING:
     from jepalm.cli.texts import TextRequest
@@ -134,6 +135,7 @@ def generate(
 
     The text of a causal run in fewer passes: jepalm generate "To be" --verify runs/TEACHER
     """
+    import_torch()
     from jepalm.cli.prompts import read_lines, show_many
     from jepalm.cli.refining import kept_of, refining_of
     from jepalm.cli.texts import TextRequest, given_text, print_notes, refuse

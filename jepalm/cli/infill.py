@@ -16,6 +16,7 @@ from jepalm.cli.options import (
     SamplesOption,
     SeedOption,
 )
+from jepalm.cli.torch_import import import_torch
 
 
 def infill(
@@ -51,6 +52,7 @@ def infill(
 
     from rich.text import Text
 
+    import_torch()
     from jepalm.cli.console import console, print_json
     from jepalm.cli.texts import draw_embeddings, given_text, print_cost
     from jepalm.config import from_mapping, runs_root

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jepalm.cli.options import CheckpointOption, DataDirOption, DeviceOption, JsonOption, RunOption
+from jepalm.cli.torch_import import import_torch
 
 if TYPE_CHECKING:
     from jepalm.data.worlds.base import AnyWorld
@@ -73,6 +74,7 @@ def plan(
     """
     import time
 
+    import_torch()
     from jepalm.cli.console import print_json
     from jepalm.cli.texts import given_text
     from jepalm.config import from_mapping, runs_root

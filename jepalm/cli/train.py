@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jepalm.cli.options import DataDirOption, RunDirOption
+from jepalm.cli.torch_import import import_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +81,7 @@ def train(
         "hardware.compile": compile,
     }
     flags = {key: value for key, value in flags.items() if value is not None}
+    import_torch()
     from jepalm.cli.console import line
     from jepalm.cli.introduction import introduce
     from jepalm.config import data_root, resolve, runs_root

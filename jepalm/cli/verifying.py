@@ -127,8 +127,8 @@ def show_verified(
 
 def _ngram_drafter(verifying: TrainedModel, data_dir: Path | None) -> Drafter:
     """The n-gram of a run's training text as a drafter."""
+    from jepalm.data.ngram import NGram
     from jepalm.evaluation.text.held_out import read_training_text
-    from jepalm.evaluation.text.ngram import NGram
     from jepalm.evaluation.text.ngram_drafter import NGramDrafter
 
     training = read_training_text(verifying.data(data_dir))

@@ -8,9 +8,7 @@ from pydantic import BaseModel, ConfigDict
 class Section(BaseModel):
     """A frozen group of settings; unknown keys and non-finite numbers are errors."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
 
 def kept(section: Section, name: str) -> bool:

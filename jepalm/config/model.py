@@ -61,6 +61,9 @@ class DecoderConfig(Section):
     reads so many before the first position, at least 1."""
     dim: int | None = Field(None, ge=8, le=16384)
     """Hidden width of a `local` or `recurrent` decoder; `model.dim` when empty."""
+    ngram: int = Field(0, ge=0, le=8)
+    """Order of an n-gram model of the training text. Its log-probabilities, times a learned weight, are added
+    to the logits of a `local` or `recurrent` decoder; 0: none."""
     embeddings: Literal["predicted", "positions"] = "predicted"
     """`positions`: a `local` or `recurrent` decoder reads a learned vector a position in place of the
     embeddings, as the control that shows what predicted embeddings are worth."""
@@ -77,7 +80,7 @@ class DecoderConfig(Section):
 
     @model_validator(mode="after")
     def _has_what_its_kind_reads(self) -> DecoderConfig:
-        for name in ("context", "dim", "embeddings"):
+        for name in ("context", "dim", "ngram", "embeddings"):
             if not self.autoregressive and not kept(self, name):
                 raise ValueError(f"model.decoder.{name} does nothing with model.decoder.kind={self.kind}")
         return self
@@ -215,6 +218,10 @@ class ModelConfig(Section):
             raise ValueError(
                 f"model.decoder.context {self.decoder.n_previous} is longer than "
                 f"model.source_len {self.source_len}"
+            )
+        if self.decoder.ngram > self.source_len:
+            raise ValueError(
+                f"model.decoder.ngram {self.decoder.ngram} is longer than model.source_len {self.source_len}"
             )
         return self
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -44,23 +44,35 @@ class Tokens:
     lengths: Tensor  # (B,) int64
     places: Tensor | None = None  # (B, T) int64
     """Of views of one text: where in the text each token stands. None: a text of its own."""
+    start: Tensor | None = None  # (B,) int64
+    """Where in the split's stream of tokens each text begins, where that is asked for."""
 
     @property
     def mask(self) -> Tensor:
         """True where a position holds text, (B, T)."""
         return torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None]
 
+    @property
+    def in_stream(self) -> Tensor | None:
+        """Where in the split's stream of tokens each position lies, (B, T)."""
+        if self.start is None:
+            return None
+        places = (
+            torch.arange(self.ids.shape[1], device=self.ids.device) if self.places is None else self.places
+        )
+        return self.start[:, None] + places
+
     def first(self, n: int) -> Tokens:
         """The first n texts."""
-        return Tokens(self.ids[:n], self.lengths[:n], None if self.places is None else self.places[:n])
+        return self._map(lambda x: x[:n])
 
     def to(self, device: torch.device | str) -> Tokens:
         """The same on a device."""
-        parts = (self.ids, self.lengths, self.places)
-        ids, lengths, places = (None if x is None else x.to(device, non_blocking=True) for x in parts)
-        assert ids is not None
-        assert lengths is not None
-        return Tokens(ids, lengths, places)
+        return self._map(lambda x: x.to(device, non_blocking=True))
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Tokens:
+        places, start = (None if x is None else function(x) for x in (self.places, self.start))
+        return Tokens(function(self.ids), function(self.lengths), places, start)
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
@@ -83,7 +95,9 @@ def with_end(texts: Tokens, whole: Tensor) -> Tokens:
     """Texts with the end token behind those that are whole (B,) bool; one position wider."""
     ids = F.pad(texts.ids, (0, 1), value=TextTokenizer.PAD)  # (B, T + 1)
     behind = torch.where(whole, TextTokenizer.END, TextTokenizer.PAD)[:, None]  # (B, 1)
-    return Tokens(ids.scatter(1, texts.lengths[:, None], behind), texts.lengths + whole, texts.places)
+    return Tokens(
+        ids.scatter(1, texts.lengths[:, None], behind), texts.lengths + whole, texts.places, texts.start
+    )
 
 
 @dataclass(frozen=True)
@@ -164,6 +178,7 @@ class Batches:
         static_shapes: pad to the longest lengths times the first of `BUCKETS` that holds all texts of the
             batch, instead of to the longest text.
         spans: how much of a text is hidden, of data with that pairing.
+        keep_starts: whether texts say where in the split they begin.
         resident: keep all tokens on the device; when empty, if they are under 2 GiB and under a
             quarter of its free memory. Changes speed only.
 
@@ -188,6 +203,7 @@ class Batches:
         end_targets: bool = False,
         static_shapes: bool = False,
         spans: SpansConfig | None = None,
+        keep_starts: bool = False,
         resident: bool | None = None,
     ) -> None:
         if batch_size % world_size:
@@ -213,7 +229,7 @@ class Batches:
         self.device = torch.device(device)
         self._seed = seed
         self._rank = rank
-        self._static_shapes = static_shapes
+        self._static_shapes, self._keep_starts = static_shapes, keep_starts
         self._hides = split.pairing == "spans"
         self._spans = spans or SpansConfig()
         self._drawn = self._hides or split.pairing == "windows"
@@ -365,12 +381,13 @@ class Batches:
         places = send(torch.from_numpy(hidden), self.device)  # (B, K)
         source, target = hide(text.ids, places, self.split.mask_id)  # (B, T), (B, K)
         return (
-            Tokens(source, text.lengths, self._columns[: self._window].expand_as(source)),
-            Tokens(target, torch.full_like(text.lengths, places.shape[1]), places),
+            Tokens(source, text.lengths, self._columns[: self._window].expand_as(source), text.start),
+            Tokens(target, torch.full_like(text.lengths, places.shape[1]), places, text.start),
         )
 
     def _gather(self, spans: NDArray[np.int64], width: int) -> Tokens:
         lengths = _lengths(spans)
+        start = send(torch.from_numpy(spans[:, 0].copy()), self.device) if self._keep_starts else None
         if self._stream is not None:
             known = torch.from_numpy(np.stack([spans[:, 0], lengths]))
             starts, sizes = send(known, self.device)  # (B,), (B,)
@@ -378,13 +395,12 @@ class Batches:
             padding = columns >= sizes[:, None]  # (B, T)
             places = (starts[:, None] + columns).masked_fill_(padding, 0)  # (B, T)
             ids = self._stream[places].long().masked_fill_(padding, TextTokenizer.PAD)  # (B, T)
-            return Tokens(ids, sizes)
+            return Tokens(ids, sizes, start=start)
         table = np.full((len(spans), width), TextTokenizer.PAD, dtype=np.int64)
         for row, (start, end) in enumerate(spans.tolist()):
             table[row, : end - start] = self.split.tokens(start, end)
-        return Tokens(
-            send(torch.from_numpy(table), self.device), send(torch.from_numpy(lengths), self.device)
-        )
+        ids, sizes = (send(torch.from_numpy(x), self.device) for x in (table, lengths))
+        return Tokens(ids, sizes, start=start)
 
     def _load(self) -> Tensor:
         stream = torch.empty(self.split.n_tokens, dtype=torch.int32, device=self.device)

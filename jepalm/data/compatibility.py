@@ -7,6 +7,9 @@ from jepalm.data.backbone_tokenizer import load_backbone_tokenizer
 from jepalm.data.prepared import Meta, PreparedData
 from jepalm.errors import UsageError
 
+NGRAM_TOKENS, NGRAM_VOCABULARY = 20_000_000, 4096
+"""Most training tokens that the n-gram expert of a light decoder counts, and its largest vocabulary."""
+
 
 def check_data(config: Config, prepared: PreparedData) -> None:
     """Check that a config can be trained on prepared data.
@@ -17,6 +20,7 @@ def check_data(config: Config, prepared: PreparedData) -> None:
     _check_pairing(config, prepared.meta.pairing)
     _check_tokenizer(config, prepared)
     _check_actions(config, prepared.meta.has_action)
+    _check_ngram(config, prepared.meta)
 
 
 def view_lengths(config: Config, meta: Meta) -> tuple[int, int]:
@@ -83,6 +87,27 @@ def _check_pairing(config: Config, pairing: str) -> None:
     if model.latent.tokens > 1:
         message = f"model.latent.tokens={model.latent.tokens} does not go with hidden spans"
         raise UsageError(message, "one latent would hold hidden and visible tokens: set it to 1")
+
+
+def _check_ngram(config: Config, meta: Meta) -> None:
+    """Check that counts of the training text fit into memory, and are of what the decoder learns.
+
+    Raises:
+        UsageError: they are not.
+    """
+    if not config.model.decoder.ngram:
+        return
+    hint = "set model.decoder.ngram=0"
+    if meta.pairing == "pairs" and config.objective.decoder_lm.weight > 0:
+        message = "model.decoder.ngram counts targets, and objective.decoder_lm reads the sources of pairs"
+        raise UsageError(message, "set one of them to 0")
+    for what, found, most in (
+        ("training tokens", meta.splits["train"].tokens, NGRAM_TOKENS),
+        ("tokens in the vocabulary", meta.vocab_size, NGRAM_VOCABULARY),
+    ):
+        if found > most:
+            message = f"{config.data.name} has {found:,} {what}, model.decoder.ngram counts at most {most:,}"
+            raise UsageError(message, hint)
 
 
 def _check_tokenizer(config: Config, prepared: PreparedData) -> None:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from jepalm.data.ngram_expert import NGramExpert
 from jepalm.model.decoder import LightDecoder, LocalDecoder, RecurrentDecoder
 from jepalm.model.layout import Layout
 from jepalm.objective.jepalm import JepalmObjective
@@ -56,7 +57,7 @@ class LocalSteps:
         """See `Steps`."""
         h = self._inputs[:, place]  # (B, H)
         if self.n_previous:
-            h = h + self._tables[previous + self._first].sum(1)
+            h = h + self._tables[previous[:, : self.n_previous] + self._first].sum(1)
         h = h / (1 + self._exp(-h))
         weight, bias = self._hidden
         h = h @ weight + bias
@@ -115,13 +116,40 @@ class RecurrentSteps:
         self._state, self._inputs = self._state[rows], self._inputs[rows]
 
 
+class ExpertSteps:
+    """A light decoder with an n-gram expert, whose counts are on the CPU: elsewhere a step waits for them."""
+
+    def __init__(self, steps: Steps, expert: NGramExpert, weight: float) -> None:
+        self._steps, self._expert, self._weight = steps, expert, np.float32(weight)
+        self.n_first = max(steps.n_first, expert.reach)
+        self.n_previous = max(steps.n_previous, expert.reach)
+
+    def logits(self, place: int, previous: Array) -> Array:
+        """See `Steps`."""
+        logits = self._steps.logits(place, previous)
+        if isinstance(logits, np.ndarray):
+            return logits + self._weight * self._expert.after(previous)
+        logs = torch.from_numpy(self._expert.after(previous.cpu().numpy()))
+        return logits + float(self._weight) * logs.to(logits.device)
+
+    def select(self, rows: Array) -> None:
+        """See `Steps`."""
+        self._steps.select(rows)
+
+
 def steps_of(objective: JepalmObjective, embeddings: Tensor, layout: Layout, source: Tensor) -> Steps:
     """The light decoder of a model over predicted embeddings (B, T, D') and the source's last ones (B, D)."""
     decoder = objective.model.decoder
+    steps: Steps
     if isinstance(decoder, RecurrentDecoder):
-        return RecurrentSteps(decoder, embeddings, layout, source)
-    assert isinstance(decoder, LocalDecoder), "a parallel decoder writes all tokens at once"
-    return LocalSteps(decoder, embeddings, layout)
+        steps = RecurrentSteps(decoder, embeddings, layout, source)
+    else:
+        assert isinstance(decoder, LocalDecoder), "a parallel decoder writes all tokens at once"
+        steps = LocalSteps(decoder, embeddings, layout)
+    if decoder.ngram_weight is None:
+        return steps
+    assert objective.expert is not None, "there are no counts for model.decoder.ngram"
+    return ExpertSteps(steps, objective.expert, decoder.ngram_weight.item())
 
 
 def read(decoder: LightDecoder, embeddings: Tensor, layout: Layout) -> Tensor:

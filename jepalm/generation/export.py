@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from jepalm.data.ngram_expert import NGRAM
 from jepalm.data.prepared import TOKENIZER
 from jepalm.generation.exported import CONFIG, KEY, LATENT, WEIGHTS, ExportRecord, published
 from jepalm.generation.loading import TrainedModel
@@ -40,6 +42,8 @@ def write_model(trained: TrainedModel, folder: Path, *, half: bool = False) -> i
     weights = trained.objective.state_dict().items()
     save_file({name: stored(tensor, half) for name, tensor in weights}, folder / WEIGHTS)
     trained.tokenizer.save(folder / TOKENIZER)
+    if (trained.run.path / NGRAM).is_file():
+        shutil.copyfile(trained.run.path / NGRAM, folder / NGRAM)
     names = {"architectures": [type(trained.objective.model).__name__], "model_type": "jepalm"}
     _write_config(folder, names, trained)
     return sum(trained.objective.parameters_by_part().values())

@@ -3,6 +3,7 @@
 FOLDER/model.safetensors    weights
        config.json          of a backbone the library's own file, with one more key
        tokenizer.json       file of the `tokenizers` library
+       ngram.safetensors    of a decoder with an n-gram expert: its counts
        README.md            model card
        latent.safetensors   of a backbone with latent prediction: what its library does not know
 """

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from jepalm.config import Config, HardwareConfig, data_root, read_config
 from jepalm.data.backbone_tokenizer import load_backbone_tokenizer
+from jepalm.data.ngram_expert import read_expert
 from jepalm.data.prepared import TOKENIZER, Pairing, PreparedData, open_prepared
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.errors import JepalmError, UsageError
@@ -119,15 +122,34 @@ def load_trained(
     """
     config, manifest = read_config(run.config), run.read_manifest()
     early = (run.checkpoints / BEST).exists() and manifest.get("finished_early", False)
-    checkpoint = find_checkpoint(run, which or (BEST if early else "last"))
-    place = choose_hardware(as_chosen(hardware or HardwareConfig(), manifest, here=True))
+    checkpoint = find_checkpoint(run, which or (BEST if early else "last"), moments=False)
+    place = writing_hardware(hardware or HardwareConfig(), manifest)
     tokenizer = TextTokenizer.load(run.path / TOKENIZER)
     objective = build_objective(config.model, config.objective, tokenizer.vocab_size, place)
     load_model(checkpoint, objective)
     objective.eval()
     data = data_of(manifest)
+    if order := config.model.decoder.ngram:
+        assert isinstance(objective, JepalmObjective)
+        hint = "copy it from where the run was trained, or train again"
+        objective.expert = read_expert(run.path, tokenizer, order, data.get("content_sha256"), hint)
     pairing, has_action = _pairing(data.get("pairing")), bool(data.get("has_action", False))
     return TrainedModel(run, config, tokenizer, checkpoint, objective, place, pairing, has_action)
+
+
+def writing_hardware(asked: HardwareConfig, manifest: Mapping[str, Any]) -> Hardware:
+    """Where a model writes: as measured when it was trained here, on one thread while others have the cores.
+
+    Two threads on cores that are not free wait for each other at every operation of a text's many.
+    """
+    place = choose_hardware(as_chosen(asked, manifest, here=True))
+    if place.device.type == "cpu" and place.threads > 1 and asked.threads is None:
+        from jepalm.training.tuning import cores_are_free  # with much else that only training needs
+
+        if not cores_are_free():
+            torch.set_num_threads(1)
+            return replace(place, threads=1)
+    return place
 
 
 def load_exported(folder: Path, hardware: HardwareConfig | None = None) -> TrainedModel:
@@ -138,7 +160,7 @@ def load_exported(folder: Path, hardware: HardwareConfig | None = None) -> Train
         JepalmError: the weights do not fit.
     """
     record = read_record(folder)
-    place = choose_hardware(hardware or HardwareConfig())
+    place = writing_hardware(hardware or HardwareConfig(), {})
     config, checkpoint = record.config, Checkpoint(folder, record.step)
     if config.model.backbone is not None:
         model = config.model.model_copy(update={"backbone": str(folder)})
@@ -154,6 +176,9 @@ def load_exported(folder: Path, hardware: HardwareConfig | None = None) -> Train
     elif (folder / LATENT).is_file():
         _load_latent(folder / LATENT, objective)
     objective.eval()
+    if order := config.model.decoder.ngram:
+        assert isinstance(objective, JepalmObjective)
+        objective.expert = read_expert(folder, tokenizer, order, None, "export the run again")
     return TrainedModel(
         RunFolder(folder), config, tokenizer, checkpoint, objective, place, record.pairing, record.has_action
     )

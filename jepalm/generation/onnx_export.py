@@ -66,7 +66,8 @@ def check_onnx(trained: TrainedModel) -> None:
     """Check that a model has the three parts, and that the packages are there.
 
     Raises:
-        UsageError: it is a causal one, fills gaps, or decodes without embeddings; or a package is missing.
+        UsageError: it is a causal one, fills gaps, or decodes without embeddings or with counts; or a package
+            is missing.
     """
     if trained.is_causal:
         message = f"{trained.run.name} is a causal model: it has no encoder, predictor and decoder"
@@ -75,6 +76,9 @@ def check_onnx(trained: TrainedModel) -> None:
         raise UsageError(f"{trained.run.name} fills gaps, which --onnx does not write", "leave --onnx out")
     if trained.config.model.decoder.embeddings != "predicted":
         raise UsageError(f"{trained.run.name} decodes without embeddings, as a control", "leave --onnx out")
+    if trained.config.model.decoder.ngram:
+        message = f"{trained.run.name} decodes with model.decoder.ngram, whose counts are no ONNX operation"
+        raise UsageError(message, "leave --onnx out")
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise UsageError(f"--onnx needs {' and '.join(missing)}", "pip install 'jepalm[onnx]'")

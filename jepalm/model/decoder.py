@@ -14,6 +14,8 @@ from jepalm.model.blocks import Block, init_weights
 from jepalm.model.latents import LatentReader, has_bottleneck
 from jepalm.model.layout import Layout
 
+NGRAM_WEIGHT = 0.5
+"""Share of an n-gram expert's log-probabilities in the logits, before anything is learned."""
 TOKEN_STD = 0.3
 """Standard deviation of the token vectors of a light decoder at initialisation, summed over its context."""
 
@@ -26,10 +28,12 @@ class DecoderContext:
         previous: (B, T, m) the m tokens before each position, the nearest first; before the target stand the
             source's last tokens, before these padding.
         source: (B, D) the source's last embedding.
+        ngram: (B, T, V) log-probabilities of an n-gram model, for a decoder that has it as an expert.
     """
 
     previous: Tensor
     source: Tensor
+    ngram: Tensor | None = None
 
 
 class TextDecoder(nn.Module):
@@ -64,12 +68,21 @@ class LightDecoder(nn.Module):
         super().__init__()
         self.embedding = nn.Linear(config.target_dim, config.decoder.dim or config.dim)
         self.positions = position_vectors(config)
+        expert = config.decoder.ngram > 0
+        self.ngram_weight = nn.Parameter(torch.full((1,), NGRAM_WEIGHT)) if expert else None
 
     def read(self, embeddings: Tensor, layout: Layout) -> Tensor:
         """W e_i of embeddings (..., D') that are laid out so, (..., H)."""
         if self.positions is not None:
             embeddings = self.positions(layout.pack(layout.positions))  # (..., D')
         return self.embedding(embeddings)
+
+    def with_expert(self, logits: Tensor, layout: Layout, context: DecoderContext) -> Tensor:
+        """Logits (..., V) and, with an n-gram expert, its weighted log-probabilities."""
+        if self.ngram_weight is None:
+            return logits
+        assert context.ngram is not None, "there are no counts for model.decoder.ngram"
+        return logits + self.ngram_weight * layout.pack(context.ngram)
 
 
 class LocalDecoder(LightDecoder):
@@ -93,7 +106,7 @@ class LocalDecoder(LightDecoder):
         h = self.read(embeddings, layout)  # (..., H)
         for k, table in enumerate(self.tokens):
             h = h + table(layout.pack(context.previous[..., k]))
-        return self.logits(h)
+        return self.with_expert(self.logits(h), layout, context)
 
     def logits(self, h: Tensor) -> Tensor:
         """The sum of embedding and token vectors (..., H) to logits (..., V)."""
@@ -125,7 +138,8 @@ class RecurrentDecoder(LightDecoder):
         x = layout.pad(self.read(embeddings, layout)) + self.tokens(context.previous[..., 0])  # (B, T, H)
         inputs = self.dropout(torch.cat((tail, x), 1))  # (B, m - 1 + T, H)
         hidden, _ = self.gru(inputs, self.start_state(context.source)[None])
-        return self.vocabulary(self.dropout(layout.pack(hidden[:, tail.shape[1] :])))  # (..., V)
+        logits = self.vocabulary(self.dropout(layout.pack(hidden[:, tail.shape[1] :])))  # (..., V)
+        return self.with_expert(logits, layout, context)
 
     def start_state(self, source: Tensor) -> Tensor:
         """The source's last embedding (B, D) to the first state (B, H)."""

@@ -6,8 +6,19 @@ import torch
 from torch import Tensor
 
 from jepalm.data.batches import Tokens
+from jepalm.data.ngram_expert import NGramExpert
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.objective.spans import whole_text
+
+
+def read_before(
+    source: Tokens, target: Tokens, n: int, expert: NGramExpert | None
+) -> tuple[Tensor, Tensor | None]:
+    """The n tokens before each target position (B, T, n), and what an expert says after them, (B, T, V)."""
+    if expert is None:
+        return previous_tokens(source, target, n), None
+    previous = previous_tokens(source, target, max(n, expert.reach))
+    return previous[..., :n], expert.log_probs(previous, target.in_stream)
 
 
 def previous_tokens(source: Tokens, target: Tokens, n: int) -> Tensor:

@@ -21,6 +21,7 @@ from torch.func import functional_call
 
 from jepalm.config import ModelConfig, ObjectiveConfig
 from jepalm.data.batches import Batch, Tokens
+from jepalm.data.ngram_expert import NGramExpert
 from jepalm.errors import UsageError
 from jepalm.model.causal import CausalModel
 from jepalm.model.conditioning import ActionView, Conditioning, Known
@@ -31,7 +32,7 @@ from jepalm.model.noise import draw_gumbel
 from jepalm.model.predictor import Prediction
 from jepalm.objective.autoencoder import disturb, divergence, drop_tokens, sample
 from jepalm.objective.base import Objective, Scope
-from jepalm.objective.context import previous_tokens
+from jepalm.objective.context import read_before
 from jepalm.objective.coupling import Coupling, Teacher, begin_as_teacher, encodes_as_teacher
 from jepalm.objective.encoded import EncodedTarget, Views
 from jepalm.objective.language import decoder_lm, encoder_lm
@@ -68,12 +69,14 @@ class JepalmObjective(Objective):
         target_encoder: the average that makes the targets; None where the trained encoder does.
         unmasking: scalar, what the shares of unmasked tokens are multiplied by in this step.
         coupling: the teacher that couples texts to noise, while there is one; see `couple`.
+        expert: counts of the training text that the decoder reads, with `model.decoder.ngram`.
     """
 
     model: JEPALM
     optional_parts = frozenset({"local", "length", "action"})
     unmasking: Tensor
     coupling: Coupling | None = None
+    expert: NGramExpert | None = None
     _encodes_as_teacher: bool | None = None
     """Whether the encoder is frozen with the teacher's layers; None: to be found out."""
 
@@ -163,7 +166,7 @@ class JepalmObjective(Objective):
         if "encoder_lm" in on:
             terms["encoder_lm"] = encoder_lm(self.model, batch, source, source_layout)
         if "decoder_lm" in on:
-            terms["decoder_lm"] = decoder_lm(self.model, batch, packing=self.packing)
+            terms["decoder_lm"] = decoder_lm(self.model, batch, packing=self.packing, expert=self.expert)
         if "length" in on:
             found = self._length_output(source, source_layout, action)  # (B,) or (B, L + 1)
             cost = cross_entropy if self._classifies_length else length_error
@@ -450,7 +453,8 @@ class JepalmObjective(Objective):
         """
         last = source_layout.last(source.detach() if self.config.embedding.detach_source else source)
         n_previous = self.model.config.decoder.n_previous
-        return DecoderContext(previous_tokens(batch.source, batch.target, n_previous), last)
+        previous, ngram = read_before(batch.source, batch.target, n_previous, self.expert)
+        return DecoderContext(previous, last, ngram)
 
     def local_logits(self, source: Tensor, layout: Layout, places: Layout) -> Tensor:
         """What the local head makes of the source's embeddings at the target's places, (..., V)."""

@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jepalm.data.batches import Batch, Tokens
+from jepalm.data.ngram_expert import NGramExpert
 from jepalm.data.tokenizer import TextTokenizer
 from jepalm.model.decoder import DecoderContext
 from jepalm.model.jepalm import JEPALM
 from jepalm.model.layout import Layout
-from jepalm.objective.context import previous_tokens
+from jepalm.objective.context import read_before
 from jepalm.objective.spans import whole_text
 from jepalm.objective.terms import IGNORE, cross_entropy
 
@@ -35,15 +36,15 @@ def encoder_lm(model: JEPALM, batch: Batch, source: Tensor, layout: Layout) -> T
     return cross_entropy(logits, layout.pack(labels), batch.n_read_tokens - batch.n_pairs)
 
 
-def decoder_lm(model: JEPALM, batch: Batch, *, packing: bool) -> Tensor:
+def decoder_lm(model: JEPALM, batch: Batch, *, packing: bool, expert: NGramExpert | None) -> Tensor:
     """Cross-entropy of a light decoder on the sources with embeddings of 0, in nats a token."""
     text, config = read_text(batch), model.config
     n_texts, width = text.ids.shape
     layout = Layout.of(text.lengths, width, packed=packing)
     nothing = Tokens(text.ids.new_full((n_texts, 1), TextTokenizer.PAD), torch.zeros_like(text.lengths))
-    previous = previous_tokens(nothing, text, config.decoder.n_previous)  # (B, S, m)
+    previous, ngram = read_before(nothing, text, config.decoder.n_previous, expert)  # (B, S, m)
     embeddings = model.decoder.vocabulary.weight.new_zeros(n_texts, width, config.target_dim)
-    context = DecoderContext(previous, embeddings.new_zeros(n_texts, config.dim))
+    context = DecoderContext(previous, embeddings.new_zeros(n_texts, config.dim), ngram)
     logits = model.decoder(layout.pack(embeddings), layout, context)  # (..., V)
     labels = text.ids.masked_fill(~layout.mask, IGNORE)  # (B, S)
     return cross_entropy(logits, layout.pack(labels), batch.n_read_tokens)
@@ -54,4 +55,4 @@ def read_text(batch: Batch) -> Tokens:
     if batch.target.places is None:
         return batch.source
     text = whole_text(batch.source, batch.target)
-    return Tokens(text.ids, text.lengths)
+    return Tokens(text.ids, text.lengths, start=text.start)

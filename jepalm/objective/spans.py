@@ -20,7 +20,7 @@ def whole_text(source: Tokens, target: Tokens) -> Tokens:
     n, width = source.ids.shape
     room = torch.cat((source.ids, source.ids.new_zeros(n, 1)), 1)  # (B, T + 1): padding falls off the end
     places = target.places.masked_fill(~target.mask, width)  # (B, K)
-    return Tokens(room.scatter(1, places, target.ids)[:, :-1], source.lengths, source.places)
+    return Tokens(room.scatter(1, places, target.ids)[:, :-1], source.lengths, source.places, source.start)
 
 
 def picked(x: Tensor, layout: Layout, places: Layout) -> Tensor:

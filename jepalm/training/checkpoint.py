@@ -250,10 +250,11 @@ def prune(run: RunFolder, keep: int) -> None:
     sweep_temporary(run.checkpoints)
 
 
-def find_checkpoint(run: RunFolder, which: str = "last") -> Checkpoint:
+def find_checkpoint(run: RunFolder, which: str = "last", *, moments: bool = True) -> Checkpoint:
     """Find a whole checkpoint: `last`, `best`, or a step's number or folder name.
 
-    `last` goes back past damaged ones and names them in a `DamageWarning`.
+    `last` goes back past damaged ones and names them in a `DamageWarning`. Where the optimizer's moments are
+    not needed, their sizes are compared and not their bytes.
 
     Raises:
         UsageError: there is none, or the one named is missing.
@@ -265,7 +266,7 @@ def find_checkpoint(run: RunFolder, which: str = "last") -> Checkpoint:
     if which == "last":
         damaged: list[str] = []
         for step, folder in folders:
-            damage = problem(folder)
+            damage = problem(folder, moments=moments)
             if not damage:
                 for said in damaged:
                     warnings.warn(f"{said}; {folder.name} is used", DamageWarning, stacklevel=2)
@@ -279,19 +280,26 @@ def find_checkpoint(run: RunFolder, which: str = "last") -> Checkpoint:
         best = f"{BEST}, " if (run.checkpoints / BEST).exists() else ""
         known = ", ".join(folder.name for _, folder in folders)
         raise UsageError(f"{run.path} has no checkpoint {which}", f"there are: last, {best}{known}")
-    damage = problem(found[0].path)
+    damage = problem(found[0].path, moments=moments)
     if damage:
         raise JepalmError(f"checkpoint {name} is damaged: {damage}", "use another with --checkpoint")
     return found[0]
 
 
-def problem(folder: Path) -> str:
-    """What is wrong with a checkpoint folder, in a few words; empty when it is whole."""
+def problem(folder: Path, *, moments: bool = True) -> str:
+    """What is wrong with a checkpoint folder, in a few words; empty when it is whole.
+
+    Args:
+        folder: of the checkpoint.
+        moments: whether the bytes of the optimizer's moments are read, twice as many as the weights'.
+    """
     try:
         files = read_json(folder / FILES)
-        moments = [name for name in files if name.startswith(f"{SHARDS}/")] or [OPTIMIZER]
-        for name in (MODEL, *moments, STATE):
-            if _fingerprint(folder / name) != files[name]:
+        of_moments = [name for name in files if name.startswith(f"{SHARDS}/")] or [OPTIMIZER]
+        for name in (MODEL, *of_moments, STATE):
+            path, saved = folder / name, files[name]
+            read = moments or name not in of_moments
+            if (_fingerprint(path) if read else saved | {"bytes": path.stat().st_size}) != saved:
                 return f"{name} does not match its fingerprint"
         if read_json(folder / STATE)["step"] != step_of(folder.name):
             return f"{STATE} is of another step"

@@ -161,10 +161,12 @@ def _pair(config: Config) -> int:
 
 
 def _on_meta(config: Config, vocab_size: int) -> Objective:
-    """The objective on a device without memory."""
+    """The objective on a device without memory, and without counts of a text, which are not here."""
+    decoder = config.model.decoder.model_copy(update={"ngram": 0})
+    model = config.model.model_copy(update={"decoder": decoder})
     meta = Hardware(torch.device("meta"), "fp32", 1, False, "matmul", False, "meta")
     with meta.device:
-        return build_objective(config.model, config.objective, vocab_size, meta).train()
+        return build_objective(model, config.objective, vocab_size, meta).train()
 
 
 def _counted(objective: Objective, config: Config) -> tuple[float, float]:

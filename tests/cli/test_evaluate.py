@@ -16,6 +16,7 @@ from jepalm.cli.evaluate import evaluate as command
 from jepalm.config import HardwareConfig, from_mapping
 from jepalm.data.batches import Batch, pad_rows
 from jepalm.data.job import Job
+from jepalm.data.ngram import NGram
 from jepalm.data.pairs.preparing import prepare_pairs
 from jepalm.data.pairs.reading import PairFiles
 from jepalm.data.prepared import Origin, Request
@@ -28,7 +29,6 @@ from jepalm.evaluation.text.embeddings import measure_embeddings, pair_batches
 from jepalm.evaluation.text.held_out import pick_pairs, read_training_text
 from jepalm.evaluation.text.infilling import ORDER, other_places
 from jepalm.evaluation.text.measure import position_ranges
-from jepalm.evaluation.text.ngram import NGram
 from jepalm.evaluation.validation.jepalm import measure
 from jepalm.generation.loading import load_trained
 from jepalm.run import RunFolder

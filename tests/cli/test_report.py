@@ -103,9 +103,10 @@ def test_importing_the_command_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_reporting_needs_no_torch():
+def test_reporting_needs_neither_torch_nor_scipy():
     code = (
-        "import sys, jepalm.report.render.write, jepalm.report.render.terminal; print('torch' in sys.modules)"
+        "import sys, jepalm.report.comparison, jepalm.report.render.write, jepalm.report.render.terminal;"
+        "print(sorted({'torch', 'scipy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert done.stdout.strip() == "[]"

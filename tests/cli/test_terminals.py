@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from jepalm.cli import console
+from jepalm.cli import console, streams
 
 LINES = "".join(f"Zeile {number} der Mühle – ж\n" for number in range(40))
 
@@ -22,7 +22,7 @@ def printed(monkeypatch):
     def printed(encoding, write):
         stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
         monkeypatch.setattr(sys, "stdout", stream)
-        console.print_anywhere()
+        streams.print_anywhere()
         write()
         stream.flush()
         return stream.buffer.getvalue()

@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 
@@ -135,6 +137,22 @@ def test_show_embeddings_writes_a_picture_into_the_run(trained, jepalm_command):
     assert code == 0
     picture = trained / json.loads(out)["embeddings"]
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_generate_loads_nothing_that_only_other_commands_need(trained):
+    code = (
+        "import sys, jepalm.cli\n"
+        "sys.argv = ['jepalm', 'generate', 'line 5']\n"
+        "jepalm.cli.app(standalone_mode=False)\n"
+        "needless = {'torch._dynamo', 'sympy', 'scipy', 'matplotlib', 'tensorboard', 'transformers'}\n"
+        "needless |= {'datasets', 'jepalm.session', 'jepalm.evaluation', 'jepalm.report'}\n"
+        "needless &= set(sys.modules)\n"
+        "sys.exit(f'loaded {needless}' if needless else 0)\n"
+    )
+    made = subprocess.run(
+        [sys.executable, "-c", code], cwd=trained, capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
 
 
 def test_infill_as_a_flag_names_the_command(trained, jepalm_command):

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from jepalm import hardware
 from jepalm.config import HardwareConfig
 from jepalm.errors import JepalmError, UsageError
-from jepalm.generation.loading import TrainedModel, load_trained
+from jepalm.generation.loading import TrainedModel, load_trained, writing_hardware
 from jepalm.run import open_run
+from jepalm.training import tuning
 
 CPU = HardwareConfig(device="cpu", precision="fp32", threads=1)
 
@@ -61,6 +62,16 @@ def test_a_manifest_that_says_nothing_of_the_data_is_read(trained_run: Any, tmp_
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**manifest, "data": None}))
     assert load_trained(open_run(folder), "last", CPU).pairing == "pairs"
+
+
+def test_where_others_have_the_cores_a_model_writes_on_one_thread(monkeypatch: Any):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    chosen: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    for free, threads in ((False, 1), (True, 2)):
+        monkeypatch.setattr(tuning, "cores_are_free", lambda free=free: free)
+        place = writing_hardware(HardwareConfig(device="cpu"), {})
+        assert (place.threads, chosen) == (threads, [1])
 
 
 @pytest.mark.parametrize("here", [True, False])

@@ -121,6 +121,16 @@ def test_last_is_the_newest_and_goes_back_past_a_damaged_one(run: RunFolder, sav
     assert find_checkpoint(run).step == 5
 
 
+def test_where_moments_are_not_needed_their_size_is_compared_and_not_their_bytes(run: RunFolder, save: Save):
+    moments = save(5).path / OPTIMIZER
+    content = moments.read_bytes()
+    moments.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert find_checkpoint(run, moments=False).step == 5
+    moments.write_bytes(content[:-1])
+    with pytest.raises(JepalmError, match="damaged"):
+        find_checkpoint(run, moments=False)
+
+
 def test_a_named_damaged_checkpoint_is_an_error_that_names_file_and_way_out(run: RunFolder, save: Save):
     (save(5).path / MODEL).write_bytes(b"torn")
     with pytest.raises(JepalmError, match=r"step-00000005 is damaged: model.safetensors .*--checkpoint"):

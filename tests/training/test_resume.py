@@ -27,6 +27,14 @@ CASES = {
         "objective__generation__weight": 1.0,
         "optimizer__kind": "muon",
     },
+    "ngram_expert": {
+        "data__name": "windows",
+        "model__decoder__kind": "recurrent",
+        "model__decoder__ngram": 3,
+        "objective__length__kind": "none",
+        "objective__generation__weight": 1.0,
+        "training__micro_batch_size": 2,
+    },
 }
 
 

@@ -14,6 +14,7 @@ prepare_app = typer.Typer(
     cls=WithKnownDatasets,
     help="Make training data from a corpus, text or pairs.",
     no_args_is_help=True,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 prepare_app.command()(shakespeare)

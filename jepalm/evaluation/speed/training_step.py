@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
@@ -15,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from jepalm.config import Config
 from jepalm.data.batches import Batches
 from jepalm.evaluation.speed.timing import Clock, TimingQuartiles, in_turns
-from jepalm.hardware import Hardware, matrix_product, peak_flops
+from jepalm.hardware import Hardware, fast_bf16, matrix_product, peak_flops
 from jepalm.objective import Objective
 from jepalm.training.flops import count_flops
 from jepalm.training.trial import PARTS, Trial
@@ -67,6 +68,9 @@ class StepSpeed:
         parts: seconds of each part, with a wait for the device after each.
         flops: of a step, forward and backward, matrix products alone.
         peak: what the FLOP/s are a share of.
+        products: FLOP/s of a matrix product, by precision, timed between the steps on as many threads; none
+            where the peak is known.
+        threads: of the CPU.
         operators: those that took longest, the longest first.
     """
 
@@ -77,6 +81,8 @@ class StepSpeed:
     parts: dict[str, float]
     flops: float
     peak: Peak
+    products: dict[str, float]
+    threads: int
     operators: list[Operator]
 
     @property
@@ -116,15 +122,15 @@ def measure_step(
     flops = count_flops(_steps(Trial(objective, batches, config, hardware)))
     trial = Trial(objective, batches, config, hardware, compiled=hardware.compile)
     parts = PartClock(hardware.synchronize, clock)
-    product, product_flops = matrix_product(hardware)
     known = peak_flops(hardware)
+    products = {} if known is not None else _products(hardware)
     actions: dict[str, Callable[[], object]] = {
         "steps": _steps(trial),
         "parts": _steps(trial, parts.start, parts.done),
     }
-    if known is None:
-        actions["products"] = lambda: [product() for _ in range(PRODUCTS)]
+    actions |= {precision: action for precision, (action, _) in products.items()}
     times = in_turns(actions, seconds, hardware.synchronize, clock)
+    rates = {name: flop / TimingQuartiles.of(times[name]).median for name, (_, flop) in products.items()}
     seen = [batch for number in range(STEPS) for batch in batches.at(number)[:1]]
     return StepSpeed(
         batch_size=config.training.batch_size,
@@ -133,7 +139,9 @@ def measure_step(
         seconds=TimingQuartiles.of([taken / STEPS for taken in times["steps"]]),
         parts=parts.a_step(STEPS),
         flops=flops / STEPS,
-        peak=_peak(known, PRODUCTS * product_flops, times),
+        peak=Peak(rates[hardware.precision] if known is None else known, measured=known is None),
+        products=rates,
+        threads=hardware.threads,
         operators=top_operators(_steps(trial), hardware, STEPS),
     )
 
@@ -209,7 +217,16 @@ def _steps(
     return action
 
 
-def _peak(known: float | None, product_flops: int, times: dict[str, list[float]]) -> Peak:
-    if known is not None:
-        return Peak(known, measured=False)
-    return Peak(product_flops / TimingQuartiles.of(times["products"]).median, measured=True)
+def _products(hardware: Hardware) -> dict[str, tuple[Callable[[], object], int]]:
+    """Some matrix products and their operations, in float32, the chosen precision and, where fast, bf16."""
+    fast = ["bf16"] if fast_bf16(hardware.device) else []
+    found: dict[str, tuple[Callable[[], object], int]] = {}
+    for precision in dict.fromkeys(["fp32", hardware.precision, *fast]):
+        product, flops = matrix_product(replace(hardware, precision=precision))
+        found[precision] = (partial(_repeat, product), PRODUCTS * flops)
+    return found
+
+
+def _repeat(product: Callable[[], object]) -> None:
+    for _ in range(PRODUCTS):
+        product()

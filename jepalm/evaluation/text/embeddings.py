@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jepalm.data.batches import Batch, Tokens, pad_rows
+from jepalm.data.ngram import NGram
 from jepalm.evaluation.bootstrap import percentile_interval, resampled
 from jepalm.evaluation.rows import MetricRow, mean_row, ratio_row
-from jepalm.evaluation.text.ngram import NGram
 from jepalm.evaluation.validation.exact_likelihood import RANGES
 from jepalm.evaluation.validation.geometry import (
     paired_minus_unpaired_cosine,

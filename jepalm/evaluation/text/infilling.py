@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from jepalm.data.batches import Batch, Batches, Tokens
+from jepalm.data.ngram import NGram
 from jepalm.data.prepared import PreparedData, Split
 from jepalm.data.text.spans import hide
 from jepalm.errors import UsageError
@@ -19,7 +20,6 @@ from jepalm.evaluation.rows import PROMPTS, Evaluation
 from jepalm.evaluation.settings import EvaluationSettings
 from jepalm.evaluation.text.embeddings import decoder_controls, measure_embeddings
 from jepalm.evaluation.text.held_out import read_training_text
-from jepalm.evaluation.text.ngram import NGram
 from jepalm.generation.loading import TrainedModel
 from jepalm.objective.spans import whole_text
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jepalm.data.ngram import NGram
 from jepalm.data.tokenizer import SPECIALS
-from jepalm.evaluation.text.ngram import NGram
 from jepalm.generation.sampling import Sampling
 
 LONGEST = 8

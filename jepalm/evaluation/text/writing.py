@@ -32,7 +32,7 @@ from jepalm.evaluation.text.embeddings import decoder_controls, measure_embeddin
 from jepalm.evaluation.text.held_out import pick_pairs, read_training_text
 from jepalm.evaluation.text.infilling import ORDER, other_places
 from jepalm.evaluation.text.measure import TextSample, TextsByColumn, brier_rows, scored_rows, statistics_rows
-from jepalm.evaluation.text.ngram import NGram
+from jepalm.evaluation.text.ngram import NGramWriter
 from jepalm.evaluation.text.ngram_drafter import NGramDrafter
 from jepalm.generation.loading import TrainedModel
 from jepalm.generation.prompts import next_source
@@ -69,7 +69,7 @@ def evaluate_texts(
         other = baselines[0] if baselines else None
         answers = measure_answers(trained, prepared, split, settings, other)
     training = read_training_text(prepared)
-    ngram = NGram.fit(training.ids, prepared.meta.vocab_size, ORDER, training.starts)
+    ngram = NGramWriter.fit(training.ids, prepared.meta.vocab_size, ORDER, training.starts)
     prompts = [source for source, _ in held_out.pairs]
     targets = [target[: settings.length] for _, target in held_out.pairs]
     lengths = [len(target) for target in targets]
@@ -155,7 +155,7 @@ def evaluate_texts(
 def _writers(
     trained: TrainedModel,
     settings: EvaluationSettings,
-    ngram: NGram,
+    ngram: NGramWriter,
     baselines: Sequence[Writer],
     verified: VerifiedWriter | None,
 ) -> dict[str, Writer]:
@@ -173,7 +173,7 @@ def _writers(
 def _next_passages(
     trained: TrainedModel,
     temperature: float,
-    ngram: NGram,
+    ngram: NGramWriter,
     prompts: list[list[int]],
     samples: TextsByColumn,
     seed: int,

@@ -105,7 +105,10 @@ def measure(objective: JepalmObjective, batches: list[Batch]) -> dict[str, float
         if "decoder_lm" in objective.all_terms:
             n_tokens = batch.n_read_tokens
             sums.add(
-                decoder_lm_ce=decoder_lm(objective.model, batch, packing=objective.packing) * n_tokens,
+                decoder_lm_ce=decoder_lm(
+                    objective.model, batch, packing=objective.packing, expert=objective.expert
+                )
+                * n_tokens,
                 read=n_tokens,
             )
         if objective.config.embedding.distance != "mse":

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 CONFIDENCE = 0.95
 
@@ -74,7 +73,9 @@ def paired_difference(values: Mapping[int, float], reference: Mapping[int, float
         return Difference(mean, None, None, None, n)
     if spread.sd == 0:
         return Difference(mean, mean, mean, float(mean == 0), n)
-    test = stats.ttest_rel([values[seed] for seed in common], [reference[seed] for seed in common])
+    from scipy.stats import ttest_rel  # for several seeds alone: it takes a while to load
+
+    test = ttest_rel([values[seed] for seed in common], [reference[seed] for seed in common])
     low, high = test.confidence_interval(CONFIDENCE)
     return Difference(mean, float(low), float(high), float(test.pvalue), n)
 

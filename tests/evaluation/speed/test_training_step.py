@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from jepalm.evaluation.speed import training_step
 from jepalm.evaluation.speed.training_step import PRODUCTS, STEPS, PartClock, measure_step, top_operators
 from jepalm.hardware import Hardware, matrix_product
 from jepalm.session import new_session
@@ -45,7 +46,14 @@ def test_rates_are_counts_over_the_median_step(speed):
 
 def test_an_unknown_peak_is_that_of_products_timed_between_the_steps(speed):
     assert speed.peak.measured
-    assert speed.peak.flops_per_s == PRODUCTS * 2 * 1024**3
+    assert speed.peak.flops_per_s == speed.products["fp32"] == PRODUCTS * 2 * 1024**3
+
+
+def test_products_are_timed_in_every_precision_that_is_fast_here(session, monkeypatch):
+    monkeypatch.setattr(training_step, "fast_bf16", lambda device: True)
+    assert list(training_step._products(session.hardware)) == ["fp32", "bf16"]
+    monkeypatch.setattr(training_step, "fast_bf16", lambda device: False)
+    assert list(training_step._products(session.hardware)) == ["fp32"]
 
 
 def test_every_part_of_a_step_has_its_time(speed):

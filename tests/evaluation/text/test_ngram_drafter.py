@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from jepalm.evaluation.text.ngram import NGram
+from jepalm.data.ngram import NGram
 from jepalm.evaluation.text.ngram_drafter import NGramDrafter
 from jepalm.generation.noise import GumbelNoise
 from jepalm.generation.sampling import GREEDY, Sampling

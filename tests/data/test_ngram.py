@@ -1,6 +1,6 @@
 """The Witten-Bell n-gram model against numbers worked out by hand and a plain recursive form."""
 
-import math
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jepalm.evaluation.text.ngram import NGram
-from jepalm.generation.writer import Prompt
+from jepalm.data.ngram import NGram
 
 A, B, C = 0, 1, 2
 
@@ -103,38 +102,39 @@ def test_probabilities_add_up_to_one(context, order):
     assert total == pytest.approx(1)
 
 
-def test_draws_have_the_model_s_probabilities():
-    model = NGram.fit(np.array([A, B, A, C, A, A, B, C, A, B]), vocab_size=3, order=3)
-    n = 40_000
-    drawn = model.write([Prompt([C, A])] * n, lengths=[2] * n, seed=0).ids
-    seen = Counter(map(tuple, drawn))
-    for pair in [(x, y) for x in range(3) for y in range(3)]:
-        expected = math.prod(probabilities(model, [C, A], list(pair)))
-        assert seen[pair] / n == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / n))
-
-
-def test_draws_are_decided_by_the_seed_and_have_the_lengths_asked_for():
-    model = NGram.fit(np.array([A, B, A, C, A, A, B, C, A, B]), vocab_size=3)
-    prompts, lengths = [[A], [], [B, C]], [5, 0, 3]
-    asked = [Prompt(prompt) for prompt in prompts]
-    once = model.write(asked, lengths=lengths, seed=1).ids
-    assert [len(row) for row in once] == lengths
-    assert model.write(asked, lengths=lengths, seed=1).ids == once
-    assert (
-        model.write([Prompt([A])], lengths=[40], seed=1).ids
-        != model.write([Prompt([A])], lengths=[40], seed=2).ids
-    )
-
-
 def test_large_vocabularies_do_not_overflow():
     ids = np.array([60_000, 59_999, 60_000, 59_999] * 3)
     model = NGram.fit(ids, vocab_size=1 << 32, order=7)
     assert probabilities(model, ids[:6].tolist(), [60_000])[0] > 0.5
 
 
-def test_documents_shorter_than_the_context_are_sampled_from():
-    model = NGram.fit(np.array([1, 2, 1, 2]), vocab_size=3, order=5, starts=np.array([0, 2]))
-    drawn = model.write([Prompt([0, 1])] * 200, lengths=[1] * 200, seed=0).ids
-    # after a 1: N = 2 of one type; before it the unigram, N = 4 of two types over the uniform 1/3
-    unigram = (2 + 2 / 3) / (4 + 2)
-    assert np.mean([row == [2] for row in drawn]) == pytest.approx((2 + unigram) / 3, abs=0.06)
+@given(
+    text=st.lists(tokens, min_size=6, max_size=30),
+    cuts=st.lists(st.integers(0, 30), min_size=2, max_size=2),
+    order=st.integers(1, 4),
+)
+def test_without_a_fold_is_as_if_it_had_never_been_read(text, cuts, order):
+    """What stands behind the fold is a document of its own."""
+    ids = np.array(text)
+    first, last = sorted(min(cut, len(ids)) for cut in cuts)
+    folds = np.zeros(len(ids), int)
+    folds[first:last] = 1
+    _, without = NGram.cross_fit(ids, 4, order, folds)
+    if last == first or last - first == len(ids):
+        return
+    rest = np.delete(ids, slice(first, last))
+    expected = NGram.fit(rest, 4, order, np.array([0, first]))
+    past = np.array(list(itertools.product(range(-1, 4), repeat=order - 1))).reshape(
+        5 ** (order - 1), order - 1
+    )
+    assert without[1].distributions(past) == pytest.approx(expected.distributions(past))
+    given_text, after = [text[:3]], [text[3:]]
+    assert without[1].nll(given_text, after)[0] == pytest.approx(expected.nll(given_text, after)[0])
+
+
+def test_only_what_is_counted_is_a_next_token():
+    ids, counted = np.array([A, B, C, A, C]), np.array([False, True, False, False, True])
+    model, _ = NGram.cross_fit(ids, 3, 2, np.zeros(5, int), np.array([0, 3]), counted)
+    # counted are B after A and C after A; unigram (1 + 2/3) / 4 and (0 + 2/3) / 4
+    assert probabilities(model, [A], [B]) == pytest.approx([(1 + 2 * 5 / 12) / 4])
+    assert probabilities(model, [B], [A]) == pytest.approx([2 / 12])
