@@ -55,6 +55,7 @@ class Point:
             return ["--preset", "shakespeare-ar-small", *shared, *same, *kept, *rate]
         decoder = "recurrent" if self.m == RECURRENT else "local"
         own = [f"model.decoder.kind={decoder}", f"model.decoder.embeddings={self.embeddings}"]
+        own += ["model.decoder.ngram=0"]
         own += ["model.encoder.n_layers=2", "model.predictor.n_layers=2"]
         if self.m != RECURRENT:
             own.append(f"model.decoder.context={self.m}")

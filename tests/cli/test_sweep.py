@@ -63,12 +63,14 @@ def test_a_dry_run_says_what_is_missing_and_writes_nothing(call, tmp_path):
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_checked_whole_by_a_dry_run(path, tmp_path, data_root, jepalm_command):
-    for name in ("shakespeare", "nl-rx", "home", "home-noise-0", "home-noise-2", "home-noise-4"):
+    names = ("shakespeare", "nl-rx", "nl-rx-smollm2", "home", "home-noise-0", "home-noise-2", "home-noise-4")
+    for name in names:
         (tmp_path / name).symlink_to(data_root / "lines")
     code, out, err = jepalm_command("sweep", path, "--dry-run", "--data-dir", tmp_path, cwd=tmp_path)
     assert code == 0, err
-    rows = len(read_sweep(path).rows)
-    assert f"missing   {3 * rows} of {3 * rows}" in out
+    sweep = read_sweep(path)
+    runs = len(sweep.rows) * len(sweep.seeds)
+    assert f"missing   {runs} of {runs}" in out
 
 
 def test_an_unknown_key_is_one_line_and_exit_code_2(call):
