@@ -34,7 +34,7 @@ demo: $(JEPALM)  ## Prepare Shakespeare, train two small models side by side (tw
 	  && wait $$local && tail -n 4 "$(RUNS)/.demo.log" \
 	  || { tail -n 3 "$(RUNS)/.demo.log"; kill $$local 2> /dev/null; exit 1; }
 	$(BIN)/jepalm generate "To be, or not to be: " --passages 3 --run "$$(ls -d "$(RUNS)"/*-nano-local | tail -n 1)"
-	@echo; echo "Its words and lines hold together, as each character depends on those before (docs/one-pass.md)."
+	@echo; echo "Its words and lines hold together: each character depends on those before, and on counts of the text (docs/one-pass.md)."
 	@echo "in all    $$(( $$(date +%s) - $$(cat "$(RUNS)/.demo") )) s"; rm "$(RUNS)/.demo" "$(RUNS)/.demo.log"
 
 demo-world: export JEPALM_RUNS = $(RUNS)
