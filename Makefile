@@ -24,7 +24,8 @@ demo: $(JEPALM)  ## Prepare Shakespeare, train two small models side by side (tw
 	@mkdir -p "$(RUNS)" && date +%s > "$(RUNS)/.demo"
 	$(BIN)/jepalm prepare shakespeare
 	$(BIN)/jepalm prepare shakespeare --pairing windows --name shakespeare-windows
-	$(BIN)/jepalm train --preset nano-local hardware.threads=1 > "$(RUNS)/.demo.log" 2>&1 & local=$$!; \
+	@echo "jepalm train --preset nano, with jepalm train --preset nano-local beside it; then jepalm generate and jepalm report"
+	@$(BIN)/jepalm train --preset nano-local hardware.threads=1 > "$(RUNS)/.demo.log" 2>&1 & local=$$!; \
 	$(BIN)/jepalm train --preset nano hardware.threads=1 \
 	  && run="$$(ls -d "$(RUNS)"/*-nano | tail -n 1)" \
 	  && $(BIN)/jepalm generate "To be" --run "$$run" \
