@@ -168,6 +168,7 @@ def _prepared(path: Path, root: Path) -> CheckResult:
 
 def _run(run: RunFolder, root: Path) -> Iterator[CheckResult]:
     from jepalm.config import read_config
+    from jepalm.data.ngram_expert import NGRAM, read_expert
     from jepalm.data.prepared import TOKENIZER, open_prepared
     from jepalm.data.tokenizer import TextTokenizer
     from jepalm.errors import JepalmError
@@ -180,10 +181,11 @@ def _run(run: RunFolder, root: Path) -> Iterator[CheckResult]:
         resume = resuming(run)
         manifest = run.read_manifest()
         config = read_config(run.config)
-        TextTokenizer.load(run.path / TOKENIZER)
+        tokenizer = TextTokenizer.load(run.path / TOKENIZER)
     except JepalmError as error:
         yield CheckResult("run", "failure", error.message, error.hint)
         return
+    known = data_of(manifest).get("content_sha256")
     status = str(manifest.get("status"))
     level: Literal["ok", "warning"] = "ok" if status == "finished" else "warning"
     yield CheckResult("run", level, f"{run.name}: {status}", "" if level == "ok" else f"{resume} goes on")
@@ -205,12 +207,17 @@ def _run(run: RunFolder, root: Path) -> Iterator[CheckResult]:
         yield CheckResult(
             "checkpoint", "warning", f"{folder.name} was set aside", "delete it when it is no use"
         )
+    if order := config.model.decoder.ngram:
+        try:
+            read_expert(run.path, tokenizer, order, known, "copy it from where the run was trained")
+            yield CheckResult("counts", "ok", f"{NGRAM}: whole")
+        except JepalmError as error:
+            yield CheckResult("counts", "failure", error.message, error.hint)
     try:
         prepared = open_prepared(config.data.name, root)
     except JepalmError as error:
         yield CheckResult("data", "warning", error.message, error.hint)
         return
-    known = data_of(manifest).get("content_sha256")
     if known != prepared.meta.content_sha256:
         text = f"{prepared.path} was changed since this run was trained"
         yield CheckResult("data", "warning", text, "prepare the same text again")

@@ -5,8 +5,10 @@ NumPy's calls cost a fraction of torch's, and a step is so small that they are m
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -69,43 +71,76 @@ class LocalSteps:
         """See `Steps`; there is no state."""
 
 
-class RecurrentSteps:
-    """A `RecurrentDecoder` over predicted embeddings (B, T, D'), from the source's last ones (B, D).
+@dataclass(frozen=True)
+class RecurrentWeights:
+    """What the steps of a `RecurrentDecoder` of width H multiply and add.
 
     A gate is (1 + tanh(x / 2)) / 2, as NumPy's tanh takes a fraction of the time of its exponential; the half
-    of x is in the weights.
+    of x is in these weights. The thirds of 3 H are the reset gate, the update gate and the candidate.
+
+    Attributes:
+        inputs: (3 H, H) of what is read, with its bias (3 H,), as tensors.
+        bias: (3 H,) the same bias.
+        tokens: (V, 3 H) what each token adds, without the bias.
+        recurrent: (H, 3 H) of the state, and its bias (3 H,).
     """
+
+    inputs: tuple[Tensor, Tensor]
+    bias: Array
+    tokens: Array
+    recurrent: tuple[Array, Array]
+
+    @classmethod
+    def of(cls, decoder: RecurrentDecoder) -> RecurrentWeights:
+        """The weights of a decoder; those made before, as long as no parameter has changed."""
+        state = tuple((parameter.data_ptr(), parameter._version) for parameter in decoder.parameters())
+        if decoder not in _KNOWN or _KNOWN[decoder][0] != state:
+            _KNOWN[decoder] = state, cls._made(decoder)
+        return _KNOWN[decoder][1]
+
+    @classmethod
+    def _made(cls, decoder: RecurrentDecoder) -> RecurrentWeights:
+        weights = [parameter.detach() for parameter in decoder.gru.parameters()]
+        halves = torch.full_like(weights[-1], 0.5)  # (3 H,)
+        halves[2 * decoder.gru.hidden_size :] = 1.0
+        weight, recurrent = (halves[:, None] * matrix for matrix in weights[:2])
+        bias, recurrent_bias = (halves * vector for vector in weights[2:])
+        with torch.autocast(weight.device.type, enabled=False):  # the same whoever asks first
+            tokens = as_array(F.linear(decoder.tokens.weight.detach(), weight))
+        return cls((weight, bias), as_array(bias), tokens, (as_array(recurrent).T, as_array(recurrent_bias)))
+
+
+_KNOWN: WeakKeyDictionary[RecurrentDecoder, tuple[tuple[tuple[int, int], ...], RecurrentWeights]]
+_KNOWN = WeakKeyDictionary()
+
+
+class RecurrentSteps:
+    """A `RecurrentDecoder` over predicted embeddings (B, T, D'), from the source's last ones (B, D)."""
 
     n_previous = 1
 
     def __init__(self, decoder: RecurrentDecoder, embeddings: Tensor, layout: Layout, source: Tensor) -> None:
         self.n_first = decoder.n_previous
-        weights = [parameter.detach() for parameter in decoder.gru.parameters()]
-        halves = torch.full_like(weights[-1], 0.5)  # (3 H,): reset gate, update gate, candidate
-        halves[2 * decoder.gru.hidden_size :] = 1.0
-        weight, recurrent = (halves[:, None] * matrix for matrix in weights[:2])
-        bias, recurrent_bias = (halves * vector for vector in weights[2:])
-        self._inputs = as_array(F.linear(read(decoder, embeddings, layout), weight, bias))  # (B, T, 3 H)
-        self._tokens = as_array(F.linear(decoder.tokens.weight, weight))  # (V, 3 H)
-        self._bias = as_array(bias)
-        self._recurrent = as_array(recurrent).T, as_array(recurrent_bias)
+        self._weights = weights = RecurrentWeights.of(decoder)
+        self._inputs = as_array(F.linear(read(decoder, embeddings, layout), *weights.inputs))  # (B, T, 3 H)
         self._vocabulary = transposed(decoder.vocabulary)
         self._state = as_array(decoder.start_state(source))  # (B, H)
         self._tanh = functions_of(embeddings.device).tanh
 
     def logits(self, place: int, previous: Array) -> Array:
         """See `Steps`; before the first position the state reads the tokens before the source's last."""
+        tokens = self._weights.tokens
         if place == 0:
             for k in range(self.n_first - 1, 0, -1):
-                self._read(self._bias + self._tokens[previous[:, k]])
-        self._read(self._inputs[:, place] + self._tokens[previous[:, 0]])
+                self._read(self._weights.bias + tokens[previous[:, k]])
+        self._read(self._inputs[:, place] + tokens[previous[:, 0]])
         weight, bias = self._vocabulary
         return self._state @ weight + bias
 
     def _read(self, inputs: Array) -> None:
         """Inputs (B, 3 H) of the reset gate, the update gate and the candidate into the state."""
         tanh, width = self._tanh, self._state.shape[1]
-        weight, bias = self._recurrent
+        weight, bias = self._weights.recurrent
         hidden = self._state @ weight + bias  # (B, 3 H)
         gates = 0.5 + 0.5 * tanh(inputs[:, : 2 * width] + hidden[:, : 2 * width])  # (B, 2 H)
         candidate = tanh(inputs[:, 2 * width :] + gates[:, :width] * hidden[:, 2 * width :])  # (B, H)

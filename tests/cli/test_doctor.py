@@ -53,3 +53,17 @@ def test_a_flipped_bit_in_prepared_data_is_a_failure(jepalm_command, work):
     failed = of_level(findings(jepalm_command, work), "failure")
     assert len(failed) == 1
     assert "data/lines" in failed[0]
+
+
+def test_counts_that_are_cut_short_are_a_failure(jepalm_command, train_tiny, data_root, tmp_path):
+    light = {"model__decoder__kind": "recurrent", "objective__length__kind": "none"}
+    run = train_tiny(tmp_path, **light, model__decoder__ngram=3, objective__generation__weight=1)
+    counts = run.path / "ngram.safetensors"
+    assert "counts: ngram.safetensors: whole" in of_level(doctored(jepalm_command, run, data_root), "ok")
+    counts.write_bytes(counts.read_bytes()[:-8])
+    assert of_level(doctored(jepalm_command, run, data_root), "failure") == [f"counts: {counts} is damaged"]
+
+
+def doctored(jepalm_command, run, data_root):
+    _, out, _ = jepalm_command("doctor", run.path, "--data-dir", data_root, "--json", cwd=run.path)
+    return json.loads(out)["findings"]

@@ -1,5 +1,6 @@
 """A light decoder writes token by token what its forward pass says of the same text."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -216,3 +217,18 @@ def test_a_model_in_training_mode_writes_nothing():
     objective = light_objective("m = 1").train()
     with pytest.raises(AssertionError, match="evaluation mode"):
         generate(objective, pad_rows(SOURCES, torch.device("cpu")))
+
+
+def test_what_is_kept_of_the_decoders_weights_is_made_anew_once_they_have_changed():
+    objective = light_objective("recurrent")
+    source = pad_rows(SOURCES, torch.device("cpu"))
+    write = partial(generate, objective, source, length=5, method=LeftToRight(ends=False))
+    before = write()
+    with torch.no_grad():
+        objective.model.decoder.tokens.weight.neg_()
+    changed = write()
+    assert not torch.equal(before.log_probs, changed.log_probs)
+    other = light_objective("recurrent")
+    other.load_state_dict(objective.state_dict())
+    again = generate(other, source, length=5, method=LeftToRight(ends=False))
+    assert torch.equal(changed.log_probs, again.log_probs)
