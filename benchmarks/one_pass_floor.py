@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from jepalm.atomic import write_json
+from jepalm.config import HardwareConfig
 from jepalm.data.batches import pad_rows
 from jepalm.data.tokenizer import SPECIALS
 from jepalm.evaluation.text.held_out import pick_pairs
@@ -102,13 +103,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("one-pass-floor.json"))
     args = parser.parse_args(arguments)
-    torch.set_num_threads(args.threads)
-    trained = load_trained(open_run(args.run))
+    place = HardwareConfig(device="cpu", precision="fp32", threads=args.threads)
+    trained = load_trained(open_run(args.run), hardware=place)
     model = trained.causal.model
     split = trained.data(args.data_dir).split("validation")
     pairs = pick_pairs(split, trained.config.model, args.pairs).pairs
-    sources = pad_rows([source for source, _ in pairs], "cpu").ids  # (P, S)
-    targets = pad_rows([target for _, target in pairs], "cpu").ids  # (P, T)
+    cpu = torch.device("cpu")
+    sources = pad_rows([source for source, _ in pairs], cpu).ids  # (P, S)
+    targets = pad_rows([target for _, target in pairs], cpu).ids  # (P, T)
     generator = torch.Generator().manual_seed(0)
     drawn = [draw(model, row.expand(args.draws, -1), targets.shape[1], generator) for row in sources]
     texts = torch.cat((sources[:, None].expand(-1, args.draws, -1), torch.stack(drawn)), 2)  # (P, K, S + T)
