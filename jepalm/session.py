@@ -117,7 +117,7 @@ class Session:
         Args:
             run: what `open_folder` gave.
             console: where progress is shown; None shows nothing.
-            cost: tells the progress how long a step of each phase takes.
+            cost: what `cost` found.
         """
         with locked(run) if self.processes.first and self.resumed is None else nullcontext():
             if self.processes.first:
@@ -131,7 +131,7 @@ class Session:
                 self.hardware,
                 self.processes,
                 console,
-                cost.seconds_by_phase if cost is not None else None,
+                cost,
             )
             if self.resumed is not None:
                 if self.processes.first:

@@ -36,6 +36,8 @@ def introduce(session: Session, cost: Estimate, runs: Path) -> None:
         line(
             "", f"{counted(batches.truncated, 'pair')} {are(batches.truncated)} longer than the model and cut"
         )
+    if cost.untaught:
+        errors.print(f"warning: no term teaches {' and '.join(cost.untaught)}: no gradient flows there")
     if session.unread_actions:
         line("", "its actions are not read: model.action.conditioning is none")
     tried = [choice for choice in session.timed if choice.seconds is not None]

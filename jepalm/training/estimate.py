@@ -35,6 +35,7 @@ class Estimate:
         memory: most bytes held so far, on the device or resident.
         disk: bytes that the checkpoints of the run will take at most.
         seconds_by_phase: seconds a step of each phase that is left, by its name; empty without phases.
+        untaught: without phases, parts of the model that no gradient reaches.
     """
 
     seconds_per_step: float
@@ -42,6 +43,7 @@ class Estimate:
     memory: int
     disk: int
     seconds_by_phase: Mapping[str, float] = field(default_factory=dict)
+    untaught: tuple[str, ...] = ()
 
 
 def estimate(
@@ -62,12 +64,14 @@ def estimate(
     schedule = Schedule.of(config.training, batches.steps_per_pass)
     steps, seconds, flops = 0, 0.0, 0
     by_phase: dict[str, float] = {}
+    untaught: tuple[str, ...] = ()
     for phase in schedule.stretches:
         if phase.end <= done:
             continue
         trial = Trial(objective, batches, config, hardware, phase)
         left = phase.end - max(done, phase.first)
-        flops += left * _flops_of_step(trial, phase)
+        reached = _reached(trial, phase)
+        flops += left * step_flops(trial.objective, batches.at(0), trial.autocast)
         a_step = _median_seconds(trial.step, hardware, WARM_UP_STEPS, TIMED_STEPS)
         every = 0 if is_sharded(hardware) else schedule.encoder_gradients_every
         if every:
@@ -76,19 +80,23 @@ def estimate(
         steps, seconds = steps + left, seconds + left * a_step
         if phase.name:
             by_phase[phase.name] = a_step
+        else:
+            untaught = tuple(part for part in objective.parameters_by_part() if part not in reached)
     disk = (config.training.keep + 2) * checkpoint_bytes(objective)
-    return Estimate(seconds / steps, round(flops / steps), peak_memory(hardware.device), disk, by_phase)
+    memory = peak_memory(hardware.device)
+    return Estimate(seconds / steps, round(flops / steps), memory, disk, by_phase, untaught)
 
 
-def _flops_of_step(trial: Trial, phase: Phase) -> int:
-    """Operations of forward and backward as a run counts them; gradients must reach what the phase trains."""
+def _reached(trial: Trial, phase: Phase) -> set[str]:
+    """Parts of the model that the gradients of a step reach, all among them that the phase names."""
+    found: set[str] = set()
 
     def after(part: str) -> None:
         if part == "backward":
-            check_reach(phase.config, trial.objective)
+            found.update(check_reach(phase.config, trial.objective))
 
     trial.step(0, after)
-    return step_flops(trial.objective, trial.batches.at(0), trial.autocast)
+    return found
 
 
 def _median_seconds(action: Callable[[int], None], hardware: Hardware, warm_up: int, timed: int) -> float:

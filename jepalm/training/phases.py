@@ -38,8 +38,11 @@ def scope_of(phase: PhaseConfig, objective: Objective) -> Scope:
     return Scope(weights, frozenset(parts & set(train)))
 
 
-def check_reach(phase: PhaseConfig, objective: Objective) -> None:
+def check_reach(phase: PhaseConfig, objective: Objective) -> set[str]:
     """Check, after a backward pass, that a gradient reaches every part that a phase names.
+
+    Returns:
+        all parts that one reaches.
 
     Raises:
         UsageError: no gradient came to a part, or to any.
@@ -56,6 +59,7 @@ def check_reach(phase: PhaseConfig, objective: Objective) -> None:
         if name not in reached:
             hint = f"leave {name} out of train, add a term, or change the objective's detach settings"
             raise UsageError(f"phase {phase.name} trains {name}, but none of its terms reaches it", hint)
+    return reached
 
 
 def settled(old: TrainingConfig, new: TrainingConfig, steps_per_pass: int, done: int) -> TrainingConfig:

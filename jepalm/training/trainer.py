@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -33,6 +33,7 @@ from jepalm.training.checkpoint import (
     settle,
 )
 from jepalm.training.distributed import Processes, WholeModel
+from jepalm.training.estimate import Estimate
 from jepalm.training.flops import step_flops
 from jepalm.training.gradients import encoder_gradients, gradient_norm
 from jepalm.training.metrics import MetricLog, RecentSteps, StepValues
@@ -78,7 +79,7 @@ class Trainer:
         hardware: where and how to compute.
         processes: those that train this run.
         console: where progress is shown; None shows nothing.
-        seconds_by_phase: estimated seconds a step of each phase by its name.
+        cost: what was found before: how long a step of each phase takes, and which parts no gradient reaches.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Trainer:
         hardware: Hardware,
         processes: Processes,
         console: Console | None,
-        seconds_by_phase: Mapping[str, float] | None = None,
+        cost: Estimate | None = None,
     ) -> None:
         self.run, self.config, self.objective = run, config, objective
         self.batches, self.validate, self.hardware, self.processes = batches, validate, hardware, processes
@@ -112,6 +113,8 @@ class Trainer:
         self.stop = StopSignal()
         self.saved_step = -1
         shown = console if processes.first else None
+        self.untaught = cost.untaught if cost is not None else ()
+        seconds_by_phase = cost.seconds_by_phase if cost is not None else None
         self.progress = TrainingProgress(shown, run, self.schedule, seconds_by_phase)
         self.log = RunLog(run, processes.first, self.progress.note)
         self.clock = self.logged_at = time.monotonic()
@@ -188,7 +191,8 @@ class Trainer:
     def _wrap(self) -> None:
         """Wrap the objective for several processes and compile it, with what the phase trains."""
         self.model = self.objective  # lets go of what wrapped it before
-        self.model = self.parallel.wrapped(partial=bool(self.scopes) or self.objective.may_leave_out)
+        partial = bool(self.scopes or self.untaught) or self.objective.may_leave_out
+        self.model = self.parallel.wrapped(partial=partial)
         if self.hardware.compile:
             torch.compiler.reset()  # another phase's graphs are of no use, and few are kept
             self.model = cast(nn.Module, torch.compile(self.model, dynamic=False))

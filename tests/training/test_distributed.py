@@ -20,14 +20,22 @@ PHASES = (
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("changed", [{}, {"training__phases": PHASES}], ids=["plain", "phases"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"training__phases": PHASES},
+        {"objective__reconstruction__weight": 0, "objective__generation__weight": 1},
+    ],
+    ids=["plain", "phases", "no term teaches the encoder"],
+)
 def test_two_processes_learn_what_one_does_and_write_one_run(
     data_root: Path,
     tiny_settings: Callable[..., list[str]],
     train_tiny: Callable[..., Any],
     rows_of: Callable[..., list[dict[str, Any]]],
     tmp_path: Path,
-    changed: dict[str, str],
+    changed: dict[str, Any],
 ):
     trained_run = train_tiny(tmp_path / "alone", **changed)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

@@ -296,3 +296,10 @@ def test_cost_knows_each_phase_that_is_left_and_progress_names_it(
     copy = back_at(run, 4, tmp_path / "copy")
     with resumed_session(copy.path, {}, [], data_root) as session:
         assert list(session.cost().seconds_by_phase) == ["predictor"]
+
+
+def test_parts_that_no_term_of_a_plain_run_teaches_are_told(tiny_config: Any, data_root: Path):
+    untaught = tiny_config(objective__reconstruction__weight=0, objective__generation__weight=1)
+    for config, parts in ((tiny_config(), ()), (untaught, ("encoder",))):
+        with new_session(config, data_root) as session:
+            assert session.cost().untaught == parts
