@@ -123,10 +123,12 @@ def test_the_latent_world_model_differs_from_transitions_in_what_is_learned():
     assert (probe.train, probe.terms) == (("decoder",), ("reconstruction",))
 
 
-def test_the_world_model_with_a_light_decoder_differs_from_transitions_in_the_decoder_alone():
+def test_the_world_model_with_a_light_decoder_differs_from_transitions_in_the_decoder_and_its_terms():
     assert changed("transitions-local", "transitions").keys() == {
         "model.decoder.kind",
         "model.decoder.n_layers",
+        "objective.reconstruction.weight",
+        "objective.embedding.weight",
         "objective.length.kind",
         "objective.length.relative",
     }
