@@ -35,7 +35,8 @@ class Estimate:
         memory: most bytes held so far, on the device or resident.
         disk: bytes that the checkpoints of the run will take at most.
         seconds_by_phase: seconds a step of each phase that is left, by its name; empty without phases.
-        untaught: without phases, parts of the model that no gradient reaches.
+        untaught: parts of the model that no gradient reaches; not looked for in phases, which name what they
+            train, and where steps leave terms out.
     """
 
     seconds_per_step: float
@@ -80,7 +81,7 @@ def estimate(
         steps, seconds = steps + left, seconds + left * a_step
         if phase.name:
             by_phase[phase.name] = a_step
-        else:
+        elif not objective.may_leave_out:
             untaught = tuple(part for part in objective.parameters_by_part() if part not in reached)
     disk = (config.training.keep + 2) * checkpoint_bytes(objective)
     memory = peak_memory(hardware.device)
