@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from math import inf
 
 from matplotlib.artist import Artist
@@ -17,6 +18,8 @@ from jepalm.report.read import RunRecord
 
 NAME = "frontier"
 COSTS = {AXES[0]: "forward passes a text (log)", AXES[1]: "milliseconds a text, by itself (log)"}
+LABELS = ((0.995, "right"), (0.5, "center"), (0.005, "left"))
+"""Where along a line its name stands, in turns: neighbours may be close."""
 STYLES = {"ngram": ("s", "control"), "verified": ("D", "generation"), "verified_ngram": ("d", "length")}
 """Marker and colour of a kind of texts; runs' own texts and the baselines have theirs."""
 OWN = {
@@ -104,15 +107,16 @@ def _panel(axes: Axes, ways: list[Point], cost: str) -> dict[str, Artist]:
 def _controls(axes: Axes, measured: Evaluation) -> None:
     """Mark the gap of texts that read no source: random pieces of the training text."""
     controls = next((row.controls for row in measured.rows if row.name == QUALITY), {})
-    for name, gap in controls.items():
+    ordered = sorted(controls.items(), key=lambda control: -control[1])
+    for (name, gap), (place, side) in zip(ordered, cycle(LABELS), strict=False):
         axes.axhline(gap, color=colour("control"), linewidth=0.6, linestyle=":")
         axes.annotate(
             name,
-            (1.0, gap),
+            (place, gap),
             xycoords=("axes fraction", "data"),
-            xytext=(-2, 1),
+            xytext=(0, 1),
             textcoords="offset points",
-            ha="right",
+            ha=side,
             fontsize=5.5,
             color=colour("control"),
         )
