@@ -10,7 +10,7 @@ the m tokens behind y_k (self-normalised importance sampling). With finitely man
 too high. The same with continuations of *other* sources is what the m tokens say without the source; the
 difference of the two is what a predicted embedding can be worth to a decoder that reads m tokens.
 
-    python benchmarks/one_pass_floor.py runs/CAUSAL --pairs 100 --draws 64 --threads 1
+    python benchmarks/one_pass_floor.py runs/CAUSAL --pairs 64 --draws 64
 
 Data: jepalm prepare shakespeare --pairing windows --name shakespeare-windows
 """
@@ -34,7 +34,7 @@ from jepalm.generation.loading import load_trained
 from jepalm.model.causal import CausalModel
 from jepalm.run import open_run
 
-CONTEXTS = (0, 1, 2, 4, 8)
+CONTEXTS = (0, 1, 2, 4)
 RANGES = ((1, 8), (9, 16), (17, 32), (33, 64))
 OWN, OTHER = "own source", "other sources"
 
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("run", type=Path, help="folder of a causal run on windows")
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    parser.add_argument("--pairs", type=int, default=100, help="held-out pairs")
+    parser.add_argument("--pairs", type=int, default=64, help="held-out pairs")
     parser.add_argument("--draws", type=int, default=64, help="continuations a pair")
     parser.add_argument("--contexts", type=int, nargs="+", default=CONTEXTS, help="values of m")
     parser.add_argument("--threads", type=int, default=1)
