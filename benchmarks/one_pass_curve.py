@@ -24,11 +24,12 @@ from typing import Any
 
 import numpy as np
 
+from jepalm.evaluation.validation.exact_likelihood import RANGES
+
 CONTEXTS = (0, 1, 2, 4, 8, 16)
 RECURRENT = "gru"
 KINDS = ("predicted", "positions")
 CAUSAL = "causal"
-RANGES = ((1, 8), (9, 16), (17, 32), (33, 64))
 READ = {"generation": "own", "other_source": "another source's", "mean_embedding": "their mean"}
 
 
@@ -102,12 +103,8 @@ def train(point: Point, args: argparse.Namespace) -> None:
 
 def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """NLL of held-out targets by what is read, in all and by position, nats a token."""
-    import torch
-
     from jepalm.errors import JepalmError
-    from jepalm.evaluation.text.embeddings import pair_batches, pair_sums
     from jepalm.evaluation.text.held_out import pick_pairs
-    from jepalm.evaluation.text.infilling import other_places
     from jepalm.evaluation.text.likelihood import CausalScorer
     from jepalm.generation.loading import load_trained
     from jepalm.run import open_run
@@ -128,15 +125,27 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         found["nll"]["own"] = by_position(nats)
         found["nll"] |= ngram_nll(prepared, pairs, nats)
         return found
+    found["nll"] |= nll_by_reading(trained, pairs)
+    return found
+
+
+def nll_by_reading(trained: Any, pairs: list[Any]) -> dict[str, dict[str, float]]:
+    """NLL of the pairs' targets under a light decoder: by what it reads, in all and by position."""
+    import torch
+
+    from jepalm.evaluation.text.embeddings import pair_batches, pair_sums
+    from jepalm.evaluation.text.infilling import other_places
+
     batches, others = pair_batches(pairs, other_places(len(pairs), 0), trained.hardware)
     with torch.no_grad(), trained.hardware.autocast():
         sums = pair_sums(trained.jepalm, batches, others)
+    found: dict[str, dict[str, float]] = {}
     for name, read in READ.items():
         parts = {"all": sums[f"{name}_ce"].sum() / sums["tokens"].sum()}
         for first, last in RANGES:
             where = f"{first}_{last}"
             parts[f"{first}-{last}"] = sums[f"{name}_ce_{where}"].sum() / sums[f"tokens_{where}"].sum()
-        found["nll"][read] = {key: float(value) for key, value in parts.items()}
+        found[read] = {key: float(value) for key, value in parts.items()}
     return found
 
 

@@ -30,12 +30,12 @@ from jepalm.config import HardwareConfig
 from jepalm.data.batches import pad_rows
 from jepalm.data.tokenizer import SPECIALS
 from jepalm.evaluation.text.held_out import pick_pairs
+from jepalm.evaluation.validation.exact_likelihood import RANGES
 from jepalm.generation.loading import load_trained
 from jepalm.model.causal import CausalModel
 from jepalm.run import open_run
 
 CONTEXTS = (0, 1, 2, 4)
-RANGES = ((1, 8), (9, 16), (17, 32), (33, 64))
 OWN, OTHER = "own source", "other sources"
 
 

@@ -18,19 +18,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from one_pass_curve import READ, nll_by_reading
 
 from jepalm.config import HardwareConfig, OptimizerConfig, PhaseConfig
 from jepalm.data.batches import Batches
-from jepalm.evaluation.text.embeddings import pair_batches, pair_sums
 from jepalm.evaluation.text.held_out import pick_pairs
-from jepalm.evaluation.text.infilling import other_places
-from jepalm.generation.loading import TrainedModel, load_trained
+from jepalm.generation.loading import load_trained
 from jepalm.objective import JepalmObjective
 from jepalm.run import open_run
 from jepalm.training.optimizer import build_optimizer, set_learning_rate
 from jepalm.training.phases import scope_of
 
-READ = {"generation": "own embeddings", "other_source": "another source's", "mean_embedding": "their mean"}
 PARTS = (("decoder",), ("predictor", "decoder"))
 WARM_UP = 30
 
@@ -53,22 +51,6 @@ def train(
         optimizer.zero_grad()
 
 
-def measured(trained: TrainedModel, data_dir: Path, n_pairs: int) -> list[float]:
-    """NLL of held-out targets by what is read, in all and at positions 1 to 8, nats a token."""
-    split = trained.data(data_dir).split("validation")
-    pairs = pick_pairs(split, trained.config.model, n_pairs).pairs
-    batches, others = pair_batches(pairs, other_places(len(pairs), 0), trained.hardware)
-    trained.jepalm.eval()
-    with torch.no_grad():
-        sums = pair_sums(trained.jepalm, batches, others)
-    trained.jepalm.train()
-    return [
-        float(sums[f"{name}_ce{where}"].sum() / sums[f"tokens{where}"].sum())
-        for where in ("", "_1_8")
-        for name in READ
-    ]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, measure, print a table."""
     parser = argparse.ArgumentParser(
@@ -85,19 +67,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     place = HardwareConfig(device="cpu", precision="fp32", threads=1)
     source, trained = (load_trained(open_run(path), hardware=place) for path in (args.without, args.run))
     config, model = trained.config, trained.jepalm.model
+    prepared = trained.data(args.data_dir)
+    pairs = pick_pairs(prepared.split("validation"), config.model, args.pairs).pairs
     columns = ["learns", "steps", *READ.values(), *(f"{read}, 1-8" for read in READ.values())]
     print(f"| {' | '.join(columns)} |")
     print("|---" * len(columns) + "|")
 
     def show(parts: str, steps: int) -> None:
-        values = measured(trained, args.data_dir, args.pairs)
+        trained.jepalm.eval()
+        nll = nll_by_reading(trained, pairs)
+        trained.jepalm.train()
+        values = [nll[read][where] for where in ("all", "1-8") for read in READ.values()]
         print(f"| {parts} | {steps} | {' | '.join(f'{value:.3f}' for value in values)} |", flush=True)
 
     show("as it was", 0)
     model.encoder.load_state_dict(source.jepalm.model.encoder.state_dict())
     model.predictor.load_state_dict(source.jepalm.model.predictor.state_dict())
     batches = Batches(
-        trained.data(args.data_dir).split("train"),
+        prepared.split("train"),
         batch_size=config.training.batch_size,
         source_len=config.model.source_len,
         target_len=config.model.target_len,

@@ -79,14 +79,12 @@ class RecurrentWeights:
     of x is in these weights. The thirds of 3 H are the reset gate, the update gate and the candidate.
 
     Attributes:
-        inputs: (3 H, H) of what is read, with its bias (3 H,), as tensors.
-        bias: (3 H,) the same bias.
+        inputs: (3 H, H) of what is read, and its bias (3 H,), as tensors.
         tokens: (V, 3 H) what each token adds, without the bias.
         recurrent: (H, 3 H) of the state, and its bias (3 H,).
     """
 
     inputs: tuple[Tensor, Tensor]
-    bias: Array
     tokens: Array
     recurrent: tuple[Array, Array]
 
@@ -107,7 +105,7 @@ class RecurrentWeights:
         bias, recurrent_bias = (halves * vector for vector in weights[2:])
         with torch.autocast(weight.device.type, enabled=False):  # the same whoever asks first
             tokens = as_array(F.linear(decoder.tokens.weight.detach(), weight))
-        return cls((weight, bias), as_array(bias), tokens, (as_array(recurrent).T, as_array(recurrent_bias)))
+        return cls((weight, bias), tokens, (as_array(recurrent).T, as_array(recurrent_bias)))
 
 
 _KNOWN: WeakKeyDictionary[RecurrentDecoder, tuple[tuple[tuple[int, int], ...], RecurrentWeights]]
@@ -131,8 +129,9 @@ class RecurrentSteps:
         """See `Steps`; before the first position the state reads the tokens before the source's last."""
         tokens = self._weights.tokens
         if place == 0:
+            bias = as_array(self._weights.inputs[1])  # (3 H,), as without an embedding
             for k in range(self.n_first - 1, 0, -1):
-                self._read(self._weights.bias + tokens[previous[:, k]])
+                self._read(bias + tokens[previous[:, k]])
         self._read(self._inputs[:, place] + tokens[previous[:, 0]])
         weight, bias = self._vocabulary
         return self._state @ weight + bias
